@@ -1,0 +1,52 @@
+"""Draw the reduced MNIST sample from the full set, keeping the official splits apart.
+
+    python data/mnist_reduced/draw.py --mnist DIRECTORY_OF_THE_FOUR_IDX_FILES
+
+An image is taken when the sha256 of "SPLIT:INDEX" is among the smallest of its split, so the choice
+depends on no library's random numbers. Images keep the order of the full set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from knowledge_gaps.data.idx import write_idx
+from knowledge_gaps.data.source import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES, load_dataset
+from knowledge_gaps.runtime.files import write_json
+from knowledge_gaps.study import DataSettings
+
+NUM_IMAGES = {"train": 20_000, "test": 4_000}
+
+
+def choose_indices(split: str, num_available: int, num_images: int) -> npt.NDArray[np.int64]:
+    """Choose which images of a split are taken; ascending indices."""
+    digests = [hashlib.sha256(f"{split}:{i}".encode()).digest() for i in range(num_available)]
+    ranked = sorted(range(num_available), key=digests.__getitem__)
+    return np.array(sorted(ranked[:num_images]))
+
+
+def main() -> None:
+    """Write the sample and its checksums beside this script."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--mnist", type=Path, required=True, help="folder of the four IDX files")
+    arguments = parser.parse_args()
+    settings = DataSettings(name="mnist", source="idx", directory=str(arguments.mnist.absolute()))
+    dataset = load_dataset(settings, Path.cwd())
+    target = Path(__file__).parent
+    checksums = {}
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
+        chosen = choose_indices(name, len(split.images), NUM_IMAGES[name])
+        images, labels = split.images[chosen, 0], split.labels[chosen].astype(np.uint8)
+        for file_name, values in ((IMAGE_FILES[name], images), (LABEL_FILES[name], labels)):
+            path = target / f"{file_name}.gz"
+            checksums[path.name] = write_idx(path, values)
+    write_json(target / CHECKSUMS_FILE, checksums)
+
+
+if __name__ == "__main__":
+    main()

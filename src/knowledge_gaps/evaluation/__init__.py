@@ -1,0 +1,1 @@
+"""Measuring: who detects whom (`detection`), and how good the images are (`quality`)."""

@@ -1,0 +1,133 @@
+"""DCGAN: the small generator and discriminator of the low-parameter setting.
+
+Source: Radford, Metz & Chintala 2016, section 3 (strided and transposed convolutions, batch
+normalisation, ReLU in G, LeakyReLU in D, tanh at the end, weights from N(0, 0.02)).
+
+DEVIATION: the paper's DCGAN layers are not published; the sizes are a choice of the recipe.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from knowledge_gaps.models.registry import (
+    GanArchitecture,
+    Generator,
+    ImageShape,
+    ModelSettings,
+    gan_architectures,
+)
+from knowledge_gaps.runtime.errors import UserError
+
+_INIT_STD = 0.02
+_LEAK = 0.2
+
+
+class DcganSettings(ModelSettings):
+    """Sizes of a DCGAN.
+
+    Attributes:
+        latent_dim: length of a latent vector.
+        channels: of the generator from its lowest resolution on, mirrored in the discriminator;
+            every entry stands for one doubling of the resolution.
+        kernel_px: side of all convolution kernels; even, so that strides of 2 tile evenly.
+    """
+
+    latent_dim: Annotated[int, Field(ge=1)]
+    channels: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    kernel_px: Annotated[int, Field(ge=2, multiple_of=2)] = 4
+
+
+class DcganGenerator(Generator):
+    """Generator G; see `DcganSettings`."""
+
+    def __init__(self, settings: DcganSettings, image_shape: ImageShape) -> None:
+        super().__init__()
+        base_px = _compute_base_px(settings, image_shape)
+        widest = settings.channels[0]
+        self.latent_dim = settings.latent_dim
+        self.project = nn.Linear(settings.latent_dim, widest * base_px[0] * base_px[1], bias=False)
+        layers: list[nn.Module] = [nn.Unflatten(1, (widest, *base_px))]
+        outputs = [*settings.channels[1:], image_shape[0]]
+        for depth, (channels_in, channels_out) in enumerate(
+            zip(settings.channels, outputs, strict=True), start=1
+        ):
+            layers += [nn.BatchNorm2d(channels_in), nn.ReLU(inplace=True)]
+            layers.append(
+                nn.ConvTranspose2d(
+                    channels_in,
+                    channels_out,
+                    settings.kernel_px,
+                    stride=2,
+                    padding=settings.kernel_px // 2 - 1,
+                    bias=depth == len(outputs),  # batch normalisation brings the others' bias
+                )
+            )
+        self.layers = nn.Sequential(*layers, nn.Tanh())
+        self.apply(_init_weights)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return images float32 [N, C, H, W] in [-1, 1] of latents float32 [N, latent_dim]."""
+        images: Tensor = self.layers(self.project(latents))
+        return images
+
+
+class DcganDiscriminator(nn.Module):
+    """Discriminator D, the generator's mirror; no batch normalisation in its first layer."""
+
+    def __init__(self, settings: DcganSettings, image_shape: ImageShape) -> None:
+        super().__init__()
+        base_px = _compute_base_px(settings, image_shape)
+        outputs = list(reversed(settings.channels))
+        inputs = [image_shape[0], *outputs[:-1]]
+        layers: list[nn.Module] = []
+        for depth, (channels_in, channels_out) in enumerate(zip(inputs, outputs, strict=True)):
+            layers.append(
+                nn.Conv2d(
+                    channels_in,
+                    channels_out,
+                    settings.kernel_px,
+                    stride=2,
+                    padding=settings.kernel_px // 2 - 1,
+                    bias=depth == 0,
+                )
+            )
+            layers += [] if depth == 0 else [nn.BatchNorm2d(channels_out)]
+            layers.append(nn.LeakyReLU(_LEAK, inplace=True))
+        self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.head = nn.Linear(outputs[-1] * base_px[0] * base_px[1], 1)
+        self.apply(_init_weights)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits float32 [N], positive = real, of images float32 [N, C, H, W]."""
+        logits: Tensor = self.head(self.layers(images))
+        return logits.squeeze(1).float()
+
+
+def _compute_base_px(settings: DcganSettings, image_shape: ImageShape) -> tuple[int, int]:
+    factor = 2 ** len(settings.channels)
+    _, height, width = image_shape
+    if height % factor or width % factor:
+        raise UserError(
+            f"model.channels: {len(settings.channels)} entries need images whose sides are a "
+            f"multiple of {factor} px, the data has {height}x{width} px"
+        )
+    return height // factor, width // factor
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+        nn.init.normal_(module.weight, 0.0, _INIT_STD)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, _INIT_STD)
+        nn.init.zeros_(module.bias)
+
+
+gan_architectures.register(
+    GanArchitecture("dcgan", DcganSettings, DcganGenerator, DcganDiscriminator)
+)

@@ -1,0 +1,98 @@
+"""Stored instances: how a trained network comes back as a frozen one.
+
+Frozen means evaluation mode, no gradient to the weights, in no optimiser, buffers untouched; the
+gradient with respect to the images still flows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
+from knowledge_gaps.models.registry import (
+    Generator,
+    classifier_architectures,
+    gan_architectures,
+    parse_settings,
+)
+from knowledge_gaps.runtime.checkpoint import read_tensors
+from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.files import read_json
+from knowledge_gaps.runtime.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
+
+FORMAT = 1  # of meta.json and of the files that it lists
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def freeze(module: _Module) -> _Module:
+    """Put a network into evaluation mode, take its weights out of every gradient, return it."""
+    return module.eval().requires_grad_(False)
+
+
+def read_meta(directory: Path) -> dict[str, Any]:
+    """Read an instance's meta.json.
+
+    Raises:
+        UserError: when it is missing, not JSON, of another format or lacks a key.
+    """
+    path = directory / META_FILE
+    meta = read_json(path)
+    if meta.get("format") != FORMAT:
+        raise UserError(f"{path}: format is {meta.get('format')!r}, {FORMAT} is needed")
+    for key in ("kind", "architecture", "settings", "image_shape", "files"):
+        if key not in meta:
+            raise UserError(f"{path}: key {key!r} is missing")
+    return meta
+
+
+def load_generator(directory: Path, sha256: str | None = None) -> Generator:
+    """Load a frozen generator.
+
+    Args:
+        directory: of a GAN instance.
+        sha256: what the weights file must have, beside what meta.json records.
+
+    Raises:
+        UserError: when a file is missing, altered or does not fit its architecture.
+    """
+    meta = read_meta(directory)
+    architecture = gan_architectures.get(meta["architecture"])
+    settings = parse_settings(architecture, meta["settings"]["model"])
+    generator = architecture.build_generator(settings, tuple(meta["image_shape"]))
+    _load_weights(generator, directory, meta, GENERATOR_FILE, sha256)
+    return freeze(generator)
+
+
+def load_classifier(directory: Path, sha256: str | None = None) -> GanClassifier:
+    """Load a frozen GAN-classifier with its InputSpec; arguments and errors as `load_generator`."""
+    meta = read_meta(directory)
+    architecture = classifier_architectures.get(meta["architecture"])
+    settings = parse_settings(architecture, meta["settings"]["model"])
+    if "input_spec" not in meta:
+        raise UserError(f"{directory / META_FILE}: key 'input_spec' is missing")
+    spec = InputSpec.model_validate(meta["input_spec"])
+    classifier = GanClassifier(architecture.build(settings, spec.input_shape), spec)
+    _load_weights(classifier, directory, meta, CLASSIFIER_FILE, sha256)
+    return freeze(classifier)
+
+
+def _load_weights(
+    module: nn.Module, directory: Path, meta: dict[str, Any], file_name: str, sha256: str | None
+) -> None:
+    path = directory / file_name
+    recorded = meta["files"].get(file_name)
+    if recorded is None:
+        raise UserError(f"{directory / META_FILE}: lists no {file_name}; kind is {meta['kind']!r}")
+    if sha256 is not None and sha256 != recorded:
+        raise UserError(f"{path}: sha256 is {recorded}, the pool recorded {sha256}: run dvc repro")
+    try:
+        module.load_state_dict(read_tensors(path, recorded), strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path}: does not fit architecture {meta['architecture']!r} ({reason})"
+        ) from error

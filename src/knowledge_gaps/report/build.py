@@ -1,0 +1,66 @@
+"""Building the report: reads the two tables, images and curves below a root, writes reports/.
+
+Everything is read and drawn before the first file is written. The bytes depend on the input alone,
+so that building twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from knowledge_gaps.report.curves import read_curves
+from knowledge_gaps.report.gallery import MODELS_DIR, draw_gallery
+from knowledge_gaps.report.metrics import make_headline_metrics
+from knowledge_gaps.report.page import render_page
+from knowledge_gaps.report.plots import make_plots
+from knowledge_gaps.report.readings import read_readings
+from knowledge_gaps.runtime.files import (
+    publish_directory,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from knowledge_gaps.study import Study
+
+DATASET_FILE = "data/prepared/dataset.json"
+PAGE_FILE = "reports/index.html"
+METRICS_FILE = "reports/metrics.json"
+FIGURES_DIR = "reports/figures"
+PLOTS_DIR = "reports/plots"
+
+
+def build_report(root: Path, study: Study) -> None:
+    """Write reports/index.html, metrics.json, figures/*.png and plots/*.csv.
+
+    Args:
+        root: of the repository: reports/, models/ and data/ lie below it.
+        study: what was run, and which readings the report makes.
+
+    Raises:
+        UserError: when an input is missing or malformed, or the disk is full.
+    """
+    readings = read_readings(root, study)
+    curves = {
+        cohort: read_curves(root / MODELS_DIR, cohort, gans.instances)
+        for cohort, gans in study.gans.items()
+    }
+    figures = draw_gallery(root, study, readings, curves)
+    page = render_page(study, read_json(root / DATASET_FILE), readings, figures)
+    plots = make_plots(readings, curves)
+    pngs = {f"{name}.png": figure.png for name, figure in figures.items()}
+    _publish(root / FIGURES_DIR, pngs)
+    _publish(root / PLOTS_DIR, {name: text.encode("utf-8") for name, text in plots.items()})
+    write_json(root / METRICS_FILE, make_headline_metrics(readings))
+    write_text(root / PAGE_FILE, page)
+
+
+def _publish(target: Path, files: Mapping[str, bytes]) -> None:
+    """Put a folder with just these files in the place of the old one."""
+
+    def fill(folder: Path) -> None:
+        for name, content in sorted(files.items()):
+            write_bytes(folder / name, content)
+
+    publish_directory(target, fill)

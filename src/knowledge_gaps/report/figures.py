@@ -1,0 +1,133 @@
+"""The charts along one axis: what a rising phi does, and generalisation against n.
+
+Each function takes readings and returns a figure; nothing is computed here but positions. Iteration
+tables in colour are in `knowledge_gaps.report.heat`, image grids in `knowledge_gaps.report.grids`,
+training curves in `knowledge_gaps.report.curves`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from knowledge_gaps.report.style import BLUE, GREEN, GREY, ORANGE, WIDTH_IN, paper_style
+from knowledge_gaps.report.sweeps import GeneralisationRow, PhiRow
+
+FloatArray = npt.NDArray[np.float64]
+
+_LOG_FROM_RATIO = 20.0  # an axis whose values span more than this factor is logarithmic
+_RATE_LIMITS = (-0.04, 1.04)
+_MAX_ENTROPY = math.log(10)  # nats: ten digits, equally frequent
+
+
+@paper_style()
+def draw_phi_sweep(rows: Sequence[PhiRow], fid_name: str) -> Figure:
+    """Draw detection, FID and class entropy against phi.
+
+    Args:
+        rows: sorted by phi; a row of phi 0 becomes a horizontal line for reference.
+        fid_name: the FID's full name, for the axis.
+    """
+    figure = Figure(figsize=(WIDTH_IN, 6.4))
+    axes_rate, axes_fid, axes_entropy = figure.subplots(3, 1, sharex=True, height_ratios=[2, 1, 1])
+    swept = [row for row in rows if row.phi > 0]
+    baseline = next((row for row in rows if row.phi == 0), None)
+    phis = np.array([row.phi for row in swept])
+    _draw_phi_rates(axes_rate, swept, phis, baseline)
+    _draw_phi_metric(axes_fid, swept, phis, "fid")
+    axes_fid.set_ylabel(f"FID, no unit\n({fid_name})")
+    axes_fid.set_title("Distance of the generated images from reals")
+    _draw_phi_metric(axes_entropy, swept, phis, "class_entropy")
+    axes_entropy.axhline(_MAX_ENTROPY, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes_entropy.set_ylim(-0.1, 2.6)
+    axes_entropy.set_ylabel("class entropy\n(nats)")
+    axes_entropy.set_title("Diversity: entropy of the digits' classes (dotted: ln 10, all equal)")
+    axes_entropy.set_xlabel("phi, weight of the fooling term (no unit, logarithmic)")
+    if baseline is not None:
+        for axes, metric in ((axes_fid, "fid"), (axes_entropy, "class_entropy")):
+            _draw_reference(axes, baseline.quality[metric].mean, "baseline, phi = 0")
+            axes.legend(loc="best")
+    if len(phis) > 0:
+        axes_rate.set_xscale("log")
+    return figure
+
+
+@paper_style()
+def draw_generalisation(rows: Sequence[GeneralisationRow]) -> Figure:
+    """Draw detection of held-out generators against the number of training generators."""
+    figure = Figure(figsize=(WIDTH_IN, 3.4))
+    axes = figure.subplots()
+    nums = [row.num_generators for row in rows]
+    axes.plot(
+        nums, [row.held_out.mean for row in rows], color=BLUE, label="mean over held-out pairs"
+    )
+    for is_common, label in ((True, "held out from every n"), (False, "held out from this n only")):
+        points = [
+            (row.num_generators + offset, pair.detection_rate)
+            for row in rows
+            for offset, pair in zip(_spread(len(row.pairs), 0.12), row.pairs, strict=True)
+            if pair.is_common is is_common
+        ]
+        if points:
+            face = BLUE if is_common else "white"
+            axes.scatter(*zip(*points, strict=True), s=22, color=face, edgecolors=BLUE, label=label,
+                         zorder=3)
+    axes.set_xticks(sorted(set(nums)))
+    axes.set_xlim(min(nums) - 0.4, max(nums) + 0.4)
+    axes.set_xlabel("number of generators that the classifier was trained on")
+    axes.set_ylabel("detection rate\n(share of generated images)")
+    axes.set_title("Detection of generators that the classifier was not trained on")
+    axes.legend(loc="best")
+    _set_rate_limits(axes, [pair.detection_rate for row in rows for pair in row.pairs])
+    return figure
+
+
+def _draw_phi_rates(
+    axes: Axes, rows: Sequence[PhiRow], phis: FloatArray, baseline: PhiRow | None
+) -> None:
+    for row in rows:
+        places = row.phi * 10.0 ** _spread(len(row.held_out_rates), 0.12)
+        axes.scatter(places, row.held_out_rates, s=16, color=BLUE, alpha=0.45, linewidths=0)
+    axes.plot(phis, [row.held_out.mean for row in rows], color=BLUE,
+              label="held-out classifiers: mean, a dot per pair")
+    axes.plot(phis, [row.in_loss.mean for row in rows], color=ORANGE, marker="s", markersize=5,
+              linestyle="--", label="classifier in the loss: mean")
+    if baseline is not None:
+        _draw_reference(axes, baseline.held_out.mean, "baseline, phi = 0, held-out classifiers")
+    axes.set_ylim(*_RATE_LIMITS)
+    axes.set_ylabel("detection rate\n(share of generated images)")
+    axes.set_title("Detection by the classifier in the loss and by held-out instances of its cohort")
+    axes.legend(loc="best")
+
+
+def _draw_phi_metric(axes: Axes, rows: Sequence[PhiRow], phis: FloatArray, metric: str) -> None:
+    values: list[float] = []
+    for row in rows:
+        single = row.fids if metric == "fid" else row.entropies
+        axes.scatter([row.phi] * len(single), single, s=16, color=GREEN, alpha=0.6, linewidths=0)
+        values.extend(value for value in single if value > 0)
+    axes.plot(phis, [row.quality[metric].mean for row in rows], color=GREEN)
+    if metric == "fid" and values and max(values) / min(values) > _LOG_FROM_RATIO:
+        axes.set_yscale("log")
+
+
+def _draw_reference(axes: Axes, value: float, label: str) -> None:
+    if math.isfinite(value):
+        axes.axhline(value, color=GREY, linewidth=1.1, linestyle=(0, (5, 2)), label=label)
+
+
+def _set_rate_limits(axes: Axes, rates: Sequence[float]) -> None:
+    """Show the whole range unless all rates are in its upper half; the axis then starts there."""
+    finite = [rate for rate in rates if math.isfinite(rate)]
+    low = _RATE_LIMITS[0] if not finite or min(finite) < 0.5 else 0.48
+    axes.set_ylim(low, 1.02)
+
+
+def _spread(num: int, half_width: float) -> FloatArray:
+    """Place points side by side around 0, so that equal values stay visible."""
+    return np.linspace(-half_width, half_width, num) if num > 1 else np.zeros(num)

@@ -1,0 +1,185 @@
+"""Every figure of a study, drawn and described: what it shows, its protocol and its source rows."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from knowledge_gaps.report.curves import draw_loss_curves
+from knowledge_gaps.report.figures import draw_generalisation, draw_phi_sweep
+from knowledge_gaps.report.formats import format_phi
+from knowledge_gaps.report.grids import (
+    NUM_COLUMNS,
+    ImageRow,
+    draw_image_rows,
+    read_images,
+    read_sample_row,
+)
+from knowledge_gaps.report.heat import draw_iteration_table
+from knowledge_gaps.report.readings import DETECTIONS_FILE, QUALITY_FILE, Readings
+from knowledge_gaps.report.style import render_png
+from knowledge_gaps.study import NO_POOL, Study
+from knowledge_gaps.study.schema import GanCohort
+
+REALS_FILE = "data/prepared/test_images.npy"
+SAMPLES_DIR = "data/samples"
+MODELS_DIR = "models/gans"
+SAMPLES_PREFIX = "samples_"  # then the cohort's name
+_PHI_INSTANCES = 2  # generators that share a row of the phi samples
+
+
+@dataclass(frozen=True)
+class PageFigure:
+    """A drawn figure with its words.
+
+    Attributes:
+        name: file name without suffix.
+        png: the file's bytes.
+        alt: what somebody who cannot see it should know.
+        caption: what is shown, and how it was measured.
+        source: files and rows that it is made of.
+    """
+
+    name: str
+    png: bytes
+    alt: str
+    caption: str
+    source: str
+
+    @property
+    def data_uri(self) -> str:
+        """The PNG as the src of an img element."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+
+
+def draw_gallery(
+    root: Path, study: Study, readings: Readings, curves: Mapping[str, pd.DataFrame]
+) -> dict[str, PageFigure]:
+    """Draw every figure that the study has readings for, by name.
+
+    Args:
+        root: the images are read from the folders below it.
+        study: names the cohorts.
+        readings: of the same study.
+        curves: training curves by GAN cohort.
+    """
+    figures = [
+        *_draw_readings(study, readings),
+        *_draw_phi_samples(root, study, readings),
+        *(_draw_cohort(root, cohort, gans) for cohort, gans in study.gans.items()),
+        _draw_reals(root, study),
+        *_draw_curves(study, curves),
+    ]
+    return {figure.name: figure for figure in figures}
+
+
+def describe_cohort(gans: GanCohort) -> str:
+    """Say in a few words what a GAN cohort is trained against."""
+    if gans.fools == NO_POOL:
+        return "baseline"
+    return f"fools {gans.fools}, phi {format_phi(gans.phi)}, {gans.fooling}"
+
+
+def _draw_readings(study: Study, readings: Readings) -> Iterator[PageFigure]:
+    images = f"{study.evaluation.num_images:,} images per generator, threshold 0.5"
+    if readings.held_out is not None:
+        yield _make_figure(
+            "iterations",
+            draw_iteration_table(readings.held_out),
+            "Two coloured tables of detection rates, this study's and the paper's.",
+            f"Detection rate by iteration, this study beside the paper. Here: mean ± sample std "
+            f"over pairs of held-out generator and held-out classifier; {images}.",
+            f"{DETECTIONS_FILE}, rows of these cohorts with in_loss = false and "
+            "in_training = false; the paper's table as printed",
+        )
+    if readings.phi_sweep:
+        yield _make_figure(
+            "phi_sweep",
+            draw_phi_sweep(readings.phi_sweep, readings.metric_names["fid"]),
+            "Detection rate, FID and class entropy against phi on a logarithmic axis.",
+            "What a rising phi does to detection, image quality and diversity. In the upper panel "
+            f"each dot is one generator and one held-out classifier ({images}); in the lower "
+            "ones each dot is one generator. Lines join means.",
+            f"{DETECTIONS_FILE} and {QUALITY_FILE}, rows of {', '.join(study.report.phi_sweep)}",
+        )
+    if readings.generalisation:
+        yield _make_figure(
+            "generalisation",
+            draw_generalisation(readings.generalisation),
+            "Detection rate of held-out generators against the number of training generators.",
+            "Each dot is one classifier and one generator that it was not trained on "
+            f"({images}). Filled dots are generators that no classifier of the figure was "
+            "trained on, so that they compare like with like along the axis.",
+            f"{DETECTIONS_FILE}, rows of these classifier cohorts with in_training = false",
+        )
+
+
+def _draw_phi_samples(root: Path, study: Study, readings: Readings) -> Iterator[PageFigure]:
+    if not readings.phi_sweep:
+        return
+    rows = [ImageRow("real", (read_images(root / REALS_FILE, NUM_COLUMNS),))]
+    for row in readings.phi_sweep:
+        label = "baseline" if row.phi == 0 else f"phi {format_phi(row.phi)}"
+        instances = range(min(study.gans[row.cohort].instances, _PHI_INSTANCES))
+        rows.append(read_sample_row(root / SAMPLES_DIR / row.cohort, label, instances))
+    yield _make_figure(
+        "phi_samples",
+        draw_image_rows(rows),
+        "Rows of real and generated digits, one row for each phi.",
+        "Generated images for a rising phi, below a row of reals. The blocks of a row are "
+        "instances 0 and 1, each with its first images; none is picked.",
+        f"{REALS_FILE}; {SAMPLES_DIR}/COHORT/INSTANCE.npy, the first images",
+    )
+
+
+def _draw_cohort(root: Path, cohort: str, gans: GanCohort) -> PageFigure:
+    folder = root / SAMPLES_DIR / cohort
+    rows = [
+        read_sample_row(folder, f"instance {instance}", [instance])
+        for instance in range(gans.instances)
+    ]
+    return _make_figure(
+        f"{SAMPLES_PREFIX}{cohort}",
+        draw_image_rows(rows),
+        f"Rows of generated images of cohort {cohort}, one row for each instance.",
+        f"Generated images of cohort {cohort} ({describe_cohort(gans)}), the first "
+        f"{NUM_COLUMNS} of each instance.",
+        f"{SAMPLES_DIR}/{cohort}/INSTANCE.npy",
+    )
+
+
+def _draw_reals(root: Path, study: Study) -> PageFigure:
+    images = read_images(root / REALS_FILE, 2 * NUM_COLUMNS)
+    halves = (images[:NUM_COLUMNS], images[NUM_COLUMNS:])
+    return _make_figure(
+        "reals",
+        draw_image_rows([ImageRow("real", (half,)) for half in halves if len(half) > 0]),
+        "Two rows of real images.",
+        f"Real images of {study.data.name}, for comparison: the first of the test split.",
+        REALS_FILE,
+    )
+
+
+def _draw_curves(study: Study, curves: Mapping[str, pd.DataFrame]) -> Iterator[PageFigure]:
+    if curves:
+        titles = {
+            cohort: "baseline" if study.gans[cohort].fools == NO_POOL else cohort
+            for cohort in curves
+        }
+        yield _make_figure(
+            "loss_curves",
+            draw_loss_curves(curves, titles),
+            "Losses against optimiser steps, a panel for each GAN cohort.",
+            "Training losses of the GANs: the mean over the instances of a cohort, and each "
+            "instance thinly.",
+            f"{MODELS_DIR}/COHORT/INSTANCE/curves.csv",
+        )
+
+
+def _make_figure(name: str, figure: Figure, alt: str, caption: str, source: str) -> PageFigure:
+    return PageFigure(name, render_png(figure), alt, caption, source)

@@ -1,0 +1,127 @@
+"""The report's first table: each question of the paper, what this study reads, what the paper found.
+
+No verdicts: a reading is put beside the paper's words, and the reader judges. A question that the
+study makes no reading for is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from knowledge_gaps.report.formats import NOTHING, format_phi, format_range, format_summary
+from knowledge_gaps.report.readings import Readings
+from knowledge_gaps.report.tables import IterationTable
+
+
+@dataclass(frozen=True)
+class GlanceRow:
+    """One question.
+
+    Attributes:
+        question: in plain words.
+        here: what this study reads.
+        paper: what the paper found, with its setting.
+    """
+
+    question: str
+    here: str
+    paper: str
+
+
+def make_glance(readings: Readings) -> tuple[GlanceRow, ...]:
+    """Put the main readings beside the paper's findings."""
+    rows = [*_ask_generalisation(readings)]
+    if readings.held_out is not None and readings.in_loss is not None:
+        rows += [*_ask_fooling(readings.held_out, readings.in_loss)]
+        rows += [*_ask_triangles(readings.held_out)]
+        rows.append(_ask_fid(readings, readings.held_out))
+    rows += [*_ask_phi(readings)]
+    if readings.memoryless is not None:
+        rows += [*_ask_memoryless(readings.memoryless)]
+    return tuple(rows)
+
+
+def _ask_generalisation(readings: Readings) -> Iterator[GlanceRow]:
+    if readings.generalisation:
+        yield GlanceRow(
+            "Are generators detected that a classifier was not trained on?",
+            "; ".join(
+                f"trained on {row.num_generators}: {format_summary(row.held_out, 3)}"
+                for row in readings.generalisation
+            ),
+            "DCGAN on MNIST: well from one generator, almost perfectly from more than one. "
+            "StyleGAN2 on FFHQ needs several.",
+        )
+
+
+def _ask_fooling(held_out: IterationTable, in_loss: IterationTable) -> Iterator[GlanceRow]:
+    if len(held_out.gans) < 2 or 0 not in held_out.row_iterations:
+        return
+    key = (held_out.classifiers[held_out.row_iterations.index(0)], held_out.gans[1])
+    yield GlanceRow(
+        "Does fooling one classifier fool the held-out ones of its cohort?",
+        f"detected by held-out ones: {format_summary(held_out.cells[key].detection)}; "
+        f"by the one in the loss: {format_summary(in_loss.cells[key].detection)}",
+        "DCGAN on MNIST: no, even at high phi. StyleGAN2 on FFHQ: yes, held-out ResNet-50 "
+        "0.03 ± 0.00.",
+    )
+
+
+def _ask_triangles(table: IterationTable) -> Iterator[GlanceRow]:
+    means: dict[str, list[float]] = {"same": [], "later": [], "earlier": []}
+    for row, classifiers in zip(table.row_iterations, table.classifiers, strict=True):
+        for column, gans in enumerate(table.gans):
+            place = "same" if column == row else "later" if column > row else "earlier"
+            means[place].append(table.cells[classifiers, gans].detection.mean)
+    asked = (
+        ("same", "Do classifiers detect the iteration that they were trained on?", "0.86 to 1.00"),
+        ("later", "Do classifiers detect generators of later iterations?", "0.01 to 0.06"),
+        ("earlier", "Do classifiers detect generators of earlier iterations?", "0.00 to 0.87"),
+    )
+    for place, question, paper in asked:
+        if format_range(means[place]) != NOTHING:
+            here = f"{format_range(means[place])} (means of {len(means[place])} cells)"
+            yield GlanceRow(question, here, f"StyleGAN2 on FFHQ: {paper}.")
+
+
+def _ask_fid(readings: Readings, table: IterationTable) -> GlanceRow:
+    fids = [format_summary(table.fid[cohort]) for cohort in table.gans]
+    return GlanceRow(
+        "What does it cost in image quality?",
+        f"{readings.metric_names['fid']} of iterations 0, 1, …: {'; '.join(fids)}",
+        "DCGAN on MNIST: held-out classifiers are not fooled without compromising quality. "
+        "StyleGAN2 on FFHQ: FID 36.39 to 36.98, no change.",
+    )
+
+
+def _ask_phi(readings: Readings) -> Iterator[GlanceRow]:
+    swept = [row for row in readings.phi_sweep if row.phi > 0]
+    if len(swept) < 2:
+        return
+    low, high = swept[0], swept[-1]
+    ends = f"from phi {format_phi(low.phi)} to {format_phi(high.phi)}"
+    yield GlanceRow(
+        "What does a rising phi do?",
+        f"{ends}: class entropy {format_summary(low.quality['class_entropy'])} → "
+        f"{format_summary(high.quality['class_entropy'])} nats; held-out detection "
+        f"{format_summary(low.held_out)} → {format_summary(high.held_out)}",
+        "DCGAN on MNIST: output collapses (nearly all ones from phi 1e0, broken at 1e5) and the "
+        "variance of held-out detection grows.",
+    )
+
+
+def _ask_memoryless(table: IterationTable) -> Iterator[GlanceRow]:
+    for column, gans in enumerate(table.gans):
+        rows = dict(zip(table.row_iterations, table.classifiers, strict=True))
+        if column - 2 in rows and column - 1 in rows:
+            last, before = (
+                format_summary(table.cells[rows[column - back], gans].detection)
+                for back in (1, 2)
+            )
+            yield GlanceRow(
+                f"Memoryless iteration {column}: is what was unlearned forgotten?",
+                f"detected by classifiers of iteration {column - 1}: {last}; "
+                f"of iteration {column - 2}: {before}",
+                "StyleGAN2 on FFHQ: fools the iteration before, detected by the one before that.",
+            )

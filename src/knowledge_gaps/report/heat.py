@@ -1,0 +1,95 @@
+"""Iteration tables in colour: a study's beside the paper's, on one scale.
+
+The numbers are in `knowledge_gaps.report.tables` and `knowledge_gaps.report.paper`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from knowledge_gaps.report.paper import TABLE_ITERATIONS, PaperTable
+from knowledge_gaps.report.style import GREY, WIDTH_IN, paper_style
+from knowledge_gaps.report.tables import IterationTable
+
+FloatArray = npt.NDArray[np.float64]
+
+COLOUR_MAP = "Blues"
+_DARK_FROM = 0.55  # the map is dark above this, and the text on it white
+_ROW_HEIGHT_IN = 0.46
+_FRAME_HEIGHT_IN = 1.2  # title and axis names
+
+
+@paper_style()
+def draw_iteration_table(table: IterationTable, paper: PaperTable = TABLE_ITERATIONS) -> Figure:
+    """Draw the study's detection rates beside the paper's.
+
+    Args:
+        table: the study's reading, on the left.
+        paper: the paper's table, on the right.
+    """
+    num_rows = max(len(table.classifiers), len(paper.rows))
+    figure = Figure(figsize=(WIDTH_IN, _FRAME_HEIGHT_IN + _ROW_HEIGHT_IN * num_rows))
+    ratios = [len(table.gans), len(paper.columns)]
+    axes_ours, axes_paper = figure.subplots(1, 2, sharey=True, width_ratios=ratios)
+    means, stds = _get_arrays(table)
+    _draw_cells(axes_ours, means, stds)
+    _label(axes_ours, table.row_iterations, range(len(table.gans)))
+    axes_ours.set_ylabel("GAN-classifiers of iteration")
+    axes_ours.set_title("This study")
+    image = _draw_cells(axes_paper, np.array(paper.means), np.array(paper.stds))
+    _label(axes_paper, range(len(paper.rows)), range(len(paper.columns)))
+    axes_paper.set_title("The paper: StyleGAN2, ResNet-50, FFHQ")
+    axes_paper.set_ylim(num_rows - 0.5, -0.5)  # shared: cells are of one size
+    _add_colour_bar(figure, image, [axes_ours, axes_paper])
+    return figure
+
+
+def _draw_cells(axes: Axes, means: FloatArray, stds: FloatArray) -> AxesImage:
+    """Draw a table [R, C] with its numbers; a cell without pairs is white and says so."""
+    image = axes.imshow(means, cmap=COLOUR_MAP, vmin=0.0, vmax=1.0, aspect="auto")
+    for row, column in np.ndindex(means.shape):
+        mean, std = float(means[row, column]), float(stds[row, column])
+        colour = "white" if mean > _DARK_FROM else "black"
+        axes.text(column, row, _format_cell(mean, std), ha="center", va="center", color=colour,
+                  fontsize=8)
+    return image
+
+
+def _format_cell(mean: float, std: float) -> str:
+    if not math.isfinite(mean):
+        return "–"
+    return f"{mean:.2f}\n±{std:.2f}" if math.isfinite(std) else f"{mean:.2f}"
+
+
+def _label(axes: Axes, rows: Sequence[int], columns: Sequence[int]) -> None:
+    axes.set_xticks(range(len(columns)), [str(number) for number in columns])
+    axes.set_yticks(range(len(rows)), [str(number) for number in rows])
+    axes.set_xlabel("generators of iteration")
+    axes.xaxis.set_label_position("top")
+    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False,
+                     labelleft=True)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def _add_colour_bar(figure: Figure, image: AxesImage, axes: Sequence[Axes]) -> None:
+    bar = figure.colorbar(image, ax=list(axes), shrink=0.85, aspect=20, pad=0.02)
+    bar.set_label("detection rate (share of generated images)")
+    bar.ax.tick_params(color=GREY)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+
+
+def _get_arrays(table: IterationTable) -> tuple[FloatArray, FloatArray]:
+    """Return means and stds, each [classifier cohorts, GAN cohorts]."""
+    shape = len(table.classifiers), len(table.gans)
+    cells = [table.cells[row, column] for row in table.classifiers for column in table.gans]
+    means = np.array([cell.detection.mean for cell in cells], dtype=np.float64)
+    stds = np.array([cell.detection.std for cell in cells], dtype=np.float64)
+    return means.reshape(shape), stds.reshape(shape)

@@ -1,0 +1,107 @@
+"""The headline numbers of a study for metrics.json, which `dvc metrics show` and `diff` read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from knowledge_gaps.report.formats import format_phi
+from knowledge_gaps.report.readings import Readings
+from knowledge_gaps.report.sweeps import PhiRow
+from knowledge_gaps.report.tables import IterationTable, Summary
+
+DETECTION_HELD_OUT = "held_out_detection"
+DETECTION_IN_LOSS = "in_loss_detection"
+DETECTION_MEMORYLESS = "memoryless_held_out_detection"
+REAL_ACCURACY = "real_accuracy"
+BASELINE = "baseline"
+FLOOR = "floor"
+FID = "fid"
+PHI_SWEEP = "phi_sweep"
+GENERALISATION = "generalisation"
+_DIGITS = 6
+
+Metrics = dict[str, Any]  # of floats, nested
+
+
+def make_headline_metrics(readings: Readings) -> Metrics:
+    """Choose the numbers that a change of the study is judged by.
+
+    Returns:
+        Floats in nested dicts, rounded to 6 digits. A number that does not exist is left out, and
+        so is a group that is empty: no NaN.
+    """
+    iteration_gans = () if readings.held_out is None else readings.held_out.gans
+    fid_name = readings.metric_names["fid"]
+    metrics: Metrics = {
+        DETECTION_HELD_OUT: _list_cells(readings.held_out),
+        DETECTION_IN_LOSS: _list_cells(readings.in_loss),
+        DETECTION_MEMORYLESS: _list_cells(readings.memoryless),
+        REAL_ACCURACY: {name: value.mean for name, value in readings.real_accuracy.items()},
+        FLOOR: _list_quality(readings, readings.floor),
+        FID: {cohort: {fid_name: readings.quality[cohort]["fid"].mean} for cohort in iteration_gans},
+        PHI_SWEEP: _list_phi_sweep(readings),
+        GENERALISATION: _list_generalisation(readings),
+    }
+    if readings.baseline is not None:
+        metrics[BASELINE] = _list_quality(readings, readings.quality[readings.baseline])
+    return _drop_missing(metrics)
+
+
+def _list_cells(table: IterationTable | None) -> Metrics:
+    """List detection rates as {classifier cohort: {GAN cohort: mean}}."""
+    if table is None:
+        return {}
+    return {
+        row: {column: table.cells[row, column].detection.mean for column in table.gans}
+        for row in table.classifiers
+    }
+
+
+def _list_quality(readings: Readings, quality: Mapping[str, Summary] | None) -> Metrics:
+    if quality is None:
+        return {}
+    return {readings.metric_names[metric]: summary.mean for metric, summary in quality.items()}
+
+
+def _list_phi_sweep(readings: Readings) -> Metrics:
+    rows = [row for row in readings.phi_sweep if row.phi > 0]  # the baseline has its own group
+    keys = _make_keys((format_phi(row.phi), row.cohort) for row in rows)
+    return {key: _list_phi_row(readings, row) for key, row in zip(keys, rows, strict=True)}
+
+
+def _list_phi_row(readings: Readings, row: PhiRow) -> Metrics:
+    return {
+        DETECTION_IN_LOSS: row.in_loss.mean,
+        DETECTION_HELD_OUT: row.held_out.mean,
+        f"{DETECTION_HELD_OUT}_std": row.held_out.std,
+        **{readings.metric_names[name]: row.quality[name].mean for name in ("fid", "class_entropy")},
+    }
+
+
+def _list_generalisation(readings: Readings) -> Metrics:
+    rows = readings.generalisation
+    keys = _make_keys((f"n_{row.num_generators}", row.cohort) for row in rows)
+    return {key: row.held_out.mean for key, row in zip(keys, rows, strict=True)}
+
+
+def _make_keys(labels: Iterable[tuple[str, str]]) -> list[str]:
+    """Take the short label of each row, and add its cohort where two rows share the label."""
+    pairs = list(labels)
+    short = [label for label, _ in pairs]
+    return [
+        label if short.count(label) == 1 else f"{label}_{cohort}" for label, cohort in pairs
+    ]
+
+
+def _drop_missing(metrics: Metrics) -> Metrics:
+    kept: Metrics = {}
+    for key, value in metrics.items():
+        if isinstance(value, dict):
+            inner = _drop_missing(value)
+            if inner:
+                kept[key] = inner
+        elif math.isfinite(value):
+            kept[key] = round(value, _DIGITS)
+    return kept

@@ -1,0 +1,138 @@
+"""Small CSVs of fixed names for `dvc plots`, a header alone where a study has no such reading."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+from knowledge_gaps.report.curves import CURVE_COLUMNS, average_curves
+from knowledge_gaps.report.readings import Readings
+from knowledge_gaps.report.sweeps import PhiRow
+from knowledge_gaps.report.tables import IterationTable
+
+ITERATIONS_FILE = "iterations.csv"
+PHI_SWEEP_FILE = "phi_sweep.csv"
+GENERALISATION_FILE = "generalisation.csv"
+LOSS_CURVES_FILE = "loss_curves.csv"
+
+_ITERATION_COLUMNS = (
+    "pair",
+    "pairs",
+    "classifier_iteration",
+    "classifier_cohort",
+    "generator_iteration",
+    "generator_cohort",
+    "detection_rate",
+    "detection_rate_std",
+    "auc",
+    "num_pairs",
+)
+_PHI_COLUMNS = (
+    "phi",
+    "log10_phi",
+    "generator_cohort",
+    "detection_in_loss",
+    "detection_held_out",
+    "detection_held_out_std",
+    "detection_held_out_min",
+    "detection_held_out_max",
+    "auc_held_out",
+    "num_pairs",
+    "real_accuracy",
+)
+_PHI_METRICS = ("fid", "precision", "recall", "class_entropy")
+_GENERALISATION_COLUMNS = (
+    "num_generators",
+    "classifier_cohort",
+    "classifier_instance",
+    "generator_instance",
+    "detection_rate",
+    "auc",
+    "is_common",
+)
+
+
+def make_plots(readings: Readings, curves: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """Make the content of every CSV, by file name.
+
+    Args:
+        readings: of the study.
+        curves: training curves by GAN cohort, as from `curves.read_curves`.
+    """
+    frames = {
+        ITERATIONS_FILE: _list_iterations(readings),
+        PHI_SWEEP_FILE: _list_phi_sweep(readings),
+        GENERALISATION_FILE: _list_generalisation(readings),
+        LOSS_CURVES_FILE: average_curves(curves) if curves else _make_frame([], CURVE_COLUMNS),
+    }
+    return {
+        name: frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        for name, frame in frames.items()
+    }
+
+
+def _list_iterations(readings: Readings) -> pd.DataFrame:
+    tables = [table for table in (readings.held_out, readings.in_loss) if table is not None]
+    rows = [row for table in tables for row in _list_cells(table)]
+    return _make_frame(rows, _ITERATION_COLUMNS)
+
+
+def _list_cells(table: IterationTable) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for row, classifiers in zip(table.row_iterations, table.classifiers, strict=True):
+        for column, gans in enumerate(table.gans):
+            cell = table.cells[classifiers, gans]
+            if cell.detection.num > 0:
+                name = f"{classifiers} on {gans}, {table.pairs.value}"
+                numbers = (cell.detection.mean, cell.detection.std, cell.auc.mean)
+                where = (row, classifiers, column, gans)
+                rows.append((name, table.pairs.value, *where, *numbers, cell.detection.num))
+    return rows
+
+
+def _list_phi_sweep(readings: Readings) -> pd.DataFrame:
+    metrics = [readings.metric_names[metric] for metric in _PHI_METRICS]
+    # a baseline has no place on a logarithmic axis
+    rows = [_list_phi_row(row) for row in readings.phi_sweep if row.phi > 0]
+    return _make_frame(rows, (*_PHI_COLUMNS, *metrics))
+
+
+def _list_phi_row(row: PhiRow) -> tuple[object, ...]:
+    held_out = row.held_out
+    return (
+        row.phi,
+        math.log10(row.phi),
+        row.cohort,
+        row.in_loss.mean,
+        held_out.mean,
+        held_out.std,
+        held_out.minimum,
+        held_out.maximum,
+        row.held_out_auc.mean,
+        held_out.num,
+        row.real_accuracy.mean,
+        *(row.quality[metric].mean for metric in _PHI_METRICS),
+    )
+
+
+def _list_generalisation(readings: Readings) -> pd.DataFrame:
+    rows = [
+        (
+            row.num_generators,
+            row.cohort,
+            pair.classifier_instance,
+            pair.generator_instance,
+            pair.detection_rate,
+            pair.auc,
+            str(pair.is_common).lower(),
+        )
+        for row in readings.generalisation
+        for pair in row.pairs
+    ]
+    return _make_frame(rows, _GENERALISATION_COLUMNS)
+
+
+def _make_frame(rows: list[tuple[object, ...]], columns: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns))

@@ -1,0 +1,315 @@
+"""The two tables of a study, and the iteration table that is read from them.
+
+detections.csv has a row per generator instance and classifier instance, quality.csv a row per
+generator instance; every number of the report is a reading of these two. The readings along one
+axis (phi, number of generators) are in `knowledge_gaps.report.sweeps`, all readings of a study
+together in `knowledge_gaps.report.readings`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import pandas as pd
+
+from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.study import Iteration
+
+REAL_COHORT = "real"  # generator_cohort of the floor: real train split against real test split
+METRICS = ("fid", "kid", "precision", "recall", "class_entropy")  # how the columns' names start
+
+
+class Cast(StrEnum):
+    """What the text of a column is read as."""
+
+    NAME = "a name"
+    COUNT = "a whole number"
+    FLAG = "true or false"
+    SHARE = "a number in [0, 1] or nothing"
+    NUMBER = "a number or nothing"
+
+
+_DETECTION_COLUMNS = {
+    "generator_cohort": Cast.NAME,
+    "generator_instance": Cast.COUNT,
+    "classifier_cohort": Cast.NAME,
+    "classifier_instance": Cast.COUNT,
+    "in_loss": Cast.FLAG,
+    "in_training": Cast.FLAG,
+    "num_images": Cast.COUNT,
+    "detection_rate": Cast.SHARE,
+    "real_accuracy": Cast.SHARE,
+    "auc": Cast.SHARE,
+}
+_QUALITY_COLUMNS = {
+    "generator_cohort": Cast.NAME,
+    "generator_instance": Cast.COUNT,
+    "phi": Cast.NUMBER,
+}
+
+
+class PairSet(StrEnum):
+    """Which pairs of generator and classifier a reading takes."""
+
+    HELD_OUT = "held_out"  # neither was trained with the other
+    IN_LOSS = "in_loss"  # the classifier was in the generator's loss
+    IN_TRAINING = "in_training"  # the generator was in the classifier's training pool
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and spread of some numbers.
+
+    Attributes:
+        mean: NaN when there are no numbers.
+        std: sample standard deviation (divided by num - 1); NaN below two numbers.
+        minimum: NaN when there are no numbers.
+        maximum: NaN when there are no numbers.
+        num: how many numbers there are.
+        num_missing: how many were left out because they are no numbers.
+    """
+
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    num: int
+    num_missing: int = 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cohort of classifiers on one cohort of generators: summaries over their pairs."""
+
+    detection: Summary
+    auc: Summary
+
+
+@dataclass(frozen=True)
+class IterationTable:
+    """Classifier cohorts (rows) against GAN cohorts (columns), as in the paper's table C.
+
+    Attributes:
+        pairs: which pairs the cells are made of.
+        classifiers: names of the rows.
+        row_iterations: iteration of each row; the iteration of a column is its position.
+        gans: names of the columns.
+        cells: by (classifier cohort, GAN cohort).
+        fid: by GAN cohort, over its instances.
+        real_accuracy: by classifier cohort, over its instances.
+    """
+
+    pairs: PairSet
+    classifiers: tuple[str, ...]
+    row_iterations: tuple[int, ...]
+    gans: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Cell]
+    fid: Mapping[str, Summary]
+    real_accuracy: Mapping[str, Summary]
+
+
+def read_detections(path: Path) -> pd.DataFrame:
+    """Read detections.csv.
+
+    Returns:
+        A row per pair; in_loss and in_training are bool, a missing rate is NaN.
+
+    Raises:
+        UserError: when the file cannot be read, a column is missing or holds something else than
+            it should, or a pair stands twice.
+    """
+    frame = _read_table(path, _DETECTION_COLUMNS)
+    keys = [f"{role}_{part}" for role in ("generator", "classifier") for part in _KEY]
+    _check_unique(path, frame, keys)
+    return frame
+
+
+def read_quality(path: Path) -> pd.DataFrame:
+    """Read quality.csv; its metrics are found by how their names start.
+
+    Returns:
+        A row per generator instance and one of cohort "real" for the floor; missing values are NaN.
+
+    Raises:
+        UserError: as `read_detections`, or when a metric has no column.
+    """
+    header = _read_text(path).columns
+    metrics = {name: Cast.NUMBER for name in header if name.startswith(METRICS)}
+    for metric in METRICS:
+        if not any(name.startswith(metric) for name in metrics):
+            raise UserError(f"{path}: no column starts with {metric!r} (found: {_join(header)})")
+    frame = _read_table(path, {**_QUALITY_COLUMNS, **metrics})
+    _check_unique(path, frame, [f"generator_{part}" for part in _KEY])
+    return frame
+
+
+def find_metric(quality: pd.DataFrame, metric: str) -> str:
+    """Return the name of the first column of a metric, such as "fid_lenet_4k" for "fid"."""
+    return next(str(name) for name in quality.columns if str(name).startswith(metric))
+
+
+def summarise(values: Iterable[float]) -> Summary:
+    """Summarise numbers; those that are NaN are left out and counted."""
+    everything = pd.Series(list(values), dtype="float64")
+    numbers = everything.dropna()
+    return Summary(
+        mean=float(numbers.mean()),
+        std=float(numbers.std(ddof=1)),
+        minimum=float(numbers.min()),
+        maximum=float(numbers.max()),
+        num=len(numbers),
+        num_missing=len(everything) - len(numbers),
+    )
+
+
+def summarise_quality(quality: pd.DataFrame, cohort: str) -> dict[str, Summary]:
+    """Summarise every metric over the instances of a cohort, by the starts of the names."""
+    rows = quality[quality["generator_cohort"] == cohort]
+    return {metric: summarise(rows[find_metric(quality, metric)]) for metric in METRICS}
+
+
+def summarise_real_accuracy(detections: pd.DataFrame, classifiers: str) -> Summary:
+    """Summarise the share of reals called real over the instances of a classifier cohort."""
+    rows = detections[detections["classifier_cohort"] == classifiers]
+    # the same number stands in every row of a classifier
+    return summarise(rows.groupby("classifier_instance")["real_accuracy"].first())
+
+
+def select_pairs(
+    detections: pd.DataFrame, pairs: PairSet, gans: str, classifiers: str | None = None
+) -> pd.DataFrame:
+    """Select rows of one GAN cohort.
+
+    Args:
+        detections: the table.
+        pairs: HELD_OUT leaves out a classifier that was in the generator's loss and a generator
+            that the classifier was trained on; the other two take just these.
+        gans: the GAN cohort.
+        classifiers: the classifier cohort; None for all.
+    """
+    is_chosen = detections["generator_cohort"] == gans
+    if classifiers is not None:
+        is_chosen &= detections["classifier_cohort"] == classifiers
+    if pairs is PairSet.HELD_OUT:
+        is_chosen &= ~detections["in_loss"] & ~detections["in_training"]
+    else:
+        is_chosen &= detections[pairs.value]
+    return detections[is_chosen]
+
+
+def make_iteration_table(
+    detections: pd.DataFrame,
+    quality: pd.DataFrame,
+    iterations: Sequence[Iteration],
+    pairs: PairSet = PairSet.HELD_OUT,
+) -> IterationTable:
+    """Read the detection rate of every iteration's classifiers on every iteration's generators.
+
+    Args:
+        detections: as from `read_detections`.
+        quality: as from `read_quality`.
+        iterations: iteration 0 first; one without classifiers makes a column and no row.
+        pairs: which pairs make up a cell; a cell without pairs has NaN for its mean.
+    """
+    gans = tuple(iteration.gans for iteration in iterations)
+    rows = {
+        iteration.classifiers: number
+        for number, iteration in enumerate(iterations)
+        if iteration.classifiers is not None
+    }
+    cells = {
+        (row, column): _make_cell(select_pairs(detections, pairs, column, row))
+        for row in rows
+        for column in gans
+    }
+    return IterationTable(
+        pairs=pairs,
+        classifiers=tuple(rows),
+        row_iterations=tuple(rows.values()),
+        gans=gans,
+        cells=cells,
+        fid={cohort: summarise_quality(quality, cohort)["fid"] for cohort in gans},
+        real_accuracy={name: summarise_real_accuracy(detections, name) for name in rows},
+    )
+
+
+def has_pairs(table: IterationTable) -> bool:
+    """Tell whether any cell of the table has a pair."""
+    return any(cell.detection.num > 0 for cell in table.cells.values())
+
+
+_KEY = ("cohort", "instance")
+
+
+def _make_cell(rows: pd.DataFrame) -> Cell:
+    return Cell(detection=summarise(rows["detection_rate"]), auc=summarise(rows["auc"]))
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    """Read a CSV file with every value as the text that it is."""
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:  # the parser's errors are ValueErrors
+        raise UserError(f"{path}: not valid CSV ({' '.join(str(error).split())})") from error
+
+
+def _read_table(path: Path, columns: Mapping[str, Cast]) -> pd.DataFrame:
+    text = _read_text(path)
+    for name in columns:
+        if name not in text.columns:
+            raise UserError(f"{path}: column {name!r} is missing (found: {_join(text.columns)})")
+    return pd.DataFrame(
+        {name: _cast_column(path, text[name], cast) for name, cast in columns.items()}
+    )
+
+
+def _cast_column(path: Path, column: pd.Series[str], cast: Cast) -> pd.Series[float]:
+    values = [_cast_value(text, cast) for text in column]
+    for line, (text, value) in enumerate(zip(column, values, strict=True), start=2):
+        if value is None:
+            raise UserError(
+                f"{path}: column {column.name!r}, line {line}: found {text!r}, "
+                f"{cast.value} is needed"
+            )
+    return pd.Series(values, dtype=_DTYPES[cast])
+
+
+_DTYPES = {
+    Cast.NAME: "str",
+    Cast.COUNT: "int64",
+    Cast.FLAG: "bool",
+    Cast.SHARE: "float64",
+    Cast.NUMBER: "float64",
+}
+
+
+def _cast_value(text: str, cast: Cast) -> str | int | bool | float | None:
+    """Read one value; None when it is not what the column holds."""
+    if cast is Cast.NAME:
+        return text or None
+    if cast is Cast.FLAG:
+        return {"true": True, "false": False}.get(text.lower())
+    if cast is Cast.COUNT:
+        return int(text) if text.isdecimal() else None
+    try:
+        number = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return None if cast is Cast.SHARE and (number < 0 or number > 1) else number
+
+
+def _check_unique(path: Path, frame: pd.DataFrame, keys: list[str]) -> None:
+    twice = frame[frame.duplicated(keys)]
+    if len(twice) > 0:
+        found = ", ".join(f"{key} {twice.iloc[0][key]}" for key in keys)
+        raise UserError(f"{path}: {found}: the row stands twice")
+
+
+def _join(names: Iterable[object]) -> str:
+    return ", ".join(str(name) for name in names)

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, seeding, checkpoints, workers, resume state, tracking."""

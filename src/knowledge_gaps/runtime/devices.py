@@ -1,0 +1,93 @@
+"""The machine: how many workers, which device, and what makes a process deterministic.
+
+None of it is a parameter of a study. Environment variables override what is found:
+KGAPS_WORKERS (processes side by side) and KGAPS_DEVICE ("cpu" keeps off a GPU).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knowledge_gaps.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+WORKERS_VARIABLE = "KGAPS_WORKERS"
+DEVICE_VARIABLE = "KGAPS_DEVICE"
+
+
+def count_workers(num_tasks: int) -> int:
+    """Return how many processes train side by side: one a GPU, otherwise one a core.
+
+    Args:
+        num_tasks: no more workers than that are of use.
+
+    Raises:
+        UserError: when KGAPS_WORKERS is no count.
+    """
+    chosen = os.environ.get(WORKERS_VARIABLE)
+    if chosen is None:
+        return min(count_gpus() or count_cores(), num_tasks)
+    if not chosen.isdecimal() or int(chosen) < 1:
+        raise UserError(f"{WORKERS_VARIABLE}: {chosen!r} found, a count of at least 1 is needed")
+    return min(int(chosen), num_tasks)
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def count_gpus() -> int:
+    """Return how many CUDA devices are visible, 0 when KGAPS_DEVICE is "cpu"."""
+    # importing torch takes longer than all else that a parent process does: ask only where it pays
+    if os.environ.get(DEVICE_VARIABLE) == "cpu" or not Path("/dev/nvidiactl").exists():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def configure_process() -> None:
+    """Make this process deterministic, with one thread; before its first tensor operation."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.set_flush_denormal(True)  # Adam's moments of a collapsed GAN would crawl otherwise
+    torch.backends.cudnn.benchmark = False
+
+
+def build_accelerator(
+    worker: int, mixed_precision: str = "no", gradient_accumulation_steps: int = 1
+) -> Accelerator:
+    """Build the Accelerator of one worker.
+
+    Args:
+        worker: index of the worker; worker k takes GPU k modulo their number.
+        mixed_precision: "no", "bf16" or "fp16".
+        gradient_accumulation_steps: batches whose gradients are summed up for one update.
+
+    Raises:
+        UserError: for fp16 without a GPU, where no loss scaling would protect it.
+    """
+    num_gpus = count_gpus()
+    if mixed_precision == "fp16" and num_gpus == 0:
+        raise UserError("mixed_precision: 'fp16' needs a GPU; 'bf16' and 'no' are allowed here")
+    from accelerate import Accelerator
+
+    if num_gpus > 0:
+        import torch
+
+        torch.cuda.set_device(worker % num_gpus)
+    return Accelerator(
+        cpu=num_gpus == 0,
+        mixed_precision=mixed_precision,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+    )

@@ -1,0 +1,56 @@
+"""Where every file of a study lies below the repository's root; no other module joins such paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+COHORT_FILE = "cohort.json"
+META_FILE = "meta.json"
+CURVES_FILE = "curves.csv"
+GRID_FILE = "samples.png"
+GENERATOR_FILE = "generator.safetensors"
+DISCRIMINATOR_FILE = "discriminator.safetensors"
+CLASSIFIER_FILE = "classifier.safetensors"
+TRAIN_IMAGES_FILE = "train_images.npy"
+TRAIN_LABELS_FILE = "train_labels.npy"
+TEST_IMAGES_FILE = "test_images.npy"
+TEST_LABELS_FILE = "test_labels.npy"
+DATASET_FILE = "dataset.json"
+DETECTIONS_FILE = "detections.csv"
+QUALITY_FILE = "quality.csv"
+METRICS_FILE = "metrics.json"
+
+
+def get_cohort_directory(root: Path, cohort: str) -> Path:
+    """Directory of a cohort, given as "gans/COHORT" or "classifiers/COHORT"."""
+    return root / "models" / cohort
+
+
+def get_instance_directory(root: Path, cohort: str, instance: int) -> Path:
+    """Directory of one instance of a cohort, given as "gans/COHORT" or "classifiers/COHORT"."""
+    return get_cohort_directory(root, cohort) / str(instance)
+
+
+def get_pool_file(root: Path, pool: str) -> Path:
+    """Manifest of a pool."""
+    return root / "models" / "pools" / f"{pool}.json"
+
+
+def get_samples_file(root: Path, gan_cohort: str, instance: int) -> Path:
+    """Evaluation images of one generator."""
+    return root / "data" / "samples" / gan_cohort / f"{instance}.npy"
+
+
+def get_prepared_directory(root: Path) -> Path:
+    """What `prepare` writes and training reads."""
+    return root / "data" / "prepared"
+
+
+def get_reports_directory(root: Path) -> Path:
+    """Tables, metrics, figures and the page."""
+    return root / "reports"
+
+
+def get_state_directory(root: Path) -> Path:
+    """State of this machine that is no result: resume states, cached scores; git-ignored."""
+    return root / ".kgaps"

@@ -1,0 +1,66 @@
+"""Progress on the terminal: bars where there is one, otherwise a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_LINE_SEC = 15.0
+
+
+class InstanceProgress:
+    """Steps done by every instance of a cohort; a listener of `training.cohort`.
+
+    Args:
+        title: the cohort as "gans/COHORT" or "classifiers/COHORT".
+        num_instances: how many instances it has.
+        num_steps: how many steps each takes.
+    """
+
+    def __init__(self, title: str, num_instances: int, num_steps: int) -> None:
+        self._title, self._num_steps = title, num_steps
+        self._steps = dict.fromkeys(range(num_instances), 0)
+        self._started_at = self._said_at = time.monotonic()
+        self._bars: Progress | None = None
+        if sys.stdout.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            self._bars = Progress(*columns, TimeRemainingColumn(), console=Console())
+            for instance in self._steps:
+                self._bars.add_task(f"{title}/{instance}", total=num_steps)
+
+    def __enter__(self) -> Self:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        else:
+            self._say()
+
+    def report(self, instance: int, step: int, row: dict[str, float] | None) -> None:
+        """Take note of an instance's progress."""
+        self._steps[instance] = step
+        if self._bars is not None:
+            self._bars.update(self._bars.task_ids[instance], completed=step)
+        elif time.monotonic() - self._said_at > _LINE_SEC:
+            self._say()
+
+    def _say(self) -> None:
+        self._said_at = time.monotonic()
+        elapsed_sec = self._said_at - self._started_at
+        steps = " ".join(str(step) for step in self._steps.values())
+        print(
+            f"{self._title}: steps {steps} of {self._num_steps}, {elapsed_sec:.0f} s", flush=True
+        )

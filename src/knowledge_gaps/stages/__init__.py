@@ -1,0 +1,3 @@
+"""One module for each stage of dvc.yaml, named as there; each reads its inputs, calls one room and
+writes its outputs. `dvc.yaml` lists the inputs and outputs of every stage.
+"""

@@ -1,0 +1,13 @@
+"""gans@COHORT: train the GANs of a cohort against their pool of frozen classifiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from knowledge_gaps.stages.cohort import train_and_track
+from knowledge_gaps.study import Kind, Study
+
+
+def run(root: Path, study: Study, name: str) -> None:
+    """Train and publish models/gans/COHORT; errors as `training.cohort.train_cohort`."""
+    train_and_track(root, study, Kind.GANS, name)

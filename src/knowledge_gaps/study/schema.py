@@ -1,0 +1,295 @@
+"""The sections of params.yaml as frozen types: names, ranges, and nothing else is let in.
+
+A study names cohorts of GANs and cohorts of GAN-classifiers, and pools: ordered lists of frozen
+instances that a cohort is trained against. A cohort stands on exactly one pool. Fool-all,
+memoryless, multi-instance, the phi sweep and generalisation against n are only different entries.
+
+How the entries refer to one another is checked by `knowledge_gaps.study.graph`; what an
+architecture takes as settings is known by `knowledge_gaps.models.registry`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+NO_POOL = "none"  # the pool of a baseline cohort: no frozen instance at all
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+class Kind(StrEnum):
+    """The two kinds of cohort; the value is the folder under models/."""
+
+    GANS = "gans"
+    CLASSIFIERS = "classifiers"
+
+
+class _Section(BaseModel):
+    """A part of params.yaml: frozen, unknown keys refused, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("letters, digits, _ and - are allowed, starting with a letter or digit")
+    return name
+
+
+def _check_finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("a finite number is needed")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+Finite = Annotated[float, AfterValidator(_check_finite)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(_check_finite)]
+NonNegative = Annotated[float, Field(ge=0), AfterValidator(_check_finite)]
+Count = Annotated[int, Field(ge=1)]
+InstanceList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+class StudySettings(_Section):
+    """Name and seed of the whole study."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0)]
+
+
+class DataSettings(_Section):
+    """The dataset of reals.
+
+    Attributes:
+        name: the dataset; "mnist" has its checksums in `knowledge_gaps.data.mnist`, any other
+            name is an IDX dataset in `directory` whose checksums are not known beforehand.
+        source: "reduced" for the sample in the repository, "idx" for the four IDX files in
+            `directory`, "torchvision" for torchvision's downloader into `directory`.
+        directory: folder of the IDX files, relative to the repository's root or absolute.
+        num_train: how many training images are used, from the start; null for all.
+        num_test: how many test images are used, from the start; null for all.
+    """
+
+    name: Name
+    source: Literal["reduced", "idx", "torchvision"]
+    directory: str
+    num_train: Count | None = None
+    num_test: Count | None = None
+
+
+class OptimizerSettings(_Section):
+    """Adam's settings, and the linear decay of its learning rate.
+
+    Attributes:
+        learning_rate: step size at the start.
+        betas: decay rates of the moment estimates.
+        weight_decay: decoupled weight decay (AdamW when above 0).
+        decay_from: share of the training after which the rate falls linearly to 0; 1 for never.
+    """
+
+    learning_rate: Positive
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default=(0.9, 0.999), strict=False
+    )
+    weight_decay: NonNegative = 0.0
+    decay_from: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class TrainingSettings(_Section):
+    """What both kinds of training share.
+
+    Attributes:
+        architecture: a name in `knowledge_gaps.models.registry`.
+        model: settings of the architecture, checked by the registry.
+        steps: optimiser updates.
+        batch_size: images of each side in a batch: that many reals and that many generated.
+        mixed_precision: autocast of the forward passes; fp16 needs a GPU.
+        gradient_accumulation_steps: batches whose gradients are summed up for one update.
+        max_gradient_norm: gradients are clipped to this 2-norm; null for no clipping.
+        ema_decay: decay of the moving average of the weights that becomes the result; null
+            keeps the last weights.
+        log_every: steps between two rows of curves.csv.
+    """
+
+    architecture: Name
+    model: dict[str, Any] = {}
+    steps: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    gradient_accumulation_steps: Count = 1
+    max_gradient_norm: Positive | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    log_every: Count = 50
+
+
+class GanRecipe(TrainingSettings):
+    """How the GANs of a cohort are trained.
+
+    Attributes:
+        generator_optimizer: Adam of the generator.
+        discriminator_optimizer: Adam of the discriminator.
+        r1_gamma: weight of the R1 penalty on reals (Mescheder et al. 2018, eq. 9); 0 for none.
+        r1_interval: the penalty is taken every so many steps, with its weight scaled by the
+            interval (lazy regularisation, Karras et al. 2020, section 3.1).
+    """
+
+    generator_optimizer: OptimizerSettings
+    discriminator_optimizer: OptimizerSettings
+    r1_gamma: NonNegative = 0.0
+    r1_interval: Count = 16
+
+
+class ClassifierRecipe(TrainingSettings):
+    """How the GAN-classifiers of a cohort are trained.
+
+    Attributes:
+        optimizer: Adam of the classifier.
+        translation_px: reals and generated images are both shifted by up to so many pixels.
+    """
+
+    optimizer: OptimizerSettings
+    translation_px: Annotated[int, Field(ge=0)] = 0
+
+
+class Pool(_Section):
+    """An ordered list of frozen instances: those of `extends`, then these.
+
+    Attributes:
+        extends: the pool that this one continues, or "none".
+        cohort: "gans/COHORT" or "classifiers/COHORT".
+        instances: which instances of that cohort.
+    """
+
+    extends: Name
+    cohort: str
+    instances: InstanceList
+
+    @property
+    def kind(self) -> Kind:
+        """Which kind of cohort the pool takes its instances from."""
+        return Kind(self.cohort.partition("/")[0])
+
+    @property
+    def cohort_name(self) -> str:
+        """The cohort's name without its kind."""
+        return self.cohort.partition("/")[2]
+
+    @model_validator(mode="after")
+    def _check_cohort(self) -> Self:
+        kind, slash, name = self.cohort.partition("/")
+        if kind not in tuple(Kind) or not slash or not _NAME.fullmatch(name):
+            raise ValueError(
+                f"cohort is {self.cohort!r}, gans/COHORT or classifiers/COHORT is needed"
+            )
+        if len(set(self.instances)) != len(self.instances):
+            raise ValueError(f"instances {self.instances} names one twice")
+        return self
+
+
+class GanCohort(_Section):
+    """Independently seeded GANs, trained against one pool of frozen classifiers.
+
+    Attributes:
+        recipe: a key of gan_recipes.
+        instances: how many GANs.
+        fools: the pool of frozen classifiers in the loss, or "none" for a baseline.
+        phi: weight of the fooling term; at least 0.
+        fooling: "sum" for log D + phi * sum log C, "weighted" for the MNIST form
+            1/(1+phi) log D + phi/(1+phi) sum log C.
+    """
+
+    recipe: Name
+    instances: Count
+    fools: Name
+    phi: NonNegative
+    fooling: Literal["sum", "weighted"] = "sum"
+
+    @model_validator(mode="after")
+    def _check_phi(self) -> Self:
+        if self.fools == NO_POOL and self.phi != 0:
+            raise ValueError(f"phi is {self.phi} but fools is {NO_POOL!r}: phi must be 0.0 then")
+        return self
+
+
+class ClassifierCohort(_Section):
+    """Independently seeded GAN-classifiers, trained on reals against one pool of generators.
+
+    Attributes:
+        recipe: a key of classifier_recipes.
+        instances: how many classifiers.
+        detects: the pool of frozen generators whose samples are the generated half of a batch.
+        truncation: standard deviation of the latents, 1.0 for the generator's own.
+    """
+
+    recipe: Name
+    instances: Count
+    detects: Name
+    truncation: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class EvaluationSettings(_Section):
+    """How generators and classifiers are compared.
+
+    Attributes:
+        num_images: images sampled once of each generator, and as many reals for quality.
+        batch_size: images a forward pass; no result depends on it.
+        extractor: features for quality; "lenet" is the package's own for 28 px grey digits.
+    """
+
+    num_images: Annotated[int, Field(ge=16)]
+    batch_size: Count = 500
+    extractor: Literal["lenet"] = "lenet"
+
+
+class Iteration(_Section):
+    """One iteration of the paper: a GAN cohort, and the classifier cohort trained on it, if any."""
+
+    gans: Name
+    classifiers: Name | None = None
+
+
+class Generalisation(_Section):
+    """Classifier cohorts trained on n = 1, 2, ... generators of one GAN cohort."""
+
+    gans: Name
+    classifiers: list[Name]
+
+
+class ReportSettings(_Section):
+    """Which readings the report makes of the two tables.
+
+    Attributes:
+        iterations: fool-all, iteration 0 first.
+        memoryless: iterations of the memoryless form, iteration 0 first.
+        phi_sweep: GAN cohorts that differ in phi.
+        generalisation: classifiers against the number of generators; null for none.
+    """
+
+    iterations: list[Iteration] = []
+    memoryless: list[Iteration] = []
+    phi_sweep: list[Name] = []
+    generalisation: Generalisation | None = None
+
+
+class Study(_Section):
+    """Everything that a result of the study depends on; no word about the machine."""
+
+    study: StudySettings
+    data: DataSettings
+    gan_recipes: dict[Name, GanRecipe]
+    classifier_recipes: dict[Name, ClassifierRecipe]
+    pools: dict[Name, Pool]
+    gans: dict[Name, GanCohort]
+    classifiers: dict[Name, ClassifierCohort]
+    evaluation: EvaluationSettings
+    report: ReportSettings = ReportSettings()

@@ -1,0 +1,213 @@
+"""The GAN loop: one step of generator and discriminator, for every architecture and every loss.
+
+A step is a list of phases, each a record of which network is updated, how often and by which loss;
+regularisers are further phases. Fool-all, memoryless, multi-instance and the weighted form are one
+fooling term over the list of frozen classifiers that the trainer is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from knowledge_gaps.data.images import to_float
+from knowledge_gaps.losses import (
+    compute_adversarial_loss,
+    compute_discriminator_loss,
+    compute_fooling_loss,
+    compute_r1_penalty,
+    weigh_generator_loss,
+)
+from knowledge_gaps.models.frozen import freeze
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.models.registry import Generator
+from knowledge_gaps.study import GanRecipe, OptimizerSettings
+from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals, take_share
+from knowledge_gaps.training.loop import average_weights, build_optimizer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Fooling:
+    """The fooling term of a generator's loss.
+
+    Attributes:
+        classifiers: frozen, in the order of their pool; none for a baseline.
+        phi: weight, at least 0.
+        form: "sum" or "weighted", see `losses.weigh_generator_loss`.
+    """
+
+    classifiers: Sequence[GanClassifier]
+    phi: float
+    form: str
+
+
+@dataclass(frozen=True)
+class GanBatch:
+    """One batch: reals, and generated images with their graph back to the generator.
+
+    The discriminator's phase sees the generated images detached, the generator's with their graph:
+    one generator pass serves both.
+    """
+
+    images_real: Tensor  # float32 [N, C, H, W] in [-1, 1]
+    images_generated: Tensor  # likewise
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One update within a step.
+
+    Attributes:
+        name: for people.
+        module: the only network whose weights get a gradient.
+        optimizer: which updates them.
+        interval: the phase runs every so many steps.
+        compute_losses: from a batch to the scalar to minimise, and scalars to log.
+    """
+
+    name: str
+    module: nn.Module
+    optimizer: Optimizer
+    interval: int
+    compute_losses: Callable[[GanBatch], tuple[Tensor, dict[str, Tensor]]]
+
+
+class GanTrainer:
+    """A generator and a discriminator in training; a `loop.Trainer`.
+
+    Args:
+        generator: freshly initialised.
+        discriminator: freshly initialised.
+        fooling: the fooling term.
+        images: the reals, uint8 [N, C, H, W].
+        recipe: how to train.
+        stream: random numbers of the instance.
+        accelerator: device, precision and processes.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: nn.Module,
+        fooling: Fooling,
+        images: Tensor,
+        recipe: GanRecipe,
+        stream: Stream,
+        accelerator: Accelerator,
+    ) -> None:
+        self._recipe, self._stream, self._accelerator = recipe, stream, accelerator
+        self._images, self._latent_dim = images, generator.latent_dim
+        self._fooling = Fooling(
+            [freeze(classifier).to(accelerator.device) for classifier in fooling.classifiers],
+            fooling.phi,
+            fooling.form,
+        )
+        lazy_interval = recipe.r1_interval if recipe.r1_gamma > 0 else 1
+        self.modules: dict[str, nn.Module] = {
+            "generator": generator,
+            "discriminator": discriminator,
+        }
+        self._generator, self._discriminator, generator_adam, discriminator_adam = (
+            accelerator.prepare(
+                generator,
+                discriminator,
+                build_optimizer(generator, recipe.generator_optimizer),
+                build_optimizer(discriminator, recipe.discriminator_optimizer, lazy_interval),
+            )
+        )
+        self.optimizers: dict[str, tuple[Optimizer, OptimizerSettings]] = {
+            "generator": (generator_adam, recipe.generator_optimizer),
+            "discriminator": (discriminator_adam, recipe.discriminator_optimizer),
+        }
+        if recipe.ema_decay is not None:
+            self.modules["average"] = average_weights(generator, recipe.ema_decay)
+        self.phases = self._list_phases()
+
+    def run_step(self, step: int) -> dict[str, Tensor]:
+        """Update both networks once; return the logged scalars."""
+        self._stream.seed_layers(step)
+        self._generator.train()
+        self._discriminator.train()
+        logged: dict[str, Tensor] = {}
+        for micro_step in range(self._recipe.gradient_accumulation_steps):
+            with self._accelerator.accumulate(self._generator, self._discriminator):
+                batch = self._draw_batch(step, micro_step)
+                for phase in self.phases:
+                    if step % phase.interval == 0:
+                        logged.update(self._run_phase(phase, batch))
+        if "average" in self.modules:
+            self.modules["average"].update_parameters(self.modules["generator"])
+        return logged
+
+    def get_result(self) -> Generator:
+        """Return the generator that the training is for: the average where there is one."""
+        generator = self.modules["average"].module if "average" in self.modules else self.modules["generator"]
+        assert isinstance(generator, Generator)
+        return generator
+
+    def _draw_batch(self, step: int, micro_step: int) -> GanBatch:
+        num_images = self._recipe.batch_size
+        names = (step, micro_step)
+        reals = draw_reals(self._stream, self._images, num_images, *names)
+        latents = draw_latents(self._stream, num_images, self._latent_dim, *names)
+        with self._accelerator.autocast():
+            images_generated = self._generator(take_share(latents, self._accelerator))
+        return GanBatch(to_float(take_share(reals, self._accelerator)), images_generated)
+
+    def _run_phase(self, phase: Phase, batch: GanBatch) -> dict[str, Tensor]:
+        for module in (self._generator, self._discriminator):
+            module.requires_grad_(module is phase.module)
+        with self._accelerator.autocast():
+            loss, logged = phase.compute_losses(batch)
+        phase.optimizer.zero_grad()
+        self._accelerator.backward(loss)
+        if self._recipe.max_gradient_norm is not None and self._accelerator.sync_gradients:
+            parameters = phase.module.parameters()
+            self._accelerator.clip_grad_norm_(parameters, self._recipe.max_gradient_norm)
+        phase.optimizer.step()
+        self._generator.requires_grad_(True)  # the next batch's graph starts at its weights
+        return {name: value.detach() for name, value in logged.items()}
+
+    def _list_phases(self) -> list[Phase]:
+        adam = {name: pair[0] for name, pair in self.optimizers.items()}
+        D, G = self._discriminator, self._generator
+        phases = [Phase("discriminator", D, adam["discriminator"], 1, self._discriminate)]
+        if self._recipe.r1_gamma > 0:
+            interval = self._recipe.r1_interval
+            phases.append(Phase("r1", D, adam["discriminator"], interval, self._regularise))
+        phases.append(Phase("generator", G, adam["generator"], 1, self._fool))
+        return phases
+
+    def _discriminate(self, batch: GanBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = compute_discriminator_loss(
+            self._discriminator(batch.images_real),
+            self._discriminator(batch.images_generated.detach()),
+        )
+        return loss, {"loss_discriminator": loss}
+
+    def _regularise(self, batch: GanBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        images_real = batch.images_real.detach().requires_grad_(True)
+        penalty = compute_r1_penalty(images_real, self._discriminator(images_real))
+        # lazy: the weight grows with the interval, so that its share of all updates stays
+        weight = self._recipe.r1_gamma / 2 * self._recipe.r1_interval
+        return weight * penalty, {"r1_penalty": penalty}
+
+    def _fool(self, batch: GanBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        adversarial = compute_adversarial_loss(self._discriminator(batch.images_generated))
+        if not self._fooling.classifiers:
+            return adversarial, {"loss_generator": adversarial}
+        logits = [classifier(batch.images_generated) for classifier in self._fooling.classifiers]
+        fooling = compute_fooling_loss(logits)
+        loss = weigh_generator_loss(
+            adversarial, fooling, self._fooling.phi, self._fooling.form
+        )
+        return loss, {"loss_generator": adversarial, "loss_fooling": fooling}
+
+

@@ -1,0 +1,179 @@
+"""One instance from its task to its result files; runs in a worker process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from knowledge_gaps.data.images import load_images, save_grid
+from knowledge_gaps.models.frozen import FORMAT, freeze, load_classifier, load_generator
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.models.registry import (
+    ImageShape,
+    classifier_architectures,
+    gan_architectures,
+    parse_settings,
+)
+from knowledge_gaps.runtime.checkpoint import write_tensors
+from knowledge_gaps.runtime.devices import build_accelerator
+from knowledge_gaps.runtime.files import hash_file, write_json, write_text
+from knowledge_gaps.runtime.layout import (
+    CLASSIFIER_FILE,
+    CURVES_FILE,
+    DISCRIMINATOR_FILE,
+    GENERATOR_FILE,
+    GRID_FILE,
+    META_FILE,
+    TRAIN_IMAGES_FILE,
+    get_prepared_directory,
+)
+from knowledge_gaps.runtime.provenance import get_versions
+from knowledge_gaps.runtime.seeding import derive_seed
+from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, GanRecipe
+from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
+from knowledge_gaps.training.classifier import ClassifierTrainer
+from knowledge_gaps.training.gan import Fooling, GanTrainer
+from knowledge_gaps.training.loop import Session, run_training
+from knowledge_gaps.training.task import TrainingTask
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_GRID_IMAGES = 64
+_RECORDED_VERSIONS = ("torch", "accelerate", "safetensors", "knowledge-gaps")
+
+
+def train_instance(
+    task: TrainingTask, worker: int, directory: Path, state_file: Path, session: Session
+) -> None:
+    """Train one instance and write its result files.
+
+    Args:
+        task: what to train.
+        worker: index of this worker process.
+        directory: where the result files go; meta.json is written last and makes them a result.
+        state_file: where the resume state is kept while training.
+        session: asked for stopping and told of progress.
+
+    Raises:
+        StoppedError: when the session stopped it, after its state was saved.
+        UserError: for bad input, a full disk or a loss that is not finite.
+    """
+    recipe = task.recipe
+    accelerator = build_accelerator(
+        worker, recipe.mixed_precision, recipe.gradient_accumulation_steps
+    )
+    images = torch.from_numpy(load_images(get_prepared_directory(task.root) / TRAIN_IMAGES_FILE))
+    workbench = _Workbench(
+        images=images,
+        shape=(images.shape[1], images.shape[2], images.shape[3]),
+        stream=Stream(task.seed, task.cohort_path, task.instance),
+        accelerator=accelerator,
+    )
+    torch.manual_seed(derive_seed(task.seed, "weights", task.cohort_path, task.instance))
+    trainer: GanTrainer | ClassifierTrainer
+    if isinstance(recipe, GanRecipe):
+        trainer = _build_gan_trainer(task, recipe, workbench)
+        curves = run_training(trainer, recipe, state_file, session)
+        described = _write_gan(trainer, workbench, directory)
+    else:
+        trainer = _build_classifier_trainer(task, recipe, workbench)
+        curves = run_training(trainer, recipe, state_file, session)
+        described = _write_classifier(trainer, directory)
+    write_text(directory / CURVES_FILE, curves.to_csv())
+    _write_meta(task, workbench.shape, described, directory)
+
+
+@dataclass(frozen=True)
+class _Workbench:
+    """What every training needs beside its task."""
+
+    images: Tensor  # uint8 [N, C, H, W]
+    shape: ImageShape
+    stream: Stream
+    accelerator: Accelerator
+
+
+def _build_gan_trainer(task: TrainingTask, recipe: GanRecipe, bench: _Workbench) -> GanTrainer:
+    assert isinstance(task.cohort, GanCohort)
+    architecture = gan_architectures.get(recipe.architecture)
+    settings = parse_settings(architecture, recipe.model)
+    classifiers = [
+        load_classifier(member.get_directory(task.root), member.sha256) for member in task.members
+    ]
+    return GanTrainer(
+        architecture.build_generator(settings, bench.shape),
+        architecture.build_discriminator(settings, bench.shape),
+        Fooling(classifiers, task.cohort.phi, task.cohort.fooling),
+        bench.images,
+        recipe,
+        bench.stream,
+        bench.accelerator,
+    )
+
+
+def _build_classifier_trainer(
+    task: TrainingTask, recipe: ClassifierRecipe, bench: _Workbench
+) -> ClassifierTrainer:
+    assert isinstance(task.cohort, ClassifierCohort)
+    architecture = classifier_architectures.get(recipe.architecture)
+    settings = parse_settings(architecture, recipe.model)
+    spec = architecture.make_input_spec(settings, bench.shape)
+    generators = [
+        load_generator(member.get_directory(task.root), member.sha256) for member in task.members
+    ]
+    return ClassifierTrainer(
+        GanClassifier(architecture.build(settings, spec.input_shape), spec),
+        generators,
+        task.cohort.truncation,
+        bench.images,
+        recipe,
+        bench.stream,
+        bench.accelerator,
+    )
+
+
+def _write_gan(trainer: GanTrainer, bench: _Workbench, directory: Path) -> dict[str, Any]:
+    generator = trainer.get_result()
+    write_tensors(directory / GENERATOR_FILE, generator.state_dict())
+    write_tensors(directory / DISCRIMINATOR_FILE, trainer.modules["discriminator"].state_dict())
+    latents = draw_latents(bench.stream, _GRID_IMAGES, generator.latent_dim, "grid")
+    images = sample_images(freeze(generator), latents.to(bench.accelerator.device))
+    save_grid(directory / GRID_FILE, images.cpu().numpy())
+    return {"weights": GENERATOR_FILE}
+
+
+def _write_classifier(trainer: ClassifierTrainer, directory: Path) -> dict[str, Any]:
+    classifier = trainer.get_result()
+    write_tensors(directory / CLASSIFIER_FILE, classifier.state_dict())
+    spec = classifier.spec.model_dump(mode="json")
+    return {"weights": CLASSIFIER_FILE, "input_spec": spec}
+
+
+def _write_meta(
+    task: TrainingTask, shape: ImageShape, described: dict[str, Any], directory: Path
+) -> None:
+    recipe = task.recipe
+    files = sorted(path for path in directory.iterdir() if path.name != META_FILE)
+    meta = {
+        "format": FORMAT,
+        "kind": task.kind.value,
+        "cohort": task.name,
+        "instance": task.instance,
+        "architecture": recipe.architecture,
+        "seed": task.seed,
+        "steps": recipe.steps,
+        "images_seen": recipe.steps * recipe.batch_size * recipe.gradient_accumulation_steps,
+        "settings": recipe.model_dump(mode="json"),
+        "cohort_settings": task.cohort.model_dump(mode="json"),
+        "image_shape": list(shape),
+        "lineage": task.describe_lineage(),
+        "versions": get_versions(_RECORDED_VERSIONS),
+        "files": {path.name: hash_file(path) for path in files},
+        **described,
+    }
+    write_json(directory / META_FILE, meta)

@@ -1,0 +1,144 @@
+"""What one instance's training depends on, all of it and nothing else; it crosses processes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from knowledge_gaps.runtime.files import dump_json, hash_file, read_json
+from knowledge_gaps.runtime.layout import (
+    TRAIN_IMAGES_FILE,
+    get_instance_directory,
+    get_pool_file,
+    get_prepared_directory,
+)
+from knowledge_gaps.runtime.provenance import get_versions, hash_code
+from knowledge_gaps.study import (
+    NO_POOL,
+    ClassifierCohort,
+    ClassifierRecipe,
+    GanCohort,
+    GanRecipe,
+    Kind,
+    Study,
+)
+
+_CODE = ("data", "losses.py", "models", "training", "runtime/seeding.py", "runtime/checkpoint.py")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A frozen instance of a pool: "gans/COHORT" or "classifiers/COHORT", and its weights' hash."""
+
+    cohort: str
+    instance: int
+    sha256: str
+
+    def get_directory(self, root: Path) -> Path:
+        """Directory of the instance below the repository's root."""
+        return get_instance_directory(root, self.cohort, self.instance)
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """One instance to train.
+
+    Attributes:
+        root: the repository's root.
+        kind: of the cohort.
+        name: of the cohort.
+        instance: index in the cohort.
+        seed: the study's.
+        recipe: how it is trained.
+        cohort: the cohort's entry in the study.
+        members: the pool that it is trained against.
+        data_name: name of the dataset.
+        data_sha256: of the prepared training images.
+    """
+
+    root: Path
+    kind: Kind
+    name: str
+    instance: int
+    seed: int
+    recipe: GanRecipe | ClassifierRecipe
+    cohort: GanCohort | ClassifierCohort
+    members: tuple[Member, ...]
+    data_name: str
+    data_sha256: str
+
+    @property
+    def cohort_path(self) -> str:
+        """The cohort as "gans/COHORT" or "classifiers/COHORT"."""
+        return f"{self.kind}/{self.name}"
+
+    def describe_lineage(self) -> dict[str, Any]:
+        """What went in, by content hash."""
+        return {
+            "data": {"name": self.data_name, "sha256": self.data_sha256},
+            "pool": [
+                {"cohort": member.cohort, "instance": member.instance, "sha256": member.sha256}
+                for member in self.members
+            ],
+        }
+
+    def compute_identity(self) -> str:
+        """Hash all that the result depends on, the code and torch included: the resume key."""
+        content = {
+            "cohort": self.cohort_path,
+            "instance": self.instance,
+            "seed": self.seed,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "cohort_settings": self.cohort.model_dump(mode="json", exclude={"instances"}),
+            "lineage": self.describe_lineage(),
+            "code": hash_code(_CODE),
+            "torch": get_versions(["torch"]),
+        }
+        return hashlib.sha256(dump_json(content).encode()).hexdigest()
+
+
+def make_tasks(root: Path, study: Study, kind: Kind, name: str) -> list[TrainingTask]:
+    """Make the tasks of all instances of a cohort.
+
+    Raises:
+        UserError: when the prepared data or the pool's manifest is missing.
+    """
+    cohort: GanCohort | ClassifierCohort
+    recipe: GanRecipe | ClassifierRecipe
+    if kind is Kind.GANS:
+        cohort, pool = study.gans[name], study.gans[name].fools
+        recipe = study.gan_recipes[cohort.recipe]
+    else:
+        cohort, pool = study.classifiers[name], study.classifiers[name].detects
+        recipe = study.classifier_recipes[cohort.recipe]
+    members = read_members(root, pool)
+    data_sha256 = hash_file(get_prepared_directory(root) / TRAIN_IMAGES_FILE)
+    return [
+        TrainingTask(
+            root=root,
+            kind=kind,
+            name=name,
+            instance=instance,
+            seed=study.study.seed,
+            recipe=recipe,
+            cohort=cohort,
+            members=members,
+            data_name=study.data.name,
+            data_sha256=data_sha256,
+        )
+        for instance in range(cohort.instances)
+    ]
+
+
+def read_members(root: Path, pool: str) -> tuple[Member, ...]:
+    """Read the members of a pool from its manifest, in order.
+
+    Raises:
+        UserError: when the manifest is missing or not JSON.
+    """
+    if pool == NO_POOL:
+        return ()
+    manifest = read_json(get_pool_file(root, pool))
+    return tuple(Member(**member) for member in manifest["members"])

@@ -1,0 +1,132 @@
+"""A worker process: trains one assignment after the other until it is given none.
+
+Parent and worker talk over one pipe: assignments (or None: save and end) one way, messages the other
+way. A parent that dies closes the pipe, which the worker takes for being told to stop. No pickle
+but that of this pipe between two processes of one run.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from dataclasses import dataclass
+from enum import Enum
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.training.task import TrainingTask
+
+_REPORT_SEC = 0.5
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A task, and the directory of its resume state and result."""
+
+    task: TrainingTask
+    directory: Path
+
+
+class MessageKind(Enum):
+    """What a worker has to say."""
+
+    PROGRESS = "progress"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Message:
+    """News of one instance.
+
+    Attributes:
+        kind: see `MessageKind`.
+        instance: whose news.
+        step: steps done.
+        row: newest row of the curves, if any.
+        text: what failed, one line.
+    """
+
+    kind: MessageKind
+    instance: int
+    step: int = 0
+    row: dict[str, float] | None = None
+    text: str = ""
+
+
+def run_worker(index: int, connection: Connection) -> None:
+    """Train what the parent assigns, until it assigns None or ends.
+
+    Args:
+        index: of this worker; decides its GPU.
+        connection: this worker's end of the pipe.
+    """
+    # Ctrl-C reaches the whole process group: the parent decides, and says so over the pipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    from knowledge_gaps.runtime.devices import configure_process
+
+    configure_process()
+    while (assignment := _receive(connection)) is not None:
+        message = _train(assignment, index, connection)
+        if message is None:
+            return
+        try:
+            connection.send(message)
+        except BrokenPipeError:
+            return
+
+
+class _PipeSession:
+    """A `loop.Session` over the worker's end of the pipe."""
+
+    def __init__(self, instance: int, connection: Connection) -> None:
+        self._instance, self._connection = instance, connection
+        self._reported_at = 0.0
+        self._stopping = False
+
+    def is_stopping(self) -> bool:
+        # during a training the parent only ever sends None, and a dead parent's pipe is readable
+        self._stopping = self._stopping or self._connection.poll()
+        return self._stopping
+
+    def report(self, step: int, row: dict[str, float] | None) -> None:
+        now = time.monotonic()
+        if row is None and now - self._reported_at < _REPORT_SEC:
+            return
+        self._reported_at = now
+        try:
+            self._connection.send(Message(MessageKind.PROGRESS, self._instance, step, row))
+        except BrokenPipeError:
+            self._stopping = True
+
+
+def _receive(connection: Connection) -> Assignment | None:
+    try:
+        assignment: Assignment | None = connection.recv()
+    except EOFError:
+        return None
+    return assignment
+
+
+def _train(assignment: Assignment, index: int, connection: Connection) -> Message | None:
+    """Train one assignment; return what to tell, or None when the training was stopped."""
+    from knowledge_gaps.training.instance import train_instance
+
+    task, directory = assignment.task, assignment.directory
+    session = _PipeSession(task.instance, connection)
+    try:
+        train_instance(
+            task, index, directory / "result", directory / "state.safetensors", session
+        )
+    except StoppedError:
+        return None
+    except UserError as error:
+        return Message(MessageKind.FAILED, task.instance, text=str(error))
+    except Exception as error:  # one instance's fault must not take the others with it
+        traceback.print_exc()
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return Message(MessageKind.FAILED, task.instance, text=text)
+    return Message(MessageKind.FINISHED, task.instance)

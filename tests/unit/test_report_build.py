@@ -1,0 +1,363 @@
+"""The whole report from a fabricated root: files, bytes, the page's content, absent readings."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from knowledge_gaps.report.build import build_report
+from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.study import Study
+from knowledge_gaps.study.graph import list_members
+
+NUM_IMAGES = 64
+STUDY: dict[str, Any] = {
+    "study": {"name": "fabricated", "seed": 0},
+    "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist_reduced"},
+    "gan_recipes": {
+        "dcgan": {
+            "architecture": "dcgan",
+            "steps": 200,
+            "batch_size": 8,
+            "generator_optimizer": {"learning_rate": 1e-3},
+            "discriminator_optimizer": {"learning_rate": 1e-3},
+        }
+    },
+    "classifier_recipes": {
+        "cnn": {
+            "architecture": "cnn",
+            "steps": 100,
+            "batch_size": 8,
+            "optimizer": {"learning_rate": 1e-3},
+        }
+    },
+    "pools": {
+        "baseline_1": {"extends": "none", "cohort": "gans/baseline", "instances": [0]},
+        "baseline_2": {"extends": "baseline_1", "cohort": "gans/baseline", "instances": [1]},
+        "fool_all_1": {"extends": "none", "cohort": "gans/fool_all_1", "instances": [0, 1]},
+        "c0": {"extends": "none", "cohort": "classifiers/iteration_0", "instances": [0]},
+        "c1": {"extends": "none", "cohort": "classifiers/iteration_1", "instances": [0]},
+    },
+    "gans": {
+        "baseline": {"recipe": "dcgan", "instances": 3, "fools": "none", "phi": 0.0},
+        "fool_all_1": {"recipe": "dcgan", "instances": 3, "fools": "c0", "phi": 1.0},
+        "memoryless_2": {"recipe": "dcgan", "instances": 2, "fools": "c1", "phi": 1.0},
+        "phi_1e-2": {"recipe": "dcgan", "instances": 2, "fools": "c0", "phi": 0.01},
+        "phi_1e4": {"recipe": "dcgan", "instances": 1, "fools": "c0", "phi": 10000.0},
+    },
+    "classifiers": {
+        "iteration_0": {"recipe": "cnn", "instances": 3, "detects": "baseline_2"},
+        "iteration_1": {"recipe": "cnn", "instances": 2, "detects": "fool_all_1"},
+        "n_1": {"recipe": "cnn", "instances": 2, "detects": "baseline_1"},
+    },
+    "evaluation": {"num_images": NUM_IMAGES},
+    "report": {
+        "iterations": [
+            {"gans": "baseline", "classifiers": "iteration_0"},
+            {"gans": "fool_all_1", "classifiers": "iteration_1"},
+        ],
+        "memoryless": [
+            {"gans": "baseline", "classifiers": "iteration_0"},
+            {"gans": "fool_all_1", "classifiers": "iteration_1"},
+            {"gans": "memoryless_2"},
+        ],
+        "phi_sweep": ["phi_1e-2", "phi_1e4"],
+        "generalisation": {"gans": "baseline", "classifiers": ["n_1", "iteration_0"]},
+    },
+}
+COLLAPSED = "phi_1e4"  # its quality is empty, as for a generator whose FID does not exist
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return Study.model_validate(STUDY)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, study: Study) -> Path:
+    folder = tmp_path_factory.mktemp("root")
+    fabricate_root(folder, study)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(root: Path, study: Study) -> str:
+    build_report(root, study)
+    return (root / "reports/index.html").read_text(encoding="utf-8")
+
+
+def fabricate_root(root: Path, study: Study, reals: npt.NDArray[np.uint8] | None = None) -> None:
+    """Write the inputs of a report as the stages would, with numbers drawn from a fixed seed.
+
+    Args:
+        root: an empty folder.
+        study: whose cohorts are made up.
+        reals: uint8 [N, 1, 28, 28] to draw all images from; None for noise.
+    """
+    rng = np.random.default_rng(0)
+    if reals is None:
+        reals = rng.integers(0, 256, (NUM_IMAGES, 1, 28, 28), dtype=np.uint8)
+    _write_dataset(root, reals)
+    _write_csv(root / "reports/detections.csv", list(_list_detections(study, rng)))
+    _write_csv(root / "reports/quality.csv", list(_list_quality(study, rng)))
+    for cohort, gans in study.gans.items():
+        for instance in range(gans.instances):
+            images = _fabricate_images(reals, gans.phi, rng)
+            _save(root / f"data/samples/{cohort}/{instance}.npy", images)
+            curves = list(_list_curves(gans.phi > 0, gans.phi, rng))
+            _write_csv(root / f"models/gans/{cohort}/{instance}/curves.csv", curves)
+
+
+def _write_dataset(root: Path, reals: npt.NDArray[np.uint8]) -> None:
+    _save(root / "data/prepared/test_images.npy", reals)
+    dataset = {"name": "mnist", "image_shape": [1, 28, 28], "num_train": 600, "num_test": 64}
+    (root / "data/prepared/dataset.json").write_text(json.dumps(dataset))
+
+
+def _save(path: Path, images: npt.NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, images, allow_pickle=False)
+
+
+def _write_csv(path: Path, rows: list[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _list_detections(study: Study, rng: np.random.Generator) -> Iterator[dict[str, object]]:
+    for gan_cohort, gans in study.gans.items():
+        fooled = list_members(study, gans.fools)
+        for classifier_cohort, classifiers in study.classifiers.items():
+            detected = list_members(study, classifiers.detects)
+            for pair in np.ndindex(gans.instances, classifiers.instances):
+                in_loss = (f"classifiers/{classifier_cohort}", pair[1]) in fooled
+                rate = 0.02 if in_loss else max(0.0, 0.99 - 0.08 * rng.exponential(1 + gans.phi / 9))
+                yield {
+                    "generator_cohort": gan_cohort,
+                    "generator_instance": pair[0],
+                    "classifier_cohort": classifier_cohort,
+                    "classifier_instance": pair[1],
+                    "in_loss": str(in_loss).lower(),
+                    "in_training": str((f"gans/{gan_cohort}", pair[0]) in detected).lower(),
+                    "num_images": study.evaluation.num_images,
+                    "detection_rate": round(rate, 6),
+                    "real_accuracy": 0.98 + 0.002 * pair[1],
+                    "auc": round(0.5 + rate / 2, 6),
+                }
+
+
+def _list_quality(study: Study, rng: np.random.Generator) -> Iterator[dict[str, object]]:
+    def make_row(cohort: str, instance: int, phi: object, fid: object) -> dict[str, object]:
+        is_empty = fid == ""
+        return {
+            "generator_cohort": cohort,
+            "generator_instance": instance,
+            "phi": phi,
+            "fid_lenet_4k": fid,
+            "kid_lenet_4k": "" if is_empty else 0.0123,
+            "precision_lenet_4k": "" if is_empty else 0.71,
+            "recall_lenet_4k": "" if is_empty else 0.42,
+            "class_entropy": round(2.29 / (1 + np.log10(1 + float(phi or 0))), 6),
+        }
+
+    for cohort, gans in study.gans.items():
+        for instance in range(gans.instances):
+            fid = round(6 + rng.uniform() + 4 * gans.phi**0.5, 6)
+            yield make_row(cohort, instance, gans.phi, "" if cohort == COLLAPSED else fid)
+    yield make_row("real", 0, "", 0.85)
+
+
+def _list_curves(
+    has_fooling: bool, phi: float, rng: np.random.Generator
+) -> Iterator[dict[str, object]]:
+    for step in range(50, 3001, 50):
+        fooling = 3 / (1 + step / 300) / (1 + phi) + 0.05 * rng.uniform()
+        yield {
+            "step": step,
+            "loss_discriminator": 1.2 + 0.1 * rng.normal(),
+            "loss_generator": 0.9 + 0.1 * rng.normal() + (fooling if has_fooling else 0),
+            "loss_fooling": fooling if has_fooling else "",
+        }
+
+
+def _fabricate_images(
+    reals: npt.NDArray[np.uint8], phi: float, rng: np.random.Generator
+) -> npt.NDArray[np.uint8]:
+    """Damage reals: the more, the larger phi."""
+    noise = rng.normal(0, 8 + 25 * np.log10(1 + phi), (NUM_IMAGES, *reals.shape[1:]))
+    chosen = reals[rng.integers(0, len(reals), NUM_IMAGES)]
+    damaged: npt.NDArray[np.uint8] = np.clip(chosen + noise, 0, 255).astype(np.uint8)
+    return damaged
+
+
+def read_outputs(root: Path) -> dict[str, bytes]:
+    inputs = {"detections.csv", "quality.csv"}
+    files = sorted((root / "reports").rglob("*.*"))
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in files
+        if path.is_file() and path.name not in inputs
+    }
+
+
+def test_build_writes_every_output(root: Path, page: str, study: Study) -> None:
+    names = {name.removeprefix("reports/") for name in read_outputs(root)}
+    assert names == {
+        "index.html",
+        "metrics.json",
+        *(f"plots/{name}.csv" for name in ("iterations", "phi_sweep", "generalisation")),
+        "plots/loss_curves.csv",
+        *(f"figures/{name}.png" for name in ("iterations", "phi_sweep", "phi_samples")),
+        *(f"figures/{name}.png" for name in ("generalisation", "loss_curves", "reals")),
+        *(f"figures/samples_{cohort}.png" for cohort in study.gans),
+    }
+
+
+def test_build_twice_gives_the_same_bytes_and_leaves_nothing_stale(
+    root: Path, page: str, study: Study
+) -> None:
+    before = read_outputs(root)
+    (root / "reports/figures/samples_of_an_earlier_study.png").write_bytes(b"stale")
+    build_report(root, study)
+    assert read_outputs(root) == before
+
+
+def test_page_holds_every_figure_and_needs_no_network(root: Path, page: str) -> None:
+    num_figures = len(list((root / "reports/figures").glob("*.png")))
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert sum(source.startswith("data:image/png;base64,") for source in sources) == num_figures
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert "<script" not in page
+    assert "@import" not in page
+    assert "url(" not in page
+    assert page.count("<img ") == page.count('alt="') == num_figures
+
+
+def test_page_anchors_lead_somewhere(page: str) -> None:
+    anchors = re.findall(r'href="#([^"]*)"', page)
+    assert len(anchors) == 10
+    assert all(f'id="{anchor}"' in page for anchor in anchors)
+
+
+def test_page_shows_missing_numbers_as_dashes(page: str) -> None:
+    text = re.sub(r"data:[^\"]*", "", page)
+    assert "nan" not in re.findall(r"[a-z]+", text.lower())
+    quality = text[text.index('<section id="quality">') :]
+    row = re.search(r'<tr><th scope="row" class="text name">phi_1e4</th>.*?</tr>', quality, re.DOTALL)
+    assert row is not None
+    assert row.group().count("<td>–</td>") == 4  # FID, KID, precision, recall
+
+
+def test_page_escapes_names(root: Path, study: Study) -> None:
+    content = json.loads((root / "data/prepared/dataset.json").read_text())
+    from knowledge_gaps.report.page import render_page
+    from knowledge_gaps.report.readings import read_readings
+
+    bare = make_study(iterations=[], memoryless=[], phi_sweep=[], generalisation=None)
+    figures = {name: _StubFigure() for name in ("reals", *(f"samples_{c}" for c in study.gans))}
+    content["name"] = "<b>digits</b>"
+    page = render_page(bare, content, read_readings(root, bare), figures)  # type: ignore[arg-type]
+    assert "<b>digits" not in page
+    assert "&lt;b&gt;digits" in page
+
+
+class _StubFigure:
+    data_uri = "data:image/png;base64,"
+    alt = caption = source = "nothing"
+
+
+def make_study(**report: object) -> Study:
+    return Study.model_validate({**STUDY, "report": {**STUDY["report"], **report}})
+
+
+@pytest.mark.parametrize(
+    ("report", "anchors", "figures"),
+    [
+        ({"phi_sweep": []}, ["phi"], ["phi_sweep", "phi_samples"]),
+        ({"generalisation": None}, ["generalisation"], ["generalisation"]),
+        ({"memoryless": []}, ["memoryless"], []),
+        (
+            {"iterations": [], "memoryless": [], "phi_sweep": [], "generalisation": None},
+            ["iterations", "phi", "generalisation", "memoryless"],
+            ["iterations", "phi_sweep", "phi_samples", "generalisation"],
+        ),
+    ],
+)
+def test_readings_that_a_study_does_not_name_are_absent(
+    tmp_path: Path, report: dict[str, object], anchors: list[str], figures: list[str]
+) -> None:
+    bare = make_study(**report)
+    fabricate_root(tmp_path, bare)
+    build_report(tmp_path, bare)
+    page = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    assert not any(f'id="{anchor}"' in page or f'href="#{anchor}"' in page for anchor in anchors)
+    assert 'id="quality"' in page
+    assert not any((tmp_path / f"reports/figures/{name}.png").exists() for name in figures)
+    for name in ("iterations", "phi_sweep", "generalisation", "loss_curves"):
+        header = (tmp_path / f"reports/plots/{name}.csv").read_text().splitlines()[0]
+        assert header.count(",") >= 4
+
+
+def test_missing_cohort_is_named(tmp_path: Path, study: Study) -> None:
+    fabricate_root(tmp_path, study)
+    path = tmp_path / "reports/quality.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("memoryless_2")))
+    with pytest.raises(UserError, match=r"quality\.csv.*'memoryless_2'"):
+        build_report(tmp_path, study)
+
+
+def test_nothing_is_written_when_an_input_is_missing(tmp_path: Path, study: Study) -> None:
+    fabricate_root(tmp_path, study)
+    (tmp_path / "data/samples/baseline/1.npy").unlink()
+    with pytest.raises(UserError, match=r"baseline/1\.npy"):
+        build_report(tmp_path, study)
+    assert read_outputs(tmp_path) == {}
+
+
+@pytest.mark.parametrize("column", ["step", "loss_generator"])
+def test_curves_without_a_column_are_named(tmp_path: Path, study: Study, column: str) -> None:
+    fabricate_root(tmp_path, study)
+    path = tmp_path / "models/gans/baseline/0/curves.csv"
+    path.write_text(path.read_text().replace(column, "other", 1))
+    with pytest.raises(UserError, match=rf"baseline/0/curves\.csv: column '{column}'"):
+        build_report(tmp_path, study)
+
+
+def test_images_of_another_shape_are_refused(tmp_path: Path, study: Study) -> None:
+    fabricate_root(tmp_path, study)
+    np.save(tmp_path / "data/samples/baseline/0.npy", np.zeros((4, 28, 28), dtype=np.float32))
+    with pytest.raises(UserError, match=r"0\.npy: found float32 \[4, 28, 28\], uint8"):
+        build_report(tmp_path, study)
+
+
+def test_metrics_are_finite_nested_floats(root: Path, page: str) -> None:
+    metrics = json.loads((root / "reports/metrics.json").read_text())
+    assert set(metrics) == {
+        "baseline",
+        "fid",
+        "floor",
+        "generalisation",
+        "held_out_detection",
+        "in_loss_detection",
+        "memoryless_held_out_detection",
+        "phi_sweep",
+        "real_accuracy",
+    }
+    assert metrics["floor"]["fid_lenet_4k"] == 0.85
+    assert metrics["in_loss_detection"] == {"iteration_0": {"fool_all_1": 0.02}}
+    assert metrics["real_accuracy"] == {"iteration_0": 0.982, "iteration_1": 0.981, "n_1": 0.981}
+    assert set(metrics["generalisation"]) == {"n_1", "n_2"}
+    assert set(metrics["phi_sweep"]) == {"1e-2", "1e4"}
+    assert "fid_lenet_4k" not in metrics["phi_sweep"]["1e4"]  # collapsed: no number, no key
