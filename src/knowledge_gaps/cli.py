@@ -19,7 +19,9 @@ from knowledge_gaps.study.presets import list_presets, use_preset
 
 _HELP = "Train GANs against GAN-classifiers, again and again. `dvc repro` calls the stages."
 
-app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 track_app = typer.Typer(help="MLflow as a view of the files.", no_args_is_help=True)
 settings_app = typer.Typer(help="Studies that come with the project.", no_args_is_help=True)
 app.add_typer(track_app, name="track")

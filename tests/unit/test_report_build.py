@@ -142,7 +142,9 @@ def _list_detections(study: Study, rng: np.random.Generator) -> Iterator[dict[st
             detected = list_members(study, classifiers.detects)
             for pair in np.ndindex(gans.instances, classifiers.instances):
                 in_loss = (f"classifiers/{classifier_cohort}", pair[1]) in fooled
-                rate = 0.02 if in_loss else max(0.0, 0.99 - 0.08 * rng.exponential(1 + gans.phi / 9))
+                rate = (
+                    0.02 if in_loss else max(0.0, 0.99 - 0.08 * rng.exponential(1 + gans.phi / 9))
+                )
                 yield {
                     "generator_cohort": gan_cohort,
                     "generator_instance": pair[0],
@@ -254,7 +256,9 @@ def test_page_shows_missing_numbers_as_dashes(page: str) -> None:
     text = re.sub(r"data:[^\"]*", "", page)
     assert "nan" not in re.findall(r"[a-z]+", text.lower())
     quality = text[text.index('<section id="quality">') :]
-    row = re.search(r'<tr><th scope="row" class="text name">phi_1e4</th>.*?</tr>', quality, re.DOTALL)
+    row = re.search(
+        r'<tr><th scope="row" class="text name">phi_1e4</th>.*?</tr>', quality, re.DOTALL
+    )
     assert row is not None
     assert row.group().count("<td>–</td>") == 4  # FID, KID, precision, recall
 

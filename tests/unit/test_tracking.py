@@ -204,7 +204,7 @@ def test_sync_averages_tables(root: Path) -> None:
 def test_registry_version_is_directory_of_classifier(root: Path) -> None:
     sync_study(root, STUDY, COHORTS, strict=True)
     version = MlflowClient(tracking_uri(root)).get_model_version_by_alias(MODEL, "instance-1")
-    source = Path(version.source.removeprefix("file://"))
+    source = Path(str(version.source).removeprefix("file://"))
     assert sorted(p.name for p in source.iterdir()) == ["classifier.safetensors", "meta.json"]
     assert version.tags["sha256"] == hash_file(source / "classifier.safetensors")
     assert version.run_id == find_runs(root)["classifiers/iteration_0/1"].info.run_id
@@ -308,13 +308,13 @@ def test_commit_is_dirty_by_code_not_by_results(tmp_path: Path) -> None:
     assert records.describe_commit(tmp_path)["kgaps.git_commit"].endswith("-dirty")
 
 
-def make_tracker(root: Path, identity: str = "training") -> CohortTracker:
+def make_tracker(root: Path, phi: float = 1.0) -> CohortTracker:
     """Make a tracker of instance 0 of the GANs, with what is known before the training."""
-    settings = {"recipe": "dcgan", "fools": "c0", "phi": 1.0}
+    settings = {"recipe": "dcgan", "fools": "c0", "phi": phi}
     weights = root / "models/classifiers/iteration_0/0/classifier.safetensors"
     member = {"cohort": "classifiers/iteration_0", "instance": 0, "sha256": hash_file(weights)}
     meta = make_meta(*GANS, 0, settings, [member])
-    return CohortTracker(root, STUDY, *GANS, {0: LiveInstance(identity, meta)})
+    return CohortTracker(root, STUDY, *GANS, {0: LiveInstance(f"phi {phi}", meta)})
 
 
 def test_live_run_is_resumed_and_finished(root: Path) -> None:
@@ -338,6 +338,15 @@ def test_live_run_is_resumed_and_finished(root: Path) -> None:
     assert (finished.info.run_id, finished.info.status) == (stopped.info.run_id, "FINISHED")
     assert get_steps(root, finished) == list(STEPS)
     assert finished.data.params["images_seen"] == "640"
+
+
+def test_live_run_of_other_settings_is_closed_not_finished(root: Path) -> None:
+    with make_tracker(root, phi=2.0) as tracker:
+        tracker.log(0, 10, {"loss": 1.25})
+    stale = find_runs(root)["gans/fool_all_1/0"].info.run_id
+    report = sync_cohort(root, STUDY, *GANS, strict=True)
+    assert report == SyncReport(runs_created=2, runs_closed=1)
+    assert MlflowClient(tracking_uri(root)).get_run(stale).info.status == "KILLED"
 
 
 def test_training_again_leaves_finished_run_alone(root: Path) -> None:

@@ -27,7 +27,7 @@ def to_float(images: Tensor) -> Tensor:
     Returns:
         float32 of the same shape in [-1, 1].
     """
-    return images.float().div_(_HALF_RANGE).sub_(1)
+    return images.float().div(_HALF_RANGE).sub_(1)
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -65,7 +65,8 @@ def load_images(path: Path) -> npt.NDArray[np.uint8]:
     array = load_array(path)
     if array.dtype != np.uint8 or array.ndim != 4:
         raise UserError(f"{path}: holds {array.dtype} {array.shape}, uint8 [N, C, H, W] is needed")
-    return array
+    images: npt.NDArray[np.uint8] = array.view(np.uint8)
+    return images
 
 
 def load_array(path: Path) -> npt.NDArray[np.generic]:

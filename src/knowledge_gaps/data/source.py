@@ -22,14 +22,18 @@ CHECKSUMS_FILE = "checksums.json"
 IMAGE_FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 LABEL_FILES = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
 
-# of the values (without header and compression) of the full sets, so that it does not matter how
-# the files are packed; made by `hash_values` from files with the published MD5
+# sha256 of the values (without header and compression) of the full sets, so that it does not
+# matter how the files are packed; made by `hash_values` from files with the published MD5
 _KNOWN_VALUES = {
     "mnist": {
-        "train-images-idx3-ubyte": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
-        "train-labels-idx1-ubyte": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
-        "t10k-images-idx3-ubyte": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
-        "t10k-labels-idx1-ubyte": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+        "train-images-idx3-ubyte": "741c988805d008ac6e4c904b69001ba1"
+        "84c24b2c540a4ef403f4c71b676cf757",
+        "train-labels-idx1-ubyte": "1feba77c54802fa5339a11837ea4b286"
+        "6434b83314ec45192930f1df69120c13",
+        "t10k-images-idx3-ubyte": "6d87418db22cc8025d05968bec9bd5c3"
+        "932904b23485740db143a061a2c9d161",
+        "t10k-labels-idx1-ubyte": "ddeff807876a9661a1110d45c266c862"
+        "39a3a1b7d37da0c3716a7a683c852ff5",
     },
 }
 _TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
@@ -74,7 +78,7 @@ def load_dataset(settings: DataSettings, root: Path) -> Dataset:
         root: what a relative directory is relative to.
 
     Raises:
-        UserError: when a file is missing, corrupt, of the wrong checksum or does not fit the others.
+        UserError: when a file is missing, corrupt, of the wrong checksum or does not fit.
     """
     directory = root / settings.directory
     if settings.source == "torchvision":
@@ -123,7 +127,9 @@ def _read_checked(
     values = read_idx(path)
     known = _KNOWN_VALUES.get(name, {}).get(file_name) if is_full else None
     if known is not None and hash_values(values) != known:
-        raise UserError(f"{path}: wrong checksum, these are not the values of the full {name!r} set")
+        raise UserError(
+            f"{path}: wrong checksum, these are not the values of the full {name!r} set"
+        )
     return values
 
 

@@ -43,9 +43,7 @@ class Cnn(nn.Module):
         for channels_out in settings.channels:
             padding = settings.kernel_px // 2
             layers += [
-                nn.Conv2d(
-                    channels_in, channels_out, settings.kernel_px, 2, padding, bias=False
-                ),
+                nn.Conv2d(channels_in, channels_out, settings.kernel_px, 2, padding, bias=False),
                 nn.BatchNorm2d(channels_out),
                 nn.ReLU(inplace=True),
             ]

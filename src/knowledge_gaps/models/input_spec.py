@@ -45,6 +45,11 @@ class GanClassifier(nn.Module):
         spec: how images are prepared.
     """
 
+    _scale: Tensor
+    _shift: Tensor
+    _rows: Tensor
+    _columns: Tensor
+
     def __init__(self, network: nn.Module, spec: InputSpec) -> None:
         super().__init__()
         self.network = network
@@ -52,7 +57,10 @@ class GanClassifier(nn.Module):
         per_channel = (1, spec.channels, 1, 1)
         # not in the state dict: the spec is stored beside the weights, and rebuilds them
         # ((x + 1) / 2 - mean) / std as one multiplication and one addition
-        mean, std = torch.tensor(spec.mean).view(per_channel), torch.tensor(spec.std).view(per_channel)
+        mean, std = (
+            torch.tensor(spec.mean).view(per_channel),
+            torch.tensor(spec.std).view(per_channel),
+        )
         self.register_buffer("_scale", 0.5 / std, persistent=False)
         self.register_buffer("_shift", (0.5 - mean) / std, persistent=False)
         for axis, name in enumerate(("_rows", "_columns")):

@@ -72,13 +72,13 @@ def draw_loss_curves(curves: Mapping[str, pd.DataFrame], titles: Mapping[str, st
         axes.set_title(titles[cohort], fontsize=8.5)
     for axes in panels.flat[len(curves) :]:
         axes.set_visible(False)
-    for column in range(min(_NUM_COLUMNS, len(curves))):
-        lowest = panels[(len(curves) - 1 - column) // _NUM_COLUMNS, column]
-        lowest.set_xlabel("optimiser steps")
-        lowest.tick_params(labelbottom=True)
+    for axes in panels.flat[max(0, len(curves) - _NUM_COLUMNS) : len(curves)]:
+        axes.tick_params(labelbottom=True)  # the lowest of each column
+    figure.supxlabel("optimiser steps", fontsize=9)
     figure.supylabel("loss (nats)", fontsize=9)
     handles, labels = max(
-        (axes.get_legend_handles_labels() for axes in panels.flat), key=lambda legend: len(legend[1])
+        (axes.get_legend_handles_labels() for axes in panels.flat),
+        key=lambda legend: len(legend[1]),
     )
     figure.legend(handles, labels, loc="outside upper center", ncols=len(LOSSES))
     return figure

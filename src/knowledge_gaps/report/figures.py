@@ -22,6 +22,10 @@ FloatArray = npt.NDArray[np.float64]
 
 _LOG_FROM_RATIO = 20.0  # an axis whose values span more than this factor is logarithmic
 _RATE_LIMITS = (-0.04, 1.04)
+_DOT_LABELS = {  # by whether the generator is common to all rows
+    True: "generator that no n was trained on",
+    False: "generator that another n was trained on",
+}
 _MAX_ENTROPY = math.log(10)  # nats: ten digits, equally frequent
 
 
@@ -63,10 +67,9 @@ def draw_generalisation(rows: Sequence[GeneralisationRow]) -> Figure:
     figure = Figure(figsize=(WIDTH_IN, 3.4))
     axes = figure.subplots()
     nums = [row.num_generators for row in rows]
-    axes.plot(
-        nums, [row.held_out.mean for row in rows], color=BLUE, label="mean over held-out pairs"
-    )
-    for is_common, label in ((True, "held out from every n"), (False, "held out from this n only")):
+    means = [row.held_out.mean for row in rows]
+    axes.plot(nums, means, color=BLUE, marker="_", markersize=18, label="mean of all dots")
+    for is_common, label in _DOT_LABELS.items():
         points = [
             (row.num_generators + offset, pair.detection_rate)
             for row in rows
@@ -75,8 +78,9 @@ def draw_generalisation(rows: Sequence[GeneralisationRow]) -> Figure:
         ]
         if points:
             face = BLUE if is_common else "white"
-            axes.scatter(*zip(*points, strict=True), s=22, color=face, edgecolors=BLUE, label=label,
-                         zorder=3)
+            axes.scatter(
+                *zip(*points, strict=True), s=22, color=face, edgecolors=BLUE, label=label, zorder=3
+            )
     axes.set_xticks(sorted(set(nums)))
     axes.set_xlim(min(nums) - 0.4, max(nums) + 0.4)
     axes.set_xlabel("number of generators that the classifier was trained on")
@@ -93,15 +97,30 @@ def _draw_phi_rates(
     for row in rows:
         places = row.phi * 10.0 ** _spread(len(row.held_out_rates), 0.12)
         axes.scatter(places, row.held_out_rates, s=16, color=BLUE, alpha=0.45, linewidths=0)
-    axes.plot(phis, [row.held_out.mean for row in rows], color=BLUE,
-              label="held-out classifiers: mean, a dot per pair")
-    axes.plot(phis, [row.in_loss.mean for row in rows], color=ORANGE, marker="s", markersize=5,
-              linestyle="--", label="classifier in the loss: mean")
+    axes.plot(
+        phis,
+        [row.held_out.mean for row in rows],
+        color=BLUE,
+        marker="_",
+        markersize=14,
+        label="held-out classifiers: mean, a dot per pair",
+    )
+    axes.plot(
+        phis,
+        [row.in_loss.mean for row in rows],
+        color=ORANGE,
+        marker="s",
+        markersize=5,
+        linestyle="--",
+        label="classifier in the loss: mean",
+    )
     if baseline is not None:
         _draw_reference(axes, baseline.held_out.mean, "baseline, phi = 0, held-out classifiers")
     axes.set_ylim(*_RATE_LIMITS)
     axes.set_ylabel("detection rate\n(share of generated images)")
-    axes.set_title("Detection by the classifier in the loss and by held-out instances of its cohort")
+    axes.set_title(
+        "Detection by the classifier in the loss and by held-out instances of its cohort"
+    )
     axes.legend(loc="best")
 
 
@@ -122,10 +141,13 @@ def _draw_reference(axes: Axes, value: float, label: str) -> None:
 
 
 def _set_rate_limits(axes: Axes, rates: Sequence[float]) -> None:
-    """Show the whole range unless all rates are in its upper half; the axis then starts there."""
-    finite = [rate for rate in rates if math.isfinite(rate)]
-    low = _RATE_LIMITS[0] if not finite or min(finite) < 0.5 else 0.48
-    axes.set_ylim(low, 1.02)
+    """Show the whole range, or only what is needed of its upper half when all rates lie there."""
+    lowest = min((rate for rate in rates if math.isfinite(rate)), default=0.0)
+    if lowest < 0.5:
+        axes.set_ylim(*_RATE_LIMITS)
+    else:
+        low = math.floor(10 * lowest - 0.2) / 10
+        axes.set_ylim(low, 1.0 + 0.04 * (1.0 - low))
 
 
 def _spread(num: int, half_width: float) -> FloatArray:

@@ -1,4 +1,4 @@
-"""How numbers are written on the page, in figures and as keys of metrics.json."""
+"""How numbers and names are written on the page, in figures and as keys of metrics.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from collections.abc import Iterable
 from knowledge_gaps.report.tables import Summary
 
 NOTHING = "–"  # no pair, no instance, or a value that could not be computed
+TITLES = {  # of names in a study
+    "cnn": "a plain CNN",
+    "dcgan": "DCGAN",
+    "ffhq": "FFHQ",
+    "mnist": "MNIST",
+    "stylegan2": "StyleGAN2",
+}
 DIGITS = {"fid": 2, "kid": 4, "precision": 2, "recall": 2, "class_entropy": 2}  # by metric
+
+_SPACE = "\u00a0"  # no line break within mean ± std
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def format_number(value: float, digits: int = 2) -> str:
@@ -23,7 +33,7 @@ def format_summary(summary: Summary, digits: int = 2) -> str:
     """
     text = format_number(summary.mean, digits)
     if math.isfinite(summary.std):
-        text += f" ± {format_number(summary.std, digits)}"
+        text += f"{_SPACE}±{_SPACE}{format_number(summary.std, digits)}"
     if summary.num > 0 and summary.num_missing > 0:
         text += f" ({summary.num_missing} missing)"
     return text
@@ -38,8 +48,21 @@ def format_range(values: Iterable[float], digits: int = 2) -> str:
     return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 
+def format_title(name: str) -> str:
+    """Write a dataset or architecture as a reader knows it; an unknown name stays as it is."""
+    return TITLES.get(name, name)
+
+
 def format_phi(phi: float) -> str:
-    """Write phi as digits and a power of ten without padding: 0.01 is 1e-2, 1 is 1e0, 0 is 0."""
+    """Write phi for readers: powers of ten as 10⁻², other numbers as they are; 0 and 1 as such."""
+    digits, _, exponent = format_phi_key(phi).partition("e")
+    if digits != "1" or exponent == "0":
+        return f"{phi:g}"
+    return "10" + exponent.translate(_SUPERSCRIPTS)
+
+
+def format_phi_key(phi: float) -> str:
+    """Write phi as a key, digits and a power of ten: 0.01 is 1e-2, 1 is 1e0, 0 is 0."""
     if phi == 0:
         return "0"
     digits, _, exponent = f"{phi:.12e}".partition("e")

@@ -24,7 +24,7 @@ from knowledge_gaps.report.heat import draw_iteration_table
 from knowledge_gaps.report.readings import DETECTIONS_FILE, QUALITY_FILE, Readings
 from knowledge_gaps.report.style import render_png
 from knowledge_gaps.study import NO_POOL, Study
-from knowledge_gaps.study.schema import GanCohort
+from knowledge_gaps.study.graph import list_members
 
 REALS_FILE = "data/prepared/test_images.npy"
 SAMPLES_DIR = "data/samples"
@@ -71,18 +71,17 @@ def draw_gallery(
     figures = [
         *_draw_readings(study, readings),
         *_draw_phi_samples(root, study, readings),
-        *(_draw_cohort(root, cohort, gans) for cohort, gans in study.gans.items()),
+        *(_draw_cohort(root, study, cohort) for cohort in study.gans),
         _draw_reals(root, study),
         *_draw_curves(study, curves),
     ]
     return {figure.name: figure for figure in figures}
 
 
-def describe_cohort(gans: GanCohort) -> str:
-    """Say in a few words what a GAN cohort is trained against."""
-    if gans.fools == NO_POOL:
-        return "baseline"
-    return f"fools {gans.fools}, phi {format_phi(gans.phi)}, {gans.fooling}"
+def list_instances(study: Study, pool: str) -> str:
+    """Write the instances of a pool as COHORT/INSTANCE, separated by commas."""
+    members = list_members(study, pool)
+    return ", ".join(f"{cohort.partition('/')[2]}/{instance}" for cohort, instance in members)
 
 
 def _draw_readings(study: Study, readings: Readings) -> Iterator[PageFigure]:
@@ -114,7 +113,8 @@ def _draw_readings(study: Study, readings: Readings) -> Iterator[PageFigure]:
             "Detection rate of held-out generators against the number of training generators.",
             "Each dot is one classifier and one generator that it was not trained on "
             f"({images}). Filled dots are generators that no classifier of the figure was "
-            "trained on, so that they compare like with like along the axis.",
+            "trained on, so that they compare like with like along the axis. The vertical axis "
+            "shows the range of the rates and need not start at 0.",
             f"{DETECTIONS_FILE}, rows of these classifier cohorts with in_training = false",
         )
 
@@ -137,7 +137,11 @@ def _draw_phi_samples(root: Path, study: Study, readings: Readings) -> Iterator[
     )
 
 
-def _draw_cohort(root: Path, cohort: str, gans: GanCohort) -> PageFigure:
+def _draw_cohort(root: Path, study: Study, cohort: str) -> PageFigure:
+    gans = study.gans[cohort]
+    against = "trained against the discriminator alone"
+    if gans.fools != NO_POOL:
+        against = f"trained to fool {list_instances(study, gans.fools)}, phi {format_phi(gans.phi)}"
     folder = root / SAMPLES_DIR / cohort
     rows = [
         read_sample_row(folder, f"instance {instance}", [instance])
@@ -147,8 +151,8 @@ def _draw_cohort(root: Path, cohort: str, gans: GanCohort) -> PageFigure:
         f"{SAMPLES_PREFIX}{cohort}",
         draw_image_rows(rows),
         f"Rows of generated images of cohort {cohort}, one row for each instance.",
-        f"Generated images of cohort {cohort} ({describe_cohort(gans)}), the first "
-        f"{NUM_COLUMNS} of each instance.",
+        f"Generated images of cohort {cohort} ({against}), the first {NUM_COLUMNS} of each "
+        "instance.",
         f"{SAMPLES_DIR}/{cohort}/INSTANCE.npy",
     )
 

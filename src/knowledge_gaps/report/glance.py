@@ -20,12 +20,12 @@ class GlanceRow:
 
     Attributes:
         question: in plain words.
-        here: what this study reads.
+        here: what this study reads, in lines.
         paper: what the paper found, with its setting.
     """
 
     question: str
-    here: str
+    here: tuple[str, ...]
     paper: str
 
 
@@ -46,7 +46,7 @@ def _ask_generalisation(readings: Readings) -> Iterator[GlanceRow]:
     if readings.generalisation:
         yield GlanceRow(
             "Are generators detected that a classifier was not trained on?",
-            "; ".join(
+            tuple(
                 f"trained on {row.num_generators}: {format_summary(row.held_out, 3)}"
                 for row in readings.generalisation
             ),
@@ -61,8 +61,10 @@ def _ask_fooling(held_out: IterationTable, in_loss: IterationTable) -> Iterator[
     key = (held_out.classifiers[held_out.row_iterations.index(0)], held_out.gans[1])
     yield GlanceRow(
         "Does fooling one classifier fool the held-out ones of its cohort?",
-        f"detected by held-out ones: {format_summary(held_out.cells[key].detection)}; "
-        f"by the one in the loss: {format_summary(in_loss.cells[key].detection)}",
+        (
+            f"detected by held-out ones: {format_summary(held_out.cells[key].detection)}",
+            f"by the one in the loss: {format_summary(in_loss.cells[key].detection)}",
+        ),
         "DCGAN on MNIST: no, even at high phi. StyleGAN2 on FFHQ: yes, held-out ResNet-50 "
         "0.03 ± 0.00.",
     )
@@ -82,14 +84,16 @@ def _ask_triangles(table: IterationTable) -> Iterator[GlanceRow]:
     for place, question, paper in asked:
         if format_range(means[place]) != NOTHING:
             here = f"{format_range(means[place])} (means of {len(means[place])} cells)"
-            yield GlanceRow(question, here, f"StyleGAN2 on FFHQ: {paper}.")
+            yield GlanceRow(question, (here,), f"StyleGAN2 on FFHQ: {paper}.")
 
 
 def _ask_fid(readings: Readings, table: IterationTable) -> GlanceRow:
-    fids = [format_summary(table.fid[cohort]) for cohort in table.gans]
     return GlanceRow(
-        "What does it cost in image quality?",
-        f"{readings.metric_names['fid']} of iterations 0, 1, …: {'; '.join(fids)}",
+        f"What does it cost in image quality ({readings.metric_names['fid']})?",
+        tuple(
+            f"iteration {number}: {format_summary(table.fid[cohort])}"
+            for number, cohort in enumerate(table.gans)
+        ),
         "DCGAN on MNIST: held-out classifiers are not fooled without compromising quality. "
         "StyleGAN2 on FFHQ: FID 36.39 to 36.98, no change.",
     )
@@ -100,13 +104,14 @@ def _ask_phi(readings: Readings) -> Iterator[GlanceRow]:
     if len(swept) < 2:
         return
     low, high = swept[0], swept[-1]
-    ends = f"from phi {format_phi(low.phi)} to {format_phi(high.phi)}"
     yield GlanceRow(
-        "What does a rising phi do?",
-        f"{ends}: class entropy {format_summary(low.quality['class_entropy'])} → "
-        f"{format_summary(high.quality['class_entropy'])} nats; held-out detection "
-        f"{format_summary(low.held_out)} → {format_summary(high.held_out)}",
-        "DCGAN on MNIST: output collapses (nearly all ones from phi 1e0, broken at 1e5) and the "
+        f"What does a rising phi do, from {format_phi(low.phi)} to {format_phi(high.phi)}?",
+        (
+            f"class entropy: {format_summary(low.quality['class_entropy'])} → "
+            f"{format_summary(high.quality['class_entropy'])} nats",
+            f"detection: {format_summary(low.held_out)} → {format_summary(high.held_out)}",
+        ),
+        "DCGAN on MNIST: output collapses (nearly all ones from phi 10⁰, broken at 10⁵) and the "
         "variance of held-out detection grows.",
     )
 
@@ -116,12 +121,13 @@ def _ask_memoryless(table: IterationTable) -> Iterator[GlanceRow]:
         rows = dict(zip(table.row_iterations, table.classifiers, strict=True))
         if column - 2 in rows and column - 1 in rows:
             last, before = (
-                format_summary(table.cells[rows[column - back], gans].detection)
-                for back in (1, 2)
+                format_summary(table.cells[rows[column - back], gans].detection) for back in (1, 2)
             )
             yield GlanceRow(
                 f"Memoryless iteration {column}: is what was unlearned forgotten?",
-                f"detected by classifiers of iteration {column - 1}: {last}; "
-                f"of iteration {column - 2}: {before}",
+                (
+                    f"detected by classifiers of iteration {column - 1}: {last}",
+                    f"of iteration {column - 2}: {before}",
+                ),
                 "StyleGAN2 on FFHQ: fools the iteration before, detected by the one before that.",
             )

@@ -37,16 +37,17 @@ def draw_iteration_table(table: IterationTable, paper: PaperTable = TABLE_ITERAT
     num_rows = max(len(table.classifiers), len(paper.rows))
     figure = Figure(figsize=(WIDTH_IN, _FRAME_HEIGHT_IN + _ROW_HEIGHT_IN * num_rows))
     ratios = [len(table.gans), len(paper.columns)]
-    axes_ours, axes_paper = figure.subplots(1, 2, sharey=True, width_ratios=ratios)
+    axes_ours, axes_paper = figure.subplots(1, 2, width_ratios=ratios)
     means, stds = _get_arrays(table)
     _draw_cells(axes_ours, means, stds)
     _label(axes_ours, table.row_iterations, range(len(table.gans)))
-    axes_ours.set_ylabel("GAN-classifiers of iteration")
+    axes_ours.set_ylabel("GAN-classifiers of iteration", y=1.0, ha="right")
     axes_ours.set_title("This study")
     image = _draw_cells(axes_paper, np.array(paper.means), np.array(paper.stds))
     _label(axes_paper, range(len(paper.rows)), range(len(paper.columns)))
     axes_paper.set_title("The paper: StyleGAN2, ResNet-50, FFHQ")
-    axes_paper.set_ylim(num_rows - 0.5, -0.5)  # shared: cells are of one size
+    for axes in (axes_ours, axes_paper):
+        axes.set_ylim(num_rows - 0.5, -0.5)  # cells of both are of one size
     _add_colour_bar(figure, image, [axes_ours, axes_paper])
     return figure
 
@@ -57,8 +58,9 @@ def _draw_cells(axes: Axes, means: FloatArray, stds: FloatArray) -> AxesImage:
     for row, column in np.ndindex(means.shape):
         mean, std = float(means[row, column]), float(stds[row, column])
         colour = "white" if mean > _DARK_FROM else "black"
-        axes.text(column, row, _format_cell(mean, std), ha="center", va="center", color=colour,
-                  fontsize=8)
+        axes.text(
+            column, row, _format_cell(mean, std), ha="center", va="center", color=colour, fontsize=8
+        )
     return image
 
 
@@ -73,8 +75,9 @@ def _label(axes: Axes, rows: Sequence[int], columns: Sequence[int]) -> None:
     axes.set_yticks(range(len(rows)), [str(number) for number in rows])
     axes.set_xlabel("generators of iteration")
     axes.xaxis.set_label_position("top")
-    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False,
-                     labelleft=True)
+    axes.tick_params(
+        length=0, top=False, labeltop=True, bottom=False, labelbottom=False, labelleft=True
+    )
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
 

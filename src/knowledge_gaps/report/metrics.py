@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from knowledge_gaps.report.formats import format_phi
+from knowledge_gaps.report.formats import format_phi_key
 from knowledge_gaps.report.readings import Readings
 from knowledge_gaps.report.sweeps import PhiRow
 from knowledge_gaps.report.tables import IterationTable, Summary
@@ -40,7 +40,9 @@ def make_headline_metrics(readings: Readings) -> Metrics:
         DETECTION_MEMORYLESS: _list_cells(readings.memoryless),
         REAL_ACCURACY: {name: value.mean for name, value in readings.real_accuracy.items()},
         FLOOR: _list_quality(readings, readings.floor),
-        FID: {cohort: {fid_name: readings.quality[cohort]["fid"].mean} for cohort in iteration_gans},
+        FID: {
+            cohort: {fid_name: readings.quality[cohort]["fid"].mean} for cohort in iteration_gans
+        },
         PHI_SWEEP: _list_phi_sweep(readings),
         GENERALISATION: _list_generalisation(readings),
     }
@@ -67,7 +69,7 @@ def _list_quality(readings: Readings, quality: Mapping[str, Summary] | None) -> 
 
 def _list_phi_sweep(readings: Readings) -> Metrics:
     rows = [row for row in readings.phi_sweep if row.phi > 0]  # the baseline has its own group
-    keys = _make_keys((format_phi(row.phi), row.cohort) for row in rows)
+    keys = _make_keys((format_phi_key(row.phi), row.cohort) for row in rows)
     return {key: _list_phi_row(readings, row) for key, row in zip(keys, rows, strict=True)}
 
 
@@ -76,7 +78,9 @@ def _list_phi_row(readings: Readings, row: PhiRow) -> Metrics:
         DETECTION_IN_LOSS: row.in_loss.mean,
         DETECTION_HELD_OUT: row.held_out.mean,
         f"{DETECTION_HELD_OUT}_std": row.held_out.std,
-        **{readings.metric_names[name]: row.quality[name].mean for name in ("fid", "class_entropy")},
+        **{
+            readings.metric_names[name]: row.quality[name].mean for name in ("fid", "class_entropy")
+        },
     }
 
 
@@ -90,9 +94,7 @@ def _make_keys(labels: Iterable[tuple[str, str]]) -> list[str]:
     """Take the short label of each row, and add its cohort where two rows share the label."""
     pairs = list(labels)
     short = [label for label, _ in pairs]
-    return [
-        label if short.count(label) == 1 else f"{label}_{cohort}" for label, cohort in pairs
-    ]
+    return [label if short.count(label) == 1 else f"{label}_{cohort}" for label, cohort in pairs]
 
 
 def _drop_missing(metrics: Metrics) -> Metrics:

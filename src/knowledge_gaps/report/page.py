@@ -7,20 +7,24 @@ and the figures from `knowledge_gaps.report.gallery`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from knowledge_gaps.report import paper
 from knowledge_gaps.report.deviations import DEVIATIONS, LIMITS
-from knowledge_gaps.report.formats import DIGITS, format_number, format_phi, format_summary
-from knowledge_gaps.report.gallery import PageFigure, describe_cohort
+from knowledge_gaps.report.formats import (
+    DIGITS,
+    format_number,
+    format_phi,
+    format_summary,
+    format_title,
+)
+from knowledge_gaps.report.gallery import PageFigure, list_instances
 from knowledge_gaps.report.glance import make_glance
 from knowledge_gaps.report.readings import Readings
 from knowledge_gaps.report.tables import METRICS
 from knowledge_gaps.study import Study
-from knowledge_gaps.study.graph import list_members
 
 TEMPLATE = "page.html.j2"
 METRIC_TITLES = {
@@ -30,23 +34,6 @@ METRIC_TITLES = {
     "recall": "recall ↑",
     "class_entropy": "class entropy",
 }
-
-
-@dataclass(frozen=True)
-class CohortSummary:
-    """What the page says about a cohort before its results.
-
-    Attributes:
-        name: as in the study.
-        recipe: how its instances are trained.
-        instances: how many.
-        against: the frozen instances that it is trained against, in words.
-    """
-
-    name: str
-    recipe: str
-    instances: int
-    against: str
 
 
 def render_page(
@@ -74,7 +61,7 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters.update(
-        summary=format_summary, number=format_number, phi=format_phi
+        summary=format_summary, number=format_number, phi=format_phi, known_as=format_title
     )
     page = environment.get_template(TEMPLATE).render(
         study=study,
@@ -82,8 +69,8 @@ def render_page(
         readings=readings,
         figures=figures,
         glance=make_glance(readings),
-        gan_cohorts=_list_gan_cohorts(study),
-        classifier_cohorts=_list_classifier_cohorts(study),
+        shown_cohorts=_list_shown_cohorts(study),
+        list_instances=list_instances,
         metrics=METRICS,
         metric_titles=METRIC_TITLES,
         digits=DIGITS,
@@ -94,31 +81,7 @@ def render_page(
     return page.lstrip() + "\n"
 
 
-def _list_gan_cohorts(study: Study) -> list[CohortSummary]:
-    return [
-        CohortSummary(
-            name,
-            gans.recipe,
-            gans.instances,
-            f"{describe_cohort(gans)}{_list_pool(study, gans.fools)}",
-        )
-        for name, gans in study.gans.items()
-    ]
-
-
-def _list_classifier_cohorts(study: Study) -> list[CohortSummary]:
-    return [
-        CohortSummary(
-            name,
-            classifiers.recipe,
-            classifiers.instances,
-            f"detects {classifiers.detects}{_list_pool(study, classifiers.detects)}",
-        )
-        for name, classifiers in study.classifiers.items()
-    ]
-
-
-def _list_pool(study: Study, pool: str) -> str:
-    """Name the instances of a pool: "", or " = iteration_0/0 and iteration_1/0"."""
-    members = [f"{cohort.partition('/')[2]}/{number}" for cohort, number in list_members(study, pool)]
-    return f" = {', '.join(members)}" if members else ""
+def _list_shown_cohorts(study: Study) -> list[str]:
+    """List the GAN cohorts of the iterations, whose samples the page shows without being asked."""
+    entries = [*study.report.iterations, *study.report.memoryless]
+    return list(dict.fromkeys(entry.gans for entry in entries)) or list(study.gans)

@@ -41,7 +41,7 @@ class RowCache:
 
     def put(self, key: str, row: Row) -> None:
         """Keep a row."""
-        self._used[key] = row
+        self._known[key] = self._used[key] = row
 
     def save(self) -> None:
         """Write the rows that were asked for or put since the cache was opened."""

@@ -70,7 +70,7 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
@@ -112,7 +112,7 @@ def publish_directory(target: Path, fill: Callable[[Path], None]) -> None:
         fill(temporary)
         if target.exists():
             shutil.rmtree(target)
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror or error})") from error
     finally:

@@ -1,4 +1,4 @@
-"""Where every file of a study lies below the repository's root; no other module joins such paths."""
+"""Where every file of a study lies below the repository's root."""
 
 from __future__ import annotations
 

@@ -61,6 +61,4 @@ class InstanceProgress:
         self._said_at = time.monotonic()
         elapsed_sec = self._said_at - self._started_at
         steps = " ".join(str(step) for step in self._steps.values())
-        print(
-            f"{self._title}: steps {steps} of {self._num_steps}, {elapsed_sec:.0f} s", flush=True
-        )
+        print(f"{self._title}: steps {steps} of {self._num_steps}, {elapsed_sec:.0f} s", flush=True)

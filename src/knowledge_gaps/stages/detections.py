@@ -27,6 +27,7 @@ from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
 
 _CODE = ("evaluation/detection.py", "models", "data/images.py")
+_BATCH_SIZE = 250  # images a forward pass
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,6 @@ class _Job:
     """One classifier instance and the generators that it has not scored yet."""
 
     root: Path
-    batch_size: int
     classifier: tuple[str, int]
     generators: tuple[tuple[str, int], ...]
 
@@ -57,7 +57,7 @@ def run(root: Path, study: Study) -> None:
     keys = _make_keys(root, pairs)
     cache = RowCache(root, "detections")
     missing = [pair for pair in pairs if cache.get(keys[pair]) is None]
-    jobs = _group_jobs(root, study, missing)
+    jobs = _group_jobs(root, missing)
     for job, rows in zip(jobs, map_parallel(_score, jobs, __name__), strict=True):
         for generator, row in zip(job.generators, rows, strict=True):
             cache.put(keys[_Pair(generator, job.classifier)], row)
@@ -85,7 +85,9 @@ def _make_keys(root: Path, pairs: list[_Pair]) -> dict[_Pair, str]:
         pair.generator: hash_file(get_samples_file(root, *pair.generator)) for pair in pairs
     }
     classifiers = {
-        pair.classifier: hash_file(_get_classifier_directory(root, pair.classifier) / CLASSIFIER_FILE)
+        pair.classifier: hash_file(
+            _get_classifier_directory(root, pair.classifier) / CLASSIFIER_FILE
+        )
         for pair in pairs
     }
     code = hash_code(_CODE)
@@ -95,24 +97,21 @@ def _make_keys(root: Path, pairs: list[_Pair]) -> dict[_Pair, str]:
     }
 
 
-def _group_jobs(root: Path, study: Study, pairs: list[_Pair]) -> list[_Job]:
+def _group_jobs(root: Path, pairs: list[_Pair]) -> list[_Job]:
     generators: dict[tuple[str, int], list[tuple[str, int]]] = {}
     for pair in pairs:
         generators.setdefault(pair.classifier, []).append(pair.generator)
-    return [
-        _Job(root, study.evaluation.batch_size, classifier, tuple(scored))
-        for classifier, scored in generators.items()
-    ]
+    return [_Job(root, classifier, tuple(scored)) for classifier, scored in generators.items()]
 
 
 def _score(job: _Job) -> list[Row]:
     classifier = load_classifier(_get_classifier_directory(job.root, job.classifier))
     reals = load_images(get_prepared_directory(job.root) / TEST_IMAGES_FILE)
-    scores_real = score_images(classifier, reals, job.batch_size)
+    scores_real = score_images(classifier, reals, _BATCH_SIZE)
     rows: list[Row] = []
     for generator in job.generators:
         images = load_images(get_samples_file(job.root, *generator))
-        scores = score_images(classifier, images, job.batch_size)
+        scores = score_images(classifier, images, _BATCH_SIZE)
         rows.append({"num_images": len(images), **measure_detection(scores, scores_real)})
     return rows
 

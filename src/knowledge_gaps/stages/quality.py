@@ -52,9 +52,7 @@ def run(root: Path, study: Study) -> None:
     code = [hash_code(_CODE), hash_file(WEIGHTS_PATH)]
     cache = RowCache(root, "quality")
     keys = {
-        name: make_key(
-            hash_file(job.images_file), hash_file(job.reals_file), job.num_images, code
-        )
+        name: make_key(hash_file(job.images_file), hash_file(job.reals_file), job.num_images, code)
         for name, job in jobs.items()
     }
     missing = [name for name in jobs if cache.get(keys[name]) is None]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from knowledge_gaps.report.build import build_report
 from knowledge_gaps.runtime.layout import get_reports_directory
-from knowledge_gaps.stages.track import list_cohorts
 from knowledge_gaps.runtime.tracking import sync_study
+from knowledge_gaps.stages.track import list_cohorts
 from knowledge_gaps.study import Study
 
 

@@ -15,6 +15,8 @@ from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import need
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 
+_BATCH_SIZE = 250  # latents a forward pass
+
 
 def run(root: Path, study: Study, name: str) -> None:
     """Write data/samples/COHORT, one file for each instance.
@@ -33,8 +35,10 @@ def run(root: Path, study: Study, name: str) -> None:
             stream = Stream(study.study.seed, cohort, instance)
             num_images = study.evaluation.num_images
             latents = draw_latents(stream, num_images, generator.latent_dim, "evaluation")
-            batches = latents.to(device).split(study.evaluation.batch_size)
+            batches = latents.to(device).split(_BATCH_SIZE)
             images = torch.cat([sample_images(generator, batch) for batch in batches])
-            save_array(directory / get_samples_file(root, name, instance).name, images.cpu().numpy())
+            save_array(
+                directory / get_samples_file(root, name, instance).name, images.cpu().numpy()
+            )
 
     publish_directory(get_samples_file(root, name, 0).parent, fill)

@@ -53,7 +53,7 @@ def get_cohorts(study: Study, kind: Kind) -> dict[str, GanCohort] | dict[str, Cl
 
 
 def list_members(study: Study, pool_name: str) -> list[tuple[str, int]]:
-    """List the instances of a pool in order, as ("gans/COHORT" or "classifiers/COHORT", instance)."""
+    """List the instances of a pool in order, as (kind/COHORT, instance)."""
     if pool_name == NO_POOL:
         return []
     pool = study.pools[pool_name]

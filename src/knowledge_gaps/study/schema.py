@@ -88,13 +88,14 @@ class DataSettings(_Section):
 
 
 class OptimizerSettings(_Section):
-    """Adam's settings, and the linear decay of its learning rate.
+    """Adam's settings, and the schedule of its learning rate.
 
     Attributes:
         learning_rate: step size at the start.
         betas: decay rates of the moment estimates.
         weight_decay: decoupled weight decay (AdamW when above 0).
-        decay_from: share of the training after which the rate falls linearly to 0; 1 for never.
+        schedule: "constant", or a fall to 0 along a line or half a cosine.
+        decay_from: share of the training after which the rate falls.
     """
 
     learning_rate: Positive
@@ -102,7 +103,8 @@ class OptimizerSettings(_Section):
         default=(0.9, 0.999), strict=False
     )
     weight_decay: NonNegative = 0.0
-    decay_from: Annotated[float, Field(ge=0, le=1)] = 1.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    decay_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class TrainingSettings(_Section):
@@ -242,12 +244,10 @@ class EvaluationSettings(_Section):
 
     Attributes:
         num_images: images sampled once of each generator, and as many reals for quality.
-        batch_size: images a forward pass; no result depends on it.
         extractor: features for quality; "lenet" is the package's own for 28 px grey digits.
     """
 
     num_images: Annotated[int, Field(ge=16)]
-    batch_size: Count = 500
     extractor: Literal["lenet"] = "lenet"
 
 

@@ -107,7 +107,7 @@ def translate(images: Tensor, shifts: Tensor, max_shift_px: int) -> Tensor:
     Returns:
         uint8 [N, C, H, W].
     """
-    num_images, channels, height, width = images.shape
+    num_images, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, (max_shift_px,) * 4)
     rows = shifts[:, 0, None] + torch.arange(height, device=images.device)
     columns = shifts[:, 1, None] + torch.arange(width, device=images.device)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.losses import compute_classifier_loss
@@ -55,9 +56,7 @@ class ClassifierTrainer:
     ) -> None:
         self._recipe, self._stream, self._accelerator = recipe, stream, accelerator
         self._images, self._truncation = images, truncation
-        self._generators = [
-            freeze(generator).to(accelerator.device) for generator in generators
-        ]
+        self._generators = [freeze(generator).to(accelerator.device) for generator in generators]
         self.modules: dict[str, nn.Module] = {"classifier": classifier}
         self._classifier, adam = accelerator.prepare(
             classifier, build_optimizer(classifier, recipe.optimizer)
@@ -65,8 +64,9 @@ class ClassifierTrainer:
         self.optimizers: dict[str, tuple[Optimizer, OptimizerSettings]] = {
             "classifier": (adam, recipe.optimizer)
         }
+        self._average: AveragedModel | None = None
         if recipe.ema_decay is not None:
-            self.modules["average"] = average_weights(classifier, recipe.ema_decay)
+            self._average = self.modules["average"] = average_weights(classifier, recipe.ema_decay)
 
     def run_step(self, step: int) -> dict[str, Tensor]:
         """Update the classifier once; return loss and accuracies of the (last) batch."""
@@ -76,13 +76,15 @@ class ClassifierTrainer:
         for micro_step in range(self._recipe.gradient_accumulation_steps):
             with self._accelerator.accumulate(self._classifier):
                 logged = self._run_micro_step(step, micro_step)
-        if "average" in self.modules:
-            self.modules["average"].update_parameters(self.modules["classifier"])
+        if self._average is not None:
+            self._average.update_parameters(self.modules["classifier"])
         return logged
 
     def get_result(self) -> GanClassifier:
         """Return the classifier that the training is for: the average where there is one."""
-        classifier = self.modules["average"].module if "average" in self.modules else self.modules["classifier"]
+        classifier = (
+            self._average.module if self._average is not None else self.modules["classifier"]
+        )
         assert isinstance(classifier, GanClassifier)
         return classifier
 

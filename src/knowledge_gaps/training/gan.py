@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.losses import (
@@ -126,8 +127,9 @@ class GanTrainer:
             "generator": (generator_adam, recipe.generator_optimizer),
             "discriminator": (discriminator_adam, recipe.discriminator_optimizer),
         }
+        self._average: AveragedModel | None = None
         if recipe.ema_decay is not None:
-            self.modules["average"] = average_weights(generator, recipe.ema_decay)
+            self._average = self.modules["average"] = average_weights(generator, recipe.ema_decay)
         self.phases = self._list_phases()
 
     def run_step(self, step: int) -> dict[str, Tensor]:
@@ -142,13 +144,13 @@ class GanTrainer:
                 for phase in self.phases:
                     if step % phase.interval == 0:
                         logged.update(self._run_phase(phase, batch))
-        if "average" in self.modules:
-            self.modules["average"].update_parameters(self.modules["generator"])
+        if self._average is not None:
+            self._average.update_parameters(self.modules["generator"])
         return logged
 
     def get_result(self) -> Generator:
         """Return the generator that the training is for: the average where there is one."""
-        generator = self.modules["average"].module if "average" in self.modules else self.modules["generator"]
+        generator = self._average.module if self._average is not None else self.modules["generator"]
         assert isinstance(generator, Generator)
         return generator
 
@@ -205,9 +207,5 @@ class GanTrainer:
             return adversarial, {"loss_generator": adversarial}
         logits = [classifier(batch.images_generated) for classifier in self._fooling.classifiers]
         fooling = compute_fooling_loss(logits)
-        loss = weigh_generator_loss(
-            adversarial, fooling, self._fooling.phi, self._fooling.form
-        )
+        loss = weigh_generator_loss(adversarial, fooling, self._fooling.phi, self._fooling.form)
         return loss, {"loss_generator": adversarial, "loss_fooling": fooling}
-
-

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -129,9 +128,12 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings, interval: in
 
 
 def compute_decay(settings: OptimizerSettings, step: int, steps: int) -> float:
-    """Factor of the learning rate at a step: 1, then linearly to 0 from `decay_from` on."""
+    """Return the factor of the learning rate at a step: 1 at first, towards 0 at the end."""
     start = settings.decay_from * steps
-    return 1.0 if step < start else (steps - step) / (steps - start)
+    if settings.schedule == "constant" or step < start:
+        return 1.0
+    remaining = (steps - step) / (steps - start)
+    return remaining if settings.schedule == "linear" else (1 - math.cos(math.pi * remaining)) / 2
 
 
 def run_training(
@@ -238,5 +240,3 @@ def _select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
     }
-
-

@@ -1,8 +1,8 @@
 """A worker process: trains one assignment after the other until it is given none.
 
-Parent and worker talk over one pipe: assignments (or None: save and end) one way, messages the other
-way. A parent that dies closes the pipe, which the worker takes for being told to stop. No pickle
-but that of this pipe between two processes of one run.
+Parent and worker talk over one pipe: assignments (or None: save and end) one way, messages the
+other way. A parent that dies closes the pipe, which the worker takes for being told to stop. The
+pipe between two processes of one run is the only place where objects are serialised by Python.
 """
 
 from __future__ import annotations
@@ -118,9 +118,7 @@ def _train(assignment: Assignment, index: int, connection: Connection) -> Messag
     task, directory = assignment.task, assignment.directory
     session = _PipeSession(task.instance, connection)
     try:
-        train_instance(
-            task, index, directory / "result", directory / "state.safetensors", session
-        )
+        train_instance(task, index, directory / "result", directory / "state.safetensors", session)
     except StoppedError:
         return None
     except UserError as error:
