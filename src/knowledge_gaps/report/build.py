@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from knowledge_gaps.report.curves import read_curves
-from knowledge_gaps.report.gallery import MODELS_DIR, draw_gallery
+from knowledge_gaps.report.gallery import draw_gallery
 from knowledge_gaps.report.metrics import make_headline_metrics
 from knowledge_gaps.report.page import render_page
 from knowledge_gaps.report.plots import make_plots
@@ -22,13 +22,17 @@ from knowledge_gaps.runtime.files import (
     write_json,
     write_text,
 )
+from knowledge_gaps.runtime.layout import (
+    DATASET_FILE,
+    METRICS_FILE,
+    get_prepared_directory,
+    get_reports_directory,
+)
 from knowledge_gaps.study import Study
 
-DATASET_FILE = "data/prepared/dataset.json"
-PAGE_FILE = "reports/index.html"
-METRICS_FILE = "reports/metrics.json"
-FIGURES_DIR = "reports/figures"
-PLOTS_DIR = "reports/plots"
+PAGE_FILE = "index.html"
+FIGURES_DIRECTORY = "figures"
+PLOTS_DIRECTORY = "plots"
 
 
 def build_report(root: Path, study: Study) -> None:
@@ -43,17 +47,20 @@ def build_report(root: Path, study: Study) -> None:
     """
     readings = read_readings(root, study)
     curves = {
-        cohort: read_curves(root / MODELS_DIR, cohort, gans.instances)
-        for cohort, gans in study.gans.items()
+        cohort: read_curves(root, cohort, gans.instances) for cohort, gans in study.gans.items()
     }
     figures = draw_gallery(root, study, readings, curves)
-    page = render_page(study, read_json(root / DATASET_FILE), readings, figures)
+    dataset = read_json(get_prepared_directory(root) / DATASET_FILE)
+    page = render_page(study, dataset, readings, figures)
     plots = make_plots(readings, curves)
     pngs = {f"{name}.png": figure.png for name, figure in figures.items()}
-    _publish(root / FIGURES_DIR, pngs)
-    _publish(root / PLOTS_DIR, {name: text.encode("utf-8") for name, text in plots.items()})
-    write_json(root / METRICS_FILE, make_headline_metrics(readings))
-    write_text(root / PAGE_FILE, page)
+    reports = get_reports_directory(root)
+    _publish(reports / FIGURES_DIRECTORY, pngs)
+    _publish(
+        reports / PLOTS_DIRECTORY, {name: text.encode("utf-8") for name, text in plots.items()}
+    )
+    write_json(reports / METRICS_FILE, make_headline_metrics(readings))
+    write_text(reports / PAGE_FILE, page)
 
 
 def _publish(target: Path, files: Mapping[str, bytes]) -> None:

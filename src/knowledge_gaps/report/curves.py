@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 
 from knowledge_gaps.report.style import BLUE, GREEN, ORANGE, WIDTH_IN, paper_style
 from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.layout import CURVES_FILE, get_instance_directory
 
 STEP = "step"
 LOSSES = {  # column: its name in the figure and its colour
     "loss_discriminator": ("discriminator", GREEN),
-    "loss_generator": ("generator, whole loss", BLUE),
+    "loss_generator": ("generator, adversarial term", BLUE),
     "loss_fooling": ("generator, fooling term", ORANGE),
 }
 OPTIONAL = "loss_fooling"  # a baseline has none
@@ -26,11 +27,11 @@ _NUM_COLUMNS = 3  # panels in a row
 _PANEL_HEIGHT_IN = 1.55
 
 
-def read_curves(models: Path, cohort: str, num_instances: int) -> pd.DataFrame:
+def read_curves(root: Path, cohort: str, num_instances: int) -> pd.DataFrame:
     """Read the training curves of a GAN cohort.
 
     Args:
-        models: the folder models/gans.
+        root: of the repository.
         cohort: name of the GAN cohort.
         num_instances: how many instances the study gives it.
 
@@ -42,7 +43,9 @@ def read_curves(models: Path, cohort: str, num_instances: int) -> pd.DataFrame:
     """
     frames = []
     for instance in range(num_instances):
-        frame = _read_instance(models / cohort / str(instance) / "curves.csv")
+        frame = _read_instance(
+            get_instance_directory(root, f"gans/{cohort}", instance) / CURVES_FILE
+        )
         frames.append(frame.assign(instance=instance))
     return pd.concat(frames, ignore_index=True)
 

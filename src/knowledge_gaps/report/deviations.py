@@ -36,7 +36,7 @@ DEVIATIONS = (
     Deviation(
         "Architectures",
         "“a small DCGAN” and “a vanilla CNN classifier”; layers and widths " + NOT_GIVEN,
-        "a small DCGAN and a small CNN with the layers named in their recipes",
+        "small networks of this repository's own, with the widths of their recipes",
     ),
     Deviation(
         "Optimisers, batch size, length of training",
@@ -57,18 +57,20 @@ DEVIATIONS = (
     Deviation(
         "Which images classifiers are tested on",
         NOT_GIVEN,
-        "each generator is sampled once, and all classifiers score these same images",
+        "each generator is sampled once, and all classifiers score these same images; accuracy on "
+        "reals and AUC are against the real test split",
     ),
     Deviation(
         "FID",
         "protocol and feature extractor " + NOT_GIVEN,
         "features of a small LeNet trained on MNIST digits and kept in the package (wider than "
-        "LeNet-5, with ReLU and max pooling). Its scale is not that of Inception FID",
+        "LeNet-5, with ReLU and max pooling), against the real test split. Its scale is not that "
+        "of Inception FID",
     ),
     Deviation(
         "What ± covers",
         NOT_GIVEN,
-        "sample standard deviation (divided by n − 1) over pairs of generator and classifier",
+        "sample standard deviation (divided by n - 1) over pairs of generator and classifier",
     ),
     Deviation(
         "Classifier augmentation and truncation",
@@ -84,9 +86,9 @@ LIMITS = (
     "± is the spread over a few pairs that share generators and classifiers, so the pairs are not "
     "independent. It is no confidence interval, and two readings whose ± overlap may differ, as "
     "two whose ± do not overlap may agree with other seeds.",
-    "Training is short and on one small dataset of grey digits. That a generator still fails at "
-    "something does not show that it could not learn it with more steps, and nothing here speaks "
-    "to faces, colour or high resolution.",
+    "Training is short and on one dataset. That a generator still fails at something does not show "
+    "that it could not learn it with more steps, and nothing here speaks to other data, larger "
+    "images or other architectures.",
     "A detection rate near 0 at threshold 0.5 on generated images alone cannot tell “the "
     "artefacts are gone” from “the scores have shifted”. The AUC against reals is given beside it: "
     "near 0.5 the classifier no longer separates the two, near 1 it still would at another "

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from knowledge_gaps.report.tables import Summary
 
-NOTHING = "–"  # no pair, no instance, or a value that could not be computed
+NOTHING = "\N{EN DASH}"  # no pair, no instance, or a value that could not be computed
 TITLES = {  # of names in a study
     "cnn": "a plain CNN",
     "dcgan": "DCGAN",

@@ -21,14 +21,22 @@ from knowledge_gaps.report.grids import (
     read_sample_row,
 )
 from knowledge_gaps.report.heat import draw_iteration_table
-from knowledge_gaps.report.readings import DETECTIONS_FILE, QUALITY_FILE, Readings
+from knowledge_gaps.report.readings import Readings
 from knowledge_gaps.report.style import render_png
+from knowledge_gaps.runtime.layout import (
+    DETECTIONS_FILE,
+    QUALITY_FILE,
+    TEST_IMAGES_FILE,
+    get_prepared_directory,
+    get_reports_directory,
+)
 from knowledge_gaps.study import NO_POOL, Study
 from knowledge_gaps.study.graph import list_members
 
-REALS_FILE = "data/prepared/test_images.npy"
-SAMPLES_DIR = "data/samples"
-MODELS_DIR = "models/gans"
+# as the page names them, from the repository's root
+_REALS = (get_prepared_directory(Path()) / TEST_IMAGES_FILE).as_posix()
+_DETECTIONS = (get_reports_directory(Path()) / DETECTIONS_FILE).as_posix()
+_QUALITY = (get_reports_directory(Path()) / QUALITY_FILE).as_posix()
 SAMPLES_PREFIX = "samples_"  # then the cohort's name
 _PHI_INSTANCES = 2  # generators that share a row of the phi samples
 
@@ -93,7 +101,7 @@ def _draw_readings(study: Study, readings: Readings) -> Iterator[PageFigure]:
             "Two coloured tables of detection rates, this study's and the paper's.",
             f"Detection rate by iteration, this study beside the paper. Here: mean ± sample std "
             f"over pairs of held-out generator and held-out classifier; {images}.",
-            f"{DETECTIONS_FILE}, rows of these cohorts with in_loss = false and "
+            f"{_DETECTIONS}, rows of these cohorts with in_loss = false and "
             "in_training = false; the paper's table as printed",
         )
     if readings.phi_sweep:
@@ -104,7 +112,7 @@ def _draw_readings(study: Study, readings: Readings) -> Iterator[PageFigure]:
             "What a rising phi does to detection, image quality and diversity. In the upper panel "
             f"each dot is one generator and one held-out classifier ({images}); in the lower "
             "ones each dot is one generator. Lines join means.",
-            f"{DETECTIONS_FILE} and {QUALITY_FILE}, rows of {', '.join(study.report.phi_sweep)}",
+            f"{_DETECTIONS} and {_QUALITY}, rows of {', '.join(study.report.phi_sweep)}",
         )
     if readings.generalisation:
         yield _make_figure(
@@ -115,25 +123,25 @@ def _draw_readings(study: Study, readings: Readings) -> Iterator[PageFigure]:
             f"({images}). Filled dots are generators that no classifier of the figure was "
             "trained on, so that they compare like with like along the axis. The vertical axis "
             "shows the range of the rates and need not start at 0.",
-            f"{DETECTIONS_FILE}, rows of these classifier cohorts with in_training = false",
+            f"{_DETECTIONS}, rows of these classifier cohorts with in_training = false",
         )
 
 
 def _draw_phi_samples(root: Path, study: Study, readings: Readings) -> Iterator[PageFigure]:
     if not readings.phi_sweep:
         return
-    rows = [ImageRow("real", (read_images(root / REALS_FILE, NUM_COLUMNS),))]
+    rows = [ImageRow("real", (read_images(root / _REALS, NUM_COLUMNS),))]
     for row in readings.phi_sweep:
         label = "baseline" if row.phi == 0 else f"phi {format_phi(row.phi)}"
         instances = range(min(study.gans[row.cohort].instances, _PHI_INSTANCES))
-        rows.append(read_sample_row(root / SAMPLES_DIR / row.cohort, label, instances))
+        rows.append(read_sample_row(root, row.cohort, label, instances))
     yield _make_figure(
         "phi_samples",
         draw_image_rows(rows),
         "Rows of real and generated digits, one row for each phi.",
         "Generated images for a rising phi, below a row of reals. The blocks of a row are "
         "instances 0 and 1, each with its first images; none is picked.",
-        f"{REALS_FILE}; {SAMPLES_DIR}/COHORT/INSTANCE.npy, the first images",
+        f"{_REALS}; data/samples/COHORT/INSTANCE.npy, the first images",
     )
 
 
@@ -142,9 +150,8 @@ def _draw_cohort(root: Path, study: Study, cohort: str) -> PageFigure:
     against = "trained against the discriminator alone"
     if gans.fools != NO_POOL:
         against = f"trained to fool {list_instances(study, gans.fools)}, phi {format_phi(gans.phi)}"
-    folder = root / SAMPLES_DIR / cohort
     rows = [
-        read_sample_row(folder, f"instance {instance}", [instance])
+        read_sample_row(root, cohort, f"instance {instance}", [instance])
         for instance in range(gans.instances)
     ]
     return _make_figure(
@@ -153,19 +160,19 @@ def _draw_cohort(root: Path, study: Study, cohort: str) -> PageFigure:
         f"Rows of generated images of cohort {cohort}, one row for each instance.",
         f"Generated images of cohort {cohort} ({against}), the first {NUM_COLUMNS} of each "
         "instance.",
-        f"{SAMPLES_DIR}/{cohort}/INSTANCE.npy",
+        f"data/samples/{cohort}/INSTANCE.npy",
     )
 
 
 def _draw_reals(root: Path, study: Study) -> PageFigure:
-    images = read_images(root / REALS_FILE, 2 * NUM_COLUMNS)
+    images = read_images(root / _REALS, 2 * NUM_COLUMNS)
     halves = (images[:NUM_COLUMNS], images[NUM_COLUMNS:])
     return _make_figure(
         "reals",
         draw_image_rows([ImageRow("real", (half,)) for half in halves if len(half) > 0]),
         "Two rows of real images.",
         f"Real images of {study.data.name}, for comparison: the first of the test split.",
-        REALS_FILE,
+        _REALS,
     )
 
 
@@ -181,7 +188,7 @@ def _draw_curves(study: Study, curves: Mapping[str, pd.DataFrame]) -> Iterator[P
             "Losses against optimiser steps, a panel for each GAN cohort.",
             "Training losses of the GANs: the mean over the instances of a cohort, and each "
             "instance thinly.",
-            f"{MODELS_DIR}/COHORT/INSTANCE/curves.csv",
+            "models/gans/COHORT/INSTANCE/curves.csv",
         )
 
 

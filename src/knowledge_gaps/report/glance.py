@@ -1,4 +1,4 @@
-"""The report's first table: each question of the paper, what this study reads, what the paper found.
+"""The report's first table: the paper's questions, what a study reads, what the paper found.
 
 No verdicts: a reading is put beside the paper's words, and the reader judges. A question that the
 study makes no reading for is left out.
@@ -107,8 +107,8 @@ def _ask_phi(readings: Readings) -> Iterator[GlanceRow]:
     yield GlanceRow(
         f"What does a rising phi do, from {format_phi(low.phi)} to {format_phi(high.phi)}?",
         (
-            f"class entropy: {format_summary(low.quality['class_entropy'])} → "
-            f"{format_summary(high.quality['class_entropy'])} nats",
+            f"class entropy (nats): {format_summary(low.quality['class_entropy'])} → "
+            f"{format_summary(high.quality['class_entropy'])}",
             f"detection: {format_summary(low.held_out)} → {format_summary(high.held_out)}",
         ),
         "DCGAN on MNIST: output collapses (nearly all ones from phi 10⁰, broken at 10⁵) and the "
@@ -124,10 +124,10 @@ def _ask_memoryless(table: IterationTable) -> Iterator[GlanceRow]:
                 format_summary(table.cells[rows[column - back], gans].detection) for back in (1, 2)
             )
             yield GlanceRow(
-                f"Memoryless iteration {column}: is what was unlearned forgotten?",
+                f"Memoryless: who detects generators of iteration {column}?",
                 (
-                    f"detected by classifiers of iteration {column - 1}: {last}",
-                    f"of iteration {column - 2}: {before}",
+                    f"by classifiers of iteration {column - 1}: {last}",
+                    f"by classifiers of iteration {column - 2}: {before}",
                 ),
                 "StyleGAN2 on FFHQ: fools the iteration before, detected by the one before that.",
             )

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from knowledge_gaps.report.style import WIDTH_IN, paper_style
 from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.layout import get_samples_file
 
 ImageArray = npt.NDArray[np.uint8]
 
@@ -59,16 +60,19 @@ def read_images(path: Path, num_images: int) -> ImageArray:
     return np.array(images[:num_images])
 
 
-def read_sample_row(samples: Path, label: str, instances: Sequence[int]) -> ImageRow:
+def read_sample_row(root: Path, cohort: str, label: str, instances: Sequence[int]) -> ImageRow:
     """Read a row of generated images, shared evenly by the instances of a cohort.
 
     Args:
-        samples: folder of the cohort's INSTANCE.npy files.
+        root: of the repository.
+        cohort: name of the GAN cohort.
         label: of the row.
         instances: which ones; at most as many as a row has columns.
     """
     num_each = NUM_COLUMNS // len(instances)
-    blocks = tuple(read_images(samples / f"{instance}.npy", num_each) for instance in instances)
+    blocks = tuple(
+        read_images(get_samples_file(root, cohort, instance), num_each) for instance in instances
+    )
     return ImageRow(label, blocks)
 
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from knowledge_gaps.report.formats import NOTHING
 from knowledge_gaps.report.paper import TABLE_ITERATIONS, PaperTable
 from knowledge_gaps.report.style import GREY, WIDTH_IN, paper_style
 from knowledge_gaps.report.tables import IterationTable
@@ -66,7 +67,7 @@ def _draw_cells(axes: Axes, means: FloatArray, stds: FloatArray) -> AxesImage:
 
 def _format_cell(mean: float, std: float) -> str:
     if not math.isfinite(mean):
-        return "–"
+        return NOTHING
     return f"{mean:.2f}\n±{std:.2f}" if math.isfinite(std) else f"{mean:.2f}"
 
 
@@ -86,7 +87,7 @@ def _add_colour_bar(figure: Figure, image: AxesImage, axes: Sequence[Axes]) -> N
     bar = figure.colorbar(image, ax=list(axes), shrink=0.85, aspect=20, pad=0.02)
     bar.set_label("detection rate (share of generated images)")
     bar.ax.tick_params(color=GREY)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def _get_arrays(table: IterationTable) -> tuple[FloatArray, FloatArray]:

@@ -32,11 +32,9 @@ from knowledge_gaps.report.tables import (
     summarise_real_accuracy,
 )
 from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.layout import DETECTIONS_FILE, QUALITY_FILE, get_reports_directory
 from knowledge_gaps.study import NO_POOL, Study
 from knowledge_gaps.study.graph import list_members
-
-DETECTIONS_FILE = "reports/detections.csv"
-QUALITY_FILE = "reports/quality.csv"
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,13 @@ def read_readings(root: Path, study: Study) -> Readings:
     Raises:
         UserError: when a table is missing or malformed, or has no row of a cohort of the study.
     """
-    detections = read_detections(root / DETECTIONS_FILE)
-    quality = read_quality(root / QUALITY_FILE)
-    _check_cohorts(root / DETECTIONS_FILE, detections, "generator_cohort", study.gans)
-    _check_cohorts(root / DETECTIONS_FILE, detections, "classifier_cohort", study.classifiers)
-    _check_cohorts(root / QUALITY_FILE, quality, "generator_cohort", study.gans)
+    detections_file = get_reports_directory(root) / DETECTIONS_FILE
+    quality_file = get_reports_directory(root) / QUALITY_FILE
+    detections = read_detections(detections_file)
+    quality = read_quality(quality_file)
+    _check_cohorts(detections_file, detections, "generator_cohort", study.gans)
+    _check_cohorts(detections_file, detections, "classifier_cohort", study.classifiers)
+    _check_cohorts(quality_file, quality, "generator_cohort", study.gans)
     return make_readings(detections, quality, study)
 
 
