@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from knowledge_gaps.report.build import build_report
+from knowledge_gaps.report.formats import NOTHING
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
@@ -160,7 +161,9 @@ def _list_detections(study: Study, rng: np.random.Generator) -> Iterator[dict[st
 
 
 def _list_quality(study: Study, rng: np.random.Generator) -> Iterator[dict[str, object]]:
-    def make_row(cohort: str, instance: int, phi: object, fid: object) -> dict[str, object]:
+    def make_row(
+        cohort: str, instance: int, phi: float | str, fid: float | str
+    ) -> dict[str, object]:
         is_empty = fid == ""
         return {
             "generator_cohort": cohort,
@@ -260,7 +263,7 @@ def test_page_shows_missing_numbers_as_dashes(page: str) -> None:
         r'<tr><th scope="row" class="text name">phi_1e4</th>.*?</tr>', quality, re.DOTALL
     )
     assert row is not None
-    assert row.group().count("<td>–</td>") == 4  # FID, KID, precision, recall
+    assert row.group().count(f"<td>{NOTHING}</td>") == 4  # FID, KID, precision, recall
 
 
 def test_page_escapes_names(root: Path, study: Study) -> None:

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from knowledge_gaps.report.columns import Cast, read_columns, read_header
 from knowledge_gaps.report.style import BLUE, GREEN, ORANGE, WIDTH_IN, paper_style
-from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.layout import CURVES_FILE, get_instance_directory
 
 STEP = "step"
@@ -98,14 +98,7 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def _read_instance(path: Path) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:  # the parser's errors are ValueErrors
-        raise UserError(f"{path}: not valid CSV ({' '.join(str(error).split())})") from error
-    for column in (STEP, *LOSSES):
-        if column not in frame.columns and column != OPTIONAL:
-            found = ", ".join(frame.columns)
-            raise UserError(f"{path}: column {column!r} is missing (found: {found})")
-    return frame.reindex(columns=[STEP, *LOSSES]).astype("float64")
+    header = read_header(path)
+    losses = [name for name in LOSSES if name != OPTIONAL or name in header]
+    columns = {STEP: Cast.COUNT, **dict.fromkeys(losses, Cast.NUMBER)}
+    return read_columns(path, columns).reindex(columns=[STEP, *LOSSES])

@@ -29,7 +29,7 @@ NOT_GIVEN = "not given in the sources at hand"
 DEVIATIONS = (
     Deviation(
         "Size of the study",
-        "full MNIST and FFHQ; cohort sizes " + NOT_GIVEN,
+        "MNIST and FFHQ; cohort sizes " + NOT_GIVEN,
         "the image, step and instance counts of the table above; every one is a value in "
         "params.yaml",
     ),
@@ -41,7 +41,8 @@ DEVIATIONS = (
     Deviation(
         "Optimisers, batch size, length of training",
         NOT_GIVEN,
-        "Adam with the settings of the recipes; all instances train for the same number of steps",
+        "Adam with the settings of the recipes; all instances of a recipe train for the "
+        "same number of steps",
     ),
     Deviation(
         "Which weights are kept",
@@ -70,7 +71,8 @@ DEVIATIONS = (
     Deviation(
         "What ± covers",
         NOT_GIVEN,
-        "sample standard deviation (divided by n - 1) over pairs of generator and classifier",
+        "sample standard deviation (divided by one less than n) over pairs of generator and "
+        "classifier",
     ),
     Deviation(
         "Classifier augmentation and truncation",

@@ -23,8 +23,8 @@ FloatArray = npt.NDArray[np.float64]
 _LOG_FROM_RATIO = 20.0  # an axis whose values span more than this factor is logarithmic
 _RATE_LIMITS = (-0.04, 1.04)
 _DOT_LABELS = {  # by whether the generator is common to all rows
-    True: "generator that no n was trained on",
-    False: "generator that another n was trained on",
+    True: "generator that no dot's classifier was trained on",
+    False: "generator that a classifier of another n was trained on",
 }
 _MAX_ENTROPY = math.log(10)  # nats: ten digits, equally frequent
 
@@ -54,8 +54,9 @@ def draw_phi_sweep(rows: Sequence[PhiRow], fid_name: str) -> Figure:
     axes_entropy.set_xlabel("phi, weight of the fooling term (no unit, logarithmic)")
     if baseline is not None:
         for axes, metric in ((axes_fid, "fid"), (axes_entropy, "class_entropy")):
-            _draw_reference(axes, baseline.quality[metric].mean, "baseline, phi = 0")
-            axes.legend(loc="best")
+            if math.isfinite(baseline.quality[metric].mean):
+                _draw_reference(axes, baseline.quality[metric].mean, "baseline, phi = 0")
+                axes.legend(loc="best")
     if len(phis) > 0:
         axes_rate.set_xscale("log")
     return figure
@@ -77,10 +78,9 @@ def draw_generalisation(rows: Sequence[GeneralisationRow]) -> Figure:
             if pair.is_common is is_common
         ]
         if points:
+            places, rates = zip(*points, strict=True)
             face = BLUE if is_common else "white"
-            axes.scatter(
-                *zip(*points, strict=True), s=22, color=face, edgecolors=BLUE, label=label, zorder=3
-            )
+            axes.scatter(places, rates, s=22, color=face, edgecolors=BLUE, label=label, zorder=3)
     axes.set_xticks(sorted(set(nums)))
     axes.set_xlim(min(nums) - 0.4, max(nums) + 0.4)
     axes.set_xlabel("number of generators that the classifier was trained on")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from knowledge_gaps.report.formats import NOTHING, format_phi, format_range, format_summary
+from knowledge_gaps.report.formats import format_phi, format_range, format_summary
 from knowledge_gaps.report.readings import Readings
 from knowledge_gaps.report.tables import IterationTable
 
@@ -75,14 +75,16 @@ def _ask_triangles(table: IterationTable) -> Iterator[GlanceRow]:
     for row, classifiers in zip(table.row_iterations, table.classifiers, strict=True):
         for column, gans in enumerate(table.gans):
             place = "same" if column == row else "later" if column > row else "earlier"
-            means[place].append(table.cells[classifiers, gans].detection.mean)
+            summary = table.cells[classifiers, gans].detection
+            if summary.num > 0:
+                means[place].append(summary.mean)
     asked = (
         ("same", "Do classifiers detect the iteration that they were trained on?", "0.86 to 1.00"),
         ("later", "Do classifiers detect generators of later iterations?", "0.01 to 0.06"),
         ("earlier", "Do classifiers detect generators of earlier iterations?", "0.00 to 0.87"),
     )
     for place, question, paper in asked:
-        if format_range(means[place]) != NOTHING:
+        if means[place]:
             here = f"{format_range(means[place])} (means of {len(means[place])} cells)"
             yield GlanceRow(question, (here,), f"StyleGAN2 on FFHQ: {paper}.")
 

@@ -86,7 +86,8 @@ def draw_image_rows(rows: Sequence[ImageRow]) -> Figure:
     strips = [_join_blocks(row.blocks) for row in rows]
     aspects = [strip.shape[0] / strip.shape[1] for strip in strips]
     heights_in = [(WIDTH_IN - _LABEL_WIDTH_IN) * aspect + 0.03 for aspect in aspects]
-    figure = Figure(figsize=(WIDTH_IN, sum(heights_in)), layout="none")
+    figure = Figure(figsize=(WIDTH_IN, sum(heights_in)))
+    figure.set_layout_engine("none")  # the axes are placed by hand
     top = 1.0
     for row, strip, height_in in zip(rows, strips, heights_in, strict=True):
         height = height_in / sum(heights_in)

@@ -8,7 +8,6 @@ together in `knowledge_gaps.report.readings`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from knowledge_gaps.report.columns import Cast, check_unique, read_columns, read_header
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import Iteration
 
@@ -23,16 +23,8 @@ REAL_COHORT = "real"  # generator_cohort of the floor: real train split against 
 METRICS = ("fid", "kid", "precision", "recall", "class_entropy")  # how the columns' names start
 
 
-class Cast(StrEnum):
-    """What the text of a column is read as."""
-
-    NAME = "a name"
-    COUNT = "a whole number"
-    FLAG = "true or false"
-    SHARE = "a number in [0, 1] or nothing"
-    NUMBER = "a number or nothing"
-
-
+_GENERATOR_KEY = ("generator_cohort", "generator_instance")
+_CLASSIFIER_KEY = ("classifier_cohort", "classifier_instance")
 _DETECTION_COLUMNS = {
     "generator_cohort": Cast.NAME,
     "generator_instance": Cast.COUNT,
@@ -122,9 +114,8 @@ def read_detections(path: Path) -> pd.DataFrame:
         UserError: when the file cannot be read, a column is missing or holds something else than
             it should, or a pair stands twice.
     """
-    frame = _read_table(path, _DETECTION_COLUMNS)
-    keys = [f"{role}_{part}" for role in ("generator", "classifier") for part in _KEY]
-    _check_unique(path, frame, keys)
+    frame = read_columns(path, _DETECTION_COLUMNS)
+    check_unique(path, frame, (*_GENERATOR_KEY, *_CLASSIFIER_KEY))
     return frame
 
 
@@ -137,13 +128,14 @@ def read_quality(path: Path) -> pd.DataFrame:
     Raises:
         UserError: as `read_detections`, or when a metric has no column.
     """
-    header = _read_text(path).columns
+    header = read_header(path)
     metrics = {name: Cast.NUMBER for name in header if name.startswith(METRICS)}
     for metric in METRICS:
         if not any(name.startswith(metric) for name in metrics):
-            raise UserError(f"{path}: no column starts with {metric!r} (found: {_join(header)})")
-    frame = _read_table(path, {**_QUALITY_COLUMNS, **metrics})
-    _check_unique(path, frame, [f"generator_{part}" for part in _KEY])
+            found = ", ".join(header)
+            raise UserError(f"{path}: no column starts with {metric!r} (found: {found})")
+    frame = read_columns(path, {**_QUALITY_COLUMNS, **metrics})
+    check_unique(path, frame, _GENERATOR_KEY)
     return frame
 
 
@@ -242,74 +234,5 @@ def has_pairs(table: IterationTable) -> bool:
     return any(cell.detection.num > 0 for cell in table.cells.values())
 
 
-_KEY = ("cohort", "instance")
-
-
 def _make_cell(rows: pd.DataFrame) -> Cell:
     return Cell(detection=summarise(rows["detection_rate"]), auc=summarise(rows["auc"]))
-
-
-def _read_text(path: Path) -> pd.DataFrame:
-    """Read a CSV file with every value as the text that it is."""
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:  # the parser's errors are ValueErrors
-        raise UserError(f"{path}: not valid CSV ({' '.join(str(error).split())})") from error
-
-
-def _read_table(path: Path, columns: Mapping[str, Cast]) -> pd.DataFrame:
-    text = _read_text(path)
-    for name in columns:
-        if name not in text.columns:
-            raise UserError(f"{path}: column {name!r} is missing (found: {_join(text.columns)})")
-    return pd.DataFrame(
-        {name: _cast_column(path, text[name], cast) for name, cast in columns.items()}
-    )
-
-
-def _cast_column(path: Path, column: pd.Series[str], cast: Cast) -> pd.Series[float]:
-    values = [_cast_value(text, cast) for text in column]
-    for line, (text, value) in enumerate(zip(column, values, strict=True), start=2):
-        if value is None:
-            raise UserError(
-                f"{path}: column {column.name!r}, line {line}: found {text!r}, "
-                f"{cast.value} is needed"
-            )
-    return pd.Series(values, dtype=_DTYPES[cast])
-
-
-_DTYPES = {
-    Cast.NAME: "str",
-    Cast.COUNT: "int64",
-    Cast.FLAG: "bool",
-    Cast.SHARE: "float64",
-    Cast.NUMBER: "float64",
-}
-
-
-def _cast_value(text: str, cast: Cast) -> str | int | bool | float | None:
-    """Read one value; None when it is not what the column holds."""
-    if cast is Cast.NAME:
-        return text or None
-    if cast is Cast.FLAG:
-        return {"true": True, "false": False}.get(text.lower())
-    if cast is Cast.COUNT:
-        return int(text) if text.isdecimal() else None
-    try:
-        number = float(text) if text else math.nan
-    except ValueError:
-        return None
-    return None if cast is Cast.SHARE and (number < 0 or number > 1) else number
-
-
-def _check_unique(path: Path, frame: pd.DataFrame, keys: list[str]) -> None:
-    twice = frame[frame.duplicated(keys)]
-    if len(twice) > 0:
-        found = ", ".join(f"{key} {twice.iloc[0][key]}" for key in keys)
-        raise UserError(f"{path}: {found}: the row stands twice")
-
-
-def _join(names: Iterable[object]) -> str:
-    return ", ".join(str(name) for name in names)

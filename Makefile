@@ -1,0 +1,45 @@
+# Two commands: `make repro` runs the study of params.yaml, `make test` the tests.
+PYTHON ?= python3
+VENV   := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help setup repro test lint ui lock clean
+
+help:
+	@echo "make repro   set up $(VENV) and run the study of params.yaml through dvc repro"
+	@echo "make test    set up $(VENV), check style and types, run the tests"
+	@echo "make ui      look at the runs in MLflow's web page"
+	@echo "make lock    resolve requirements.lock anew from pyproject.toml (needs uv)"
+	@echo "make clean   remove $(VENV) and everything that is not a result"
+
+setup: $(VENV)/.installed
+
+# the stamp is written last: an interrupted installation is taken up again
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+repro: setup
+	dvc repro
+
+test: setup lint
+	pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+
+ui: setup
+	mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .kgaps .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,217 @@
+"""How numbers are written, and what goes into metrics.json and the plots' CSVs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from knowledge_gaps.report.curves import average_curves
+from knowledge_gaps.report.figures import draw_generalisation, draw_phi_sweep
+from knowledge_gaps.report.formats import (
+    NOTHING,
+    format_phi,
+    format_phi_key,
+    format_range,
+    format_summary,
+)
+from knowledge_gaps.report.grids import ImageRow, draw_image_rows
+from knowledge_gaps.report.heat import draw_iteration_table
+from knowledge_gaps.report.metrics import make_headline_metrics
+from knowledge_gaps.report.plots import make_plots
+from knowledge_gaps.report.readings import Readings
+from knowledge_gaps.report.style import render_png
+from knowledge_gaps.report.sweeps import GeneralisationPair, GeneralisationRow, PhiRow
+from knowledge_gaps.report.tables import METRICS, Cell, IterationTable, PairSet, summarise
+
+NAN = math.nan
+EMPTY = summarise([])
+PHI_ROW = PhiRow(
+    cohort="strong",
+    phi=100.0,
+    in_loss=summarise([0.125]),
+    held_out=summarise([0.25, 0.75]),
+    held_out_auc=summarise([0.5, 0.5]),
+    held_out_rates=(0.25, 0.75),
+    real_accuracy=summarise([0.9]),
+    quality=dict.fromkeys(METRICS, EMPTY),
+    fids=(NAN,),
+    entropies=(0.0,),
+)
+GENERALISATION_ROW = GeneralisationRow(
+    cohort="two",
+    num_generators=2,
+    held_out=summarise([1 / 3]),
+    held_out_auc=EMPTY,
+    common=EMPTY,
+    in_training=EMPTY,
+    real_accuracy=EMPTY,
+    pairs=(GeneralisationPair(0, 2, 1 / 3, NAN, is_common=False),),
+)
+TABLE = IterationTable(
+    pairs=PairSet.HELD_OUT,
+    classifiers=("c",),
+    row_iterations=(0,),
+    gans=("base", "fool"),
+    cells={
+        ("c", "base"): Cell(summarise([0.5, 1.0]), summarise([0.75])),
+        ("c", "fool"): Cell(EMPTY, EMPTY),
+    },
+    fid={"base": summarise([3.0]), "fool": EMPTY},
+    real_accuracy={"c": summarise([0.9])},
+)
+READINGS = Readings(
+    held_out=TABLE,
+    in_loss=None,
+    memoryless=None,
+    memoryless_in_loss=None,
+    phi_sweep=(dataclasses.replace(PHI_ROW, cohort="base", phi=0.0), PHI_ROW),
+    generalisation=(GENERALISATION_ROW,),
+    baseline=None,
+    quality={"base": {metric: summarise([3.0]) for metric in METRICS}, "fool": PHI_ROW.quality},
+    floor=None,
+    real_accuracy={"c": EMPTY},
+    metric_names={metric: f"{metric}_lenet_4k" for metric in METRICS},
+)
+
+
+@pytest.mark.parametrize(
+    ("phi", "key", "text"),
+    [
+        (0.0, "0", "0"),
+        (0.01, "1e-2", "10⁻²"),
+        (1.0, "1e0", "1"),
+        (2.5, "2.5e0", "2.5"),
+        (30.0, "3e1", "30"),
+        (1e6, "1e6", "10⁶"),
+        (1e-10, "1e-10", "10⁻¹⁰"),
+    ],
+)
+def test_phi_is_written_without_padding(phi: float, key: str, text: str) -> None:
+    assert format_phi_key(phi) == key
+    assert format_phi(phi) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([], NOTHING),
+        ([NAN], NOTHING),
+        ([0.5], "0.50"),
+        ([0.5, 0.5], "0.50 ± 0.00"),
+        ([0.0, 1.0], "0.50 ± 0.71"),
+        ([0.0, 1.0, NAN], "0.50 ± 0.71 (1 missing)"),
+    ],
+)
+def test_summary_shows_no_spread_that_it_has_not(values: list[float], text: str) -> None:
+    assert format_summary(summarise(values)).replace("\u00a0", " ") == text
+
+
+def test_range_skips_what_is_missing() -> None:
+    assert format_range([NAN, 0.25, 0.5]) == "0.25 to 0.50"
+    assert format_range([0.5]) == "0.50"
+    assert format_range([NAN]) == NOTHING
+
+
+def test_metrics_are_rounded_and_leave_out_what_is_missing() -> None:
+    assert make_headline_metrics(READINGS) == {
+        "held_out_detection": {"c": {"base": 0.75}},
+        "fid": {"base": {"fid_lenet_4k": 3.0}},
+        "generalisation": {"n_2": 0.333333},
+        "phi_sweep": {
+            "1e2": {
+                "held_out_detection": 0.5,
+                "held_out_detection_std": 0.353553,
+                "in_loss_detection": 0.125,
+            }
+        },
+    }
+
+
+def test_metrics_tell_rows_of_the_same_label_apart() -> None:
+    other = dataclasses.replace(GENERALISATION_ROW, cohort="other", held_out=summarise([1.0]))
+    rows = (GENERALISATION_ROW, other)
+    metrics = make_headline_metrics(dataclasses.replace(READINGS, generalisation=rows))
+    assert metrics["generalisation"] == {"n_2_two": 0.333333, "n_2_other": 1.0}
+
+
+def test_plots_hold_the_single_pairs_and_leave_the_baseline_off_the_log_axis() -> None:
+    plots = make_plots(READINGS, {})
+    assert set(plots) == {
+        "iterations.csv",
+        "phi_sweep.csv",
+        "generalisation.csv",
+        "loss_curves.csv",
+    }
+    assert plots["iterations.csv"].splitlines()[1:] == [
+        '"c on base, held_out",held_out,0,c,0,base,0.75,0.353553,0.75,2'
+    ]
+    assert plots["phi_sweep.csv"].splitlines()[1:] == [
+        "100,2,strong,0.125,0.5,0.353553,0.25,0.75,0.5,2,0.9,,,,"
+    ]
+    assert plots["generalisation.csv"].splitlines()[1:] == ["2,two,0,2,0.333333,,false"]
+    assert plots["loss_curves.csv"].splitlines() == [
+        "cohort,step,loss_discriminator,loss_generator,loss_fooling"
+    ]
+
+
+def test_curves_are_averaged_over_instances() -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            "instance": [0, 0, 1, 1],
+            "step": [1.0, 2.0, 1.0, 2.0],
+            "loss_discriminator": [1.0, 2.0, 3.0, 4.0],
+            "loss_generator": [0.0, 0.0, 1.0, 1.0],
+            "loss_fooling": [NAN, NAN, NAN, NAN],
+        }
+    )
+    means = average_curves({"base": frame})
+    assert list(means["loss_discriminator"]) == [2.0, 3.0]
+    assert list(means["loss_generator"]) == [0.5, 0.5]
+    assert means["loss_fooling"].isna().all()
+
+
+def test_png_bytes_depend_on_the_figure_alone() -> None:
+    import matplotlib as mpl
+
+    first = render_png(draw_iteration_table(TABLE))
+    with mpl.rc_context({"font.size": 20, "axes.grid": False}):
+        second = render_png(draw_iteration_table(TABLE))
+    assert first == second
+    assert b"Software" not in first
+    assert b"matplotlib" not in first
+
+
+def test_figures_bear_missing_numbers() -> None:
+    figure = draw_phi_sweep(READINGS.phi_sweep, "fid_lenet_4k")
+    assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 3
+    assert figure.axes[0].get_ylim() == (-0.04, 1.04)
+    assert render_png(figure).startswith(b"\x89PNG")
+    lonely = draw_generalisation(
+        [dataclasses.replace(GENERALISATION_ROW, pairs=(), held_out=EMPTY)]
+    )
+    assert render_png(lonely).startswith(b"\x89PNG")
+
+
+def test_fid_axis_is_logarithmic_over_a_wide_range() -> None:
+    wide = dataclasses.replace(PHI_ROW, fids=(1.0, 1000.0))
+    assert draw_phi_sweep([wide], "fid_lenet_4k").axes[1].get_yscale() == "log"
+    narrow = dataclasses.replace(PHI_ROW, fids=(1.0, 10.0))
+    assert draw_phi_sweep([narrow], "fid_lenet_4k").axes[1].get_yscale() == "linear"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_image_rows_show_the_images_as_they_are(channels: int) -> None:
+    images = np.zeros((2, channels, 4, 4), dtype=np.uint8)
+    images[1, 0] = 200
+    figure = draw_image_rows([ImageRow("two", (images, images[:1]))])
+    shown = np.asarray(figure.axes[0].get_images()[0].get_array())
+    assert shown.shape[:2] == (4, 4 + 1 + 4 + 6 + 4)  # two images, a gap, one image
+    red = shown if channels == 1 else shown[..., 0]
+    assert (red[:, :4] == 0).all()
+    assert (red[:, 5:9] == 200).all()
+    assert (shown[:, 9:15] == 255).all()
