@@ -145,7 +145,7 @@ class _Worker:
 
 def _make_context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["knowledge_gaps.training.instance"])
+    context.set_forkserver_preload(["knowledge_gaps.training.instance", "accelerate"])
     return context
 
 
