@@ -138,7 +138,7 @@ def parse_settings(
     try:
         return architecture.settings.model_validate(dict(model))
     except ValidationError as error:
-        message = describe_first_error(error)
+        message = describe_first_error(error, architecture.settings)
         raise UserError(f"model settings of {architecture.name!r}: {message}") from error
 
 

@@ -55,6 +55,6 @@ def load_study(path: Path) -> Study:
     try:
         study = Study.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path.name}: {describe_first_error(error)}") from error
+        raise UserError(f"{path.name}: {describe_first_error(error, Study)}") from error
     check_graph(study)
     return study

@@ -1,0 +1,79 @@
+"""Fixtures of all tests. No test writes into the checkout, and none shows up in MLflow unasked."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch
+# workers take their environment from the fork server, so this cannot be set by one test; how
+# often states are saved changes no result
+os.environ["KGAPS_SAVE_EVERY_SEC"] = "0.02"
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from study_tools import STAGES, copy_root, make_smoke_root, run_stage, start_fork_server
+
+from knowledge_gaps.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of the command line came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+RunKgaps = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True)
+def _track_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KGAPS_TRACKING", "off")
+
+
+@pytest.fixture
+def smoke_root(tmp_path: Path) -> Path:
+    """Return a folder with the smoke study, in which nothing was run."""
+    return make_smoke_root(tmp_path / "study")
+
+
+@pytest.fixture(scope="session")
+def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which the smoke study was run, but for the report; not to be altered."""
+    start_fork_server()
+    root = make_smoke_root(tmp_path_factory.mktemp("trained") / "study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KGAPS_TRACKING", "off")
+        patch.setenv("KGAPS_WORKERS", "2")
+        for stage in STAGES:
+            run_stage(root, *stage)
+    return root
+
+
+@pytest.fixture
+def trained_copy(trained_root: Path, tmp_path: Path) -> Path:
+    """Return a copy of `trained_root` that a test may alter."""
+    return copy_root(trained_root, tmp_path / "study")
+
+
+@pytest.fixture
+def run_kgaps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunKgaps:
+    """Return a function that calls the command line in this process: root, then arguments."""
+
+    def run(root: Path, *arguments: str) -> Outcome:
+        monkeypatch.chdir(root)
+        monkeypatch.setattr(sys, "argv", ["kgaps", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run

@@ -1,0 +1,70 @@
+"""The studies in settings/: all valid, and one command writes one to params.yaml."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study_tools import REPOSITORY, SMOKE_FILE
+
+from knowledge_gaps.study import load_study
+from knowledge_gaps.study.presets import list_presets
+
+RunKgaps = Callable[..., Any]
+
+
+@pytest.fixture
+def settings_root(tmp_path: Path) -> Path:
+    """Return a folder with the repository's settings and params.yaml."""
+    shutil.copytree(REPOSITORY / "settings", tmp_path / "settings")
+    shutil.copyfile(REPOSITORY / "params.yaml", tmp_path / "params.yaml")
+    return tmp_path
+
+
+def test_params_are_the_reduced_study() -> None:
+    reduced = REPOSITORY / "settings" / "mnist_reduced.yaml"
+    assert (REPOSITORY / "params.yaml").read_bytes() == reduced.read_bytes()
+
+
+@pytest.mark.parametrize("name", list_presets(REPOSITORY))
+def test_study_is_valid_and_named_as_its_file(name: str) -> None:
+    study = load_study(REPOSITORY / "settings" / f"{name}.yaml")
+    assert study.study.name == name
+
+
+def test_list_names_every_study(settings_root: Path, run_kgaps: RunKgaps) -> None:
+    outcome = run_kgaps(settings_root, "settings", "list")
+    files = sorted(path.stem for path in (settings_root / "settings").iterdir())
+    assert "smoke" in files
+    assert outcome.code == 0
+    assert outcome.out.split() == files
+
+
+def test_use_writes_params(settings_root: Path, run_kgaps: RunKgaps) -> None:
+    outcome = run_kgaps(settings_root, "settings", "use", "smoke")
+    assert outcome.code == 0
+    assert (settings_root / "params.yaml").read_bytes() == SMOKE_FILE.read_bytes()
+
+
+def test_use_refuses_an_unknown_name(settings_root: Path, run_kgaps: RunKgaps) -> None:
+    before = (settings_root / "params.yaml").read_bytes()
+    outcome = run_kgaps(settings_root, "settings", "use", "smoky")
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert "'smoky'" in outcome.err
+    assert "smoke" in outcome.err.partition("known:")[2]
+    assert (settings_root / "params.yaml").read_bytes() == before
+
+
+def test_use_refuses_an_invalid_study(settings_root: Path, run_kgaps: RunKgaps) -> None:
+    path = settings_root / "settings" / "broken.yaml"
+    path.write_text(SMOKE_FILE.read_text().replace("seed: 0", "seed: -1"))
+    before = (settings_root / "params.yaml").read_bytes()
+    outcome = run_kgaps(settings_root, "settings", "use", "broken")
+    assert outcome.code == 2
+    assert "study.seed" in outcome.err
+    assert "broken.yaml" in outcome.err
+    assert (settings_root / "params.yaml").read_bytes() == before

@@ -1,0 +1,133 @@
+"""What tests of stages share: a smoke study in a folder of its own, stages, the command line.
+
+Fixtures are in `conftest`; nothing here depends on pytest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing.forkserver
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from knowledge_gaps.study import PARAMS_FILE, load_study
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SMOKE_FILE = REPOSITORY / "settings" / "smoke.yaml"
+DATA_DIRECTORY = Path("data") / "mnist_reduced"
+
+# the whole smoke study in the order of dvc.yaml, without the report
+STAGES = (
+    ("check",),
+    ("prepare",),
+    ("gans", "baseline"),
+    ("pools", "baseline_1"),
+    ("classifiers", "iteration_0"),
+    ("pools", "c0"),
+    ("gans", "fool_all_1"),
+    ("samples", "baseline"),
+    ("samples", "fool_all_1"),
+    ("detections",),
+    ("quality",),
+)
+
+_PRELOADED = (
+    "knowledge_gaps.training.instance",
+    "knowledge_gaps.stages.detections",
+    "knowledge_gaps.stages.quality",
+    "pytest",
+)
+
+
+def start_fork_server() -> None:
+    """Start the process that all workers of this test run are forked from.
+
+    A worker then costs a tenth of a second, not an import of torch.
+    """
+    multiprocessing.forkserver.set_forkserver_preload(list(_PRELOADED))
+    multiprocessing.forkserver.ensure_running()
+
+
+def make_smoke_root(root: Path) -> Path:
+    """Make a folder with the smoke study's params.yaml and a link to the committed reals."""
+    (root / DATA_DIRECTORY).parent.mkdir(parents=True)
+    (root / DATA_DIRECTORY).symlink_to(REPOSITORY / DATA_DIRECTORY)
+    shutil.copyfile(SMOKE_FILE, root / PARAMS_FILE)
+    return root
+
+
+def copy_root(source: Path, target: Path, *dropped: str) -> Path:
+    """Copy a study's folder without resume states, and without the dropped paths."""
+    shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("resume"))
+    for name in dropped:
+        shutil.rmtree(target / name)
+    return target
+
+
+def change_params(root: Path, changes: Mapping[str, Any]) -> None:
+    """Set entries of a study's params.yaml, each given by its dotted key; None removes one."""
+    path = root / PARAMS_FILE
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        entry = params
+        for section in sections:
+            entry = entry[section]
+        if value is None:
+            del entry[last]
+        else:
+            entry[last] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def run_stage(root: Path, stage: str, *names: str) -> None:
+    """Run a stage in this process, as the command line does."""
+    study = load_study(root / PARAMS_FILE)
+    import_module(f"knowledge_gaps.stages.{stage}").run(root, study, *names)
+
+
+def start_kgaps(root: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start the command line as a process of its own, with its outputs in pipes.
+
+    Its workers hold the pipes too, so `communicate` returns when the last of them has ended.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "knowledge_gaps", *arguments],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def hash_tree(directory: Path) -> dict[str, str]:
+    """Hash every file below a directory, by its path relative to it."""
+    return {
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+@contextmanager
+def limit_file_size(num_bytes: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,0 +1,98 @@
+"""The way from images to a classifier's input: resizing by a matrix, then normalisation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from knowledge_gaps.models.input_spec import GanClassifier, InputSpec, make_resize_matrix
+
+SIZES = [(28, 28), (28, 64), (64, 28), (28, 7), (7, 28), (1, 5), (32, 299)]
+
+
+class Recorder(nn.Module):
+    """A network that keeps what it is given."""
+
+    seen: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen = images
+        return images.mean(dim=(1, 2, 3))
+
+
+def prepare(images: Tensor, spec: InputSpec) -> Tensor:
+    recorder = Recorder()
+    GanClassifier(recorder, spec)(images)
+    return recorder.seen
+
+
+def make_spec(image_px: tuple[int, int], input_px: tuple[int, int]) -> InputSpec:
+    return InputSpec(
+        channels=3,
+        image_px=image_px,
+        input_px=input_px,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+
+
+@pytest.mark.parametrize(("from_px", "to_px"), SIZES)
+def test_rows_of_the_resize_matrix_sum_to_one(from_px: int, to_px: int) -> None:
+    matrix = make_resize_matrix(from_px, to_px)
+    assert matrix.shape == (to_px, from_px)
+    assert matrix.min() >= 0
+    torch.testing.assert_close(matrix.sum(dim=1), torch.ones(to_px))
+
+
+@pytest.mark.parametrize(
+    ("image_px", "input_px"),
+    [((28, 28), (64, 64)), ((64, 64), (28, 28)), ((28, 36), (9, 50)), ((8, 8), (8, 12))],
+)
+def test_prepared_images_equal_torchs_antialiased_resize(
+    image_px: tuple[int, int], input_px: tuple[int, int]
+) -> None:
+    spec = make_spec(image_px, input_px)
+    images = torch.rand(4, 3, *image_px, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    resized = F.interpolate(
+        images, size=input_px, mode="bilinear", align_corners=False, antialias=True
+    )
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    expected = ((resized + 1) / 2 - mean) / std
+    torch.testing.assert_close(prepare(images, spec), expected, rtol=0, atol=1e-5)
+
+
+def test_gradient_reaches_every_pixel() -> None:
+    spec = make_spec((28, 28), (10, 14))
+    images = torch.zeros(2, 3, 28, 28, requires_grad=True)
+    weights = torch.tensor(spec.std).view(3, 1, 1)
+    (prepare(images, spec) * weights).sum().backward()
+    assert images.grad is not None
+    assert (images.grad > 0).all()
+    # every row of both matrices sums to 1, and [-1, 1] is twice as wide as [0, 1]
+    assert images.grad.sum().item() == pytest.approx(0.5 * 2 * 3 * 10 * 14, rel=1e-5)
+
+
+def test_logits_are_float32_one_an_image() -> None:
+    classifier = GanClassifier(Recorder(), make_spec((8, 8), (4, 4)))
+    logits = classifier(torch.zeros(5, 3, 8, 8))
+    assert (logits.shape, logits.dtype) == ((5,), torch.float32)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    classifier = GanClassifier(Recorder(), make_spec((8, 8), (4, 4)))
+    for shape in ((5, 3, 8, 9), (5, 1, 8, 8)):
+        with pytest.raises(AssertionError):
+            classifier(torch.zeros(shape))
+
+
+def test_spec_is_stored_beside_the_weights_and_not_in_them() -> None:
+    spec = make_spec((8, 8), (4, 4))
+    assert InputSpec.model_validate(spec.model_dump(mode="json")) == spec
+    assert not GanClassifier(Recorder(), spec).state_dict()
+
+
+def test_unknown_key_of_a_spec_is_refused() -> None:
+    with pytest.raises(ValueError, match="surprise"):
+        InputSpec.model_validate({**make_spec((8, 8), (4, 4)).model_dump(), "surprise": 1})

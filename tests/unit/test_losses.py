@@ -1,0 +1,164 @@
+"""The losses against hand values and against the paper's formulas in plain probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from knowledge_gaps import losses
+
+LOGITS_D = [-1.5, 0.0, 0.3, 2.0]
+LOGITS_C = [[0.5, -0.5, 1.0, -2.0], [3.0, 0.1, -0.2, 0.7], [-1.0, -1.0, 0.0, 4.0]]
+
+
+def probability(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+def mean_log(logits: list[float]) -> float:
+    """Mean over the batch of log P(real)."""
+    return sum(math.log(probability(logit)) for logit in logits) / len(logits)
+
+
+def tensor(logits: list[float]) -> Tensor:
+    return torch.tensor(logits, dtype=torch.float64)
+
+
+def test_labels_are_the_two_sides() -> None:
+    assert (losses.LABEL_REAL, losses.LABEL_GENERATED) == (1, 0)
+
+
+def test_undecided_discriminator_loses_two_log_two() -> None:
+    loss = losses.compute_discriminator_loss(torch.zeros(3), torch.zeros(5))
+    assert loss.item() == pytest.approx(2 * math.log(2))
+
+
+def test_discriminator_loss_has_its_hand_value() -> None:
+    # D(x) = 0.8, D(G(w)) = 0.25
+    loss = losses.compute_discriminator_loss(tensor([math.log(4)]), tensor([-math.log(3)]))
+    assert loss.item() == pytest.approx(-math.log(0.8) - math.log(0.75))
+
+
+def test_discriminator_loss_averages_each_side_by_itself() -> None:
+    reals, generated = [0.2, -1.0], [0.4, 0.4, -3.0, 1.0]
+    expected = -mean_log(reals) - mean_log([-logit for logit in generated])
+    loss = losses.compute_discriminator_loss(tensor(reals), tensor(generated))
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_adversarial_loss_is_minus_log_d() -> None:
+    loss = losses.compute_adversarial_loss(tensor(LOGITS_D))
+    assert loss.item() == pytest.approx(-mean_log(LOGITS_D))
+
+
+def test_classifier_loss_is_binary_cross_entropy() -> None:
+    reals, generated = tensor(LOGITS_C[0]), tensor(LOGITS_C[1])
+    labels = torch.cat(
+        [torch.full((4,), losses.LABEL_REAL), torch.full((4,), losses.LABEL_GENERATED)]
+    )
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.cat([reals, generated]), labels.double()
+    )
+    torch.testing.assert_close(losses.compute_classifier_loss(reals, generated), expected)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.01, 1.0, 1000.0])
+@pytest.mark.parametrize("num_classifiers", [1, 2, 3])
+def test_sum_is_the_papers_fool_all_loss(phi: float, num_classifiers: int) -> None:
+    chosen = LOGITS_C[:num_classifiers]
+    expected = -(mean_log(LOGITS_D) + phi * sum(mean_log(logits) for logits in chosen))
+    loss = losses.weigh_generator_loss(
+        losses.compute_adversarial_loss(tensor(LOGITS_D)),
+        losses.compute_fooling_loss([tensor(logits) for logits in chosen]),
+        phi,
+        "sum",
+    )
+    assert loss.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.01, 1.0, 1e6])
+def test_weighted_is_the_papers_mnist_loss(phi: float) -> None:
+    share = phi / (1 + phi)
+    expected = -((1 - share) * mean_log(LOGITS_D) + share * mean_log(LOGITS_C[0]))
+    loss = losses.weigh_generator_loss(
+        losses.compute_adversarial_loss(tensor(LOGITS_D)),
+        losses.compute_fooling_loss([tensor(LOGITS_C[0])]),
+        phi,
+        "weighted",
+    )
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_weighted_form_goes_from_one_term_to_the_other() -> None:
+    adversarial, fooling = torch.tensor(3.0), torch.tensor(7.0)
+    weigh = losses.weigh_generator_loss
+    assert weigh(adversarial, fooling, 0.0, "weighted") == 3.0
+    assert weigh(adversarial, fooling, 1.0, "weighted") == 5.0
+    assert weigh(adversarial, fooling, 1e300, "weighted") == 7.0
+
+
+def test_unknown_form_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'mean'.*'sum' or 'weighted'"):
+        losses.weigh_generator_loss(torch.zeros(()), torch.zeros(()), 1.0, "mean")
+
+
+def test_fooling_term_adds_up_and_knows_no_order() -> None:
+    terms = [losses.compute_fooling_loss([tensor(logits)]) for logits in LOGITS_C]
+    forwards = losses.compute_fooling_loss([tensor(logits) for logits in LOGITS_C])
+    backwards = losses.compute_fooling_loss([tensor(logits) for logits in reversed(LOGITS_C)])
+    torch.testing.assert_close(forwards, torch.stack(terms).sum())
+    torch.testing.assert_close(forwards, backwards)
+    assert forwards.shape == ()
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        losses.compute_adversarial_loss,
+        lambda logits: losses.compute_discriminator_loss(logits, logits),
+        lambda logits: losses.compute_classifier_loss(logits, logits),
+        lambda logits: losses.compute_fooling_loss([logits, -logits]),
+    ],
+)
+@pytest.mark.parametrize("logit", [-1e4, -200.0, 200.0, 1e4])
+def test_extreme_logits_stay_finite(compute: Callable[[Tensor], Tensor], logit: float) -> None:
+    logits = torch.full((4,), logit, requires_grad=True)
+    loss = compute(logits)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("logit", [-5.0, 0.0, 5.0])
+def test_generator_is_pulled_towards_real(logit: float) -> None:
+    for compute in (
+        losses.compute_adversarial_loss,
+        lambda logits: losses.compute_fooling_loss([logits]),
+    ):
+        logits = torch.tensor([logit], requires_grad=True)
+        compute(logits).backward()
+        assert logits.grad is not None
+        # d/dl -log sigmoid(l) = sigmoid(l) - 1: not saturated where D is sure
+        assert logits.grad.item() == pytest.approx(probability(logit) - 1)
+
+
+def test_r1_of_a_linear_discriminator_is_its_squared_norm() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(2, 3, 4, generator=generator, requires_grad=True)
+    images = torch.randn(5, 2, 3, 4, generator=generator, requires_grad=True)
+    penalty = losses.compute_r1_penalty(images, (images * weight).sum(dim=(1, 2, 3)) + 1.0)
+    torch.testing.assert_close(penalty, weight.square().sum())
+    (gradient,) = torch.autograd.grad(penalty, weight)  # the penalty itself can be minimised
+    torch.testing.assert_close(gradient, 2 * weight)
+
+
+def test_r1_is_a_mean_over_images() -> None:
+    images = torch.randn(6, 1, 4, 4, requires_grad=True)
+    norms = images.square().sum(dim=(1, 2, 3))
+    penalty = losses.compute_r1_penalty(images, norms / 2)  # the gradient at x is x
+    torch.testing.assert_close(penalty, norms.mean())

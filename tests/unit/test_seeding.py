@@ -1,0 +1,76 @@
+"""Randomness is a function of what it is for, and does not change silently."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from knowledge_gaps.runtime.seeding import derive_seed, make_generator
+
+ARGUMENTS: list[tuple[int, str, tuple[str | int, ...]]] = [
+    (0, "latents", ("gans/baseline", 0, 0)),
+    (1, "latents", ("gans/baseline", 0, 0)),
+    (0, "reals", ("gans/baseline", 0, 0)),
+    (0, "latents", ("gans/fool_all_1", 0, 0)),
+    (0, "latents", ("gans/baseline", 1, 0)),
+    (0, "latents", ("gans/baseline", 0, 1)),
+    (0, "latents", ("gans/baseline", 0)),
+    (0, "latents", ()),
+    (0, "latents", ("gans/baseline", "00")),
+    (0, "latents", ("gans/baseline0", 0)),
+    (10, "latents", ("gans/baseline", 0, 0)),
+]
+
+
+@pytest.mark.parametrize(
+    ("seed", "purpose", "names", "expected"),
+    [
+        (0, "weights", ("gans/baseline", 0), 4_293_620_525_240_837_674),
+        (0, "latents", ("classifiers/iteration_0", 3, 2999, 0, 2), 335_234_091_126_731_348),
+        (7, "reals", ("gans/fool_all_1", 1, 0, 0), 8_288_673_731_457_643_007),
+    ],
+)
+def test_seeds_are_what_they_always_were(
+    seed: int, purpose: str, names: tuple[str | int, ...], expected: int
+) -> None:
+    assert derive_seed(seed, purpose, *names) == expected
+
+
+def test_numbers_are_what_they_always_were() -> None:
+    integers = torch.randint(1000, (4,), generator=make_generator(0, "reals", "gans/baseline", 0))
+    assert integers.tolist() == [264, 915, 639, 162]
+    normals = torch.randn(3, generator=make_generator(0, "latents", "gans/baseline", 0))
+    assert normals.tolist() == pytest.approx([0.513208, 0.859613, -2.520408], abs=1e-6)
+
+
+def test_every_argument_tells_draws_apart() -> None:
+    seeds = [derive_seed(seed, purpose, *names) for seed, purpose, names in ARGUMENTS]
+    assert len(set(seeds)) == len(ARGUMENTS)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_streams_of_two_purposes_are_uncorrelated() -> None:
+    draws = torch.stack(
+        [
+            torch.randn(4000, generator=make_generator(seed, purpose, *names))
+            for seed, purpose, names in ARGUMENTS
+        ]
+    )
+    correlations = torch.corrcoef(draws)
+    pairs = itertools.combinations(range(len(ARGUMENTS)), 2)
+    assert max(abs(correlations[a, b].item()) for a, b in pairs) < 0.08  # 5 sigma of 4000
+
+
+def test_zero_is_a_seed() -> None:
+    first, again = (torch.rand(8, generator=make_generator(0, "latents")) for _ in range(2))
+    other = torch.rand(8, generator=make_generator(1, "latents"))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_drawing_leaves_torchs_global_state() -> None:
+    before = torch.random.get_rng_state()
+    torch.rand(8, generator=make_generator(0, "latents"))
+    assert torch.equal(torch.random.get_rng_state(), before)
