@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from study_tools import STAGES, copy_root, make_smoke_root, run_stage, start_fork_server
 
 from knowledge_gaps.cli import main
+from study_tools import STAGES, copy_root, make_smoke_root, run_stage, start_fork_server
 
 
 @dataclass(frozen=True)

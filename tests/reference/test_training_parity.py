@@ -117,9 +117,7 @@ def test_classifier_loop_equals_plain_loop() -> None:
     generators = [make_gan()[0].eval() for _ in range(2)]
     (classifier,) = make_classifiers(1)
     plain = copy.deepcopy(classifier).train()
-    recipe = ClassifierRecipe(
-        architecture="cnn", steps=STEPS, batch_size=BATCH, optimizer=ADAM
-    )
+    recipe = ClassifierRecipe(architecture="cnn", steps=STEPS, batch_size=BATCH, optimizer=ADAM)
     images = make_images()
     trainer = ClassifierTrainer(
         classifier,

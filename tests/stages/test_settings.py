@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_tools import REPOSITORY, SMOKE_FILE
 
 from knowledge_gaps.study import load_study
 from knowledge_gaps.study.presets import list_presets
+from study_tools import REPOSITORY, SMOKE_FILE
 
 RunKgaps = Callable[..., Any]
 

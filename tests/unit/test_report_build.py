@@ -268,8 +268,8 @@ def test_page_shows_missing_numbers_as_dashes(page: str) -> None:
 
 def test_page_escapes_names(root: Path, study: Study) -> None:
     content = json.loads((root / "data/prepared/dataset.json").read_text())
-    from knowledge_gaps.report.page import render_page
-    from knowledge_gaps.report.readings import read_readings
+    from knowledge_gaps.report.page.render import render_page
+    from knowledge_gaps.report.readings.collected import read_readings
 
     bare = make_study(iterations=[], memoryless=[], phi_sweep=[], generalisation=None)
     figures = {name: _StubFigure() for name in ("reals", *(f"samples_{c}" for c in study.gans))}

@@ -8,8 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from knowledge_gaps.report.curves import average_curves
-from knowledge_gaps.report.figures import draw_generalisation, draw_phi_sweep
+from knowledge_gaps.report.figures.curves import average_curves
+from knowledge_gaps.report.figures.grids import ImageRow, draw_image_rows
+from knowledge_gaps.report.figures.heat import draw_iteration_table
+from knowledge_gaps.report.figures.style import render_png
+from knowledge_gaps.report.figures.sweeps import draw_generalisation, draw_phi_sweep
 from knowledge_gaps.report.formats import (
     NOTHING,
     format_phi,
@@ -17,14 +20,11 @@ from knowledge_gaps.report.formats import (
     format_range,
     format_summary,
 )
-from knowledge_gaps.report.grids import ImageRow, draw_image_rows
-from knowledge_gaps.report.heat import draw_iteration_table
 from knowledge_gaps.report.metrics import make_headline_metrics
 from knowledge_gaps.report.plots import make_plots
-from knowledge_gaps.report.readings import Readings
-from knowledge_gaps.report.style import render_png
-from knowledge_gaps.report.sweeps import GeneralisationPair, GeneralisationRow, PhiRow
-from knowledge_gaps.report.tables import METRICS, Cell, IterationTable, PairSet, summarise
+from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.readings.sweeps import GeneralisationPair, GeneralisationRow, PhiRow
+from knowledge_gaps.report.readings.tables import METRICS, Cell, IterationTable, PairSet, summarise
 
 NAN = math.nan
 EMPTY = summarise([])

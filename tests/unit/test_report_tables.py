@@ -8,14 +8,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from knowledge_gaps.report.paper import (
+from knowledge_gaps.report.readings.paper import (
     TABLE_ARCHITECTURES,
     TABLE_ITERATIONS,
     TABLE_MUTUAL_FOOLING,
     PaperTable,
 )
-from knowledge_gaps.report.sweeps import make_generalisation, make_phi_sweep
-from knowledge_gaps.report.tables import (
+from knowledge_gaps.report.readings.sweeps import make_generalisation, make_phi_sweep
+from knowledge_gaps.report.readings.tables import (
     PairSet,
     has_pairs,
     make_iteration_table,

@@ -1,5 +1,5 @@
 """The report: readings of detections.csv and quality.csv as tables, figures, numbers and a page.
 
-Start at `knowledge_gaps.report.build`; what the numbers are is in `tables`, `sweeps` and
-`readings`, how they look in `figures`, `grids`, `curves` and `page`.
+Start at `build`. `readings` says what the numbers are, `figures` and `page` how they look;
+`metrics` and `plots` are what `dvc metrics` and `dvc plots` read.
 """

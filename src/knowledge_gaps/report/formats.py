@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from knowledge_gaps.report.tables import Summary
+from knowledge_gaps.report.readings.tables import Summary
 
 NOTHING = "\N{EN DASH}"  # no pair, no instance, or a value that could not be computed
 TITLES = {  # of names in a study

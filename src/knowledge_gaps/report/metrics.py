@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from knowledge_gaps.report.formats import format_phi_key
-from knowledge_gaps.report.readings import Readings
-from knowledge_gaps.report.sweeps import PhiRow
-from knowledge_gaps.report.tables import IterationTable, Summary
+from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.readings.sweeps import PhiRow
+from knowledge_gaps.report.readings.tables import IterationTable, Summary
 
 DETECTION_HELD_OUT = "held_out_detection"
 DETECTION_IN_LOSS = "in_loss_detection"

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from knowledge_gaps.report.curves import CURVE_COLUMNS, average_curves
-from knowledge_gaps.report.readings import Readings
-from knowledge_gaps.report.sweeps import PhiRow
-from knowledge_gaps.report.tables import IterationTable
+from knowledge_gaps.report.figures.curves import CURVE_COLUMNS, average_curves
+from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.readings.sweeps import PhiRow
+from knowledge_gaps.report.readings.tables import IterationTable
 
 ITERATIONS_FILE = "iterations.csv"
 PHI_SWEEP_FILE = "phi_sweep.csv"

@@ -2,8 +2,8 @@
 
 detections.csv has a row per generator instance and classifier instance, quality.csv a row per
 generator instance; every number of the report is a reading of these two. The readings along one
-axis (phi, number of generators) are in `knowledge_gaps.report.sweeps`, all readings of a study
-together in `knowledge_gaps.report.readings`.
+axis (phi, number of generators) are in `knowledge_gaps.report.readings.sweeps`, all readings of a
+study together in `knowledge_gaps.report.readings.collected`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowledge_gaps.report.columns import Cast, check_unique, read_columns, read_header
+from knowledge_gaps.report.readings.columns import Cast, check_unique, read_columns, read_header
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import Iteration
 

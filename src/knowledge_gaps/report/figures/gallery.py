@@ -10,19 +10,19 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from knowledge_gaps.report.curves import draw_loss_curves
-from knowledge_gaps.report.figures import draw_generalisation, draw_phi_sweep
-from knowledge_gaps.report.formats import format_phi
-from knowledge_gaps.report.grids import (
+from knowledge_gaps.report.figures.curves import draw_loss_curves
+from knowledge_gaps.report.figures.grids import (
     NUM_COLUMNS,
     ImageRow,
     draw_image_rows,
     read_images,
     read_sample_row,
 )
-from knowledge_gaps.report.heat import draw_iteration_table
-from knowledge_gaps.report.readings import Readings
-from knowledge_gaps.report.style import render_png
+from knowledge_gaps.report.figures.heat import draw_iteration_table
+from knowledge_gaps.report.figures.style import render_png
+from knowledge_gaps.report.figures.sweeps import draw_generalisation, draw_phi_sweep
+from knowledge_gaps.report.formats import format_phi
+from knowledge_gaps.report.readings.collected import Readings
 from knowledge_gaps.runtime.layout import (
     DETECTIONS_FILE,
     QUALITY_FILE,

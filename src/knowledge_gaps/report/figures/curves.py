@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowledge_gaps.report.columns import Cast, read_columns, read_header
-from knowledge_gaps.report.style import BLUE, GREEN, ORANGE, WIDTH_IN, paper_style
+from knowledge_gaps.report.figures.style import BLUE, GREEN, ORANGE, WIDTH_IN, paper_style
+from knowledge_gaps.report.readings.columns import Cast, read_columns, read_header
 from knowledge_gaps.runtime.layout import CURVES_FILE, get_instance_directory
 
 STEP = "step"

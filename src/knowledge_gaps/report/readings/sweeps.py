@@ -1,8 +1,8 @@
 """Readings of the two tables along one axis: the weight phi, and the number of generators.
 
 Both keep the single pairs beside their summaries, because the figures show them. The tables and
-the meaning of held_out are in `knowledge_gaps.report.tables`, the figures in
-`knowledge_gaps.report.figures`.
+the meaning of held_out are in `knowledge_gaps.report.readings.tables`, the figures in
+`knowledge_gaps.report.figures.sweeps`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from knowledge_gaps.report.tables import (
+from knowledge_gaps.report.readings.tables import (
     PairSet,
     Summary,
     find_metric,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from knowledge_gaps.report.formats import format_phi, format_range, format_summary
-from knowledge_gaps.report.readings import Readings
-from knowledge_gaps.report.tables import IterationTable
+from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.readings.tables import IterationTable
 
 
 @dataclass(frozen=True)

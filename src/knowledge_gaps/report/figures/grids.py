@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from knowledge_gaps.report.style import WIDTH_IN, paper_style
+from knowledge_gaps.report.figures.style import WIDTH_IN, paper_style
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.layout import get_samples_file
 

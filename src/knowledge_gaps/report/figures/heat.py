@@ -1,6 +1,7 @@
 """Iteration tables in colour: a study's beside the paper's, on one scale.
 
-The numbers are in `knowledge_gaps.report.tables` and `knowledge_gaps.report.paper`.
+The numbers are in `knowledge_gaps.report.readings.tables` and
+`knowledge_gaps.report.readings.paper`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from knowledge_gaps.report.figures.style import GREY, WIDTH_IN, paper_style
 from knowledge_gaps.report.formats import NOTHING
-from knowledge_gaps.report.paper import TABLE_ITERATIONS, PaperTable
-from knowledge_gaps.report.style import GREY, WIDTH_IN, paper_style
-from knowledge_gaps.report.tables import IterationTable
+from knowledge_gaps.report.readings.paper import TABLE_ITERATIONS, PaperTable
+from knowledge_gaps.report.readings.tables import IterationTable
 
 FloatArray = npt.NDArray[np.float64]
 

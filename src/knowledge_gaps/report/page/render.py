@@ -1,7 +1,8 @@
 """The report's page: one HTML file that holds its figures and needs neither network nor script.
 
-What it says is in `templates/page.html.j2`; the numbers come from `knowledge_gaps.report.readings`
-and the figures from `knowledge_gaps.report.gallery`.
+What it says is in `templates/page.html.j2`; the numbers come from
+`knowledge_gaps.report.readings.collected` and the figures from
+`knowledge_gaps.report.figures.gallery`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from knowledge_gaps.report import paper
-from knowledge_gaps.report.deviations import DEVIATIONS, LIMITS
+from knowledge_gaps.report.readings import paper
+from knowledge_gaps.report.figures.gallery import PageFigure, list_instances
 from knowledge_gaps.report.formats import (
     DIGITS,
     format_number,
@@ -20,10 +21,10 @@ from knowledge_gaps.report.formats import (
     format_summary,
     format_title,
 )
-from knowledge_gaps.report.gallery import PageFigure, list_instances
-from knowledge_gaps.report.glance import make_glance
-from knowledge_gaps.report.readings import Readings
-from knowledge_gaps.report.tables import METRICS
+from knowledge_gaps.report.page.deviations import DEVIATIONS, LIMITS
+from knowledge_gaps.report.page.glance import make_glance
+from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.readings.tables import METRICS
 from knowledge_gaps.study import Study
 
 TEMPLATE = "page.html.j2"
@@ -54,7 +55,7 @@ def render_page(
         HTML in UTF-8 whose text depends on the arguments alone.
     """
     environment = Environment(
-        loader=PackageLoader("knowledge_gaps.report"),
+        loader=PackageLoader("knowledge_gaps.report.page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

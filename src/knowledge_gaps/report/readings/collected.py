@@ -1,7 +1,8 @@
 """All readings that a study makes of the two tables, in one place for page, figures and metrics.
 
-The single readings are in `knowledge_gaps.report.tables` and `knowledge_gaps.report.sweeps`; which
-ones a study makes is its section `report` in params.yaml.
+The single readings are in `knowledge_gaps.report.readings.tables` and
+`knowledge_gaps.report.readings.sweeps`; which ones a study makes is its section `report` in
+params.yaml.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowledge_gaps.report.sweeps import (
+from knowledge_gaps.report.readings.sweeps import (
     GeneralisationRow,
     PhiRow,
     make_generalisation,
     make_phi_sweep,
 )
-from knowledge_gaps.report.tables import (
+from knowledge_gaps.report.readings.tables import (
     METRICS,
     REAL_COHORT,
     IterationTable,

@@ -1,8 +1,8 @@
 """The charts along one axis: what a rising phi does, and generalisation against n.
 
 Each function takes readings and returns a figure; nothing is computed here but positions. Iteration
-tables in colour are in `knowledge_gaps.report.heat`, image grids in `knowledge_gaps.report.grids`,
-training curves in `knowledge_gaps.report.curves`.
+tables in colour are in `knowledge_gaps.report.figures.heat`, image grids in
+`knowledge_gaps.report.figures.grids`, training curves in `knowledge_gaps.report.figures.curves`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowledge_gaps.report.style import BLUE, GREEN, GREY, ORANGE, WIDTH_IN, paper_style
-from knowledge_gaps.report.sweeps import GeneralisationRow, PhiRow
+from knowledge_gaps.report.figures.style import BLUE, GREEN, GREY, ORANGE, WIDTH_IN, paper_style
+from knowledge_gaps.report.readings.sweeps import GeneralisationRow, PhiRow
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""Figures: one function each, from readings to matplotlib; `gallery` draws and describes all."""

@@ -1,0 +1,1 @@
+"""The page: `render` fills `templates/page.html.j2`; `glance` and `deviations` are parts of it."""
