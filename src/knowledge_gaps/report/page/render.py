@@ -12,7 +12,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from knowledge_gaps.report.readings import paper
 from knowledge_gaps.report.figures.gallery import PageFigure, list_instances
 from knowledge_gaps.report.formats import (
     DIGITS,
@@ -23,6 +22,7 @@ from knowledge_gaps.report.formats import (
 )
 from knowledge_gaps.report.page.deviations import DEVIATIONS, LIMITS
 from knowledge_gaps.report.page.glance import make_glance
+from knowledge_gaps.report.readings import paper
 from knowledge_gaps.report.readings.collected import Readings
 from knowledge_gaps.report.readings.tables import METRICS
 from knowledge_gaps.study import Study

@@ -1,0 +1,346 @@
+"""Reals: the IDX format, checksums, the committed sample, and the one conversion of values."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from knowledge_gaps.data import source
+from knowledge_gaps.data.idx import read_idx, write_idx
+from knowledge_gaps.data.images import (
+    load_array,
+    load_images,
+    save_array,
+    save_grid,
+    to_float,
+    to_uint8,
+)
+from knowledge_gaps.data.source import (
+    CHECKSUMS_FILE,
+    IMAGE_FILES,
+    LABEL_FILES,
+    Dataset,
+    Split,
+    load_dataset,
+)
+from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.files import hash_file, read_json
+from knowledge_gaps.study import DataSettings
+
+ROOT = Path(__file__).parents[2]
+REDUCED = ROOT / "data" / "mnist_reduced"
+# digits of the official training split, in percent of 60000
+MNIST_PERCENT = [9.87, 11.24, 9.93, 10.22, 9.74, 9.04, 9.86, 10.44, 9.75, 9.92]
+
+
+@pytest.fixture(scope="module")
+def reduced() -> Dataset:
+    return load_dataset(make_settings(REDUCED, source="reduced"), ROOT)
+
+
+@pytest.fixture
+def reduced_copy(tmp_path: Path) -> Path:
+    for path in (REDUCED / CHECKSUMS_FILE, *REDUCED.glob("*.gz")):
+        shutil.copyfile(path, tmp_path / path.name)
+    return tmp_path
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Write a dataset of another name: 12 + 8 images of 5 x 6 px, without checksums."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 8)):
+        write_idx(tmp_path / IMAGE_FILES[split], rng.integers(0, 256, (count, 5, 6), np.uint8))
+        write_idx(tmp_path / LABEL_FILES[split], np.arange(count).astype(np.uint8) % 10)
+    return tmp_path
+
+
+def make_settings(directory: Path, **values: object) -> DataSettings:
+    defaults = {"name": "small", "source": "idx", "directory": str(directory)}
+    return DataSettings.model_validate({**defaults, **values})
+
+
+def make_idx(*shape: int, values: bytes, code: int = 8) -> bytes:
+    return struct.pack(f">4B{len(shape)}I", 0, 0, code, len(shape), *shape) + values
+
+
+# --- IDX
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 4, 5), (0, 28, 28), (2, 1)])
+@pytest.mark.parametrize("packed", [True, False])
+def test_idx_round_trip(tmp_path: Path, shape: tuple[int, ...], packed: bool) -> None:
+    values = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    path = tmp_path / "values"
+    write_idx(path, values)
+    if not packed:
+        path.write_bytes(gzip.decompress(path.read_bytes()))
+    read = read_idx(path)
+    assert read.shape == shape
+    np.testing.assert_array_equal(read, values)
+
+
+def test_idx_bytes_follow_the_format_and_no_clock(tmp_path: Path) -> None:
+    sha256 = write_idx(tmp_path / "a.gz", np.array([[1, 2, 3]], dtype=np.uint8))
+    packed = (tmp_path / "a.gz").read_bytes()
+    assert gzip.decompress(packed).hex() == "00000802" + "00000001" + "00000003" + "010203"
+    assert packed[4:8] == b"\0\0\0\0"  # gzip's timestamp
+    assert hash_file(tmp_path / "a.gz") == sha256
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "bad magic number nothing"),
+        (b"\x89PNG....", "bad magic number 89504e47"),
+        (make_idx(2, values=b"ab", code=9), "bad magic number 00000901"),
+        (make_idx(2, 3, values=b"")[:9], r"truncated inside the header \(9 bytes\)"),
+        (make_idx(2, 3, values=b"abcde"), r"holds 17 bytes, its header \(2, 3\) needs 18"),
+        (make_idx(2, 3, values=b"abcdefg"), "holds 19 bytes"),
+        (gzip.compress(make_idx(2, 3, values=b"abcdef"))[:-9], "truncated or corrupt gzip"),
+        (gzip.compress(make_idx(2, 3, values=b"abcdef")) + b"rest", "truncated or corrupt gzip"),
+        (make_idx(2**31, 2**31, 4, values=b""), r"its header .* needs 73786976294838206480"),
+    ],
+)
+def test_damaged_idx_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "broken"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as refusal:
+        read_idx(path)
+    assert str(refusal.value).startswith(str(path))
+
+
+def test_missing_idx_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent: cannot be read \(No such file"):
+        read_idx(tmp_path / "absent")
+
+
+# --- the dataset
+
+
+def test_small_dataset_is_read_with_its_splits_apart(small: Path) -> None:
+    dataset = load_dataset(make_settings(small), ROOT)
+    assert dataset.train.images.shape == (12, 1, 5, 6)
+    assert dataset.test.images.shape == (8, 1, 5, 6)
+    np.testing.assert_array_equal(
+        dataset.test.images[:, 0], read_idx(small / "t10k-images-idx3-ubyte")
+    )
+    assert dataset.train.labels.dtype == np.int64
+
+
+def test_relative_directory_is_relative_to_the_root(small: Path) -> None:
+    dataset = load_dataset(make_settings(Path(small.name)), small.parent)
+    assert len(dataset.train.images) == 12
+
+
+def test_first_images_are_taken(small: Path) -> None:
+    whole = load_dataset(make_settings(small), ROOT)
+    part = load_dataset(make_settings(small, num_train=5, num_test=8), ROOT)
+    np.testing.assert_array_equal(part.train.images, whole.train.images[:5])
+    np.testing.assert_array_equal(part.train.labels, whole.train.labels[:5])
+    np.testing.assert_array_equal(part.test.images, whole.test.images)
+
+
+@pytest.mark.parametrize(("key", "count", "available"), [("num_train", 13, 12), ("num_test", 9, 8)])
+def test_count_that_is_too_large_is_refused(
+    small: Path, key: str, count: int, available: int
+) -> None:
+    message = f"data.{key}: {count} found, the source has {available} images"
+    with pytest.raises(UserError, match=message):
+        load_dataset(make_settings(small, **{key: count}), ROOT)
+
+
+@pytest.mark.parametrize(
+    ("file_name", "values", "message"),
+    [
+        ("train-labels-idx1-ubyte", np.zeros(11), r"train images \(12, 5, 6\) and labels \(11,\)"),
+        ("t10k-labels-idx1-ubyte", np.zeros((8, 1)), r"test images \(8, 5, 6\) .*\(8, 1\)"),
+        ("t10k-images-idx3-ubyte", np.zeros((8, 30)), r"test images \(8, 30\) and labels"),
+        ("t10k-images-idx3-ubyte", np.zeros((8, 6, 6)), r"images are \(5, 6\) px, .*\(6, 6\) px"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(
+    small: Path, file_name: str, values: npt.NDArray[np.float64], message: str
+) -> None:
+    write_idx(small / file_name, values.astype(np.uint8))
+    with pytest.raises(UserError, match=message):
+        load_dataset(make_settings(small), ROOT)
+
+
+def test_missing_file_is_refused_with_both_names(small: Path) -> None:
+    (small / "train-labels-idx1-ubyte").unlink()
+    message = "train-labels-idx1-ubyte: missing, and so is train-labels-idx1-ubyte.gz"
+    with pytest.raises(UserError, match=message):
+        load_dataset(make_settings(small), ROOT)
+
+
+def test_values_of_a_known_name_are_checked(small: Path) -> None:
+    with pytest.raises(UserError, match="wrong checksum, these are not the values of the full"):
+        load_dataset(make_settings(small, name="mnist"), ROOT)
+
+
+def test_sample_without_checksums_is_refused(small: Path) -> None:
+    with pytest.raises(UserError, match=r"checksums\.json: missing, the reduced sample needs it"):
+        load_dataset(make_settings(small, source="reduced"), ROOT)
+
+
+def test_unlisted_file_is_refused(reduced_copy: Path) -> None:
+    packed = reduced_copy / "train-images-idx3-ubyte.gz"
+    packed.rename(packed.with_suffix(""))
+    with pytest.raises(UserError, match=r"checksums\.json: does not list train-images-idx3-ubyte"):
+        load_dataset(make_settings(reduced_copy, source="reduced"), ROOT)
+
+
+def test_altered_sample_is_refused(reduced_copy: Path) -> None:
+    path = reduced_copy / "t10k-labels-idx1-ubyte.gz"
+    labels = read_idx(path).copy()
+    labels[0] = (labels[0] + 1) % 10
+    write_idx(path, labels)
+    with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte\.gz: wrong checksum, sha256 is"):
+        load_dataset(make_settings(reduced_copy, source="reduced"), ROOT)
+
+
+def test_download_of_an_unknown_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"torchvision downloads .*mnist, not 'small'"):
+        load_dataset(make_settings(tmp_path, source="torchvision"), ROOT)
+
+
+def test_identity_depends_on_name_values_and_split(small: Path) -> None:
+    dataset = load_dataset(make_settings(small), ROOT)
+    altered = dataset.train.images.copy()
+    altered[0, 0, 0, 0] ^= 1
+    labels = dataset.train.labels.copy()
+    labels[0] += 1
+    others = [
+        Dataset("other", dataset.train, dataset.test),
+        Dataset("small", Split(altered, dataset.train.labels), dataset.test),
+        Dataset("small", Split(dataset.train.images, labels), dataset.test),
+        Dataset("small", dataset.test, dataset.train),
+    ]
+    identities = {other.compute_sha256() for other in [dataset, *others]}
+    assert len(identities) == 5
+    assert load_dataset(make_settings(small), ROOT).compute_sha256() == dataset.compute_sha256()
+
+
+# --- the committed sample
+
+
+def test_committed_sample_is_whole(reduced: Dataset) -> None:
+    assert reduced.train.images.shape == (20_000, 1, 28, 28)
+    assert reduced.test.images.shape == (4_000, 1, 28, 28)
+    assert reduced.train.images.dtype == np.uint8
+    assert reduced.compute_sha256() == (
+        "f2774d69720fdfd062019196b44000ecb1f83662335d839f0c45ee9c94f49638"
+    )
+
+
+def test_committed_checksums_list_the_four_files() -> None:
+    listed = read_json(REDUCED / CHECKSUMS_FILE)
+    assert sorted(listed) == sorted(path.name for path in REDUCED.glob("*.gz"))
+    assert all(hash_file(REDUCED / name) == sha256 for name, sha256 in listed.items())
+
+
+def test_committed_classes_are_as_common_as_in_mnist(reduced: Dataset) -> None:
+    for split in (reduced.train, reduced.test):
+        percent = 100 * np.bincount(split.labels, minlength=10) / len(split.labels)
+        assert percent.shape == (10,)
+        np.testing.assert_allclose(percent, MNIST_PERCENT, atol=1.2)
+
+
+def test_committed_images_are_digits(reduced: Dataset) -> None:
+    # a digit is bright inside and dark at the rim, and no image stands in both splits
+    assert (reduced.train.images[:, 0, 0, 0] == 0).mean() > 0.99
+    assert 25 < reduced.train.images.mean() < 45
+    hashes = [
+        {image.tobytes() for image in split.images} for split in (reduced.train, reduced.test)
+    ]
+    assert len(hashes[0]) > 19_990
+    assert not hashes[0] & hashes[1]
+
+
+def test_known_values_name_the_four_files() -> None:
+    files = [*IMAGE_FILES.values(), *LABEL_FILES.values()]
+    assert sorted(source._KNOWN_VALUES["mnist"]) == sorted(files)
+
+
+# --- the conversion
+
+
+def test_all_levels_survive_the_round_trip() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    images = to_float(levels)
+    assert images.dtype == torch.float32
+    assert (images.min().item(), images.max().item()) == (-1.0, 1.0)
+    assert torch.equal(to_uint8(images), levels)
+    assert torch.equal(to_float(to_uint8(images)), images)
+    assert levels.flatten().tolist() == list(range(256))  # the argument is not written to
+
+
+def test_generated_values_are_rounded_and_clamped() -> None:
+    step = 1 / 127.5
+    values = torch.tensor([-2.0, -1.0, -1 + 0.4 * step, -1 + 0.6 * step, 0.999, 1.0, 1.7])
+    images = values.view(1, 1, 1, 7)
+    assert to_uint8(images).flatten().tolist() == [0, 0, 0, 1, 255, 255, 255]
+    assert torch.equal(images.flatten(), values)
+
+
+def test_half_precision_is_widened_before_the_scaling() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    images = to_float(levels)
+    assert torch.equal(to_uint8(images.double()), levels)
+    assert (to_uint8(images.half()).int() - levels.int()).abs().max() <= 1
+
+
+# --- arrays and grids on disk
+
+
+def test_arrays_come_back(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 4, 5), dtype=np.uint8)
+    save_array(tmp_path / "images.npy", images)
+    np.testing.assert_array_equal(load_images(tmp_path / "images.npy"), images)
+    assert [path.name for path in tmp_path.iterdir()] == ["images.npy"]
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 1, 3, 3), np.float32), np.zeros((2, 3, 3), np.uint8)]
+)
+def test_array_that_holds_no_images_is_refused(
+    tmp_path: Path, array: npt.NDArray[np.generic]
+) -> None:
+    save_array(tmp_path / "a.npy", array)
+    with pytest.raises(UserError, match=r"uint8 \[N, C, H, W\] is needed"):
+        load_images(tmp_path / "a.npy")
+
+
+def test_truncated_missing_and_pickled_arrays_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    with pytest.raises(UserError, match="cannot be read"):
+        load_array(path)
+    save_array(path, np.zeros((2, 1, 3, 3), np.uint8))
+    content = path.read_bytes()
+    for kept in (0, 5, 60, len(content) - 1):
+        path.write_bytes(content[:kept])
+        with pytest.raises(UserError, match=r"a\.npy: "):
+            load_array(path)
+    np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match=r"not a whole \.npy file .*pickle"):
+        load_array(path)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grid_shows_images_row_by_row(tmp_path: Path, channels: int) -> None:
+    images = np.stack([np.full((channels, 2, 3), 10 * index, np.uint8) for index in range(1, 6)])
+    save_grid(tmp_path / "grid.png", images, scale=2)
+    with Image.open(tmp_path / "grid.png") as picture:
+        pixels = np.asarray(picture).reshape(8, 18, channels)  # 2 rows of 3, enlarged twice
+    corners = pixels[::4, ::6, 0]
+    np.testing.assert_array_equal(corners, [[10, 20, 30], [40, 50, 0]])
+    assert (pixels[:4, :6] == 10).all()
