@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.dcgan import DcganDiscriminator, DcganGenerator, DcganSettings
 from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals, split_evenly
@@ -47,6 +48,30 @@ def make_classifiers(number: int) -> list[GanClassifier]:
     settings = CnnSettings(channels=[4, 8])
     spec = make_input_spec(settings, SHAPE)
     return [GanClassifier(Cnn(settings, SHAPE), spec).eval() for _ in range(number)]
+
+
+class SmallGenerator(Generator):
+    """Without batch statistics, so that two half batches are one whole."""
+
+    latent_dim = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 784), nn.Tanh(), nn.Unflatten(1, SHAPE))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        images: Tensor = self.layers(latents)
+        return images
+
+
+class SmallDiscriminator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.Tanh(), nn.Linear(16, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)
+        return logits.squeeze(1)
 
 
 def train_plainly(
@@ -147,3 +172,58 @@ def test_classifier_loop_equals_plain_loop() -> None:
         adam.step()
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(classifier.state_dict()[name], value, rtol=0, atol=ATOL)
+
+
+def test_gradient_accumulation_equals_whole_batch() -> None:
+    """Two micro-steps are one step of plain gradients, for D, for R1 and for G."""
+    gamma, interval = 2.0, 2
+    recipe = GanRecipe(
+        architecture="none",
+        steps=STEPS,
+        batch_size=BATCH,
+        gradient_accumulation_steps=2,
+        r1_gamma=gamma,
+        r1_interval=interval,
+        generator_optimizer=ADAM,
+        discriminator_optimizer=ADAM,
+    )
+    torch.manual_seed(4)
+    generator, discriminator = SmallGenerator(), SmallDiscriminator()
+    plain_generator, plain_discriminator = copy.deepcopy((generator, discriminator))
+    images = make_images()
+    fooling = Fooling([], 0.0, "sum")
+    trainer = GanTrainer(
+        generator, discriminator, fooling, images, recipe, STREAM, build_accelerator(0, "no", 2)
+    )
+    for step in range(STEPS):
+        trainer.run_step(step)
+
+    c = interval / (interval + 1)  # the correction of a lazily regularised optimiser
+    adam_g = torch.optim.Adam(plain_generator.parameters(), lr=1e-3, betas=(0.5, 0.999))
+    adam_d = torch.optim.Adam(
+        plain_discriminator.parameters(), lr=1e-3 * c, betas=(0.5**c, 0.999**c)
+    )
+    softplus = nn.functional.softplus
+    for step in range(STEPS):
+        draws = [draw_reals(STREAM, images, BATCH, step, micro) for micro in range(2)]
+        reals = (torch.cat(draws).float() / 127.5 - 1).requires_grad_(True)
+        latents = torch.cat([draw_latents(STREAM, BATCH, 8, step, micro) for micro in range(2)])
+        loss = softplus(-plain_discriminator(reals)).mean()
+        loss = loss + softplus(plain_discriminator(plain_generator(latents).detach())).mean()
+        adam_d.zero_grad()
+        loss.backward()
+        adam_d.step()
+        if step % interval == 0:
+            (slope,) = torch.autograd.grad(
+                plain_discriminator(reals).sum(), reals, create_graph=True
+            )
+            penalty = gamma / 2 * interval * slope.flatten(1).square().sum(1).mean()
+            adam_d.zero_grad()
+            penalty.backward()
+            adam_d.step()
+        adam_g.zero_grad()
+        softplus(-plain_discriminator(plain_generator(latents))).mean().backward()
+        adam_g.step()
+    for ours, plain in ((generator, plain_generator), (discriminator, plain_discriminator)):
+        for name, value in plain.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[name], value, rtol=0, atol=ATOL)

@@ -43,7 +43,7 @@ MNIST_PERCENT = [9.87, 11.24, 9.93, 10.22, 9.74, 9.04, 9.86, 10.44, 9.75, 9.92]
 
 @pytest.fixture(scope="module")
 def reduced() -> Dataset:
-    return load_dataset(make_settings(REDUCED, source="reduced"), ROOT)
+    return load_dataset(make_settings(REDUCED, source="reduced", name="mnist"), ROOT)
 
 
 @pytest.fixture
@@ -107,7 +107,18 @@ def test_idx_bytes_follow_the_format_and_no_clock(tmp_path: Path) -> None:
         (make_idx(2, 3, values=b"abcdefg"), "holds 19 bytes"),
         (gzip.compress(make_idx(2, 3, values=b"abcdef"))[:-9], "truncated or corrupt gzip"),
         (gzip.compress(make_idx(2, 3, values=b"abcdef")) + b"rest", "truncated or corrupt gzip"),
-        (make_idx(2**31, 2**31, 4, values=b""), r"its header .* needs 73786976294838206480"),
+        (make_idx(2**31, 2**31, 4, values=b""), r"its header .* needs 18446744073709551632"),
+    ],
+    ids=[
+        "empty",
+        "another format",
+        "another type",
+        "short header",
+        "short values",
+        "long values",
+        "truncated gzip",
+        "gzip with a tail",
+        "number of values beyond 64 bits",
     ],
 )
 def test_damaged_idx_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

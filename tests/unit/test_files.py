@@ -93,9 +93,14 @@ def test_file_is_durable_before_it_has_its_name(
 def test_block_that_fails_replaces_nothing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), replace_atomically(path) as temporary:
-        temporary.write_text("new")
-        raise ZeroDivisionError
+
+    def write_half() -> None:
+        with replace_atomically(path) as temporary:
+            temporary.write_text("new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_half()
     assert path.read_text() == "old"
     assert list_names(tmp_path) == ["file"]
 

@@ -79,8 +79,12 @@ def test_default_study_loads() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("surprise", 1, "surprise: unknown key"),
-        ("gans.baseline.surprise", 1, "gans.baseline.surprise: unknown key"),
+        ("surprise", 1, r"surprise: unknown key \(allowed: study, data, gan_recipes, "),
+        (
+            "gans.baseline.surprise",
+            1,
+            r"gans.baseline.surprise: unknown key \(allowed: recipe, instances, fools, phi, fooling\)",
+        ),
         ("report.surprise", [], "report.surprise: unknown key"),
         ("study.seed", REMOVED, "study.seed: missing, and has no default"),
         ("study.seed", "0", "study.seed: .*integer.*found '0'"),
@@ -124,6 +128,11 @@ def test_value_is_refused_with_its_key(
     refusal = read_refusal(write_study(tmp_path, {key: value}))
     assert refusal.startswith("params.yaml: ")
     assert re.search(message, refusal)
+
+
+def test_misspelt_key_is_told_rather_than_the_missing_one(tmp_path: Path) -> None:
+    path = write_study(tmp_path, {"gans.baseline.phi": REMOVED, "gans.baseline.fi": 0.0})
+    assert "gans.baseline.fi: unknown key" in read_refusal(path)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def _describe(task: TrainingTask) -> LiveInstance:
         "architecture": task.recipe.architecture,
         "seed": task.seed,
         "settings": task.recipe.model_dump(mode="json"),
-        "cohort_settings": task.cohort.model_dump(mode="json"),
+        "cohort_settings": task.cohort.model_dump(mode="json", exclude={"instances"}),
         "lineage": task.describe_lineage(),
     }
     return LiveInstance(task.compute_identity(), meta)

@@ -25,7 +25,7 @@ from knowledge_gaps.training.batches import (
     take_share,
     translate,
 )
-from knowledge_gaps.training.loop import average_weights, build_optimizer
+from knowledge_gaps.training.loop import average_weights, build_optimizer, clip_and_step
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -69,16 +69,19 @@ class ClassifierTrainer:
             self._average = self.modules["average"] = average_weights(classifier, recipe.ema_decay)
 
     def run_step(self, step: int) -> dict[str, Tensor]:
-        """Update the classifier once; return loss and accuracies of the (last) batch."""
+        """Update the classifier once; return loss and accuracies of the batch."""
         self._stream.seed_layers(step)
         self._classifier.train()
-        logged: dict[str, Tensor] = {}
-        for micro_step in range(self._recipe.gradient_accumulation_steps):
+        num_micro_steps = self._recipe.gradient_accumulation_steps
+        means: dict[str, Tensor] = {}
+        for micro_step in range(num_micro_steps):
             with self._accelerator.accumulate(self._classifier):
                 logged = self._run_micro_step(step, micro_step)
+            for name, value in logged.items():
+                means[name] = means.get(name, 0) + value / num_micro_steps
         if self._average is not None:
             self._average.update_parameters(self.modules["classifier"])
-        return logged
+        return means
 
     def get_result(self) -> GanClassifier:
         """Return the classifier that the training is for: the average where there is one."""
@@ -96,12 +99,8 @@ class ClassifierTrainer:
             logits = self._classifier(images)
             logits_real, logits_generated = logits[:num_real], logits[num_real:]
             loss = compute_classifier_loss(logits_real, logits_generated)
-        adam.zero_grad()
         self._accelerator.backward(loss)
-        if self._recipe.max_gradient_norm is not None and self._accelerator.sync_gradients:
-            parameters = self._classifier.parameters()
-            self._accelerator.clip_grad_norm_(parameters, self._recipe.max_gradient_norm)
-        adam.step()
+        clip_and_step(self._accelerator, self._classifier, adam, self._recipe.max_gradient_norm)
         return {
             "loss": loss.detach(),
             "accuracy_real": (logits_real.detach() > 0).float().mean(),

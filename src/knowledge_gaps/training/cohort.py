@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -99,12 +101,18 @@ def _hold_lock(path: Path, cohort: str) -> Iterator[None]:
 
 
 def _drop_others(cohort_state: Path, directories: Sequence[Path]) -> None:
-    """Remove the states of trainings that depended on something else than these do."""
+    """Remove the states of trainings that depended on something else than these do.
+
+    A result without its meta.json, which is written last, is what a killed worker left.
+    """
     for path in sorted(cohort_state.glob("*")):
         if path not in directories:
             shutil.rmtree(path)
     for directory in directories:
-        (directory / "result").mkdir(parents=True, exist_ok=True)
+        result = directory / "result"
+        if not (result / META_FILE).exists():
+            shutil.rmtree(result, ignore_errors=True)
+        result.mkdir(parents=True, exist_ok=True)
 
 
 def _assemble(tasks: Sequence[TrainingTask], directories: Sequence[Path], target: Path) -> None:
@@ -129,9 +137,10 @@ def _run_workers(
         else:
             waiting.append(Assignment(task, directory))
     if waiting:
-        context = _make_context()
-        workers = [_start_worker(context, index) for index in range(count_workers(len(waiting)))]
+        num_workers = count_workers(len(waiting))
         with catch_stop_signals() as stop:
+            context = _start_fork_server()
+            workers = [_start_worker(context, index) for index in range(num_workers)]
             _serve(workers, waiting, outcome, listeners, stop)
     return outcome
 
@@ -143,9 +152,15 @@ class _Worker:
     instance: int | None = None  # what it is training now
 
 
-def _make_context() -> ForkServerContext:
+def _start_fork_server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["knowledge_gaps.training.instance", "accelerate"])
+    # Ctrl-C reaches the server too, which would die of it in the middle of its imports
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     return context
 
 

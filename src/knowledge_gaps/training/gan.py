@@ -28,7 +28,7 @@ from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals, take_share
-from knowledge_gaps.training.loop import average_weights, build_optimizer
+from knowledge_gaps.training.loop import average_weights, build_optimizer, clip_and_step
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -137,13 +137,13 @@ class GanTrainer:
         self._stream.seed_layers(step)
         self._generator.train()
         self._discriminator.train()
+        self._generator.requires_grad_(True)
+        accumulates = self._recipe.gradient_accumulation_steps > 1
+        shared = None if accumulates else self._draw_batch(step, micro_step=0)
         logged: dict[str, Tensor] = {}
-        for micro_step in range(self._recipe.gradient_accumulation_steps):
-            with self._accelerator.accumulate(self._generator, self._discriminator):
-                batch = self._draw_batch(step, micro_step)
-                for phase in self.phases:
-                    if step % phase.interval == 0:
-                        logged.update(self._run_phase(phase, batch))
+        for phase in self.phases:
+            if step % phase.interval == 0:
+                logged.update(self._run_phase(phase, step, shared))
         if self._average is not None:
             self._average.update_parameters(self.modules["generator"])
         return logged
@@ -163,19 +163,28 @@ class GanTrainer:
             images_generated = self._generator(take_share(latents, self._accelerator))
         return GanBatch(to_float(take_share(reals, self._accelerator)), images_generated)
 
-    def _run_phase(self, phase: Phase, batch: GanBatch) -> dict[str, Tensor]:
+    def _run_phase(self, phase: Phase, step: int, shared: GanBatch | None) -> dict[str, Tensor]:
+        """Update the phase's network once; return its scalars as means over the micro-steps.
+
+        With gradient accumulation every phase draws its batches anew: keeping those of all
+        micro-steps would take the memory that accumulation is to save.
+        """
         for module in (self._generator, self._discriminator):
             module.requires_grad_(module is phase.module)
-        with self._accelerator.autocast():
-            loss, logged = phase.compute_losses(batch)
-        phase.optimizer.zero_grad()
-        self._accelerator.backward(loss)
-        if self._recipe.max_gradient_norm is not None and self._accelerator.sync_gradients:
-            parameters = phase.module.parameters()
-            self._accelerator.clip_grad_norm_(parameters, self._recipe.max_gradient_norm)
-        phase.optimizer.step()
-        self._generator.requires_grad_(True)  # the next batch's graph starts at its weights
-        return {name: value.detach() for name, value in logged.items()}
+        num_micro_steps = self._recipe.gradient_accumulation_steps
+        means: dict[str, Tensor] = {}
+        for micro_step in range(num_micro_steps):
+            with self._accelerator.accumulate(phase.module):
+                batch = shared if shared is not None else self._draw_batch(step, micro_step)
+                with self._accelerator.autocast():
+                    loss, logged = phase.compute_losses(batch)
+                self._accelerator.backward(loss)
+                clip_and_step(
+                    self._accelerator, phase.module, phase.optimizer, self._recipe.max_gradient_norm
+                )
+            for name, value in logged.items():
+                means[name] = means.get(name, 0) + value.detach() / num_micro_steps
+        return means
 
     def _list_phases(self) -> list[Phase]:
         adam = {name: pair[0] for name, pair in self.optimizers.items()}

@@ -169,7 +169,7 @@ def _write_meta(
         "steps": recipe.steps,
         "images_seen": recipe.steps * recipe.batch_size * recipe.gradient_accumulation_steps,
         "settings": recipe.model_dump(mode="json"),
-        "cohort_settings": task.cohort.model_dump(mode="json"),
+        "cohort_settings": task.cohort.model_dump(mode="json", exclude={"instances"}),
         "image_shape": list(shape),
         "lineage": task.describe_lineage(),
         "versions": get_versions(_RECORDED_VERSIONS),

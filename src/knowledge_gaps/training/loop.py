@@ -15,7 +15,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors, write_tensors
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.study import OptimizerSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 SAVE_VARIABLE = "KGAPS_SAVE_EVERY_SEC"  # how often the resume state is saved; changes no result
 _DEFAULT_SAVE_SEC = 20.0
@@ -127,6 +130,26 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings, interval: in
     )
 
 
+def clip_and_step(
+    accelerator: Accelerator, module: nn.Module, optimizer: Optimizer, max_norm: float | None
+) -> None:
+    """End a backward pass: clip, update, clear; nothing before gradients are complete.
+
+    Within `accelerator.accumulate` the update and the clearing happen on the last micro-step only,
+    so the gradients must be cleared after the update and never before a backward pass.
+
+    Args:
+        accelerator: knows whether the gradients are complete.
+        module: whose gradients they are.
+        optimizer: prepared by the accelerator.
+        max_norm: 2-norm that the gradients are clipped to; None for no clipping.
+    """
+    if max_norm is not None and accelerator.sync_gradients:
+        accelerator.clip_grad_norm_(module.parameters(), max_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
 def compute_decay(settings: OptimizerSettings, step: int, steps: int) -> float:
     """Return the factor of the learning rate at a step: 1 at first, towards 0 at the end."""
     start = settings.decay_from * steps
@@ -161,7 +184,8 @@ def run_training(
     session.report(step, None)
     while step < settings.steps:
         if session.is_stopping():
-            _save_state(trainer, step, curves, state_file)
+            if _is_sound(trainer, curves.sums):
+                _save_state(trainer, step, curves, state_file)
             raise StoppedError(f"saved at step {step}")
         for name, (optimizer, adam) in trainer.optimizers.items():
             factor = compute_decay(adam, step, settings.steps)
@@ -175,8 +199,9 @@ def run_training(
             row = curves.close_row(step)
             _check_finite(row)
         session.report(step, row)
-        if time.monotonic() - saved_at > save_every_sec and _is_finite(losses):
-            _save_state(trainer, step, curves, state_file)
+        if time.monotonic() - saved_at > save_every_sec:
+            if _is_sound(trainer, losses):
+                _save_state(trainer, step, curves, state_file)
             saved_at = time.monotonic()
     return curves
 
@@ -186,8 +211,12 @@ def group_rates(optimizer: Optimizer) -> list[float]:
     return [float(group["lr"]) for group in optimizer.param_groups]
 
 
-def _is_finite(losses: dict[str, Tensor]) -> bool:
-    return all(bool(torch.isfinite(value)) for value in losses.values())
+def _is_sound(trainer: Trainer, losses: dict[str, Tensor]) -> bool:
+    """Tell whether a state is worth keeping: losses and weights are finite."""
+    weights = (
+        value for module in trainer.modules.values() for value in module.state_dict().values()
+    )
+    return all(bool(torch.isfinite(value).all()) for value in [*losses.values(), *weights])
 
 
 def _check_finite(row: Row) -> None:

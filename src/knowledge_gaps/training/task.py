@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import dump_json, hash_file, read_json
 from knowledge_gaps.runtime.layout import (
     TRAIN_IMAGES_FILE,
@@ -136,9 +137,12 @@ def read_members(root: Path, pool: str) -> tuple[Member, ...]:
     """Read the members of a pool from its manifest, in order.
 
     Raises:
-        UserError: when the manifest is missing or not JSON.
+        UserError: when the manifest is missing or no manifest.
     """
     if pool == NO_POOL:
         return ()
-    manifest = read_json(get_pool_file(root, pool))
-    return tuple(Member(**member) for member in manifest["members"])
+    path = get_pool_file(root, pool)
+    try:
+        return tuple(Member(**member) for member in read_json(path)["members"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: no manifest of a pool ({error}); run dvc repro") from error

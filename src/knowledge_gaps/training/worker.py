@@ -106,7 +106,7 @@ class _PipeSession:
 def _receive(connection: Connection) -> Assignment | None:
     try:
         assignment: Assignment | None = connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionResetError):  # the latter: the parent left messages unread
         return None
     return assignment
 

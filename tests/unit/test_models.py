@@ -1,0 +1,441 @@
+"""Every registered architecture by the same tests, and what it means to be frozen.
+
+A new architecture is found by itself; it needs an entry in the tables of examples below.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from knowledge_gaps.models.frozen import freeze, load_classifier, load_generator, read_meta
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.models.registry import (
+    Generator,
+    ImageShape,
+    Registry,
+    classifier_architectures,
+    gan_architectures,
+    parse_settings,
+)
+from knowledge_gaps.runtime.checkpoint import write_tensors
+from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.files import read_json, write_json
+
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Example:
+    """Small settings of an architecture, and images that it is built for."""
+
+    architecture: str
+    settings: dict[str, Any]
+    image_shape: ImageShape
+
+
+GAN_EXAMPLES = [
+    Example("dcgan", {"latent_dim": 5, "channels": [6, 4]}, (1, 28, 28)),
+    Example("dcgan", {"latent_dim": 3, "channels": [8], "kernel_px": 2}, (3, 6, 10)),
+    Example("dcgan", {"latent_dim": 1, "channels": [4, 4, 4], "kernel_px": 6}, (1, 16, 8)),
+]
+CLASSIFIER_EXAMPLES = [
+    Example("cnn", {"channels": [4, 6]}, (1, 28, 28)),
+    Example("cnn", {"channels": [4, 4, 4], "kernel_px": 5, "dropout": 0.2}, (3, 9, 14)),
+    Example("cnn", {"channels": [4], "kernel_px": 1}, (1, 7, 7)),
+]
+EXAMPLES = [*GAN_EXAMPLES, *CLASSIFIER_EXAMPLES]
+
+each_gan = pytest.mark.parametrize("example", GAN_EXAMPLES, ids=lambda e: e.architecture)
+each_classifier = pytest.mark.parametrize(
+    "example", CLASSIFIER_EXAMPLES, ids=lambda e: e.architecture
+)
+each = pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e.architecture)
+
+
+def build_gan(example: Example, seed: int = 0) -> tuple[Generator, nn.Module]:
+    architecture = gan_architectures.get(example.architecture)
+    settings = parse_settings(architecture, example.settings)
+    torch.manual_seed(seed)
+    return (
+        architecture.build_generator(settings, example.image_shape),
+        architecture.build_discriminator(settings, example.image_shape),
+    )
+
+
+def build_classifier(example: Example, seed: int = 0) -> GanClassifier:
+    architecture = classifier_architectures.get(example.architecture)
+    settings = parse_settings(architecture, example.settings)
+    spec = architecture.make_input_spec(settings, example.image_shape)
+    torch.manual_seed(seed)
+    return GanClassifier(architecture.build(settings, spec.input_shape), spec)
+
+
+def build_networks(example: Example, seed: int = 0) -> list[nn.Module]:
+    if example in GAN_EXAMPLES:
+        return [*build_gan(example, seed)]
+    return [build_classifier(example, seed)]
+
+
+def draw_latents(generator: Generator, num_latents: int = BATCH) -> Tensor:
+    source = torch.Generator().manual_seed(7)
+    return torch.randn(num_latents, generator.latent_dim, generator=source)
+
+
+def draw_images(example: Example, num_images: int = BATCH) -> Tensor:
+    source = torch.Generator().manual_seed(8)
+    return torch.rand(num_images, *example.image_shape, generator=source) * 2 - 1
+
+
+def clone_state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def is_same(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return list(state) == list(other) and all(
+        torch.equal(state[name], other[name]) for name in state
+    )
+
+
+def check_gradients(module: nn.Module) -> None:
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+# --- the tables of examples
+
+
+def test_every_architecture_has_an_example() -> None:
+    assert {e.architecture for e in GAN_EXAMPLES} == set(gan_architectures.list_names())
+    assert {e.architecture for e in CLASSIFIER_EXAMPLES} == set(
+        classifier_architectures.list_names()
+    )
+
+
+# --- shapes and values
+
+
+@each_gan
+def test_generator_makes_images(example: Example) -> None:
+    generator, _ = build_gan(example)
+    images = generator(10 * draw_latents(generator))
+    assert images.shape == (BATCH, *example.image_shape)
+    assert images.dtype == torch.float32
+    assert torch.isfinite(images).all()
+    assert images.abs().max() <= 1
+
+
+@each_gan
+def test_latents_make_a_difference(example: Example) -> None:
+    generator, _ = build_gan(example)
+    first, second = generator.eval()(draw_latents(generator, 2))
+    assert not torch.equal(first, second)
+
+
+@each_gan
+def test_discriminator_returns_a_logit_an_image(example: Example) -> None:
+    _, discriminator = build_gan(example)
+    logits = discriminator(draw_images(example))
+    assert (logits.shape, logits.dtype) == ((BATCH,), torch.float32)
+    assert torch.isfinite(logits).all()
+    assert logits.std() > 0
+
+
+@each_classifier
+def test_classifier_returns_a_logit_an_image(example: Example) -> None:
+    logits = build_classifier(example)(draw_images(example))
+    assert (logits.shape, logits.dtype) == ((BATCH,), torch.float32)
+    assert torch.isfinite(logits).all()
+    assert logits.std() > 0
+
+
+@each
+def test_logits_are_no_probabilities(example: Example) -> None:
+    network = build_networks(example)[-1]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(20)
+    assert network(draw_images(example)).abs().max() > 1
+
+
+# --- gradients
+
+
+@each_gan
+def test_gradient_reaches_every_parameter_of_a_gan(example: Example) -> None:
+    generator, discriminator = build_gan(example)
+    (discriminator(generator(draw_latents(generator))) * torch.arange(BATCH)).sum().backward()
+    check_gradients(generator)
+    check_gradients(discriminator)
+
+
+@each_classifier
+def test_gradient_reaches_every_parameter_and_pixel_of_a_classifier(example: Example) -> None:
+    classifier = build_classifier(example).train()
+    images = draw_images(example).requires_grad_(True)
+    (classifier(images) * torch.arange(1, BATCH + 1)).sum().backward()
+    check_gradients(classifier)
+    assert images.grad is not None
+    assert (images.grad.flatten(1).abs().amax(dim=1) > 0).all()
+
+
+# --- evaluation mode
+
+
+@each
+def test_batch_size_changes_nothing_in_evaluation(example: Example) -> None:
+    for network in build_networks(example):
+        many = 12
+        inputs = (
+            draw_latents(network, many)
+            if isinstance(network, Generator)
+            else draw_images(example, many)
+        )
+        with torch.no_grad():
+            network.train()(inputs)  # so that running statistics are not what they start as
+            network.eval()
+            whole = network(inputs)
+            for batch_size in (1, 5):
+                parts = torch.cat([network(part) for part in inputs.split(batch_size)])
+                torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
+
+
+# --- building
+
+
+@each
+def test_weights_depend_on_the_seed_alone(example: Example) -> None:
+    first, again, other = (
+        [clone_state(network) for network in build_networks(example, seed)] for seed in (0, 0, 1)
+    )
+    assert all(is_same(*pair) for pair in zip(first, again, strict=True))
+    assert not any(is_same(*pair) for pair in zip(first, other, strict=True))
+
+
+@each
+def test_unknown_setting_is_refused_with_its_name(example: Example) -> None:
+    registry = gan_architectures if example in GAN_EXAMPLES else classifier_architectures
+    architecture = registry.get(example.architecture)
+    message = f"model settings of '{example.architecture}': surprise: unknown key"
+    with pytest.raises(UserError, match=message):
+        parse_settings(architecture, {**example.settings, "surprise": 1})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings", "message"),
+    [
+        ("dcgan", {"channels": [4]}, "'dcgan': latent_dim: missing"),
+        ("dcgan", {"latent_dim": 0, "channels": [4]}, "'dcgan': latent_dim: .*found 0"),
+        ("dcgan", {"latent_dim": 4, "channels": []}, "'dcgan': channels: "),
+        ("dcgan", {"latent_dim": 4, "channels": [0]}, r"'dcgan': channels\.0: .*found 0"),
+        ("dcgan", {"latent_dim": 4, "channels": [4], "kernel_px": 3}, "kernel_px: .*found 3"),
+        ("cnn", {"channels": []}, "'cnn': channels: "),
+        ("cnn", {"channels": [4], "dropout": 1.0}, r"'cnn': dropout: .*found 1\.0"),
+        ("cnn", {"channels": [4], "kernel_px": 4}, "'cnn': kernel_px: .*found 4"),
+        ("cnn", {"channels": "wide"}, "'cnn': channels: .*found 'wide'"),
+    ],
+)
+def test_setting_out_of_range_is_refused(
+    architecture: str, settings: dict[str, Any], message: str
+) -> None:
+    registry = gan_architectures if architecture == "dcgan" else classifier_architectures
+    with pytest.raises(UserError, match=message):
+        parse_settings(registry.get(architecture), settings)
+
+
+def test_numbers_are_not_converted_silently() -> None:
+    architecture = gan_architectures.get("dcgan")
+    with pytest.raises(UserError, match="latent_dim"):
+        parse_settings(architecture, {"latent_dim": "64", "channels": [4]})
+
+
+@pytest.mark.parametrize(
+    ("channels", "shape"), [([4, 4, 4], (1, 28, 28)), ([4, 4], (1, 28, 30)), ([4], (3, 7, 8))]
+)
+def test_dcgan_refuses_images_whose_sides_do_not_fit(
+    channels: list[int], shape: ImageShape
+) -> None:
+    example = Example("dcgan", {"latent_dim": 4, "channels": channels}, shape)
+    message = (
+        f"model.channels: {len(channels)} entries need .* multiple of {2 ** len(channels)} px, "
+        f"the data has {shape[1]}x{shape[2]} px"
+    )
+    with pytest.raises(UserError, match=message):
+        build_gan(example)
+
+
+@each_gan
+def test_truncation_lowers_the_spread_of_latents(example: Example) -> None:
+    generator, _ = build_gan(example)
+    latents = draw_latents(generator)
+    assert torch.equal(generator.truncate(latents, 1.0), latents)
+    torch.testing.assert_close(generator.truncate(latents, 0.5).std(), 0.5 * latents.std())
+
+
+# --- the registry
+
+
+@pytest.mark.parametrize("registry", [gan_architectures, classifier_architectures])
+def test_name_is_registered_once(registry: Registry[Any]) -> None:
+    name = registry.list_names()[0]
+    with pytest.raises(ValueError, match=f"architecture '{name}' is registered twice"):
+        registry.register(registry.get(name))
+
+
+def test_other_name_may_be_registered() -> None:
+    registry: Registry[Any] = Registry("GAN")
+    dcgan = gan_architectures.get("dcgan")
+    registry.register(replace(dcgan, name="b"))
+    registry.register(replace(dcgan, name="a"))
+    assert registry.list_names() == ["a", "b"]
+
+
+def test_unknown_architecture_is_refused_with_what_is_known() -> None:
+    with pytest.raises(UserError, match=r"unknown GAN 'cnn' \(known: .*dcgan"):
+        gan_architectures.get("cnn")
+    with pytest.raises(UserError, match=r"unknown classifier 'dcgan' \(known: .*cnn"):
+        classifier_architectures.get("dcgan")
+
+
+# --- frozen
+
+
+@each_classifier
+def test_frozen_classifier_passes_the_gradient_on_and_keeps_its_bits(example: Example) -> None:
+    classifier = build_classifier(example)
+    classifier.train()(draw_images(example))
+    assert freeze(classifier) is classifier
+    before = clone_state(classifier)
+    images = draw_images(example).requires_grad_(True)
+    classifier(images).sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().max() > 0
+    assert not any(module.training for module in classifier.modules())
+    assert all(p.grad is None and not p.requires_grad for p in classifier.parameters())
+    assert is_same(clone_state(classifier), before)
+
+
+# --- stored instances
+
+
+def store_instance(directory: Path, example: Example, kind: str) -> Path:
+    """Write an instance as a training does, as far as loading reads it."""
+    if kind == "gans":
+        network: nn.Module = build_gan(example)[0]
+        network.train()(draw_latents(build_gan(example)[0]))
+        file_name, described = "generator.safetensors", {}
+    else:
+        network = build_classifier(example)
+        network.train()(draw_images(example))
+        file_name = "classifier.safetensors"
+        assert isinstance(network, GanClassifier)
+        described = {"input_spec": network.spec.model_dump(mode="json")}
+    meta = {
+        "format": 1,
+        "kind": kind,
+        "architecture": example.architecture,
+        "settings": {"model": example.settings},
+        "image_shape": list(example.image_shape),
+        "files": {file_name: write_tensors(directory / file_name, network.state_dict())},
+        **described,
+    }
+    write_json(directory / "meta.json", meta)
+    return directory
+
+
+def change_meta(directory: Path, **values: Any) -> None:
+    meta = {**read_json(directory / "meta.json"), **values}
+    kept = {key: value for key, value in meta.items() if value is not None}
+    write_json(directory / "meta.json", kept)
+
+
+@pytest.fixture
+def stored_generator(tmp_path: Path) -> Path:
+    return store_instance(tmp_path / "generator", GAN_EXAMPLES[0], "gans")
+
+
+@pytest.fixture
+def stored_classifier(tmp_path: Path) -> Path:
+    return store_instance(tmp_path / "classifier", CLASSIFIER_EXAMPLES[0], "classifiers")
+
+
+@each_gan
+def test_stored_generator_comes_back_frozen(example: Example, tmp_path: Path) -> None:
+    directory = store_instance(tmp_path, example, "gans")
+    expected = build_gan(example)[0]
+    expected.train()(draw_latents(expected))
+    torch.manual_seed(99)
+    generator = load_generator(directory)
+    assert not generator.training
+    assert not any(parameter.requires_grad for parameter in generator.parameters())
+    assert is_same(clone_state(generator), clone_state(expected))
+
+
+@each_classifier
+def test_stored_classifier_comes_back_frozen(example: Example, tmp_path: Path) -> None:
+    directory = store_instance(tmp_path, example, "classifiers")
+    expected = build_classifier(example)
+    expected.train()(draw_images(example))
+    classifier = load_classifier(directory)
+    assert not any(module.training for module in classifier.modules())
+    assert not any(parameter.requires_grad for parameter in classifier.parameters())
+    images = draw_images(example)
+    assert torch.equal(classifier(images), expected.eval()(images))
+
+
+def test_hash_that_the_pool_recorded_is_checked(stored_generator: Path) -> None:
+    sha256 = read_meta(stored_generator)["files"]["generator.safetensors"]
+    load_generator(stored_generator, sha256)
+    with pytest.raises(UserError, match=f"sha256 is {sha256}, the pool recorded {'0' * 64}"):
+        load_generator(stored_generator, "0" * 64)
+
+
+def test_altered_weights_are_refused(stored_classifier: Path) -> None:
+    path = stored_classifier / "classifier.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"classifier\.safetensors: sha256 is .*altered"):
+        load_classifier(stored_classifier)
+
+
+def test_weights_of_other_settings_are_refused(stored_generator: Path) -> None:
+    change_meta(stored_generator, settings={"model": {"latent_dim": 9, "channels": [6, 4]}})
+    with pytest.raises(UserError, match=r"generator\.safetensors: does not fit architecture"):
+        load_generator(stored_generator)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format is 2, 1 is needed"),
+        ({"files": None}, "key 'files' is missing"),
+        ({"input_spec": None}, "key 'input_spec' is missing"),
+        ({"files": {}}, r"lists no classifier\.safetensors; kind is 'classifiers'"),
+        ({"architecture": "vgg"}, "unknown classifier 'vgg'"),
+        ({"settings": {}}, "meta.json"),
+        ({"input_spec": {"channels": 1}}, "meta.json"),
+    ],
+)
+def test_damaged_meta_is_refused(
+    stored_classifier: Path, changes: dict[str, Any], message: str
+) -> None:
+    load_classifier(stored_classifier)
+    change_meta(stored_classifier, **copy.deepcopy(changes))
+    with pytest.raises(UserError, match=message):
+        load_classifier(stored_classifier)
+
+
+def test_classifier_is_no_generator(stored_classifier: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown GAN 'cnn'"):
+        load_generator(stored_classifier)
+    with pytest.raises(UserError, match=r"meta\.json: cannot be read"):
+        load_classifier(tmp_path / "absent")
