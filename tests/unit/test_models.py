@@ -329,15 +329,15 @@ def test_frozen_classifier_passes_the_gradient_on_and_keeps_its_bits(example: Ex
 def store_instance(directory: Path, example: Example, kind: str) -> Path:
     """Write an instance as a training does, as far as loading reads it."""
     if kind == "gans":
-        network: nn.Module = build_gan(example)[0]
-        network.train()(draw_latents(build_gan(example)[0]))
+        generator = build_gan(example)[0].train()
+        generator(draw_latents(generator))
+        network: nn.Module = generator
         file_name, described = "generator.safetensors", {}
     else:
-        network = build_classifier(example)
-        network.train()(draw_images(example))
+        network = classifier = build_classifier(example).train()
+        classifier(draw_images(example))
         file_name = "classifier.safetensors"
-        assert isinstance(network, GanClassifier)
-        described = {"input_spec": network.spec.model_dump(mode="json")}
+        described = {"input_spec": classifier.spec.model_dump(mode="json")}
     meta = {
         "format": 1,
         "kind": kind,

@@ -83,7 +83,7 @@ def test_default_study_loads() -> None:
         (
             "gans.baseline.surprise",
             1,
-            r"gans.baseline.surprise: unknown key \(allowed: recipe, instances, fools, phi, fooling\)",
+            r"baseline.surprise: unknown key \(allowed: recipe, instances, fools, phi, fooling\)",
         ),
         ("report.surprise", [], "report.surprise: unknown key"),
         ("study.seed", REMOVED, "study.seed: missing, and has no default"),
