@@ -4,8 +4,8 @@
     python .ci/compare_metrics.py --record   note this machine as the one of the committed numbers
 
 On a machine of the same kind (processor, instruction sets, torch) the numbers must be identical.
-Elsewhere rounding differs, a GAN's training amplifies it, and another, equally good study comes out:
-there, each number must be as near as cohorts of other seeds are (TOLERANCES).
+Elsewhere rounding differs, a GAN's training amplifies it, and another, equally good study comes
+out: there, each number must be as near as cohorts of other seeds are (TOLERANCES).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def describe_machine() -> dict[str, str]:
 
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    kept = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
+    pairs = (line.partition(":") for line in lines)
+    kept = {key.strip(): value.strip() for key, _, value in pairs}
     flags = hashlib.sha256(kept.get("flags", "").encode()).hexdigest()[:16]
     model = " ".join(kept.get(key, "?") for key in ("vendor_id", "cpu family", "model", "stepping"))
     return {

@@ -45,6 +45,7 @@ _PRELOADED = (
     "knowledge_gaps.training.instance",
     "knowledge_gaps.stages.detections",
     "knowledge_gaps.stages.quality",
+    "accelerate",
     "pytest",
 )
 

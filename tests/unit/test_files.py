@@ -90,6 +90,15 @@ def test_file_is_durable_before_it_has_its_name(
     assert seen == [False]
 
 
+def test_other_link_to_the_old_file_keeps_its_content(tmp_path: Path) -> None:
+    # DVC links its cache into the workspace: writing into a file would alter the cache
+    path, cached = tmp_path / "file", tmp_path / "cached"
+    path.write_text("old")
+    cached.hardlink_to(path)
+    write_text(path, "new")
+    assert (path.read_text(), cached.read_text()) == ("new", "old")
+
+
 def test_block_that_fails_replaces_nothing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")

@@ -63,6 +63,19 @@ def test_prepared_images_equal_torchs_antialiased_resize(
     torch.testing.assert_close(prepare(images, spec), expected, rtol=0, atol=1e-5)
 
 
+def test_images_of_the_right_size_are_only_normalised() -> None:
+    spec = make_spec((4, 6), (4, 6))
+    images = torch.rand(2, 3, 4, 6, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    expected = torch.stack(
+        [
+            ((images[:, channel] + 1) / 2 - spec.mean[channel]) / spec.std[channel]
+            for channel in range(3)
+        ],
+        dim=1,
+    )
+    torch.testing.assert_close(prepare(images, spec), expected, rtol=0, atol=1e-5)
+
+
 def test_gradient_reaches_every_pixel() -> None:
     spec = make_spec((28, 28), (10, 14))
     images = torch.zeros(2, 3, 28, 28, requires_grad=True)

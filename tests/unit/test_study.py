@@ -222,9 +222,9 @@ def test_instance_that_stands_twice_along_the_extended_pools_is_refused(tmp_path
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("phi: 1.0", "phi: 1.0, phi: 2.0", "key 'phi' stands twice"),
-        ("  seed: 0", "  seed: 0\n  seed: 1", "key 'seed' stands twice"),
-        ("gans:", "gans: {}\ngans:", "key 'gans' stands twice"),
+        ("phi: 1.0", "phi: 1.0, phi: 2.0", 'duplicate key "phi"'),
+        ("  seed: 0", "  seed: 0\n  seed: 1", 'duplicate key "seed"'),
+        ("gans:", "gans: {}\ngans:", 'duplicate key "gans"'),
         ("phi: 1.0}", "phi: 1.0", "not valid YAML"),
         ("  name: smoke", "\tname: smoke", "not valid YAML"),
         ("  baseline: {", "  12: {", "gans.12: .*string"),

@@ -1,11 +1,12 @@
 """The IDX format of MNIST and its relatives (LeCun, Cortes & Burges), plain or gzip-compressed.
 
-Knows bytes only; which files make a dataset is `knowledge_gaps.data.mnist`.
+Knows bytes only; which files make a dataset is `knowledge_gaps.data.source`.
 """
 
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -41,7 +42,7 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     if len(content) < header_bytes:
         raise UserError(f"{path}: truncated inside the header ({len(content)} bytes)")
     shape = struct.unpack(f">{num_dimensions}I", content[4:header_bytes])
-    expected_bytes = header_bytes + int(np.prod(shape, dtype=np.int64))
+    expected_bytes = header_bytes + math.prod(shape)
     if len(content) != expected_bytes:
         raise UserError(
             f"{path}: holds {len(content)} bytes, its header {shape} needs {expected_bytes}"

@@ -77,6 +77,8 @@ def load_array(path: Path) -> npt.NDArray[np.generic]:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, EOFError) as error:
         raise UserError(f"{path}: not a whole .npy file ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path}: not an .npy file")
     return array
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from knowledge_gaps.models.input_spec import InputSpec
@@ -17,6 +17,12 @@ from knowledge_gaps.models.registry import (
     ModelSettings,
     classifier_architectures,
 )
+
+
+def _check_odd(size_px: int) -> int:
+    if size_px % 2 == 0:
+        raise ValueError("an odd number is needed")
+    return size_px
 
 
 class CnnSettings(ModelSettings):
@@ -29,7 +35,7 @@ class CnnSettings(ModelSettings):
     """
 
     channels: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
-    kernel_px: Annotated[int, Field(ge=1)] = 3
+    kernel_px: Annotated[int, Field(ge=1), AfterValidator(_check_odd)] = 3
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
 from torch import nn
 
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
@@ -19,7 +20,7 @@ from knowledge_gaps.models.registry import (
     parse_settings,
 )
 from knowledge_gaps.runtime.checkpoint import read_tensors
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.errors import UserError, describe_first_error
 from knowledge_gaps.runtime.files import read_json
 from knowledge_gaps.runtime.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
 
@@ -46,6 +47,8 @@ def read_meta(directory: Path) -> dict[str, Any]:
     for key in ("kind", "architecture", "settings", "image_shape", "files"):
         if key not in meta:
             raise UserError(f"{path}: key {key!r} is missing")
+    if "model" not in meta["settings"]:
+        raise UserError(f"{path}: key 'settings.model' is missing")
     return meta
 
 
@@ -72,9 +75,11 @@ def load_classifier(directory: Path, sha256: str | None = None) -> GanClassifier
     meta = read_meta(directory)
     architecture = classifier_architectures.get(meta["architecture"])
     settings = parse_settings(architecture, meta["settings"]["model"])
-    if "input_spec" not in meta:
-        raise UserError(f"{directory / META_FILE}: key 'input_spec' is missing")
-    spec = InputSpec.model_validate(meta["input_spec"])
+    try:
+        spec = InputSpec.model_validate(meta.get("input_spec"))
+    except ValidationError as error:
+        message = describe_first_error(error, InputSpec)
+        raise UserError(f"{directory / META_FILE}: input_spec: {message}") from error
     classifier = GanClassifier(architecture.build(settings, spec.input_shape), spec)
     _load_weights(classifier, directory, meta, CLASSIFIER_FILE, sha256)
     return freeze(classifier)

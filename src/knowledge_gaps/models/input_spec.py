@@ -83,8 +83,9 @@ def make_resize_matrix(from_px: int, to_px: int) -> Tensor:
     Returns:
         float32 [to_px, from_px]; rows sum to 1.
     """
-    identity = torch.eye(from_px).view(1, from_px, from_px, 1)  # one unit impulse a channel
+    # one unit impulse a channel; two columns wide, for torch's resize of one column is wrong
+    impulses = torch.eye(from_px).view(1, from_px, from_px, 1).repeat(1, 1, 1, 2)
     resized = F.interpolate(
-        identity, size=(to_px, 1), mode="bilinear", align_corners=False, antialias=True
+        impulses, size=(to_px, 2), mode="bilinear", align_corners=False, antialias=True
     )
     return resized[0, :, :, 0].T.contiguous()

@@ -22,9 +22,9 @@ ImageShape = tuple[int, int, int]  # channels, height, width
 
 
 class ModelSettings(BaseModel):
-    """Base of an architecture's settings: frozen, unknown keys refused."""
+    """Base of an architecture's settings: frozen, unknown keys refused, nothing converted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Generator(nn.Module):

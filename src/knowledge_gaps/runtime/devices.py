@@ -1,4 +1,4 @@
-"""The machine: how many workers, which device, and what makes a process deterministic.
+"""The machine: how many workers, and which device.
 
 None of it is a parameter of a study. Environment variables override what is found:
 KGAPS_WORKERS (processes side by side) and KGAPS_DEVICE ("cpu" keeps off a GPU).
@@ -51,17 +51,6 @@ def count_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
-
-
-def configure_process() -> None:
-    """Make this process deterministic, with one thread; before its first tensor operation."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    import torch
-
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    torch.set_flush_denormal(True)  # Adam's moments of a collapsed GAN would crawl otherwise
-    torch.backends.cudnn.benchmark = False
 
 
 def build_accelerator(

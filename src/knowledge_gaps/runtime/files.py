@@ -108,6 +108,7 @@ def publish_directory(target: Path, fill: Callable[[Path], None]) -> None:
     """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process of the same id
         temporary.mkdir(parents=True)
         fill(temporary)
         if target.exists():

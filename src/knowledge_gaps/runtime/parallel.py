@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
-from knowledge_gaps.runtime.devices import configure_process, count_workers
+from knowledge_gaps.runtime.determinism import configure_process
+from knowledge_gaps.runtime.devices import count_workers
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

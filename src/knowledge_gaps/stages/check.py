@@ -16,8 +16,7 @@ from knowledge_gaps.models.registry import (
     parse_settings,
 )
 from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import write_json
-from knowledge_gaps.runtime.layout import get_pool_file
+from knowledge_gaps.runtime.pool import write_pool
 from knowledge_gaps.study import NO_POOL, Study
 
 
@@ -34,7 +33,7 @@ def run(root: Path, study: Study) -> None:
         with _name_key(f"classifier_recipes.{name}"):
             architecture = classifier_architectures.get(classifier_recipe.architecture)
             parse_settings(architecture, classifier_recipe.model)
-    write_json(get_pool_file(root, NO_POOL), {"format": 1, "pool": NO_POOL, "members": []})
+    write_pool(root, NO_POOL, ())
 
 
 @contextmanager

@@ -8,7 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from knowledge_gaps.data.images import load_images
-from knowledge_gaps.evaluation.detection import measure_detection, score_images
+from knowledge_gaps.evaluation.detection import (
+    AUC,
+    DETECTION_RATE,
+    REAL_ACCURACY,
+    measure_detection,
+    score_images,
+)
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
 from knowledge_gaps.runtime.files import hash_file, write_text
@@ -26,8 +32,15 @@ from knowledge_gaps.runtime.provenance import hash_code
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
 
-_CODE = ("evaluation/detection.py", "models", "data/images.py")
+_CODE = (
+    "data/images.py",
+    "evaluation/detection.py",
+    "losses.py",
+    "models",
+    "runtime/determinism.py",
+)
 _BATCH_SIZE = 250  # images a forward pass
+_MEASURED = ("num_images", DETECTION_RATE, REAL_ACCURACY, AUC)  # in the order of the columns
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,7 @@ def _make_row(study: Study, pair: _Pair, measured: Row | None) -> Row:
         "classifier_instance": classifier,
         "in_loss": (f"classifiers/{classifiers}", classifier) in fooled,
         "in_training": (f"gans/{gans}", generator) in detected,
-        **measured,
+        **{name: measured[name] for name in _MEASURED},
     }
 
 

@@ -12,7 +12,12 @@ import pandas as pd
 
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.evaluation.lenet import WEIGHTS_PATH, load_lenet
-from knowledge_gaps.evaluation.quality import FeatureSet, compute_quality, extract_features
+from knowledge_gaps.evaluation.quality import (
+    FeatureSet,
+    compute_quality,
+    extract_features,
+    metric_names,
+)
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import hash_file, write_text
@@ -30,7 +35,12 @@ from knowledge_gaps.study import Study
 
 REAL = "real"  # generator_cohort of the floor: training reals against test reals
 
-_CODE = ("evaluation/quality.py", "evaluation/lenet.py")
+_CODE = (
+    "data/images.py",
+    "evaluation/lenet.py",
+    "evaluation/quality.py",
+    "runtime/determinism.py",
+)
 
 
 @dataclass(frozen=True)
@@ -101,4 +111,10 @@ def _load_first(path: Path, num_images: int) -> npt.NDArray[np.uint8]:
 def _make_row(study: Study, cohort: str, instance: int, measured: Row | None) -> Row:
     assert measured is not None  # every set was measured above
     phi = None if cohort == REAL else study.gans[cohort].phi
-    return {"generator_cohort": cohort, "generator_instance": instance, "phi": phi, **measured}
+    names = metric_names(study.evaluation.num_images, study.evaluation.extractor)
+    return {
+        "generator_cohort": cohort,
+        "generator_instance": instance,
+        "phi": phi,
+        **{name: measured[name] for name in names},  # a known row has them in another order
+    }

@@ -8,7 +8,8 @@ import torch
 
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.models.frozen import load_generator
-from knowledge_gaps.runtime.devices import build_accelerator, configure_process
+from knowledge_gaps.runtime.determinism import configure_process
+from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.runtime.files import publish_directory
 from knowledge_gaps.runtime.layout import get_instance_directory, get_samples_file
 from knowledge_gaps.study import Study

@@ -45,6 +45,8 @@ def check_graph(study: Study) -> None:
         _check_stands_on(study, f"classifiers.{name}.detects", classifiers.detects, Kind.GANS)
     _check_report(study)
     sort_nodes(study)
+    for name in study.pools:
+        _check_distinct(study, name)
 
 
 def get_cohorts(study: Study, kind: Kind) -> dict[str, GanCohort] | dict[str, ClassifierCohort]:
@@ -76,7 +78,7 @@ def sort_nodes(study: Study) -> list[str]:
         return list(TopologicalSorter(dict(_list_edges(study))).static_order())
     except CycleError as error:
         circle = " -> ".join(reversed(error.args[1]))
-        raise UserError(f"params.yaml: a cohort stands on itself: {circle}") from error
+        raise UserError(f"a cohort stands on itself: {circle}") from error
 
 
 def need(name: str, known: Iterable[str], key: str, section: str) -> None:
@@ -122,6 +124,16 @@ def _check_pool(study: Study, name: str, pool: Pool) -> None:
             raise UserError(
                 f"pools.{name}.extends: {pool.extends!r} holds "
                 f"{study.pools[pool.extends].kind}, {name!r} holds {pool.kind}"
+            )
+
+
+def _check_distinct(study: Study, name: str) -> None:
+    members = list_members(study, name)
+    for cohort, instance in members:
+        if members.count((cohort, instance)) > 1:
+            raise UserError(
+                f"pools.{name}.instances: {instance} of {cohort} stands in it twice, "
+                f"once by way of {study.pools[name].extends!r}"
             )
 
 

@@ -71,7 +71,7 @@ class DataSettings(_Section):
     """The dataset of reals.
 
     Attributes:
-        name: the dataset; "mnist" has its checksums in `knowledge_gaps.data.mnist`, any other
+        name: the dataset; "mnist" has its checksums in `knowledge_gaps.data.source`, any other
             name is an IDX dataset in `directory` whose checksums are not known beforehand.
         source: "reduced" for the sample in the repository, "idx" for the four IDX files in
             `directory`, "torchvision" for torchvision's downloader into `directory`.

@@ -54,7 +54,7 @@ class ClassifierTrainer:
         stream: Stream,
         accelerator: Accelerator,
     ) -> None:
-        self._recipe, self._stream, self._accelerator = recipe, stream, accelerator
+        self._recipe, self._stream, self.accelerator = recipe, stream, accelerator
         self._images, self._truncation = images, truncation
         self._generators = [freeze(generator).to(accelerator.device) for generator in generators]
         self.modules: dict[str, nn.Module] = {"classifier": classifier}
@@ -75,7 +75,7 @@ class ClassifierTrainer:
         num_micro_steps = self._recipe.gradient_accumulation_steps
         means: dict[str, Tensor] = {}
         for micro_step in range(num_micro_steps):
-            with self._accelerator.accumulate(self._classifier):
+            with self.accelerator.accumulate(self._classifier):
                 logged = self._run_micro_step(step, micro_step)
             for name, value in logged.items():
                 means[name] = means.get(name, 0) + value / num_micro_steps
@@ -95,12 +95,12 @@ class ClassifierTrainer:
         images = self._draw_batch(step, micro_step)
         num_real = len(images) // 2
         adam = self.optimizers["classifier"][0]
-        with self._accelerator.autocast():
+        with self.accelerator.autocast():
             logits = self._classifier(images)
             logits_real, logits_generated = logits[:num_real], logits[num_real:]
             loss = compute_classifier_loss(logits_real, logits_generated)
-        self._accelerator.backward(loss)
-        clip_and_step(self._accelerator, self._classifier, adam, self._recipe.max_gradient_norm)
+        self.accelerator.backward(loss)
+        clip_and_step(self.accelerator, self._classifier, adam, self._recipe.max_gradient_norm)
         return {
             "loss": loss.detach(),
             "accuracy_real": (logits_real.detach() > 0).float().mean(),
@@ -116,21 +116,23 @@ class ClassifierTrainer:
         num_images = self._recipe.batch_size
         names = (step, micro_step)
         reals = draw_reals(self._stream, self._images, num_images, *names)
-        reals = take_share(reals, self._accelerator)
         counts = split_evenly(num_images, len(self._generators), step)
         generated = []
         for index, (generator, count) in enumerate(zip(self._generators, counts, strict=True)):
             latents = draw_latents(self._stream, count, generator.latent_dim, *names, index)
-            latents = latents.to(self._accelerator.device)
+            latents = latents.to(self.accelerator.device)
             generated.append(sample_images(generator, latents, self._truncation))
-        share = take_share(torch.cat(generated), self._accelerator)
-        return to_float(self._translate(torch.cat([reals, share]), *names))
+        halves = [
+            take_share(self._translate(half.cpu(), name, *names), self.accelerator)
+            for name, half in (("real", reals), ("generated", torch.cat(generated)))
+        ]
+        return to_float(torch.cat(halves))
 
-    def _translate(self, images: Tensor, *names: int) -> Tensor:
+    def _translate(self, images: Tensor, *names: str | int) -> Tensor:
         max_shift_px = self._recipe.translation_px
         if max_shift_px == 0:
             return images
-        generator = self._stream.make_generator("shifts", *names, self._accelerator.process_index)
+        generator = self._stream.make_generator("shifts", *names)
         size = (len(images), 2)
         shifts = torch.randint(2 * max_shift_px + 1, size, generator=generator)
-        return translate(images, shifts.to(images.device), max_shift_px)
+        return translate(images, shifts, max_shift_px)

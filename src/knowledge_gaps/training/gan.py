@@ -103,7 +103,7 @@ class GanTrainer:
         stream: Stream,
         accelerator: Accelerator,
     ) -> None:
-        self._recipe, self._stream, self._accelerator = recipe, stream, accelerator
+        self._recipe, self._stream, self.accelerator = recipe, stream, accelerator
         self._images, self._latent_dim = images, generator.latent_dim
         self._fooling = Fooling(
             [freeze(classifier).to(accelerator.device) for classifier in fooling.classifiers],
@@ -159,9 +159,9 @@ class GanTrainer:
         names = (step, micro_step)
         reals = draw_reals(self._stream, self._images, num_images, *names)
         latents = draw_latents(self._stream, num_images, self._latent_dim, *names)
-        with self._accelerator.autocast():
-            images_generated = self._generator(take_share(latents, self._accelerator))
-        return GanBatch(to_float(take_share(reals, self._accelerator)), images_generated)
+        with self.accelerator.autocast():
+            images_generated = self._generator(take_share(latents, self.accelerator))
+        return GanBatch(to_float(take_share(reals, self.accelerator)), images_generated)
 
     def _run_phase(self, phase: Phase, step: int, shared: GanBatch | None) -> dict[str, Tensor]:
         """Update the phase's network once; return its scalars as means over the micro-steps.
@@ -174,13 +174,13 @@ class GanTrainer:
         num_micro_steps = self._recipe.gradient_accumulation_steps
         means: dict[str, Tensor] = {}
         for micro_step in range(num_micro_steps):
-            with self._accelerator.accumulate(phase.module):
+            with self.accelerator.accumulate(phase.module):
                 batch = shared if shared is not None else self._draw_batch(step, micro_step)
-                with self._accelerator.autocast():
+                with self.accelerator.autocast():
                     loss, logged = phase.compute_losses(batch)
-                self._accelerator.backward(loss)
+                self.accelerator.backward(loss)
                 clip_and_step(
-                    self._accelerator, phase.module, phase.optimizer, self._recipe.max_gradient_norm
+                    self.accelerator, phase.module, phase.optimizer, self._recipe.max_gradient_norm
                 )
             for name, value in logged.items():
                 means[name] = means.get(name, 0) + value.detach() / num_micro_steps

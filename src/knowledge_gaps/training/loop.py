@@ -41,10 +41,12 @@ class Trainer(Protocol):
     Attributes:
         modules: every network with state, by name: what is trained, and averages of it.
         optimizers: by name, each with the settings that its learning rate follows.
+        accelerator: whose loss scaler is part of the state where there is one (fp16).
     """
 
     modules: dict[str, nn.Module]
     optimizers: dict[str, tuple[Optimizer, OptimizerSettings]]
+    accelerator: Accelerator
 
     def run_step(self, step: int) -> dict[str, Tensor]:
         """Make one update of every network; return scalars to log, detached."""
@@ -70,26 +72,26 @@ class Curves:
     Attributes:
         rows: finished rows, each with "step" first.
         sums: of the scalars since the last row, float64.
-        count: steps since the last row.
+        counts: how often each was logged since; a lazy regulariser's is not at every step.
     """
 
     rows: list[Row] = field(default_factory=list)
     sums: dict[str, Tensor] = field(default_factory=dict)
-    count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, losses: dict[str, Tensor]) -> None:
         """Add one step's scalars."""
         for name, value in losses.items():
             total = self.sums.get(name)
             self.sums[name] = value.double() if total is None else total + value
-        self.count += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def close_row(self, step: int) -> Row:
         """Turn the sums into a row that ends after `step` steps."""
         row = {"step": float(step)}
-        row.update({name: total.item() / self.count for name, total in self.sums.items()})
+        row.update({name: sum_.item() / self.counts[name] for name, sum_ in self.sums.items()})
         self.rows.append(row)
-        self.sums, self.count = {}, 0
+        self.sums, self.counts = {}, {}
         return row
 
     def to_csv(self) -> str:
@@ -239,7 +241,13 @@ def _save_state(trainer: Trainer, step: int, curves: Curves, path: Path) -> None
                 tensors[f"optimizer/{name}/{index}/{key}"] = value
     for name, total in curves.sums.items():
         tensors[f"sum/{name}"] = total
-    counters = {"step": step, "count": curves.count, "rows": curves.rows}
+    scaler = trainer.accelerator.scaler
+    counters = {
+        "step": step,
+        "rows": curves.rows,
+        "counts": curves.counts,  # in the columns' order
+        "scaler": None if scaler is None else scaler.state_dict(),
+    }
     write_tensors(path, tensors, {"counters": json.dumps(counters)})
 
 
@@ -252,8 +260,10 @@ def _load_state(trainer: Trainer, path: Path) -> tuple[int, Curves]:
         module.load_state_dict(_select(tensors, f"module/{name}/"), strict=True)
     for name, (optimizer, _) in trainer.optimizers.items():
         _load_optimizer(optimizer, _select(tensors, f"optimizer/{name}/"))
-    sums = _select(tensors, "sum/")
-    return counters["step"], Curves(counters["rows"], sums, counters["count"])
+    if counters["scaler"] is not None:
+        trainer.accelerator.scaler.load_state_dict(counters["scaler"])
+    sums = {name: tensors[f"sum/{name}"] for name in counters["counts"]}
+    return counters["step"], Curves(counters["rows"], sums, counters["counts"])
 
 
 def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import dump_json, hash_file, read_json
+from knowledge_gaps.runtime.files import dump_json, hash_file
 from knowledge_gaps.runtime.layout import (
     TRAIN_IMAGES_FILE,
-    get_instance_directory,
-    get_pool_file,
     get_prepared_directory,
 )
+from knowledge_gaps.runtime.pool import Member, read_pool
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.study import (
-    NO_POOL,
     ClassifierCohort,
     ClassifierRecipe,
     GanCohort,
@@ -26,20 +23,16 @@ from knowledge_gaps.study import (
     Study,
 )
 
-_CODE = ("data", "losses.py", "models", "training", "runtime/seeding.py", "runtime/checkpoint.py")
-
-
-@dataclass(frozen=True)
-class Member:
-    """A frozen instance of a pool: "gans/COHORT" or "classifiers/COHORT", and its weights' hash."""
-
-    cohort: str
-    instance: int
-    sha256: str
-
-    def get_directory(self, root: Path) -> Path:
-        """Directory of the instance below the repository's root."""
-        return get_instance_directory(root, self.cohort, self.instance)
+_CODE = (
+    "data/images.py",
+    "losses.py",
+    "models",
+    "runtime/checkpoint.py",
+    "runtime/determinism.py",
+    "runtime/pool.py",
+    "runtime/seeding.py",
+    "training",
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,7 @@ def make_tasks(root: Path, study: Study, kind: Kind, name: str) -> list[Training
     else:
         cohort, pool = study.classifiers[name], study.classifiers[name].detects
         recipe = study.classifier_recipes[cohort.recipe]
-    members = read_members(root, pool)
+    members = read_pool(root, pool)
     data_sha256 = hash_file(get_prepared_directory(root) / TRAIN_IMAGES_FILE)
     return [
         TrainingTask(
@@ -131,18 +124,3 @@ def make_tasks(root: Path, study: Study, kind: Kind, name: str) -> list[Training
         )
         for instance in range(cohort.instances)
     ]
-
-
-def read_members(root: Path, pool: str) -> tuple[Member, ...]:
-    """Read the members of a pool from its manifest, in order.
-
-    Raises:
-        UserError: when the manifest is missing or no manifest.
-    """
-    if pool == NO_POOL:
-        return ()
-    path = get_pool_file(root, pool)
-    try:
-        return tuple(Member(**member) for member in read_json(path)["members"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: no manifest of a pool ({error}); run dvc repro") from error

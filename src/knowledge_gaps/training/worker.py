@@ -66,7 +66,7 @@ def run_worker(index: int, connection: Connection) -> None:
     # Ctrl-C reaches the whole process group: the parent decides, and says so over the pipe
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    from knowledge_gaps.runtime.devices import configure_process
+    from knowledge_gaps.runtime.determinism import configure_process
 
     configure_process()
     while (assignment := _receive(connection)) is not None:

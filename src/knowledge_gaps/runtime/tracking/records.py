@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
 
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import hash_file, read_json
@@ -183,7 +183,7 @@ def read_dvc_hashes(root: Path) -> dict[tuple[str, str], str]:
     path = root / "dvc.lock"
     if not path.is_file():
         return {}
-    stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages") or {}
+    stages = (YAML(typ="safe").load(path) or {}).get("stages") or {}
     hashes = {}
     for stage in sorted(stages):
         kind, _, cohort = stage.partition("@")

@@ -1,0 +1,217 @@
+"""A clone runs the smoke study with `dvc repro`, twice from scratch, and then a cohort more."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from study_tools import REPOSITORY, SMOKE_FILE, change_params, hash_tree
+
+TIMEOUT_SEC = 900
+CLASSIFIERS = 2  # instances in the smoke study
+GANS = 4
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A clone of the repository, and the environment that its commands run in."""
+
+    root: Path
+    environment: Mapping[str, str]
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *command: str) -> str:
+        return finish(self.start(*command))
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for a command that has to succeed; return what it said."""
+    out, _ = process.communicate(timeout=TIMEOUT_SEC)
+    assert process.returncode == 0, out
+    return out
+
+
+def clone_working_tree(root: Path, **environment: str) -> Clone:
+    """Make a repository of the files of the working tree, as git knows them, with smoke params."""
+    names = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for name in filter(None, names.split("\0")):
+        if (REPOSITORY / name).is_file():  # a deleted file stays in the index for a while
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, root / name)
+    shutil.copyfile(SMOKE_FILE, root / "params.yaml")
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DVC_", "GIT_", "KGAPS_", "MLFLOW_"))
+    }
+    clone = Clone(
+        root,
+        {
+            **inherited,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(root / "src"),  # before the installed package
+            "DVC_GLOBAL_CONFIG_DIR": str(root.parent / "dvc_global"),
+            "DVC_SITE_CACHE_DIR": str(root.parent / "dvc_site"),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            **environment,
+        },
+    )
+    clone.run("git", "init", "--quiet")
+    clone.run("git", "add", "--all")
+    who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    clone.run("git", *who, "commit", "--quiet", "--message", "clone")
+    return clone
+
+
+def list_stages_run(output: str) -> list[str]:
+    return re.findall(r"^Running stage '(\S+)'", output, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def clones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, Clone]:
+    """Return two clones in which `dvc repro` was run from scratch.
+
+    The second one has tracking off and one worker: neither may change a byte. They run side by
+    side, for most of their time goes into starting Python.
+    """
+    first = clone_working_tree(tmp_path_factory.mktemp("first") / "clone")
+    second = clone_working_tree(
+        tmp_path_factory.mktemp("second") / "clone", KGAPS_TRACKING="off", KGAPS_WORKERS="1"
+    )
+    processes = [clone.start("dvc", "repro") for clone in (first, second)]
+    for process in processes:
+        assert len(list_stages_run(finish(process))) == 12
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def first(clones: tuple[Clone, Clone]) -> Clone:
+    return clones[0]
+
+
+@pytest.fixture(scope="module")
+def second(clones: tuple[Clone, Clone]) -> Clone:
+    return clones[1]
+
+
+def test_clone_runs_its_own_code(first: Clone) -> None:
+    code = "import knowledge_gaps; print(knowledge_gaps.__file__)"
+    assert first.run("python", "-c", code).startswith(str(first.root / "src"))
+    assert Path(str(shutil.which("kgaps", path=first.environment["PATH"]))).exists()
+
+
+def test_report_is_there(first: Clone) -> None:
+    page = (first.root / "reports" / "index.html").read_text(encoding="utf-8")
+    assert "smoke" in page
+    for name in ("detections.csv", "quality.csv", "metrics.json"):
+        assert (first.root / "reports" / name).stat().st_size > 0
+
+
+def test_from_scratch_again_byte_identical(first: Clone, second: Clone) -> None:
+    for name in ("models", "reports", "data"):
+        expected = hash_tree(first.root / name)
+        assert len(expected) > 3
+        assert hash_tree(second.root / name) == expected
+    lock = (first.root / "dvc.lock").read_bytes()
+    assert (second.root / "dvc.lock").read_bytes() == lock
+    assert b"gans@fool_all_1" in lock
+    assert not (second.root / "mlflow.db").exists()
+
+
+def test_nothing_runs_again(first: Clone) -> None:
+    output = first.run("dvc", "repro")
+    assert list_stages_run(output) == []
+    assert "up to date" in output
+    assert "up to date" in first.run("dvc", "status")
+
+
+def test_nothing_of_a_run_is_left_untracked(first: Clone) -> None:
+    listed = first.run("git", "status", "--porcelain", "--untracked-files=all").splitlines()
+    untracked = {line[3:] for line in listed if line.startswith("??")}
+    assert {name for name in untracked if not name.startswith("reports/")} <= {
+        "data/.gitignore",
+        "data/samples/.gitignore",
+        "dvc.lock",
+        "models/classifiers/.gitignore",
+        "models/gans/.gitignore",
+        "models/pools/.gitignore",
+    }
+
+
+def test_mlflow_shows_every_instance(first: Clone) -> None:
+    client = MlflowClient(f"sqlite:///{first.root / 'mlflow.db'}")
+    [experiment] = [
+        found for found in client.search_experiments() if found.name == "knowledge-gaps"
+    ]
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(children) == GANS + CLASSIFIERS
+    assert all(run.data.metrics for run in children)
+    versions = client.search_model_versions()
+    assert len(versions) == CLASSIFIERS
+    assert {version.run_id for version in versions} <= {run.info.run_id for run in children}
+
+
+def test_sync_rebuilds_mlflow_once(first: Clone) -> None:
+    (first.root / "mlflow.db").unlink()
+    counts = re.findall(r"\d+", first.run("kgaps", "track", "sync"))
+    assert int(counts[0]) >= GANS + CLASSIFIERS  # runs created
+    assert int(counts[3]) == CLASSIFIERS  # versions created
+    again = re.findall(r"\d+", first.run("kgaps", "track", "sync"))
+    assert [again[index] for index in (0, 1, 3, 4)] == ["0"] * 4
+    assert int(again[2]) >= GANS + CLASSIFIERS
+    assert int(again[5]) == CLASSIFIERS
+
+
+def test_checkout_restores_models(second: Clone) -> None:
+    before = hash_tree(second.root / "models")
+    shutil.rmtree(second.root / "models")
+    second.run("dvc", "checkout")
+    restored = hash_tree(second.root / "models")
+    assert restored == {name: before[name] for name in before if not name.endswith(".gitignore")}
+
+
+def test_new_cohort_runs_only_what_is_new(first: Clone, second: Clone) -> None:
+    entry = {"recipe": "dcgan", "instances": 1, "fools": "c0", "phi": 0.1, "fooling": "weighted"}
+    change_params(second.root, {"gans.phi_1e-1": entry})
+    expected = hash_tree(first.root / "models" / "gans")
+    output = second.run("dvc", "repro")
+    assert sorted(list_stages_run(output)) == [
+        "check",
+        "detections",
+        "gans@phi_1e-1",
+        "quality",
+        "report",
+        "samples@phi_1e-1",
+    ]
+    assert f"scored {CLASSIFIERS} pairs, {GANS * CLASSIFIERS} were known" in output
+    found = hash_tree(second.root / "models" / "gans")
+    assert {name for name in found if not name.startswith("phi_1e-1/")} - {".gitignore"} == set(
+        expected
+    ) - {".gitignore"}
+    assert "phi_1e-1" in (second.root / "reports" / "detections.csv").read_text()

@@ -1,0 +1,324 @@
+"""Samples and the two tables, made by the real stages of a trained smoke study."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from knowledge_gaps.data.images import load_images, save_array, to_float, to_uint8
+from knowledge_gaps.evaluation.lenet import load_lenet
+from knowledge_gaps.models.frozen import load_classifier, load_generator
+from study_tools import change_params, hash_tree, run_stage
+
+GANS = ("baseline", "fool_all_1")
+COLUMNS = [
+    "generator_cohort",
+    "generator_instance",
+    "classifier_cohort",
+    "classifier_instance",
+    "in_loss",
+    "in_training",
+    "num_images",
+    "detection_rate",
+    "real_accuracy",
+    "auc",
+]
+QUALITY_COLUMNS = [
+    "generator_cohort",
+    "generator_instance",
+    "phi",
+    "fid_lenet_64",
+    "kid_lenet_64",
+    "precision_lenet_64",
+    "recall_lenet_64",
+    "class_entropy",
+]
+
+
+@pytest.fixture(autouse=True)
+def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", "1")
+
+
+@pytest.fixture(scope="module")
+def detections(trained_root: Path) -> pd.DataFrame:
+    return pd.read_csv(trained_root / "reports" / "detections.csv")
+
+
+@pytest.fixture(scope="module")
+def quality(trained_root: Path) -> pd.DataFrame:
+    return pd.read_csv(trained_root / "reports" / "quality.csv")
+
+
+def get_samples(root: Path, cohort: str, instance: int) -> Path:
+    return root / "data" / "samples" / cohort / f"{instance}.npy"
+
+
+def add_cohort(root: Path) -> None:
+    """Add a GAN cohort of one instance, whose images are negatives of a known one's."""
+    entry = {"recipe": "dcgan", "instances": 1, "fools": "c0", "phi": 0.5}
+    change_params(root, {"gans.negative": entry})
+    images = load_images(get_samples(root, "baseline", 0))
+    get_samples(root, "negative", 0).parent.mkdir()
+    save_array(get_samples(root, "negative", 0), 255 - images)
+
+
+# -------------------------------------------------------------------------------------- samples
+
+
+def test_samples_are_stored_as_reals_are(trained_root: Path) -> None:
+    reals = load_images(trained_root / "data" / "prepared" / "test_images.npy")
+    for cohort, instance in itertools.product(GANS, range(2)):
+        images = load_images(get_samples(trained_root, cohort, instance))
+        assert images.shape == (64, *reals.shape[1:])
+        assert images.dtype == reals.dtype
+        assert len({image.tobytes() for image in images}) == 64
+
+
+def test_samples_depend_on_instance_and_seed(trained_root: Path, trained_copy: Path) -> None:
+    def read(root: Path) -> list[bytes]:
+        return [get_samples(root, cohort, index).read_bytes() for cohort in GANS for index in "01"]
+
+    assert len(set(read(trained_root))) == 4
+    run_stage(trained_copy, "samples", "baseline")
+    assert read(trained_copy) == read(trained_root)
+    change_params(trained_copy, {"study.seed": 7})
+    run_stage(trained_copy, "samples", "baseline")
+    same = [a == b for a, b in zip(read(trained_copy), read(trained_root), strict=True)]
+    assert same == [False, False, True, True]
+
+
+def test_more_samples_of_a_smaller_cohort(trained_root: Path, trained_copy: Path) -> None:
+    changes = {"gans.fool_all_1.instances": 1, "evaluation.num_images": 300}
+    change_params(trained_copy, changes)
+    run_stage(trained_copy, "samples", "fool_all_1")
+    directory = get_samples(trained_copy, "fool_all_1", 0).parent
+    assert [path.name for path in directory.iterdir()] == ["0.npy"]
+    assert len(load_images(directory / "0.npy")) == 300  # more than one batch of latents
+
+
+# ----------------------------------------------------------------------------------- detections
+
+
+def test_detections_have_every_pair_once(detections: pd.DataFrame) -> None:
+    assert list(detections.columns) == COLUMNS
+    found = list(detections[COLUMNS[:4]].itertuples(index=False, name=None))
+    assert found == list(itertools.product(GANS, range(2), ["iteration_0"], range(2)))
+    assert (detections["num_images"] == 64).all()
+
+
+def test_detections_know_who_met_whom(detections: pd.DataFrame) -> None:
+    pair = detections.set_index(COLUMNS[:4])
+    for gan, generator, classifier, instance in pair.index:
+        row = pair.loc[gan, generator, classifier, instance]
+        assert row["in_loss"] == (gan == "fool_all_1" and instance == 0)
+        assert row["in_training"] == (gan == "baseline" and generator == 0)
+    assert detections["in_loss"].dtype == bool
+
+
+def test_in_loss_goes_through_extended_pools(trained_copy: Path) -> None:
+    pool = {"extends": "c0", "cohort": "classifiers/iteration_0", "instances": [1]}
+    change_params(trained_copy, {"pools.c0_c1": pool, "gans.fool_all_1.fools": "c0_c1"})
+    run_stage(trained_copy, "detections")
+    table = pd.read_csv(trained_copy / "reports" / "detections.csv")
+    assert table.groupby("generator_cohort")["in_loss"].all().to_dict() == {
+        "baseline": False,
+        "fool_all_1": True,
+    }
+
+
+def score(root: Path, classifier: int, images_file: Path) -> np.ndarray:
+    """Score images one by one, without the stage."""
+    network = load_classifier(root / "models" / "classifiers" / "iteration_0" / str(classifier))
+    images = torch.from_numpy(load_images(images_file))
+    with torch.no_grad():
+        return np.array([network(to_float(image[None])).item() for image in images])
+
+
+def mix(first: Path, second: Path) -> np.ndarray:
+    """Take 40 images of one file and 24 of the other: what no classifier finds easy."""
+    return np.concatenate([load_images(first)[:40], load_images(second)[:24]])
+
+
+def test_detection_values(trained_copy: Path) -> None:
+    """Against a direct computation, on sets in which real and generated images are mixed."""
+    prepared = trained_copy / "data" / "prepared"
+    reals_file, mixed_file = prepared / "test_images.npy", get_samples(trained_copy, "baseline", 1)
+    reals = mix(prepared / "train_images.npy", get_samples(trained_copy, "fool_all_1", 0))
+    generated = mix(mixed_file, prepared / "test_images.npy")
+    save_array(reals_file, reals)
+    save_array(mixed_file, generated)
+    run_stage(trained_copy, "detections")
+    table = pd.read_csv(trained_copy / "reports" / "detections.csv")
+    for classifier in range(2):
+        real = score(trained_copy, classifier, reals_file)
+        for cohort, generator in itertools.product(GANS, range(2)):
+            scores = score(trained_copy, classifier, get_samples(trained_copy, cohort, generator))
+            [row] = table[
+                (table["generator_cohort"] == cohort)
+                & (table["generator_instance"] == generator)
+                & (table["classifier_instance"] == classifier)
+            ].to_dict("records")
+            above = (real[:, None] > scores[None]) + 0.5 * (real[:, None] == scores[None])
+            assert row["detection_rate"] == pytest.approx(np.mean(scores <= 0), abs=1e-6)
+            assert row["real_accuracy"] == pytest.approx(np.mean(real > 0), abs=1e-6)
+            assert row["auc"] == pytest.approx(above.mean(), abs=1e-6)
+    mixed = table[(table["generator_cohort"] == "baseline") & (table["generator_instance"] == 1)]
+    assert mixed[["detection_rate", "real_accuracy", "auc"]].gt(0.2).all(axis=None)
+    assert mixed[["detection_rate", "real_accuracy", "auc"]].lt(0.8).all(axis=None)
+
+
+def test_a_classifier_learns_something(detections: pd.DataFrame) -> None:
+    assert (detections[detections["in_training"]]["auc"] > 0.9).all()
+
+
+def test_detections_of_a_new_cohort_score_only_new_pairs(
+    trained_root: Path, trained_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stage(trained_copy, "detections")
+    assert "scored 0 pairs, 8 were known" in capsys.readouterr().out
+    path = trained_copy / "reports" / "detections.csv"
+    expected = (trained_root / "reports" / "detections.csv").read_text()
+    assert path.read_text() == expected
+    add_cohort(trained_copy)
+    run_stage(trained_copy, "detections")
+    assert "scored 2 pairs, 8 were known" in capsys.readouterr().out
+    text = path.read_text()
+    assert text.startswith(expected)
+    assert [line.split(",")[:4] for line in text.splitlines()[-2:]] == [
+        ["negative", "0", "iteration_0", "0"],
+        ["negative", "0", "iteration_0", "1"],
+    ]
+
+
+def test_detections_score_again_what_changed(
+    trained_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = get_samples(trained_copy, "fool_all_1", 1)
+    save_array(path, 255 - load_images(path))
+    run_stage(trained_copy, "detections")
+    assert "scored 2 pairs, 6 were known" in capsys.readouterr().out
+
+
+def test_detections_without_a_cache(trained_root: Path, trained_copy: Path) -> None:
+    shutil.rmtree(trained_copy / ".kgaps")
+    run_stage(trained_copy, "detections")  # by one worker; two made those of trained_root
+    name = Path("reports") / "detections.csv"
+    assert (trained_copy / name).read_bytes() == (trained_root / name).read_bytes()
+
+
+def test_dropped_cohort_leaves_the_table(trained_copy: Path) -> None:
+    changes = {"gans.fool_all_1": None, "report.phi_sweep": ["baseline"], "report.iterations": []}
+    change_params(trained_copy, changes)
+    for command in ("detections", "quality"):
+        run_stage(trained_copy, command)
+        table = pd.read_csv(trained_copy / "reports" / f"{command}.csv")
+        assert set(table["generator_cohort"]) <= {"baseline", "real"}
+
+
+# -------------------------------------------------------------------------------------- quality
+
+
+def test_quality_has_every_generator_and_the_floor(quality: pd.DataFrame) -> None:
+    assert list(quality.columns) == QUALITY_COLUMNS
+    found = list(quality[QUALITY_COLUMNS[:2]].itertuples(index=False, name=None))
+    assert found == [("real", 0), *itertools.product(GANS, range(2))]
+    phi = quality.set_index("generator_cohort")["phi"]
+    assert math.isnan(phi["real"])
+    assert (phi["baseline"] == 0).all()
+    assert (phi["fool_all_1"] == 1).all()
+
+
+def test_floor_is_below_every_generator(quality: pd.DataFrame) -> None:
+    floor, generated = quality.iloc[0], quality.iloc[1:]
+    assert (generated["fid_lenet_64"] > floor["fid_lenet_64"]).all()
+    assert (generated["kid_lenet_64"] > floor["kid_lenet_64"]).all()
+    assert (generated["recall_lenet_64"] < floor["recall_lenet_64"]).all()
+    shares = quality[["precision_lenet_64", "recall_lenet_64"]]
+    assert shares.ge(0).all(axis=None)
+    assert shares.le(1).all(axis=None)
+
+
+def test_class_entropy_of_the_samples(trained_root: Path, quality: pd.DataFrame) -> None:
+    lenet = load_lenet()
+    rows = quality.set_index(["generator_cohort", "generator_instance"])["class_entropy"]
+    files = {key: get_samples(trained_root, *key) for key in itertools.product(GANS, range(2))}
+    files["real", 0] = trained_root / "data" / "prepared" / "train_images.npy"
+    for key, path in files.items():
+        images = torch.from_numpy(load_images(path)[:64])
+        classes = lenet.extract(images)[1].argmax(dim=1).numpy()
+        shares = np.unique(classes, return_counts=True)[1] / 64
+        assert rows[key] == pytest.approx(-(shares * np.log(shares)).sum(), abs=1e-5)
+
+
+def test_quality_measures_only_what_is_new(
+    trained_root: Path, trained_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_cohort(trained_copy)
+    run_stage(trained_copy, "quality")
+    assert "measured 1 sets of images, 5 were known" in capsys.readouterr().out
+    text = (trained_copy / "reports" / "quality.csv").read_text()
+    assert text.startswith((trained_root / "reports" / "quality.csv").read_text())
+    assert text.splitlines()[-1].startswith("negative,0,0.5")
+
+
+def test_quality_without_a_cache(trained_root: Path, trained_copy: Path) -> None:
+    shutil.rmtree(trained_copy / ".kgaps")
+    run_stage(trained_copy, "quality")
+    name = Path("reports") / "quality.csv"
+    assert (trained_copy / name).read_bytes() == (trained_root / name).read_bytes()
+
+
+def test_number_of_images_names_the_metrics(trained_copy: Path) -> None:
+    change_params(trained_copy, {"evaluation.num_images": 32})
+    run_stage(trained_copy, "quality")
+    table = pd.read_csv(trained_copy / "reports" / "quality.csv")
+    assert "fid_lenet_32" in table.columns
+    assert "fid_lenet_64" not in table.columns
+
+
+# ------------------------------------------------------------------- trained, stored, evaluated
+
+
+def test_stored_generator_makes_its_own_grid(trained_root: Path) -> None:
+    """The grid was drawn at the end of the training, the generator comes back from its file."""
+    from PIL import Image
+
+    from knowledge_gaps.training.batches import Stream, draw_latents
+
+    for cohort, instance in itertools.product(GANS, range(2)):
+        directory = trained_root / "models" / "gans" / cohort / str(instance)
+        generator = load_generator(directory)
+        stream = Stream(0, f"gans/{cohort}", instance)
+        with torch.no_grad():
+            images = to_uint8(generator(draw_latents(stream, 64, generator.latent_dim, "grid")))
+        grid = np.asarray(Image.open(directory / "samples.png"))[::2, ::2]
+        tiles = grid.reshape(8, 28, 8, 28).transpose(0, 2, 1, 3).reshape(64, 28, 28)
+        assert np.array_equal(tiles, images[:, 0].numpy())
+
+
+def test_stages_leave_their_inputs_alone(trained_root: Path, trained_copy: Path) -> None:
+    for stage in (("samples", "baseline"), ("detections",), ("quality",)):
+        run_stage(trained_copy, *stage)
+    assert hash_tree(trained_copy / "models") == hash_tree(trained_root / "models")
+    assert hash_tree(trained_copy / "data" / "prepared") == hash_tree(
+        trained_root / "data" / "prepared"
+    )
+
+
+def test_prepared_reals_are_the_first_of_the_source(trained_root: Path) -> None:
+    from knowledge_gaps.data.idx import read_idx
+
+    source = trained_root / "data" / "mnist_reduced"
+    for name, file_name, count in (("train", "train", 512), ("test", "t10k", 128)):
+        images = read_idx(source / f"{file_name}-images-idx3-ubyte.gz")[:count, None]
+        prepared = load_images(trained_root / "data" / "prepared" / f"{name}_images.npy")
+        assert hashlib.sha256(prepared).digest() == hashlib.sha256(images.copy()).digest()

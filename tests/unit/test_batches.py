@@ -1,0 +1,189 @@
+"""What a step trains on: stateless, balanced, and the same for any number of processes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from knowledge_gaps.data.images import to_float
+from knowledge_gaps.models.registry import Generator
+from knowledge_gaps.training.batches import (
+    Stream,
+    draw_latents,
+    draw_reals,
+    sample_images,
+    split_evenly,
+    take_share,
+    translate,
+)
+
+STREAM = Stream(0, "gans/baseline", 0)
+OTHERS = [Stream(1, "gans/baseline", 0), Stream(0, "gans/other", 0), Stream(0, "gans/baseline", 1)]
+
+
+class Painter(Generator):
+    """A generator whose image is its latent, 2 x 2 px, doubled."""
+
+    latent_dim = 4
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return 2 * latents.view(-1, 1, 2, 2)
+
+
+def make_process(index: int, count: int) -> Any:
+    """Stand in for the Accelerator of one of several processes."""
+    return SimpleNamespace(process_index=index, num_processes=count, device=torch.device("cpu"))
+
+
+def draw_stored(*shape: int) -> Tensor:
+    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+
+
+# --- drawing
+
+
+def draw_both(stream: Stream, *names: str | int) -> tuple[Tensor, Tensor]:
+    images = torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1)
+    return draw_latents(stream, 6, 5, *names), draw_reals(stream, images, 40, *names)
+
+
+def test_same_step_draws_the_same() -> None:
+    for first, again in zip(draw_both(STREAM, 3, 0), draw_both(STREAM, 3, 0), strict=True):
+        assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_other_stream_draws_other_numbers(other: Stream) -> None:
+    for first, second in zip(draw_both(STREAM, 3, 0), draw_both(other, 3, 0), strict=True):
+        assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("names", [(4, 0), (3, 1), (3,), (3, 0, 0)])
+def test_other_step_draws_other_numbers(names: tuple[int, ...]) -> None:
+    for first, second in zip(draw_both(STREAM, 3, 0), draw_both(STREAM, *names), strict=True):
+        assert not torch.equal(first, second)
+
+
+def test_latents_are_standard_normal() -> None:
+    latents = draw_latents(STREAM, 2000, 8)
+    assert (latents.shape, latents.dtype) == ((2000, 8), torch.float32)
+    assert abs(latents.mean().item()) < 0.03
+    assert abs(latents.std().item() - 1) < 0.03
+
+
+def test_reals_are_drawn_from_all_images_alike() -> None:
+    images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
+    drawn = draw_reals(STREAM, images, 5000, 0)
+    assert (drawn.shape, drawn.dtype) == ((5000, 1, 1, 1), torch.uint8)
+    counts = torch.bincount(drawn.flatten().int(), minlength=10)
+    assert counts.min() > 400
+    assert counts.max() < 600
+
+
+def test_layers_are_seeded_for_their_step() -> None:
+    def draw(stream: Stream, step: int) -> list[float]:
+        stream.seed_layers(step)
+        return torch.rand(4).tolist()
+
+    first = draw(STREAM, 5)
+    assert draw(STREAM, 5) == first
+    assert all(draw(*other) != first for other in [(STREAM, 6), *((s, 5) for s in OTHERS)])
+
+
+# --- the balance over generators
+
+
+@pytest.mark.parametrize("num_generators", [1, 2, 3, 4, 5, 7, 10])
+@pytest.mark.parametrize("num_images", [2, 3, 8, 64])
+def test_batch_is_shared_evenly(num_images: int, num_generators: int) -> None:
+    shares = [split_evenly(num_images, num_generators, step) for step in range(40)]
+    assert all(len(counts) == num_generators for counts in shares)
+    assert all(sum(counts) == num_images for counts in shares)
+    assert all(max(counts) - min(counts) <= 1 for counts in shares)
+    for start in range(40 - num_generators):
+        window = shares[start : start + num_generators]
+        totals = [sum(counts) for counts in zip(*window, strict=True)]
+        assert totals == [num_images] * num_generators
+
+
+def test_split_has_its_hand_values() -> None:
+    assert split_evenly(8, 3, 0) == [3, 3, 2]
+    assert split_evenly(8, 3, 1) == [3, 2, 3]
+    assert split_evenly(8, 3, 2) == [2, 3, 3]
+    assert split_evenly(8, 3, 3) == [3, 3, 2]
+
+
+# --- sampling
+
+
+def test_samples_are_stored_the_way_reals_are() -> None:
+    latents = torch.tensor([[-1.0, -0.5, 0.0, 0.25], [0.5, 0.1, -0.3, 3.0]])
+    images = sample_images(Painter(), latents)
+    assert (images.shape, images.dtype) == ((2, 1, 2, 2), torch.uint8)
+    assert images.flatten().tolist() == [0, 0, 128, 191, 255, 153, 51, 255]
+
+
+def test_truncation_scales_the_latents() -> None:
+    latents = draw_latents(STREAM, 6, 4)
+    truncated = sample_images(Painter(), latents, 0.25)
+    assert torch.equal(truncated, sample_images(Painter(), latents * 0.25))
+    assert not torch.equal(truncated, sample_images(Painter(), latents))
+
+
+# --- several processes
+
+
+@pytest.mark.parametrize(("count", "num_images"), [(1, 8), (2, 8), (2, 7), (3, 8)])
+def test_shares_together_are_the_batch(count: int, num_images: int) -> None:
+    batch = draw_stored(num_images, 1, 2, 2)
+    shares = [take_share(batch, make_process(index, count)) for index in range(count)]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    together = torch.empty_like(batch)
+    for index, share in enumerate(shares):
+        together[index::count] = share
+    assert torch.equal(together, batch)
+
+
+# --- translation
+
+
+def translate_by_hand(images: Tensor, shifts: Tensor, max_shift_px: int) -> Tensor:
+    shifted = torch.zeros_like(images)
+    num_images, channels, height, width = images.shape
+    for n, c, y, x in itertools.product(*map(range, (num_images, channels, height, width))):
+        row = y + int(shifts[n, 0]) - max_shift_px
+        column = x + int(shifts[n, 1]) - max_shift_px
+        if 0 <= row < height and 0 <= column < width:
+            shifted[n, c, y, x] = images[n, c, row, column]
+    return shifted
+
+
+@pytest.mark.parametrize("max_shift_px", [1, 2, 5])
+@pytest.mark.parametrize("shape", [(7, 1, 4, 6), (5, 3, 5, 3)])
+def test_translation_equals_the_loop(shape: tuple[int, ...], max_shift_px: int) -> None:
+    images = draw_stored(*shape)
+    generator = torch.Generator().manual_seed(1)
+    shifts = torch.randint(2 * max_shift_px + 1, (shape[0], 2), generator=generator)
+    shifted = translate(images, shifts, max_shift_px)
+    assert shifted.dtype == torch.uint8
+    assert torch.equal(shifted, translate_by_hand(images, shifts, max_shift_px))
+
+
+def test_middle_is_no_shift_and_brings_no_grey() -> None:
+    images = draw_stored(3, 1, 4, 4)
+    assert torch.equal(translate(images, torch.full((3, 2), 2), 2), images)
+    moved = translate(images, torch.tensor([[0, 2], [2, 0], [4, 4]]), 2)
+    assert (to_float(moved)[0, 0, :2] == -1).all()  # black, as the background of the digits
+
+
+@pytest.mark.parametrize("draw", [draw_latents, draw_reals])
+def test_drawing_leaves_torchs_global_state(draw: Callable[..., Tensor]) -> None:
+    before = torch.random.get_rng_state()
+    draw(STREAM, *((6, 5) if draw is draw_latents else (draw_stored(4, 1, 1, 1), 2)))
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -1,0 +1,298 @@
+"""What both loops share: schedules, curves, averages, saving, resuming and stopping."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors
+from knowledge_gaps.runtime.devices import build_accelerator
+from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.runtime.seeding import make_generator
+from knowledge_gaps.study import OptimizerSettings, TrainingSettings
+from knowledge_gaps.training.loop import (
+    SAVE_VARIABLE,
+    Curves,
+    Row,
+    average_weights,
+    build_optimizer,
+    compute_decay,
+    run_training,
+)
+
+ADAM = OptimizerSettings(learning_rate=0.1, schedule="cosine")
+STEPS = 10
+
+
+class TinyTrainer:
+    """A linear fit with momentum, dropout-like noise and an average, in a few numbers.
+
+    Args:
+        bad_step: where a weight becomes nan.
+        is_hidden: whether that step's loss, taken before the update, is still finite.
+    """
+
+    def __init__(self, bad_step: int | None = None, is_hidden: bool = False) -> None:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
+        self.bad_step, self.is_hidden = bad_step, is_hidden
+        self.accelerator = build_accelerator(0)
+        self.average = average_weights(network, 0.9)
+        self.modules: dict[str, nn.Module] = {"network": network, "average": self.average}
+        self.adam = build_optimizer(network, ADAM)
+        self.optimizers = {"network": (self.adam, ADAM)}
+        self.rates: list[float] = []
+
+    def run_step(self, step: int) -> dict[str, Tensor]:
+        inputs = torch.randn(8, 3, generator=make_generator(0, "inputs", step))
+        loss = (self.modules["network"](inputs) - inputs.sum(dim=1, keepdim=True)).square().mean()
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        self.rates.append(self.adam.param_groups[0]["lr"])
+        self.average.update_parameters(self.modules["network"])
+        logged = {"loss": loss.detach(), "a_scalar": -loss.detach()}  # not in alphabetical order
+        if step == self.bad_step:
+            with torch.no_grad():
+                next(self.modules["network"].parameters()).fill_(math.nan)
+            if not self.is_hidden:
+                logged["loss"] = torch.tensor(math.nan)
+        return logged
+
+    def get_state(self) -> dict[str, Tensor]:
+        state = {
+            f"{name}/{key}": value
+            for name, module in self.modules.items()
+            for key, value in module.state_dict().items()
+        }
+        for index, moments in self.adam.state_dict()["state"].items():
+            state.update({f"adam/{index}/{key}": value for key, value in moments.items()})
+        return state
+
+
+class TinySession:
+    """Asks for a stop before a step, and keeps what it is told."""
+
+    def __init__(self, stop_before: int | None = None) -> None:
+        self.stop_before, self.step = stop_before, 0
+        self.reports: list[tuple[int, Row | None]] = []
+
+    def is_stopping(self) -> bool:
+        return self.step == self.stop_before
+
+    def report(self, step: int, row: Row | None) -> None:
+        self.step = step
+        self.reports.append((step, row))
+
+
+def make_settings(steps: int = STEPS, log_every: int = 3) -> TrainingSettings:
+    return TrainingSettings(architecture="tiny", steps=steps, batch_size=8, log_every=log_every)
+
+
+def read_step(state_file: Path) -> int:
+    step = json.loads(read_metadata(state_file)["counters"])["step"]
+    assert isinstance(step, int)
+    return step
+
+
+def is_finite(state_file: Path) -> bool:
+    return all(bool(torch.isfinite(value).all()) for value in read_tensors(state_file).values())
+
+
+@pytest.fixture(autouse=True)
+def _save_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SAVE_VARIABLE, "1000")
+
+
+@pytest.fixture
+def save_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SAVE_VARIABLE, "0")
+
+
+@pytest.fixture
+def state_file(tmp_path: Path) -> Path:
+    return tmp_path / "state.safetensors"
+
+
+# --- schedules and optimisers
+
+
+@pytest.mark.parametrize(
+    ("schedule", "decay_from", "factors"),
+    [
+        ("constant", 0.0, [1, 1, 1, 1]),
+        ("linear", 0.0, [1, 0.75, 0.5, 0.25]),
+        ("linear", 0.5, [1, 1, 1, 0.5]),
+        ("cosine", 0.0, [1, (2 + math.sqrt(2)) / 4, 0.5, (2 - math.sqrt(2)) / 4]),
+        ("cosine", 0.5, [1, 1, 1, 0.5]),
+    ],
+)
+def test_schedule_has_its_hand_values(
+    schedule: str, decay_from: float, factors: list[float]
+) -> None:
+    settings = OptimizerSettings.model_validate(
+        {"learning_rate": 1.0, "schedule": schedule, "decay_from": decay_from}
+    )
+    assert [compute_decay(settings, step, 4) for step in range(4)] == pytest.approx(factors)
+    if schedule != "constant":
+        assert compute_decay(settings, 4, 4) == pytest.approx(0)
+
+
+def test_optimizer_takes_the_recipe() -> None:
+    settings = OptimizerSettings(learning_rate=0.01, betas=(0.5, 0.9), weight_decay=0.1)
+    (group,) = build_optimizer(nn.Linear(2, 1), settings).param_groups
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.01, (0.5, 0.9), 0.1)
+
+
+def test_lazy_regulariser_corrects_rate_and_betas() -> None:
+    # Karras et al. 2020, appendix B: c = k / (k + 1)
+    settings = OptimizerSettings(learning_rate=0.01, betas=(0.5, 0.99))
+    (group,) = build_optimizer(nn.Linear(2, 1), settings, interval=16).param_groups
+    assert group["lr"] == pytest.approx(0.01 * 16 / 17)
+    assert group["betas"] == pytest.approx((0.5 ** (16 / 17), 0.99 ** (16 / 17)))
+
+
+def test_average_has_its_hand_values() -> None:
+    network = nn.BatchNorm1d(1)
+    average = average_weights(network, 0.9)
+    with torch.no_grad():
+        for value in (1.0, 3.0, 5.0):
+            network.weight.fill_(value)
+            assert network.running_mean is not None
+            network.running_mean.fill_(value)
+            average.update_parameters(network)
+    module = average.module
+    assert isinstance(module, nn.BatchNorm1d)
+    assert module.weight.item() == pytest.approx(0.9 * (0.9 * 1 + 0.1 * 3) + 0.1 * 5)
+    assert module.running_mean is not None
+    assert module.running_mean.item() == 5.0
+    assert not module.weight.requires_grad
+    assert network.weight.requires_grad
+
+
+# --- curves
+
+
+def add_rows(curves: Curves, name: str, *values: float) -> None:
+    for value in values:
+        curves.add({name: torch.tensor(value)})
+
+
+def test_row_is_the_mean_since_the_last_one() -> None:
+    curves = Curves()
+    add_rows(curves, "loss", 1.0, 2.0, 6.0)
+    assert curves.close_row(3) == {"step": 3, "loss": 3.0}
+    add_rows(curves, "loss", 5.0)
+    assert curves.close_row(4) == {"step": 4, "loss": 5.0}
+    assert len(curves.rows) == 2
+
+
+def test_mean_of_a_lazy_scalar_is_over_the_steps_that_have_it() -> None:
+    curves = Curves()
+    for step in range(4):
+        penalty = {"r1_penalty": torch.tensor(8.0)} if step == 0 else {}
+        curves.add({"loss": torch.tensor(1.0), **penalty})
+    assert curves.close_row(4) == {"step": 4, "loss": 1.0, "r1_penalty": 8.0}
+
+
+def test_sums_keep_more_digits_than_float32() -> None:
+    curves = Curves()
+    add_rows(curves, "loss", *[0.1] * 1000)
+    assert curves.close_row(1000)["loss"] == pytest.approx(torch.tensor(0.1).item(), rel=1e-12)
+
+
+def test_curves_as_csv() -> None:
+    curves = Curves([{"step": 2.0, "a": 1 / 3}, {"step": 1000000.0, "a": 2e-9, "b": -1.5}])
+    assert curves.to_csv() == "step,a,b\n2,0.333333,\n1000000,2e-09,-1.5\n"
+
+
+# --- training
+
+
+def test_every_step_follows_the_schedule_and_is_reported(state_file: Path) -> None:
+    trainer, session = TinyTrainer(), TinySession()
+    curves = run_training(trainer, make_settings(), state_file, session)
+    expected = [0.1 * compute_decay(ADAM, step, STEPS) for step in range(STEPS)]
+    assert trainer.rates == pytest.approx(expected)
+    assert [step for step, _ in session.reports] == list(range(STEPS + 1))
+    assert [row["step"] for row in curves.rows] == [3, 6, 9, 10]
+    assert [row for _, row in session.reports if row is not None] == curves.rows
+    assert not state_file.exists()
+
+
+@pytest.mark.parametrize("stop_before", [0, 1, 4, 6, 9])
+def test_resumed_training_ends_in_the_same_bits(state_file: Path, stop_before: int) -> None:
+    whole = TinyTrainer()
+    expected = run_training(whole, make_settings(), state_file, TinySession())
+    with pytest.raises(StoppedError, match=f"saved at step {stop_before}"):
+        run_training(TinyTrainer(), make_settings(), state_file, TinySession(stop_before))
+    assert read_step(state_file) == stop_before
+    resumed, session = TinyTrainer(), TinySession()
+    resumed.run_step(99)  # whatever a fresh trainer holds is overwritten
+    resumed.rates.clear()
+    curves = run_training(resumed, make_settings(), state_file, session)
+    assert session.reports[0] == (stop_before, None)
+    assert resumed.rates == whole.rates[stop_before:]
+    assert curves == expected
+    assert curves.to_csv() == expected.to_csv()
+    state, expected_state = resumed.get_state(), whole.get_state()
+    assert state.keys() == expected_state.keys()
+    assert all(torch.equal(state[name], expected_state[name]) for name in state)
+
+
+def test_saved_state_holds_weights_moments_and_sums(state_file: Path) -> None:
+    trainer = TinyTrainer()
+    with pytest.raises(StoppedError):
+        run_training(trainer, make_settings(), state_file, TinySession(4))
+    names = list(read_tensors(state_file))
+    assert {name.partition("/")[0] for name in names} == {"module", "optimizer", "sum"}
+    moments = [name for name in names if name.startswith("optimizer/network/0/")]
+    assert sorted(name.rpartition("/")[2] for name in moments) == ["exp_avg", "exp_avg_sq", "step"]
+    assert len(names) == len(trainer.get_state()) + 2
+
+
+@pytest.mark.usefixtures("save_always")
+def test_state_is_saved_while_training_goes_on(state_file: Path) -> None:
+    run_training(TinyTrainer(), make_settings(), state_file, TinySession())
+    assert read_step(state_file) == STEPS
+
+
+@pytest.mark.usefixtures("save_always")
+def test_finished_training_is_not_continued(state_file: Path) -> None:
+    first = run_training(TinyTrainer(), make_settings(), state_file, TinySession())
+    again = TinyTrainer()
+    assert run_training(again, make_settings(), state_file, TinySession()) == first
+    assert again.rates == []
+
+
+@pytest.mark.usefixtures("save_always")
+def test_loss_that_is_not_finite_ends_the_training_with_the_last_good_state(
+    state_file: Path,
+) -> None:
+    message = r"loss is nan before step 6: .* \(the last good state is kept\)"
+    with pytest.raises(UserError, match=message):
+        run_training(TinyTrainer(bad_step=4), make_settings(), state_file, TinySession())
+    assert read_step(state_file) == 4
+    assert is_finite(state_file)
+    resumed = run_training(TinyTrainer(), make_settings(), state_file, TinySession())
+    assert len(resumed.rows) == 4
+
+
+@pytest.mark.usefixtures("save_always")
+def test_stop_after_a_bad_loss_keeps_the_last_good_state(state_file: Path) -> None:
+    with pytest.raises((StoppedError, UserError)):
+        run_training(TinyTrainer(bad_step=3), make_settings(20, 20), state_file, TinySession(5))
+    assert is_finite(state_file)
+
+
+@pytest.mark.usefixtures("save_always")
+def test_weights_that_are_not_finite_are_never_saved(state_file: Path) -> None:
+    trainer = TinyTrainer(bad_step=3, is_hidden=True)
+    with pytest.raises(UserError, match="loss is nan"):
+        run_training(trainer, make_settings(), state_file, TinySession())
+    assert is_finite(state_file)

@@ -1,0 +1,314 @@
+"""One step of the two loops: what is updated, what is frozen, and what a batch is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from knowledge_gaps.data.images import to_uint8
+from knowledge_gaps.losses import compute_classifier_loss
+from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
+from knowledge_gaps.models.dcgan import DcganDiscriminator, DcganGenerator, DcganSettings
+from knowledge_gaps.models.frozen import freeze
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.runtime.devices import build_accelerator
+from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
+from knowledge_gaps.training.batches import Stream
+from knowledge_gaps.training.classifier import ClassifierTrainer
+from knowledge_gaps.training.gan import Fooling, GanBatch, GanTrainer
+from knowledge_gaps.training.loop import build_optimizer
+
+SHAPE = (1, 8, 8)
+BATCH = 6
+ADAM = OptimizerSettings(learning_rate=1e-2, betas=(0.5, 0.999))
+IMAGES = torch.randint(
+    128, 256, (40, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
+
+
+class OneOfSeveral:
+    """The Accelerator of one of several processes, as far as a step uses it; no gradients meet."""
+
+    device = torch.device("cpu")
+    sync_gradients = True
+
+    def __init__(self, index: int, count: int) -> None:
+        self.process_index, self.num_processes = index, count
+
+    def prepare(self, *prepared: Any) -> tuple[Any, ...]:
+        return prepared
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def accumulate(self, *modules: nn.Module) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+
+def make_generator(seed: int = 0) -> DcganGenerator:
+    torch.manual_seed(seed)
+    return DcganGenerator(DcganSettings(latent_dim=3, channels=[6]), SHAPE)
+
+
+def make_classifier(seed: int = 0) -> GanClassifier:
+    settings = CnnSettings(channels=[4])
+    torch.manual_seed(seed)
+    classifier = GanClassifier(Cnn(settings, SHAPE), make_input_spec(settings, SHAPE))
+    classifier(torch.randn(16, *SHAPE))  # moves the running statistics
+    return classifier
+
+
+def make_gan_trainer(fooling: Fooling | None = None, **recipe: Any) -> GanTrainer:
+    settings = {"architecture": "dcgan", "steps": 9, "batch_size": BATCH, **recipe}
+    torch.manual_seed(1)
+    discriminator = DcganDiscriminator(DcganSettings(latent_dim=3, channels=[6]), SHAPE)
+    return GanTrainer(
+        make_generator(),
+        discriminator,
+        fooling or Fooling([], 0.0, "sum"),
+        IMAGES,
+        GanRecipe(generator_optimizer=ADAM, discriminator_optimizer=ADAM, **settings),
+        Stream(0, "gans/test", 0),
+        build_accelerator(0, "no", recipe.get("gradient_accumulation_steps", 1)),
+    )
+
+
+def make_classifier_trainer(
+    num_generators: int = 2, accelerator: Any = None, **recipe: Any
+) -> ClassifierTrainer:
+    settings = {"architecture": "cnn", "steps": 9, "batch_size": BATCH, **recipe}
+    accumulated = recipe.get("gradient_accumulation_steps", 1)
+    return ClassifierTrainer(
+        make_classifier(),
+        [make_generator(seed) for seed in range(num_generators)],
+        recipe.pop("truncation", 1.0),
+        IMAGES,
+        ClassifierRecipe(optimizer=ADAM, **settings),
+        Stream(0, "classifiers/test", 0),
+        accelerator or build_accelerator(0, "no", accumulated),
+    )
+
+
+def clone_state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def is_same(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(state[name], other[name]) for name in state)
+
+
+def record_inputs(module: nn.Module) -> list[Tensor]:
+    seen: list[Tensor] = []
+    module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    return seen
+
+
+# --- frozen classifiers
+
+
+@pytest.mark.parametrize("form", ["sum", "weighted"])
+def test_frozen_classifiers_keep_their_bits_while_the_generator_is_moved(form: str) -> None:
+    classifiers = [make_classifier(seed) for seed in (1, 2)]
+    before = [clone_state(classifier) for classifier in classifiers]
+    alone = make_gan_trainer()
+    fooling = make_gan_trainer(Fooling(classifiers, 5.0, form))
+    for step in range(3):
+        alone.run_step(step)
+        logged = fooling.run_step(step)
+    assert "loss_fooling" in logged
+    assert all(is_same(state, clone_state(c)) for state, c in zip(before, classifiers, strict=True))
+    for classifier in classifiers:
+        assert not any(module.training for module in classifier.modules())
+        assert all(p.grad is None and not p.requires_grad for p in classifier.parameters())
+    updated = {
+        id(parameter)
+        for optimizer, _ in fooling.optimizers.values()
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert not updated & {id(p) for c in classifiers for p in c.parameters()}
+    pairs = zip(
+        alone.modules["generator"].parameters(),
+        fooling.modules["generator"].parameters(),
+        strict=True,
+    )
+    assert all(not torch.equal(parameter, other) for parameter, other in pairs)
+
+
+def test_huge_phi_leaves_the_fooling_term_alone() -> None:
+    trainer = make_gan_trainer(Fooling([make_classifier(1)], 1e6, "weighted"))
+    losses = [float(trainer.run_step(step)["loss_fooling"]) for step in range(40)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_frozen_generators_keep_their_bits() -> None:
+    trainer = make_classifier_trainer()
+    generators = trainer._generators
+    before = [clone_state(generator) for generator in generators]
+    for step in range(3):
+        trainer.run_step(step)
+    assert all(is_same(state, clone_state(g)) for state, g in zip(before, generators, strict=True))
+    assert not any(module.training for g in generators for module in g.modules())
+
+
+# --- phases
+
+
+def test_only_the_network_of_a_phase_takes_a_gradient() -> None:
+    trainer = make_gan_trainer(r1_gamma=1.0, r1_interval=1)
+    seen: list[tuple[str, bool, bool]] = []
+
+    def watch(name: str, compute: Callable[[GanBatch], Any]) -> Callable[[GanBatch], Any]:
+        def compute_losses(batch: GanBatch) -> Any:
+            trained = [
+                all(p.requires_grad for p in trainer.modules[key].parameters())
+                for key in ("generator", "discriminator")
+            ]
+            seen.append((name, trained[0], trained[1]))
+            return compute(batch)
+
+        return compute_losses
+
+    trainer.phases = [
+        replace(phase, compute_losses=watch(phase.name, phase.compute_losses))
+        for phase in trainer.phases
+    ]
+    trainer.run_step(0)
+    assert seen == [
+        ("discriminator", False, True),
+        ("r1", False, True),
+        ("generator", True, False),
+    ]
+
+
+def test_lazy_regulariser_runs_every_so_many_steps() -> None:
+    trainer = make_gan_trainer(r1_gamma=2.0, r1_interval=3)
+    with_penalty = [step for step in range(7) if "r1_penalty" in trainer.run_step(step)]
+    assert with_penalty == [0, 3, 6]
+    assert [phase.name for phase in make_gan_trainer().phases] == ["discriminator", "generator"]
+
+
+def test_same_step_moves_the_same_way_again() -> None:
+    first, again, other = (make_gan_trainer() for _ in range(3))
+    first.run_step(4)
+    again.run_step(4)
+    other.run_step(5)
+    for name, module in first.modules.items():
+        assert is_same(clone_state(module), clone_state(again.modules[name]))
+        assert not is_same(clone_state(module), clone_state(other.modules[name]))
+
+
+def test_average_is_the_result_where_there_is_one() -> None:
+    plain, averaged = make_gan_trainer(), make_gan_trainer(ema_decay=0.9)
+    for step in range(3):
+        plain.run_step(step)
+        averaged.run_step(step)
+    assert plain.get_result() is plain.modules["generator"]
+    assert averaged.get_result() is not averaged.modules["generator"]
+    assert is_same(clone_state(plain.get_result()), clone_state(averaged.modules["generator"]))
+    assert not is_same(clone_state(plain.get_result()), clone_state(averaged.get_result()))
+
+
+# --- a classifier's batch
+
+
+def test_batch_is_balanced_both_ways() -> None:
+    trainer = make_classifier_trainer(num_generators=4)  # 6 images: two generators make 2, two 1
+    seen = record_inputs(trainer.modules["classifier"])
+    made = [record_outputs(generator) for generator in trainer._generators]
+    for step in range(4):
+        trainer.run_step(step)
+    assert [len(images) for images in seen] == [2 * BATCH] * 4
+    assert all(images[:BATCH].min() > 0 for images in seen)  # the reals here are bright
+    assert [sum(map(len, images)) for images in made] == [BATCH] * 4
+    generated = torch.cat([images[0] for images in made])
+    assert torch.equal(to_uint8(seen[0][BATCH:]), to_uint8(generated))
+
+
+def record_outputs(module: nn.Module) -> list[Tensor]:
+    made: list[Tensor] = []
+    module.register_forward_hook(lambda _, inputs, output: made.append(output.detach().clone()))
+    return made
+
+
+def test_generated_images_are_on_the_256_levels() -> None:
+    trainer = make_classifier_trainer()
+    seen = record_inputs(trainer.modules["classifier"])
+    trainer.run_step(0)
+    levels = (seen[0] + 1) * 127.5
+    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("translation_px", [0, 1])
+def test_two_processes_train_on_the_batch_of_one(translation_px: int) -> None:
+    batches = []
+    for index, count in ((0, 1), (0, 2), (1, 2)):
+        process = OneOfSeveral(index, count)
+        trainer = make_classifier_trainer(accelerator=process, translation_px=translation_px)
+        seen = record_inputs(trainer.modules["classifier"])
+        trainer.run_step(0)
+        batches.append(seen[0])
+    whole, *shares = batches
+    for half in (0, 1):  # reals, then generated images
+        expected = whole[half * BATCH : (half + 1) * BATCH]
+        for index, share in enumerate(shares):
+            num_images = len(share) // 2
+            part = share[half * num_images : (half + 1) * num_images]
+            assert torch.equal(part, expected[index::2])
+
+
+# --- accumulated gradients
+
+
+def test_accumulated_gradient_is_the_mean_over_all_micro_batches() -> None:
+    trainer = make_classifier_trainer(gradient_accumulation_steps=3)
+    expected = make_classifier()
+    adam = build_optimizer(expected, ADAM)
+    seen = record_inputs(trainer.modules["classifier"])
+    trainer.run_step(0)
+    assert len(seen) == 3
+    assert not torch.equal(seen[0], seen[1])
+    expected.train()
+    for images in seen:
+        logits = expected(images)
+        (compute_classifier_loss(logits[:BATCH], logits[BATCH:]) / 3).backward()
+    adam.step()
+    pairs = zip(trainer.modules["classifier"].parameters(), expected.parameters(), strict=True)
+    for parameter, other in pairs:
+        torch.testing.assert_close(parameter, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_a_step_is_one_update_whatever_is_accumulated(accumulated: int) -> None:
+    recipe = {"gradient_accumulation_steps": accumulated, "r1_gamma": 1.0, "r1_interval": 2}
+    trainer = make_gan_trainer(Fooling([freeze(make_classifier(1))], 1.0, "sum"), **recipe)
+    for step in range(2):
+        trainer.run_step(step)
+    updates = {  # R1's gradient does not reach the last bias
+        name: max(int(entry["step"]) for entry in optimizer.state_dict()["state"].values())
+        for name, (optimizer, _) in trainer.optimizers.items()
+    }
+    assert updates == {"generator": 2, "discriminator": 3}  # one of them R1's
+
+
+def test_clipping_limits_the_norm_of_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_classifier_trainer(max_gradient_norm=1e-3)
+    norms: list[float] = []
+    adam = trainer.optimizers["classifier"][0]
+
+    def note(*arguments: Any, **keywords: Any) -> None:
+        gradients = [p.grad for p in trainer.modules["classifier"].parameters()]
+        norms.append(float(torch.cat([g.flatten() for g in gradients if g is not None]).norm()))
+
+    monkeypatch.setattr(adam, "step", note)
+    trainer.run_step(0)
+    assert norms == [pytest.approx(1e-3, rel=1e-2)]
