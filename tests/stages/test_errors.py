@@ -90,7 +90,7 @@ def test_params(
     smoke_root: Path, refuse: Refuse, changes: Mapping[str, Any], words: tuple[str, ...]
 ) -> None:
     change_params(smoke_root, changes)
-    refuse(smoke_root, "check", words, "models/pools/none.json")
+    refuse(smoke_root, "check", ("params.yaml", *words), "models/pools/none.json")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_params(
     [
         ("study: [", ("not valid YAML",)),
         ("", ("the whole file",)),
-        ("study:\n  seed: 0\n  seed: 1\n", ("'seed'", "twice")),
+        ("study:\n  seed: 0\n  seed: 1\n", ('"seed"', "duplicate")),
     ],
     ids=["syntax", "empty", "key twice"],
 )

@@ -170,7 +170,8 @@ def test_detection_values(trained_copy: Path) -> None:
             above = (real[:, None] > scores[None]) + 0.5 * (real[:, None] == scores[None])
             assert row["detection_rate"] == pytest.approx(np.mean(scores <= 0), abs=1e-6)
             assert row["real_accuracy"] == pytest.approx(np.mean(real > 0), abs=1e-6)
-            assert row["auc"] == pytest.approx(above.mean(), abs=1e-6)
+            # in batches two logits may round to the other order: one pair of 64 x 64
+            assert row["auc"] == pytest.approx(above.mean(), abs=3 / 64**2)
     mixed = table[(table["generator_cohort"] == "baseline") & (table["generator_instance"] == 1)]
     assert mixed[["detection_rate", "real_accuracy", "auc"]].gt(0.2).all(axis=None)
     assert mixed[["detection_rate", "real_accuracy", "auc"]].lt(0.8).all(axis=None)

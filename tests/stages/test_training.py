@@ -551,7 +551,8 @@ def test_resumed_state_is_the_whole_state(trained_root: Path, tmp_path: Path) ->
     names = {name.partition("/")[0] for name in collect_tensors(resumed)}
     assert names == {"generator", "discriminator", "average"}
     assert [row["step"] for row in curves.rows] == [8]
-    assert curves.count == 3  # steps since that row
+    assert curves.counts["loss_generator"] == 3  # steps since that row
+    assert curves.counts["r1_penalty"] == 1  # of them with the lazy penalty
 
 
 def test_average_is_the_result(trained_root: Path) -> None:

@@ -6,6 +6,8 @@ gradient with respect to the images still flows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,9 +65,10 @@ def load_generator(directory: Path, sha256: str | None = None) -> Generator:
         UserError: when a file is missing, altered or does not fit its architecture.
     """
     meta = read_meta(directory)
-    architecture = gan_architectures.get(meta["architecture"])
-    settings = parse_settings(architecture, meta["settings"]["model"])
-    generator = architecture.build_generator(settings, tuple(meta["image_shape"]))
+    with _name_meta_file(directory):
+        architecture = gan_architectures.get(meta["architecture"])
+        settings = parse_settings(architecture, meta["settings"]["model"])
+        generator = architecture.build_generator(settings, tuple(meta["image_shape"]))
     _load_weights(generator, directory, meta, GENERATOR_FILE, sha256)
     return freeze(generator)
 
@@ -73,8 +76,9 @@ def load_generator(directory: Path, sha256: str | None = None) -> Generator:
 def load_classifier(directory: Path, sha256: str | None = None) -> GanClassifier:
     """Load a frozen GAN-classifier with its InputSpec; arguments and errors as `load_generator`."""
     meta = read_meta(directory)
-    architecture = classifier_architectures.get(meta["architecture"])
-    settings = parse_settings(architecture, meta["settings"]["model"])
+    with _name_meta_file(directory):
+        architecture = classifier_architectures.get(meta["architecture"])
+        settings = parse_settings(architecture, meta["settings"]["model"])
     try:
         spec = InputSpec.model_validate(meta.get("input_spec"))
     except ValidationError as error:
@@ -83,6 +87,18 @@ def load_classifier(directory: Path, sha256: str | None = None) -> GanClassifier
     classifier = GanClassifier(architecture.build(settings, spec.input_shape), spec)
     _load_weights(classifier, directory, meta, CLASSIFIER_FILE, sha256)
     return freeze(classifier)
+
+
+@contextmanager
+def _name_meta_file(directory: Path) -> Iterator[None]:
+    """Say which meta.json it is whose content no network can be built from."""
+    path = directory / META_FILE
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: {type(error).__name__} {' '.join(str(error).split())}") from error
 
 
 def _load_weights(

@@ -1,23 +1,46 @@
-"""A function over many items, on all cores: one process a core, one thread a process."""
+"""Worker processes: a fork server that imports once, and a function over items on all cores."""
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from typing import TypeVar
 
 from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import count_workers
+from knowledge_gaps.runtime.devices import count_workers, keep_freed_memory
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+def start_fork_server(preload: Sequence[str]) -> ForkServerContext:
+    """Start the process that workers are forked from.
+
+    It has no threads and has run nothing, so forking it is safe; what it imports, it imports once
+    for all workers.
+
+    Args:
+        preload: modules to import; only the first call of a process decides.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    # Ctrl-C reaches the server too, which would die of it in the middle of its imports
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    return context
+
+
 def map_parallel(
     function: Callable[[_Item], _Result], items: Sequence[_Item], preload: str
 ) -> Iterator[_Result]:
-    """Apply a function to items in worker processes, and yield the results in order.
+    """Apply a function to items, one process a core, and yield the results in order.
 
     Args:
         function: of a module, so that a worker finds it by name.
@@ -26,9 +49,14 @@ def map_parallel(
     """
     if not items:
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([preload])
     with ProcessPoolExecutor(
-        count_workers(len(items)), mp_context=context, initializer=configure_process
+        count_workers(len(items)),
+        mp_context=start_fork_server([preload]),
+        initializer=_configure_worker,
     ) as pool:
         yield from pool.map(function, items)
+
+
+def _configure_worker() -> None:
+    configure_process()
+    keep_freed_memory()

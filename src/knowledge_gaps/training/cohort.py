@@ -9,14 +9,11 @@ Nothing that happens here changes an instance's bytes.
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
-import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -34,10 +31,12 @@ from knowledge_gaps.runtime.layout import (
     get_cohort_directory,
     get_state_directory,
 )
+from knowledge_gaps.runtime.parallel import start_fork_server
 from knowledge_gaps.runtime.signals import StopFlag, catch_stop_signals
 from knowledge_gaps.training.task import TrainingTask
 from knowledge_gaps.training.worker import Assignment, Message, MessageKind, run_worker
 
+_PRELOAD = ("knowledge_gaps.training.instance", "accelerate")
 _POLL_SEC = 0.5
 _LOCK_SEC = 30.0  # how long a run that was told to stop may take to save its state
 
@@ -139,7 +138,7 @@ def _run_workers(
     if waiting:
         num_workers = count_workers(len(waiting))
         with catch_stop_signals() as stop:
-            context = _start_fork_server()
+            context = start_fork_server(_PRELOAD)
             workers = [_start_worker(context, index) for index in range(num_workers)]
             _serve(workers, waiting, outcome, listeners, stop)
     return outcome
@@ -150,18 +149,6 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     instance: int | None = None  # what it is training now
-
-
-def _start_fork_server() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["knowledge_gaps.training.instance", "accelerate"])
-    # Ctrl-C reaches the server too, which would die of it in the middle of its imports
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    return context
 
 
 def _start_worker(context: ForkServerContext, index: int) -> _Worker:

@@ -182,7 +182,7 @@ def run_training(
     base_rates = {name: group_rates(pair[0]) for name, pair in trainer.optimizers.items()}
     step, curves = _load_state(trainer, state_file)
     saved_at = time.monotonic()
-    save_every_sec = float(os.environ.get(SAVE_VARIABLE, _DEFAULT_SAVE_SEC))
+    save_every_sec = _read_save_interval()
     session.report(step, None)
     while step < settings.steps:
         if session.is_stopping():
@@ -206,6 +206,16 @@ def run_training(
                 _save_state(trainer, step, curves, state_file)
             saved_at = time.monotonic()
     return curves
+
+
+def _read_save_interval() -> float:
+    text = os.environ.get(SAVE_VARIABLE, str(_DEFAULT_SAVE_SEC))
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UserError(
+            f"{SAVE_VARIABLE}: {text!r} found, a number of seconds is needed"
+        ) from error
 
 
 def group_rates(optimizer: Optimizer) -> list[float]:

@@ -67,8 +67,10 @@ def run_worker(index: int, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     from knowledge_gaps.runtime.determinism import configure_process
+    from knowledge_gaps.runtime.devices import keep_freed_memory
 
     configure_process()
+    keep_freed_memory()
     while (assignment := _receive(connection)) is not None:
         message = _train(assignment, index, connection)
         if message is None:
