@@ -10,7 +10,7 @@ help:
 	@echo "make test    set up $(VENV), check style and types, run the tests"
 	@echo "make ui      look at the runs in MLflow's web page"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml (needs uv)"
-	@echo "make clean   remove $(VENV) and everything that is not a result"
+	@echo "make clean   remove $(VENV), resume states and caches of tools"
 
 setup: $(VENV)/.installed
 
@@ -35,7 +35,8 @@ lint: setup
 	mypy
 
 ui: setup
-	mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+	MLFLOW_DISABLE_TELEMETRY=true mlflow ui \
+		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

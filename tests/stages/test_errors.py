@@ -141,7 +141,12 @@ def data_root(smoke_root: Path) -> Path:
         labels = random.integers(0, 10, count, dtype=np.uint8)
         write_idx(directory / f"{LABEL_FILES[split]}.gz", labels)
     list_checksums(directory)
-    changes = {"data.directory": "data/few", "data.num_train": 24, "data.num_test": 16}
+    changes = {
+        "data.directory": "data/few",
+        "data.num_train": 24,
+        "data.num_test": 16,
+        "evaluation.num_images": 16,
+    }
     change_params(smoke_root, changes)
     return smoke_root
 

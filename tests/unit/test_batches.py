@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +17,6 @@ from knowledge_gaps.training.batches import (
     draw_reals,
     sample_images,
     split_evenly,
-    take_share,
     translate,
 )
 
@@ -34,11 +31,6 @@ class Painter(Generator):
 
     def forward(self, latents: Tensor) -> Tensor:
         return 2 * latents.view(-1, 1, 2, 2)
-
-
-def make_process(index: int, count: int) -> Any:
-    """Stand in for the Accelerator of one of several processes."""
-    return SimpleNamespace(process_index=index, num_processes=count, device=torch.device("cpu"))
 
 
 def draw_stored(*shape: int) -> Tensor:
@@ -88,7 +80,7 @@ def test_reals_are_drawn_from_all_images_alike() -> None:
 
 def test_layers_are_seeded_for_their_step() -> None:
     def draw(stream: Stream, step: int) -> list[float]:
-        stream.seed_layers(step)
+        stream.seed_layers(step, torch.device("cpu"))
         return torch.rand(4).tolist()
 
     first = draw(STREAM, 5)
@@ -134,20 +126,6 @@ def test_truncation_scales_the_latents() -> None:
     truncated = sample_images(Painter(), latents, 0.25)
     assert torch.equal(truncated, sample_images(Painter(), latents * 0.25))
     assert not torch.equal(truncated, sample_images(Painter(), latents))
-
-
-# --- several processes
-
-
-@pytest.mark.parametrize(("count", "num_images"), [(1, 8), (2, 8), (2, 7), (3, 8)])
-def test_shares_together_are_the_batch(count: int, num_images: int) -> None:
-    batch = draw_stored(num_images, 1, 2, 2)
-    shares = [take_share(batch, make_process(index, count)) for index in range(count)]
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    together = torch.empty_like(batch)
-    for index, share in enumerate(shares):
-        together[index::count] = share
-    assert torch.equal(together, batch)
 
 
 # --- translation

@@ -90,8 +90,9 @@ def real(lenet: LeNet, images_real: npt.NDArray[np.uint8]) -> FeatureSet:
     ("num_images", "count"), [(4000, "4k"), (10000, "10k"), (300, "300"), (1500, "1500")]
 )
 def test_metric_names_state_the_number_of_images(num_images: int, count: str) -> None:
-    expected = [f"{metric}_lenet_{count}" for metric in ("fid", "kid", "precision", "recall")]
-    assert quality.metric_names(num_images) == (*expected, "class_entropy")
+    metrics = ("fid", "kid", "precision", "recall", "class_entropy")
+    expected = tuple(f"{metric}_lenet_{count}" for metric in metrics)
+    assert quality.metric_names(num_images) == expected
 
 
 def test_features_are_those_of_the_extractor(

@@ -173,7 +173,7 @@ def _list_quality(study: Study, rng: np.random.Generator) -> Iterator[dict[str, 
             "kid_lenet_4k": "" if is_empty else 0.0123,
             "precision_lenet_4k": "" if is_empty else 0.71,
             "recall_lenet_4k": "" if is_empty else 0.42,
-            "class_entropy": round(2.29 / (1 + np.log10(1 + float(phi or 0))), 6),
+            "class_entropy_lenet_4k": round(2.29 / (1 + np.log10(1 + float(phi or 0))), 6),
         }
 
     for cohort, gans in study.gans.items():
@@ -251,8 +251,14 @@ def test_page_holds_every_figure_and_needs_no_network(root: Path, page: str) -> 
 
 def test_page_anchors_lead_somewhere(page: str) -> None:
     anchors = re.findall(r'href="#([^"]*)"', page)
-    assert len(anchors) == 10
+    assert len(anchors) == 11
     assert all(f'id="{anchor}"' in page for anchor in anchors)
+
+
+def test_page_shows_every_setting_of_the_recipes(page: str, study: Study) -> None:
+    for recipe in (study.gan_recipes["dcgan"], study.classifier_recipes["cnn"]):
+        for key in type(recipe).model_fields:
+            assert re.search(rf'<th scope="row" class="text name">{key}(\.\w+)?</th>', page), key
 
 
 def test_page_shows_missing_numbers_as_dashes(page: str) -> None:

@@ -8,21 +8,23 @@ import math
 import numpy as np
 import pytest
 
-from knowledge_gaps.report.figures.curves import average_curves
 from knowledge_gaps.report.figures.grids import ImageRow, draw_image_rows
 from knowledge_gaps.report.figures.heat import draw_iteration_table
 from knowledge_gaps.report.figures.style import render_png
 from knowledge_gaps.report.figures.sweeps import draw_generalisation, draw_phi_sweep
 from knowledge_gaps.report.formats import (
     NOTHING,
+    format_counts,
     format_phi,
     format_phi_key,
+    format_phis,
     format_range,
     format_summary,
 )
 from knowledge_gaps.report.metrics import make_headline_metrics
 from knowledge_gaps.report.plots import make_plots
 from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.readings.curves import average_curves
 from knowledge_gaps.report.readings.sweeps import GeneralisationPair, GeneralisationRow, PhiRow
 from knowledge_gaps.report.readings.tables import METRICS, Cell, IterationTable, PairSet, summarise
 
@@ -115,6 +117,12 @@ def test_range_skips_what_is_missing() -> None:
     assert format_range([NAN]) == NOTHING
 
 
+def test_counts_and_phis_are_written_from_small_to_large() -> None:
+    assert format_counts([2000]) == "2,000"
+    assert format_counts([4, 2, 4, 3]) == "2 to 4"
+    assert format_phis({1.0, 0.1}) == "10⁻¹, 1"
+
+
 def test_metrics_are_rounded_and_leave_out_what_is_missing() -> None:
     assert make_headline_metrics(READINGS) == {
         "held_out_detection": {"c": {"base": 0.75}},
@@ -148,6 +156,8 @@ def test_plots_hold_the_single_pairs_and_leave_the_baseline_off_the_log_axis() -
     assert plots["iterations.csv"].splitlines()[1:] == [
         '"c on base, held_out",held_out,0,c,0,base,0.75,0.353553,0.75,2'
     ]
+    header = plots["phi_sweep.csv"].splitlines()[0]  # short names, which dvc.yaml asks for
+    assert header.endswith(",real_accuracy,fid,precision,recall,class_entropy")
     assert plots["phi_sweep.csv"].splitlines()[1:] == [
         "100,2,strong,0.125,0.5,0.353553,0.25,0.75,0.5,2,0.9,,,,"
     ]

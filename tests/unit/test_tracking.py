@@ -13,7 +13,8 @@ import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from mlflow.entities import Run
@@ -25,20 +26,24 @@ from knowledge_gaps.runtime.tracking import (
     CohortTracker,
     LiveInstance,
     SyncReport,
+    away,
     live,
     records,
     runs,
     server,
+    sync,
     sync_cohort,
     sync_study,
     tracking_uri,
 )
+from knowledge_gaps.stages import track
+from knowledge_gaps.study import Study
 
 STUDY = "tiny"
 CLASSIFIERS = ("classifiers", "iteration_0")
 GANS = ("gans", "fool_all_1")
 COHORTS = [GANS, CLASSIFIERS]
-MODEL = "kgaps-tiny-iteration_0"
+MODEL = "kgaps.tiny.iteration_0"
 STEPS = (10, 20, 30)
 REFUSED = "http://127.0.0.1:9"  # nobody listens on the discard port
 
@@ -56,7 +61,13 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start every test with the default address and nothing said."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv(server.SWITCH, raising=False)
-    monkeypatch.setattr(server, "_said", set())
+    start_process(monkeypatch)
+
+
+def start_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what a process remembers, as the next stage's process does."""
+    for name in ("_said", "_away", "_stuck"):
+        monkeypatch.setattr(away, name, set())
 
 
 @pytest.fixture
@@ -115,12 +126,15 @@ def make_cohort(
 
 
 def write_tables(root: Path, rate: float = 0.5) -> None:
-    """Fabricate the two tables: both generators scored by both classifiers."""
-    lines = [
-        f"fool_all_1,{g},iteration_0,{c},{str(c == 0).lower()},false,100,{rate + c / 4},0.9,0.75"
-        for g in range(2)
-        for c in range(2)
-    ]
+    """Fabricate the two tables: every instance has a pair in the loss, in training, in neither."""
+    groups = [("true", "false"), ("false", "true"), ("false", "false")]
+    lines = []
+    for generator in range(3):
+        for classifier in range(3):
+            group = (generator + classifier) % 3
+            scores = f"100,{rate + group / 8},0.9,{0.25 + group / 4}"
+            pair = f"fool_all_1,{generator},iteration_0,{classifier}"
+            lines.append(f"{pair},{','.join(groups[group])},{scores}")
     header = "generator_cohort,generator_instance,classifier_cohort,classifier_instance,"
     header += "in_loss,in_training,num_images,detection_rate,real_accuracy,auc"
     write_text(root / "reports" / "detections.csv", "\n".join([header, *lines, ""]))
@@ -190,15 +204,17 @@ def test_sync_averages_tables(root: Path) -> None:
     found = find_runs(root)
     gan, classifier = found["gans/fool_all_1/1"], found["classifiers/iteration_0/1"]
     expected = {
-        "detection_rate/iteration_0/in_loss": 0.5,
-        "detection_rate/iteration_0/held_out": 0.75,
-        "auc/iteration_0/in_loss": 0.75,
-        "auc/iteration_0/held_out": 0.75,
-        "fid_lenet_4k": 13.5,
+        "detection_rate/{}/in_loss": 0.5,
+        "detection_rate/{}/in_training": 0.625,
+        "detection_rate/{}/held_out": 0.75,
+        "auc/{}/in_loss": 0.25,
+        "auc/{}/in_training": 0.5,
+        "auc/{}/held_out": 0.75,
     }
-    assert gan.data.metrics == {"loss": 3.75, **expected}
-    held_out = {"detection_rate/fool_all_1/held_out": 0.75, "real_accuracy": 0.9}
-    assert classifier.data.metrics == {"loss": 3.75, **held_out}
+    by_classifiers = {name.format("iteration_0"): expected[name] for name in expected}
+    assert gan.data.metrics == {"loss": 3.75, "fid_lenet_4k": 13.5, **by_classifiers}
+    of_gans = {name.format("fool_all_1"): expected[name] for name in expected}
+    assert classifier.data.metrics == {"loss": 3.75, "real_accuracy": 0.9, **of_gans}
 
 
 def test_registry_version_is_directory_of_classifier(root: Path) -> None:
@@ -232,7 +248,8 @@ def test_changed_tables_update_metrics_only(root: Path) -> None:
     assert gan.data.metrics["detection_rate/iteration_0/in_loss"] == 0.25
     assert get_steps(root, gan) == list(STEPS)
     version = MlflowClient(tracking_uri(root)).get_model_version(MODEL, "1")
-    assert version.tags["detection_rate/held_out"] == "0.25"
+    rates = [version.tags[f"detection_rate/{g}"] for g in ("in_loss", "in_training", "held_out")]
+    assert rates == ["0.25", "0.375", "0.5"]
     assert version.tags["real_accuracy"] == "0.9"
 
 
@@ -252,6 +269,20 @@ def test_other_training_gives_other_run_and_moves_alias(root: Path) -> None:
     report = sync_study(root, STUDY, [CLASSIFIERS], strict=True)
     assert (report.runs_created, report.versions_created) == (0, 0)
     assert get_aliases(root) == {"instance-0": "1", "instance-1": "2"}
+
+
+def test_studies_share_no_model(root: Path) -> None:
+    names = {"a": "b-c", "a-b": "c", "a_b": "d", "axb": "d"}  # SQL's LIKE takes "_" for any letter
+    for cohort in sorted(set(names.values())):
+        make_cohort(root, "classifiers", cohort, {"recipe": "cnn", "detects": "baseline_2"})
+    for study in names:
+        done = sync_study(root, study, [("classifiers", names[study])], strict=True)
+        assert done.versions_created == 2
+    models = MlflowClient(tracking_uri(root)).search_registered_models()
+    assert {model.name for model in models} == {f"kgaps.{s}.{names[s]}" for s in names}
+    connection = server.connect(root, str(tracking_uri(root)))
+    assert list(connection.find_models("kgaps.a_b.")) == ["kgaps.a_b.d"]
+    assert {v.model for v in connection.find_versions("kgaps.a_b.")} == {"kgaps.a_b.d"}
 
 
 def test_version_that_appears_later_is_added(root: Path) -> None:
@@ -379,6 +410,14 @@ def test_sync_closes_runs_without_training(
     assert status == ("KILLED" if is_closed else "RUNNING")
 
 
+def join_threads(before: list[threading.Thread]) -> None:
+    """Wait for the threads that a test left behind, so that they say nothing in the next one."""
+    for thread in threading.enumerate():
+        if thread not in before:
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+
+
 def test_log_and_close_never_wait(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
 
@@ -387,7 +426,8 @@ def test_log_and_close_never_wait(root: Path, monkeypatch: pytest.MonkeyPatch) -
         raise TimeoutError
 
     monkeypatch.setattr(live, "connect", hang)
-    monkeypatch.setattr(live, "say_once", lambda *_: None)
+    monkeypatch.setattr(away, "report_failure", lambda *_: None)
+    before = threading.enumerate()
     tracker = make_tracker(root)
     for step in range(1000):
         tracker.log(0, step, {"loss": 0.5})
@@ -395,6 +435,7 @@ def test_log_and_close_never_wait(root: Path, monkeypatch: pytest.MonkeyPatch) -
     tracker.close(timeout_sec=0.05)
     assert time.monotonic() - started < 1
     release.set()
+    join_threads(before)
 
 
 def test_server_that_is_away_costs_one_line(
@@ -414,6 +455,126 @@ def test_server_that_is_away_costs_one_line(
         sync_study(root, STUDY, COHORTS, strict=True)
 
 
+def run_stage(root: Path) -> SyncReport:
+    """Track a training as a stage does."""
+    with make_tracker(root) as tracker:
+        tracker.log(0, 10, {"loss": 1.25})
+    return sync_cohort(root, STUDY, *GANS)
+
+
+def write_away(root: Path, age_sec: float, uri: str | None = None) -> Path:
+    """Leave the file by which an earlier process says that a server was away."""
+    content = {"uri": uri or tracking_uri(root), "failed_at": time.time() - age_sec}
+    write_json(root / ".kgaps" / away.AWAY_FILE, content)
+    return root / ".kgaps" / away.AWAY_FILE
+
+
+def test_server_that_is_away_is_asked_by_one_stage(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", REFUSED.replace("//", "//user:secret@"))
+    assert run_stage(root) == SyncReport()
+    assert len(capfd.readouterr().err.splitlines()) == 1
+    assert "secret" not in (root / ".kgaps" / away.AWAY_FILE).read_text(encoding="utf-8")
+
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)  # who connects says one line more
+    started = time.monotonic()
+    for _ in range(17):
+        start_process(monkeypatch)
+        assert run_stage(root) == SyncReport()
+    assert time.monotonic() - started < 1
+    assert capfd.readouterr().err == ""
+
+
+def test_sync_after_live_failure_does_not_ask_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", REFUSED)
+    with make_tracker(root):
+        pass
+    (root / ".kgaps" / away.AWAY_FILE).unlink()  # as after a training of hours
+    monkeypatch.setattr(sync, "connect", lambda *_: pytest.fail("asked again"))
+    assert sync_cohort(root, STUDY, *GANS) == SyncReport()
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+def test_strict_sync_asks_and_clears(root: Path) -> None:
+    path = write_away(root, age_sec=0)
+    assert run_stage(root) == sync_study(root, STUDY, COHORTS) == SyncReport()
+    assert sync_study(root, STUDY, COHORTS, strict=True).runs_created == 4
+    assert not path.exists()
+    assert sync_cohort(root, STUDY, *GANS) == SyncReport(runs_unchanged=2)
+
+
+@pytest.mark.parametrize(("age_sec", "uri"), [(away.AWAY_SEC + 1, None), (-60, None), (0, REFUSED)])
+def test_server_is_asked_again(root: Path, age_sec: float, uri: str | None) -> None:
+    path = write_away(root, age_sec, uri)
+    with make_tracker(root) as tracker:
+        tracker.log(0, 10, {"loss": 1.25})
+    assert not path.exists()
+    write_away(root, age_sec, uri)
+    assert sync_cohort(root, STUDY, *GANS) == SyncReport(runs_created=1, runs_updated=1)
+    assert not path.exists()
+
+
+def test_unsound_file_does_not_stop_tracking(root: Path) -> None:
+    for text in ("{", "[]", "{}", '{"failed_at": null}', '{"failed_at": "noon"}'):
+        write_text(root / ".kgaps" / away.AWAY_FILE, text)
+        assert not away.is_away(root, REFUSED)
+
+
+def test_stuck_thread_does_not_block_sync(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sync, "_STUCK_LOCK_SEC", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls and never answers
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        before = threading.enumerate()
+        tracker = make_tracker(root)
+        silent.accept()[0].close()
+        call, _ = silent.accept()  # the second try: the thread holds the lock
+        tracker.close(timeout_sec=0.05)
+        started = time.monotonic()
+        assert sync_cohort(root, STUDY, *GANS) == SyncReport()
+        assert time.monotonic() - started < 2
+        call.close()
+    join_threads(before)
+    said = capfd.readouterr().err
+    assert said.startswith(f"tracking: {uri} does not answer (Timeout: ")
+    assert len(said.splitlines()) == 1
+    assert away.is_away(root, uri)
+
+
+def test_gateway_without_server_is_away(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class ResponseError(Exception):
+        __module__ = "urllib3.exceptions"
+
+    away.report_failure(root, REFUSED, ResponseError("too many 503 error responses"))
+    assert "does not answer (ResponseError: too many 503" in capfd.readouterr().err
+    assert away.is_away(root, REFUSED)
+
+
+def test_refusal_and_local_failure_are_not_remembered(root: Path) -> None:
+    away.report_failure(root, REFUSED, ValueError("no such experiment"))
+    away.report_failure(root, str(tracking_uri(root)), TimeoutError("locked"))
+    assert not away.is_away(root, REFUSED)
+    assert not away.is_away(root, str(tracking_uri(root)))
+
+
+def test_track_prints_every_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = SyncReport(1, 2, 3, 4, 5, 6, 7, study_updated=True)
+    monkeypatch.setattr(track, "sync_study", lambda *_, **__: done)
+    monkeypatch.setattr(track, "list_cohorts", lambda _: [])
+    track.sync(tmp_path, cast(Study, SimpleNamespace(study=SimpleNamespace(name=STUDY))))
+    assert capsys.readouterr().out == (
+        "runs: 1 created, 2 updated, 3 unchanged; classifier versions: 5 created, 6 updated, "
+        "7 unchanged; runs closed: 4; study: updated\n"
+    )
+
+
 def test_missing_mlflow_costs_one_line(
     root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -422,8 +583,8 @@ def test_missing_mlflow_costs_one_line(
     assert capfd.readouterr().err.startswith("tracking: mlflow is not installed; training goes on")
 
 
-def test_password_is_not_said(capfd: pytest.CaptureFixture[str]) -> None:
-    server.say_once("https://user:secret@host/path", ConnectionError("no route"))
+def test_password_is_not_said(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    away.report_failure(root, "https://user:secret@host/path", ConnectionError("no route"))
     said = capfd.readouterr().err
     assert "secret" not in said
     assert "https://host/path does not answer" in said

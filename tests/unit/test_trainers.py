@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -30,28 +29,6 @@ ADAM = OptimizerSettings(learning_rate=1e-2, betas=(0.5, 0.999))
 IMAGES = torch.randint(
     128, 256, (40, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
 )
-
-
-class OneOfSeveral:
-    """The Accelerator of one of several processes, as far as a step uses it; no gradients meet."""
-
-    device = torch.device("cpu")
-    sync_gradients = True
-
-    def __init__(self, index: int, count: int) -> None:
-        self.process_index, self.num_processes = index, count
-
-    def prepare(self, *prepared: Any) -> tuple[Any, ...]:
-        return prepared
-
-    def autocast(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def accumulate(self, *modules: nn.Module) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def backward(self, loss: Tensor) -> None:
-        loss.backward()
 
 
 def make_generator(seed: int = 0) -> DcganGenerator:
@@ -246,24 +223,6 @@ def test_generated_images_are_on_the_256_levels() -> None:
     trainer.run_step(0)
     levels = (seen[0] + 1) * 127.5
     torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize("translation_px", [0, 1])
-def test_two_processes_train_on_the_batch_of_one(translation_px: int) -> None:
-    batches = []
-    for index, count in ((0, 1), (0, 2), (1, 2)):
-        process = OneOfSeveral(index, count)
-        trainer = make_classifier_trainer(accelerator=process, translation_px=translation_px)
-        seen = record_inputs(trainer.modules["classifier"])
-        trainer.run_step(0)
-        batches.append(seen[0])
-    whole, *shares = batches
-    for half in (0, 1):  # reals, then generated images
-        expected = whole[half * BATCH : (half + 1) * BATCH]
-        for index, share in enumerate(shares):
-            num_images = len(share) // 2
-            part = share[half * num_images : (half + 1) * num_images]
-            assert torch.equal(part, expected[index::2])
 
 
 # --- accumulated gradients

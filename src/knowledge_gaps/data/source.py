@@ -61,7 +61,7 @@ class Dataset:
     test: Split
 
     def compute_sha256(self) -> str:
-        """Hash name, shapes and values: the identity that lineage records."""
+        """Hash name, shapes and values, for people who compare datasets."""
         digest = hashlib.sha256(self.name.encode())
         for split in (self.train, self.test):
             for array in (split.images, split.labels):
@@ -160,13 +160,18 @@ def _download(name: str, directory: Path) -> Path:
     from torchvision import datasets
 
     class_name = _TORCHVISION_CLASSES[name]
+    dataset = getattr(datasets, class_name)
     try:
         for is_train in (True, False):
-            getattr(datasets, class_name)(directory, train=is_train, download=True)
+            dataset(directory, train=is_train, download=True)
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"data.source: torchvision could not download {name!r} into {directory} ({reason}); "
             "put the four IDX files into a directory and use source: idx"
         ) from error
-    return directory / class_name / "raw"
+    raw = directory / class_name / "raw"
+    for file_name, md5 in dataset.resources:  # torchvision trusts files that are there already
+        if not datasets.utils.check_integrity(str(raw / file_name), md5):
+            raise UserError(f"{raw / file_name}: missing or wrong checksum, md5 {md5} is needed")
+    return raw

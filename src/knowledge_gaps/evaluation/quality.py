@@ -79,8 +79,8 @@ def metric_names(num_images: int, extractor: str = DEFAULT_EXTRACTOR) -> tuple[s
     """
     whole_thousands = num_images >= 1000 and num_images % 1000 == 0
     count = f"{num_images // 1000}k" if whole_thousands else str(num_images)
-    metrics = ("fid", "kid", "precision", "recall")
-    return (*(f"{metric}_{extractor}_{count}" for metric in metrics), "class_entropy")
+    metrics = ("fid", "kid", "precision", "recall", "class_entropy")
+    return tuple(f"{metric}_{extractor}_{count}" for metric in metrics)
 
 
 def extract_features(

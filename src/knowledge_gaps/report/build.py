@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from knowledge_gaps.report.figures.curves import read_curves
 from knowledge_gaps.report.figures.gallery import draw_gallery
 from knowledge_gaps.report.metrics import make_headline_metrics
 from knowledge_gaps.report.page.render import render_page
 from knowledge_gaps.report.plots import make_plots
 from knowledge_gaps.report.readings.collected import read_readings
+from knowledge_gaps.report.readings.curves import read_curves
 from knowledge_gaps.runtime.files import (
     publish_directory,
     read_json,

@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from knowledge_gaps.report.readings.tables import Summary
+from knowledge_gaps.report.readings.tables import (
+    CLASS_ENTROPY,
+    FID,
+    KID,
+    PRECISION,
+    RECALL,
+    Summary,
+)
+from knowledge_gaps.study import Study
+from knowledge_gaps.study.graph import list_members
 
 NOTHING = "\N{EN DASH}"  # no pair, no instance, or a value that could not be computed
 TITLES = {  # of names in a study
@@ -15,7 +24,7 @@ TITLES = {  # of names in a study
     "mnist": "MNIST",
     "stylegan2": "StyleGAN2",
 }
-DIGITS = {"fid": 2, "kid": 4, "precision": 2, "recall": 2, "class_entropy": 2}  # by metric
+DIGITS = {FID: 2, KID: 4, PRECISION: 2, RECALL: 2, CLASS_ENTROPY: 2}  # by metric
 
 _SPACE = "\u00a0"  # no line break within mean ± std
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -48,9 +57,25 @@ def format_range(values: Iterable[float], digits: int = 2) -> str:
     return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 
+def format_counts(counts: Iterable[int]) -> str:
+    """Write one whole number, or the smallest and largest of several.
+
+    Args:
+        counts: at least one.
+    """
+    ends = sorted(set(counts))
+    return f"{ends[0]:,}" if len(ends) == 1 else f"{ends[0]:,} to {ends[-1]:,}"
+
+
 def format_title(name: str) -> str:
     """Write a dataset or architecture as a reader knows it; an unknown name stays as it is."""
     return TITLES.get(name, name)
+
+
+def format_pool(study: Study, pool: str) -> str:
+    """Write the instances of a pool as COHORT/INSTANCE, separated by commas."""
+    members = list_members(study, pool)
+    return ", ".join(f"{cohort.partition('/')[2]}/{instance}" for cohort, instance in members)
 
 
 def format_phi(phi: float) -> str:
@@ -59,6 +84,11 @@ def format_phi(phi: float) -> str:
     if digits != "1" or exponent == "0":
         return f"{phi:g}"
     return "10" + exponent.translate(_SUPERSCRIPTS)
+
+
+def format_phis(phis: Iterable[float]) -> str:
+    """Write several phi, from small to large."""
+    return ", ".join(format_phi(phi) for phi in sorted(set(phis)))
 
 
 def format_phi_key(phi: float) -> str:

@@ -8,16 +8,15 @@ from typing import Any
 
 from knowledge_gaps.report.formats import format_phi_key
 from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.readings.columns import REAL_ACCURACY
 from knowledge_gaps.report.readings.sweeps import PhiRow
-from knowledge_gaps.report.readings.tables import IterationTable, Summary
+from knowledge_gaps.report.readings.tables import CLASS_ENTROPY, FID, IterationTable, Summary
 
 DETECTION_HELD_OUT = "held_out_detection"
 DETECTION_IN_LOSS = "in_loss_detection"
 DETECTION_MEMORYLESS = "memoryless_held_out_detection"
-REAL_ACCURACY = "real_accuracy"
 BASELINE = "baseline"
 FLOOR = "floor"
-FID = "fid"
 PHI_SWEEP = "phi_sweep"
 GENERALISATION = "generalisation"
 _DIGITS = 6
@@ -33,16 +32,14 @@ def make_headline_metrics(readings: Readings) -> Metrics:
         so is a group that is empty: no NaN.
     """
     iteration_gans = () if readings.held_out is None else readings.held_out.gans
-    fid_name = readings.metric_names["fid"]
+    fid_name = readings.metric_names[FID]
     metrics: Metrics = {
         DETECTION_HELD_OUT: _list_cells(readings.held_out),
         DETECTION_IN_LOSS: _list_cells(readings.in_loss),
         DETECTION_MEMORYLESS: _list_cells(readings.memoryless),
         REAL_ACCURACY: {name: value.mean for name, value in readings.real_accuracy.items()},
         FLOOR: _list_quality(readings, readings.floor),
-        FID: {
-            cohort: {fid_name: readings.quality[cohort]["fid"].mean} for cohort in iteration_gans
-        },
+        FID: {cohort: {fid_name: readings.quality[cohort][FID].mean} for cohort in iteration_gans},
         PHI_SWEEP: _list_phi_sweep(readings),
         GENERALISATION: _list_generalisation(readings),
     }
@@ -78,9 +75,7 @@ def _list_phi_row(readings: Readings, row: PhiRow) -> Metrics:
         DETECTION_IN_LOSS: row.in_loss.mean,
         DETECTION_HELD_OUT: row.held_out.mean,
         f"{DETECTION_HELD_OUT}_std": row.held_out.std,
-        **{
-            readings.metric_names[name]: row.quality[name].mean for name in ("fid", "class_entropy")
-        },
+        **{readings.metric_names[name]: row.quality[name].mean for name in (FID, CLASS_ENTROPY)},
     }
 
 

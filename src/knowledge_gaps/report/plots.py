@@ -1,4 +1,8 @@
-"""Small CSVs of fixed names for `dvc plots`, a header alone where a study has no such reading."""
+"""Small CSVs for `dvc plots`, a header alone where a study has no such reading.
+
+Files and columns have fixed names, because dvc.yaml names them for every study; so metrics go by
+their short names here. Their full names, which are their protocol, are in metrics.json.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,26 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from knowledge_gaps.report.figures.curves import CURVE_COLUMNS, average_curves
 from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.readings.columns import (
+    AUC,
+    CLASSIFIER_COHORT,
+    CLASSIFIER_INSTANCE,
+    DETECTION_RATE,
+    GENERATOR_COHORT,
+    GENERATOR_INSTANCE,
+    PHI,
+    REAL_ACCURACY,
+)
+from knowledge_gaps.report.readings.curves import average_curves
 from knowledge_gaps.report.readings.sweeps import PhiRow
-from knowledge_gaps.report.readings.tables import IterationTable
+from knowledge_gaps.report.readings.tables import (
+    CLASS_ENTROPY,
+    FID,
+    PRECISION,
+    RECALL,
+    IterationTable,
+)
 
 ITERATIONS_FILE = "iterations.csv"
 PHI_SWEEP_FILE = "phi_sweep.csv"
@@ -21,18 +41,18 @@ _ITERATION_COLUMNS = (
     "pair",
     "pairs",
     "classifier_iteration",
-    "classifier_cohort",
+    CLASSIFIER_COHORT,
     "generator_iteration",
-    "generator_cohort",
-    "detection_rate",
-    "detection_rate_std",
-    "auc",
+    GENERATOR_COHORT,
+    DETECTION_RATE,
+    f"{DETECTION_RATE}_std",
+    AUC,
     "num_pairs",
 )
 _PHI_COLUMNS = (
-    "phi",
+    PHI,
     "log10_phi",
-    "generator_cohort",
+    GENERATOR_COHORT,
     "detection_in_loss",
     "detection_held_out",
     "detection_held_out_std",
@@ -40,16 +60,16 @@ _PHI_COLUMNS = (
     "detection_held_out_max",
     "auc_held_out",
     "num_pairs",
-    "real_accuracy",
+    REAL_ACCURACY,
 )
-_PHI_METRICS = ("fid", "precision", "recall", "class_entropy")
+_PHI_METRICS = (FID, PRECISION, RECALL, CLASS_ENTROPY)
 _GENERALISATION_COLUMNS = (
     "num_generators",
-    "classifier_cohort",
-    "classifier_instance",
-    "generator_instance",
-    "detection_rate",
-    "auc",
+    CLASSIFIER_COHORT,
+    CLASSIFIER_INSTANCE,
+    GENERATOR_INSTANCE,
+    DETECTION_RATE,
+    AUC,
     "is_common",
 )
 
@@ -59,13 +79,13 @@ def make_plots(readings: Readings, curves: Mapping[str, pd.DataFrame]) -> dict[s
 
     Args:
         readings: of the study.
-        curves: training curves by GAN cohort, as from `curves.read_curves`.
+        curves: training curves by GAN cohort, as from `read_curves`.
     """
     frames = {
         ITERATIONS_FILE: _list_iterations(readings),
         PHI_SWEEP_FILE: _list_phi_sweep(readings),
         GENERALISATION_FILE: _list_generalisation(readings),
-        LOSS_CURVES_FILE: average_curves(curves) if curves else _make_frame([], CURVE_COLUMNS),
+        LOSS_CURVES_FILE: average_curves(curves),
     }
     return {
         name: frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
@@ -93,10 +113,9 @@ def _list_cells(table: IterationTable) -> list[tuple[object, ...]]:
 
 
 def _list_phi_sweep(readings: Readings) -> pd.DataFrame:
-    metrics = [readings.metric_names[metric] for metric in _PHI_METRICS]
     # a baseline has no place on a logarithmic axis
     rows = [_list_phi_row(row) for row in readings.phi_sweep if row.phi > 0]
-    return _make_frame(rows, (*_PHI_COLUMNS, *metrics))
+    return _make_frame(rows, (*_PHI_COLUMNS, *_PHI_METRICS))
 
 
 def _list_phi_row(row: PhiRow) -> tuple[object, ...]:

@@ -20,23 +20,33 @@ if TYPE_CHECKING:
 WORKERS_VARIABLE = "KGAPS_WORKERS"
 DEVICE_VARIABLE = "KGAPS_DEVICE"
 
+# of torchrun, MPI and SLURM; Accelerate would wait for other ranks that nobody starts
+_DISTRIBUTED_VARIABLES = (
+    "WORLD_SIZE",
+    "RANK",
+    "LOCAL_RANK",
+    "PMI_SIZE",
+    "OMPI_COMM_WORLD_SIZE",
+    "MV2_COMM_WORLD_SIZE",
+)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGEST_MMAP_THRESHOLD_BYTES = 32 << 20
 _KEPT_BYTES = 1 << 30
 
 
-def count_workers(num_tasks: int) -> int:
-    """Return how many processes train side by side: one a GPU, otherwise one a core.
+def count_workers(num_tasks: int, use_gpus: bool = True) -> int:
+    """Return how many processes work side by side: one a GPU, otherwise one a core.
 
     Args:
         num_tasks: no more workers than that are of use.
+        use_gpus: False for work that stays on the CPU.
 
     Raises:
         UserError: when KGAPS_WORKERS is no count.
     """
     chosen = os.environ.get(WORKERS_VARIABLE)
     if chosen is None:
-        return min(count_gpus() or count_cores(), num_tasks)
+        return min((count_gpus() if use_gpus else 0) or count_cores(), num_tasks)
     if not chosen.isdecimal() or int(chosen) < 1:
         raise UserError(f"{WORKERS_VARIABLE}: {chosen!r} found, a count of at least 1 is needed")
     return min(int(chosen), num_tasks)
@@ -75,12 +85,12 @@ def keep_freed_memory() -> None:
 def build_accelerator(
     worker: int, mixed_precision: str = "no", gradient_accumulation_steps: int = 1
 ) -> Accelerator:
-    """Build the Accelerator of one worker.
+    """Build the Accelerator of one worker: one process, whatever a launcher's variables say.
 
     Args:
         worker: index of the worker; worker k takes GPU k modulo their number.
         mixed_precision: "no", "bf16" or "fp16".
-        gradient_accumulation_steps: batches whose gradients are summed up for one update.
+        gradient_accumulation_steps: batches whose gradients are averaged for one update.
 
     Raises:
         UserError: for fp16 without a GPU, where no loss scaling would protect it.
@@ -88,6 +98,8 @@ def build_accelerator(
     num_gpus = count_gpus()
     if mixed_precision == "fp16" and num_gpus == 0:
         raise UserError("mixed_precision: 'fp16' needs a GPU; 'bf16' and 'no' are allowed here")
+    for variable in _DISTRIBUTED_VARIABLES:
+        os.environ.pop(variable, None)
     from accelerate import Accelerator
 
     if num_gpus > 0:

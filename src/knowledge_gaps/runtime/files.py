@@ -97,7 +97,7 @@ def write_json(path: Path, value: Any) -> str:
 
 
 def publish_directory(target: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a temporary directory and put it in the place of `target` in one rename.
+    """Fill a temporary directory and rename it to `target`, whose older content goes first.
 
     Args:
         target: the result's directory; an older one is replaced.

@@ -50,7 +50,7 @@ def map_parallel(
     if not items:
         return
     with ProcessPoolExecutor(
-        count_workers(len(items)),
+        count_workers(len(items), use_gpus=False),
         mp_context=start_fork_server([preload]),
         initializer=_configure_worker,
     ) as pool:

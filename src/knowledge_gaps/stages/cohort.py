@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from knowledge_gaps.runtime.progress import InstanceProgress
 from knowledge_gaps.runtime.tracking import CohortTracker, LiveInstance, sync_cohort
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import get_cohorts, need
 from knowledge_gaps.training.cohort import train_cohort
-from knowledge_gaps.training.task import TrainingTask, make_tasks
+from knowledge_gaps.training.task import make_tasks
 
 
 class _LiveCurves:
@@ -33,19 +32,8 @@ def train_and_track(root: Path, study: Study, kind: Kind, name: str) -> None:
     """
     need(name, get_cohorts(study, kind), "cohort", kind.value)
     tasks = make_tasks(root, study, kind, name)
-    live = {task.instance: _describe(task) for task in tasks}
+    live = {task.instance: LiveInstance(task.compute_identity(), task.describe()) for task in tasks}
     progress = InstanceProgress(tasks[0].cohort_path, len(tasks), tasks[0].recipe.steps)
     with CohortTracker(root, study.study.name, kind.value, name, live) as tracker, progress:
         train_cohort(tasks, [progress, _LiveCurves(tracker)])
     sync_cohort(root, study.study.name, kind.value, name)
-
-
-def _describe(task: TrainingTask) -> LiveInstance:
-    meta: dict[str, Any] = {
-        "architecture": task.recipe.architecture,
-        "seed": task.seed,
-        "settings": task.recipe.model_dump(mode="json"),
-        "cohort_settings": task.cohort.model_dump(mode="json", exclude={"instances"}),
-        "lineage": task.describe_lineage(),
-    }
-    return LiveInstance(task.compute_identity(), meta)

@@ -28,7 +28,7 @@ from knowledge_gaps.runtime.layout import (
     get_samples_file,
 )
 from knowledge_gaps.runtime.parallel import map_parallel
-from knowledge_gaps.runtime.provenance import hash_code
+from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
 
@@ -74,7 +74,9 @@ def run(root: Path, study: Study) -> None:
     for job, rows in zip(jobs, map_parallel(_score, jobs, __name__), strict=True):
         for generator, row in zip(job.generators, rows, strict=True):
             cache.put(keys[_Pair(generator, job.classifier)], row)
-    cache.save()
+        cache.save()
+        name, instance = job.classifier
+        print(f"detections: {name}/{instance} scored {len(rows)} generators", flush=True)
     table = pd.DataFrame([_make_row(study, pair, cache.get(keys[pair])) for pair in pairs])
     text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
     write_text(get_reports_directory(root) / DETECTIONS_FILE, text)
@@ -103,7 +105,7 @@ def _make_keys(root: Path, pairs: list[_Pair]) -> dict[_Pair, str]:
         )
         for pair in pairs
     }
-    code = hash_code(_CODE)
+    code = [hash_code(_CODE), get_versions(("torch", "scikit-learn"))]
     return {
         pair: make_key(generators[pair.generator], classifiers[pair.classifier], reals, code)
         for pair in pairs

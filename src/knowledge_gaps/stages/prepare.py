@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from knowledge_gaps.data.images import save_array, save_grid
-from knowledge_gaps.data.source import load_dataset
+from knowledge_gaps.data.source import Dataset, load_dataset
+from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import publish_directory, write_json
 from knowledge_gaps.runtime.layout import (
     DATASET_FILE,
@@ -18,7 +19,7 @@ from knowledge_gaps.runtime.layout import (
     TRAIN_LABELS_FILE,
     get_prepared_directory,
 )
-from knowledge_gaps.study import Study
+from knowledge_gaps.study import EXTRACTOR_IMAGE_SHAPES, Study
 
 _GRID_IMAGES = 100
 
@@ -26,6 +27,7 @@ _GRID_IMAGES = 100
 def run(root: Path, study: Study) -> None:
     """Write data/prepared; raises UserError for a missing, corrupt or unfitting file."""
     dataset = load_dataset(study.data, root)
+    _check_evaluation(study, dataset)
     described = {
         "name": dataset.name,
         "image_shape": list(dataset.train.images.shape[1:]),
@@ -44,3 +46,19 @@ def run(root: Path, study: Study) -> None:
 
     publish_directory(get_prepared_directory(root), fill)
     print(f"prepared {described['num_train']} + {described['num_test']} reals of {dataset.name}")
+
+
+def _check_evaluation(study: Study, dataset: Dataset) -> None:
+    """Refuse now what `quality` would refuse after hours of training."""
+    num_images, num_test = study.evaluation.num_images, len(dataset.test.images)
+    if num_images > num_test:
+        raise UserError(
+            f"evaluation.num_images: {num_images} found, the test split has {num_test} images"
+        )
+    shape = dataset.train.images.shape[1:]
+    needed = EXTRACTOR_IMAGE_SHAPES[study.evaluation.extractor]
+    if shape != needed:
+        raise UserError(
+            f"evaluation.extractor: {study.evaluation.extractor!r} needs images of {needed} "
+            f"(channels, height, width), {dataset.name!r} has {shape}"
+        )

@@ -30,10 +30,8 @@ from knowledge_gaps.runtime.layout import (
     get_samples_file,
 )
 from knowledge_gaps.runtime.parallel import map_parallel
-from knowledge_gaps.runtime.provenance import hash_code
-from knowledge_gaps.study import Study
-
-REAL = "real"  # generator_cohort of the floor: training reals against test reals
+from knowledge_gaps.runtime.provenance import get_versions, hash_code
+from knowledge_gaps.study import REALS, Study
 
 _CODE = (
     "data/images.py",
@@ -59,7 +57,7 @@ def run(root: Path, study: Study) -> None:
         UserError: when a sample file is missing, or there are fewer reals than num_images.
     """
     jobs = _list_jobs(root, study)
-    code = [hash_code(_CODE), hash_file(WEIGHTS_PATH)]
+    code = [hash_code(_CODE), hash_file(WEIGHTS_PATH), get_versions(("torch", "torch-fidelity"))]
     cache = RowCache(root, "quality")
     keys = {
         name: make_key(hash_file(job.images_file), hash_file(job.reals_file), job.num_images, code)
@@ -69,7 +67,8 @@ def run(root: Path, study: Study) -> None:
     measured = map_parallel(_measure, [jobs[name] for name in missing], __name__)
     for name, row in zip(missing, measured, strict=True):
         cache.put(keys[name], row)
-    cache.save()
+        cache.save()
+        print(f"quality: measured {name[0]}/{name[1]}", flush=True)
     table = pd.DataFrame([_make_row(study, *name, cache.get(keys[name])) for name in jobs])
     text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
     write_text(get_reports_directory(root) / QUALITY_FILE, text)
@@ -80,7 +79,7 @@ def _list_jobs(root: Path, study: Study) -> dict[tuple[str, int], _Job]:
     prepared = get_prepared_directory(root)
     num_images = study.evaluation.num_images
     reals_file = prepared / TEST_IMAGES_FILE
-    jobs = {(REAL, 0): _Job(prepared / TRAIN_IMAGES_FILE, reals_file, num_images)}
+    jobs = {(REALS, 0): _Job(prepared / TRAIN_IMAGES_FILE, reals_file, num_images)}
     for name, cohort in study.gans.items():
         for instance in range(cohort.instances):
             samples_file = get_samples_file(root, name, instance)
@@ -110,7 +109,7 @@ def _load_first(path: Path, num_images: int) -> npt.NDArray[np.uint8]:
 
 def _make_row(study: Study, cohort: str, instance: int, measured: Row | None) -> Row:
     assert measured is not None  # every set was measured above
-    phi = None if cohort == REAL else study.gans[cohort].phi
+    phi = None if cohort == REALS else study.gans[cohort].phi
     names = metric_names(study.evaluation.num_images, study.evaluation.extractor)
     return {
         "generator_cohort": cohort,

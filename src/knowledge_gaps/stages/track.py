@@ -19,7 +19,9 @@ def sync(root: Path, study: Study) -> None:
     print(
         f"runs: {done.runs_created} created, {done.runs_updated} updated, "
         f"{done.runs_unchanged} unchanged; classifier versions: {done.versions_created} created, "
-        f"{done.versions_updated} updated, {done.versions_unchanged} unchanged"
+        f"{done.versions_updated} updated, {done.versions_unchanged} unchanged; "
+        f"runs closed: {done.runs_closed}; "
+        f"study: {'updated' if done.study_updated else 'unchanged'}"
     )
 
 

@@ -1,30 +1,36 @@
-"""The study: what an experiment is. `schema` types params.yaml, `graph` checks what stands on
-what, `load` reads the file. No torch, so that reading a study costs milliseconds.
+"""The study: what an experiment is. `recipes` and `schema` type params.yaml, `graph` checks what
+stands on what, `load` reads the file. No torch, so that reading a study costs milliseconds.
 """
 
 from __future__ import annotations
 
 from knowledge_gaps.study.load import PARAMS_FILE, load_study
-from knowledge_gaps.study.schema import (
+from knowledge_gaps.study.recipes import (
     NO_POOL,
+    REALS,
     ClassifierCohort,
     ClassifierRecipe,
-    DataSettings,
-    EvaluationSettings,
     GanCohort,
     GanRecipe,
-    Iteration,
     Kind,
     OptimizerSettings,
+    TrainingSettings,
+)
+from knowledge_gaps.study.schema import (
+    EXTRACTOR_IMAGE_SHAPES,
+    DataSettings,
+    EvaluationSettings,
+    Iteration,
     Pool,
     ReportSettings,
     Study,
-    TrainingSettings,
 )
 
 __all__ = [
+    "EXTRACTOR_IMAGE_SHAPES",
     "NO_POOL",
     "PARAMS_FILE",
+    "REALS",
     "ClassifierCohort",
     "ClassifierRecipe",
     "DataSettings",

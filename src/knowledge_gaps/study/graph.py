@@ -9,14 +9,8 @@ from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
 from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.study.schema import (
-    NO_POOL,
-    ClassifierCohort,
-    GanCohort,
-    Kind,
-    Pool,
-    Study,
-)
+from knowledge_gaps.study.recipes import NO_POOL, REALS, ClassifierCohort, GanCohort, Kind
+from knowledge_gaps.study.schema import Pool, Study
 
 
 def check_graph(study: Study) -> None:
@@ -26,6 +20,8 @@ def check_graph(study: Study) -> None:
         UserError: for an unknown name, a pool of the wrong kind, an instance that its cohort does
             not have, or a circle; the message names both ends.
     """
+    if REALS in study.gans:
+        raise UserError(f"gans.{REALS}: the name stands for the reals in quality.csv")
     if NO_POOL in study.pools:
         raise UserError(f"pools.{NO_POOL}: the name stands for the pool without instances")
     for name, pool in study.pools.items():
@@ -155,6 +151,12 @@ def _check_report(study: Study) -> None:
             if entry.classifiers is not None:
                 where = f"report.{key}.{index}.classifiers"
                 need(entry.classifiers, study.classifiers, where, "classifiers")
+        _check_no_repeats(
+            [entry.classifiers for entry in iterations if entry.classifiers is not None],
+            f"report.{key}",
+        )
+        _check_no_repeats([entry.gans for entry in iterations], f"report.{key}")
+    _check_no_repeats(report.phi_sweep, "report.phi_sweep")
     for index, name in enumerate(report.phi_sweep):
         need(name, study.gans, f"report.phi_sweep.{index}", "gans")
     if report.generalisation is not None:
@@ -162,3 +164,9 @@ def _check_report(study: Study) -> None:
         for index, name in enumerate(report.generalisation.classifiers):
             where = f"report.generalisation.classifiers.{index}"
             need(name, study.classifiers, where, "classifiers")
+
+
+def _check_no_repeats(names: list[str], key: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{key}: {name!r} stands in it twice")

@@ -4,70 +4,39 @@ A study names cohorts of GANs and cohorts of GAN-classifiers, and pools: ordered
 instances that a cohort is trained against. A cohort stands on exactly one pool. Fool-all,
 memoryless, multi-instance, the phi sweep and generalisation against n are only different entries.
 
-How the entries refer to one another is checked by `knowledge_gaps.study.graph`; what an
-architecture takes as settings is known by `knowledge_gaps.models.registry`.
+Recipes and cohorts are in `knowledge_gaps.study.recipes`. How the entries refer to one another is
+checked by `knowledge_gaps.study.graph`; what an architecture takes as settings is known by
+`knowledge_gaps.models.registry`.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    model_validator,
+from pydantic import Field, model_validator
+
+from knowledge_gaps.study.recipes import (
+    NAME,
+    ClassifierCohort,
+    ClassifierRecipe,
+    Count,
+    GanCohort,
+    GanRecipe,
+    InstanceList,
+    Kind,
+    Name,
+    Section,
 )
 
-NO_POOL = "none"  # the pool of a baseline cohort: no frozen instance at all
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
-
-class Kind(StrEnum):
-    """The two kinds of cohort; the value is the folder under models/."""
-
-    GANS = "gans"
-    CLASSIFIERS = "classifiers"
-
-
-class _Section(BaseModel):
-    """A part of params.yaml: frozen, unknown keys refused, no silent conversion of types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-def _check_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError("letters, digits, _ and - are allowed, starting with a letter or digit")
-    return name
-
-
-def _check_finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("a finite number is needed")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_check_name)]
-Finite = Annotated[float, AfterValidator(_check_finite)]
-Positive = Annotated[float, Field(gt=0), AfterValidator(_check_finite)]
-NonNegative = Annotated[float, Field(ge=0), AfterValidator(_check_finite)]
-Count = Annotated[int, Field(ge=1)]
-InstanceList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-
-
-class StudySettings(_Section):
+class StudySettings(Section):
     """Name and seed of the whole study."""
 
     name: Name
     seed: Annotated[int, Field(ge=0)]
 
 
-class DataSettings(_Section):
+class DataSettings(Section):
     """The dataset of reals.
 
     Attributes:
@@ -87,83 +56,7 @@ class DataSettings(_Section):
     num_test: Count | None = None
 
 
-class OptimizerSettings(_Section):
-    """Adam's settings, and the schedule of its learning rate.
-
-    Attributes:
-        learning_rate: step size at the start.
-        betas: decay rates of the moment estimates.
-        weight_decay: decoupled weight decay (AdamW when above 0).
-        schedule: "constant", or a fall to 0 along a line or half a cosine.
-        decay_from: share of the training after which the rate falls.
-    """
-
-    learning_rate: Positive
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        default=(0.9, 0.999), strict=False
-    )
-    weight_decay: NonNegative = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    decay_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class TrainingSettings(_Section):
-    """What both kinds of training share.
-
-    Attributes:
-        architecture: a name in `knowledge_gaps.models.registry`.
-        model: settings of the architecture, checked by the registry.
-        steps: optimiser updates.
-        batch_size: images of each side in a batch: that many reals and that many generated.
-        mixed_precision: autocast of the forward passes; fp16 needs a GPU.
-        gradient_accumulation_steps: batches whose gradients are summed up for one update.
-        max_gradient_norm: gradients are clipped to this 2-norm; null for no clipping.
-        ema_decay: decay of the moving average of the weights that becomes the result; null
-            keeps the last weights.
-        log_every: steps between two rows of curves.csv.
-    """
-
-    architecture: Name
-    model: dict[str, Any] = {}
-    steps: Count
-    batch_size: Annotated[int, Field(ge=2)]
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    gradient_accumulation_steps: Count = 1
-    max_gradient_norm: Positive | None = None
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    log_every: Count = 50
-
-
-class GanRecipe(TrainingSettings):
-    """How the GANs of a cohort are trained.
-
-    Attributes:
-        generator_optimizer: Adam of the generator.
-        discriminator_optimizer: Adam of the discriminator.
-        r1_gamma: weight of the R1 penalty on reals (Mescheder et al. 2018, eq. 9); 0 for none.
-        r1_interval: the penalty is taken every so many steps, with its weight scaled by the
-            interval (lazy regularisation, Karras et al. 2020, section 3.1).
-    """
-
-    generator_optimizer: OptimizerSettings
-    discriminator_optimizer: OptimizerSettings
-    r1_gamma: NonNegative = 0.0
-    r1_interval: Count = 16
-
-
-class ClassifierRecipe(TrainingSettings):
-    """How the GAN-classifiers of a cohort are trained.
-
-    Attributes:
-        optimizer: Adam of the classifier.
-        translation_px: reals and generated images are both shifted by up to so many pixels.
-    """
-
-    optimizer: OptimizerSettings
-    translation_px: Annotated[int, Field(ge=0)] = 0
-
-
-class Pool(_Section):
+class Pool(Section):
     """An ordered list of frozen instances: those of `extends`, then these.
 
     Attributes:
@@ -189,7 +82,7 @@ class Pool(_Section):
     @model_validator(mode="after")
     def _check_cohort(self) -> Self:
         kind, slash, name = self.cohort.partition("/")
-        if kind not in tuple(Kind) or not slash or not _NAME.fullmatch(name):
+        if kind not in tuple(Kind) or not slash or not NAME.fullmatch(name):
             raise ValueError(
                 f"cohort is {self.cohort!r}, gans/COHORT or classifiers/COHORT is needed"
             )
@@ -198,48 +91,11 @@ class Pool(_Section):
         return self
 
 
-class GanCohort(_Section):
-    """Independently seeded GANs, trained against one pool of frozen classifiers.
-
-    Attributes:
-        recipe: a key of gan_recipes.
-        instances: how many GANs.
-        fools: the pool of frozen classifiers in the loss, or "none" for a baseline.
-        phi: weight of the fooling term; at least 0.
-        fooling: "sum" for log D + phi * sum log C, "weighted" for the MNIST form
-            1/(1+phi) log D + phi/(1+phi) sum log C.
-    """
-
-    recipe: Name
-    instances: Count
-    fools: Name
-    phi: NonNegative
-    fooling: Literal["sum", "weighted"] = "sum"
-
-    @model_validator(mode="after")
-    def _check_phi(self) -> Self:
-        if self.fools == NO_POOL and self.phi != 0:
-            raise ValueError(f"phi is {self.phi} but fools is {NO_POOL!r}: phi must be 0.0 then")
-        return self
+# channels, height, width of the images that an extractor takes
+EXTRACTOR_IMAGE_SHAPES = {"lenet": (1, 28, 28)}
 
 
-class ClassifierCohort(_Section):
-    """Independently seeded GAN-classifiers, trained on reals against one pool of generators.
-
-    Attributes:
-        recipe: a key of classifier_recipes.
-        instances: how many classifiers.
-        detects: the pool of frozen generators whose samples are the generated half of a batch.
-        truncation: standard deviation of the latents, 1.0 for the generator's own.
-    """
-
-    recipe: Name
-    instances: Count
-    detects: Name
-    truncation: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-
-class EvaluationSettings(_Section):
+class EvaluationSettings(Section):
     """How generators and classifiers are compared.
 
     Attributes:
@@ -251,21 +107,21 @@ class EvaluationSettings(_Section):
     extractor: Literal["lenet"] = "lenet"
 
 
-class Iteration(_Section):
+class Iteration(Section):
     """One iteration of the paper: a GAN cohort, and the classifier cohort trained on it, if any."""
 
     gans: Name
     classifiers: Name | None = None
 
 
-class Generalisation(_Section):
+class Generalisation(Section):
     """Classifier cohorts trained on n = 1, 2, ... generators of one GAN cohort."""
 
     gans: Name
     classifiers: list[Name]
 
 
-class ReportSettings(_Section):
+class ReportSettings(Section):
     """Which readings the report makes of the two tables.
 
     Attributes:
@@ -275,13 +131,13 @@ class ReportSettings(_Section):
         generalisation: classifiers against the number of generators; null for none.
     """
 
-    iterations: list[Iteration] = []
-    memoryless: list[Iteration] = []
-    phi_sweep: list[Name] = []
+    iterations: list[Iteration] = Field(default_factory=list)
+    memoryless: list[Iteration] = Field(default_factory=list)
+    phi_sweep: list[Name] = Field(default_factory=list)
     generalisation: Generalisation | None = None
 
 
-class Study(_Section):
+class Study(Section):
     """Everything that a result of the study depends on; no word about the machine."""
 
     study: StudySettings
@@ -289,7 +145,7 @@ class Study(_Section):
     gan_recipes: dict[Name, GanRecipe]
     classifier_recipes: dict[Name, ClassifierRecipe]
     pools: dict[Name, Pool]
-    gans: dict[Name, GanCohort]
-    classifiers: dict[Name, ClassifierCohort]
+    gans: Annotated[dict[Name, GanCohort], Field(min_length=1)]
+    classifiers: Annotated[dict[Name, ClassifierCohort], Field(min_length=1)]
     evaluation: EvaluationSettings
     report: ReportSettings = ReportSettings()

@@ -1,13 +1,8 @@
-"""What a step trains on, drawn statelessly: the same step draws the same numbers, always.
-
-The whole global batch is drawn on every process, which then takes its share, so the number of
-processes does not change what is trained on.
-"""
+"""What a step trains on, drawn statelessly: the same step draws the same numbers, always."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,9 +10,6 @@ from torch import Tensor
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.runtime.seeding import derive_seed, make_generator
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -38,12 +30,14 @@ class Stream:
         """Make the generator of one draw of this instance."""
         return make_generator(self.seed, purpose, self.cohort, self.instance, *names)
 
-    def seed_layers(self, step: int) -> None:
-        """Seed torch's global generators for layers that draw by themselves, such as dropout."""
+    def seed_layers(self, step: int, device: torch.device) -> None:
+        """Seed a device's global generator for layers that draw by themselves, such as dropout."""
         seed = derive_seed(self.seed, "layers", self.cohort, self.instance, step)
-        torch.default_generator.manual_seed(seed)
-        if torch.cuda.is_available():  # torch.manual_seed would format a stack trace each time
+        # torch.manual_seed would format a stack trace at every step where there is no GPU
+        if device.type == "cuda":
             torch.cuda.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
 
 
 def draw_latents(stream: Stream, num_latents: int, latent_dim: int, *names: str | int) -> Tensor:
@@ -91,12 +85,6 @@ def sample_images(generator: Generator, latents: Tensor, truncation: float = 1.0
     if truncation != 1:
         latents = generator.truncate(latents, truncation)
     return to_uint8(generator(latents))
-
-
-def take_share(batch: Tensor, accelerator: Accelerator) -> Tensor:
-    """Take this process's share of a global batch and put it onto the process's device."""
-    share = batch[accelerator.process_index :: accelerator.num_processes]
-    return share.to(accelerator.device, non_blocking=True)
 
 
 def translate(images: Tensor, shifts: Tensor, max_shift_px: int) -> Tensor:

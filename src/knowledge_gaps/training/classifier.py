@@ -22,7 +22,6 @@ from knowledge_gaps.training.batches import (
     draw_reals,
     sample_images,
     split_evenly,
-    take_share,
     translate,
 )
 from knowledge_gaps.training.loop import average_weights, build_optimizer, clip_and_step
@@ -70,7 +69,7 @@ class ClassifierTrainer:
 
     def run_step(self, step: int) -> dict[str, Tensor]:
         """Update the classifier once; return loss and accuracies of the batch."""
-        self._stream.seed_layers(step)
+        self._stream.seed_layers(step, self.accelerator.device)
         self._classifier.train()
         num_micro_steps = self._recipe.gradient_accumulation_steps
         means: dict[str, Tensor] = {}
@@ -111,28 +110,25 @@ class ClassifierTrainer:
         """Draw reals, then as many generated images, shared evenly among the generators.
 
         Returns:
-            float32 [2 * batch_size / num_processes, C, H, W] in [-1, 1].
+            float32 [2 * batch_size, C, H, W] in [-1, 1].
         """
         num_images = self._recipe.batch_size
         names = (step, micro_step)
+        device = self.accelerator.device
         reals = draw_reals(self._stream, self._images, num_images, *names)
+        batch = [reals.to(device, non_blocking=True)]
         counts = split_evenly(num_images, len(self._generators), step)
-        generated = []
         for index, (generator, count) in enumerate(zip(self._generators, counts, strict=True)):
             latents = draw_latents(self._stream, count, generator.latent_dim, *names, index)
-            latents = latents.to(self.accelerator.device)
-            generated.append(sample_images(generator, latents, self._truncation))
-        halves = [
-            take_share(self._translate(half.cpu(), name, *names), self.accelerator)
-            for name, half in (("real", reals), ("generated", torch.cat(generated)))
-        ]
-        return to_float(torch.cat(halves))
+            batch.append(sample_images(generator, latents.to(device), self._truncation))
+        return to_float(self._translate(torch.cat(batch), *names))
 
-    def _translate(self, images: Tensor, *names: str | int) -> Tensor:
+    def _translate(self, images: Tensor, *names: int) -> Tensor:
+        """Shift reals and generated images alike; DEVIATION: the paper states no augmentation."""
         max_shift_px = self._recipe.translation_px
         if max_shift_px == 0:
             return images
         generator = self._stream.make_generator("shifts", *names)
         size = (len(images), 2)
         shifts = torch.randint(2 * max_shift_px + 1, size, generator=generator)
-        return translate(images, shifts, max_shift_px)
+        return translate(images, shifts.to(images.device), max_shift_px)

@@ -1,8 +1,8 @@
 """The instances of a cohort side by side: one process a core (or GPU), one thread a process.
 
 The parent hands out instances one by one, shows progress, passes rows on to a listener, and puts
-the finished instances together into the cohort's directory in one rename. It imports no torch: a
-clean server process does, once, and the workers are forked from it.
+the finished instances together into the cohort's directory. It runs no tensor operation: a clean
+server process imports torch, once, and the workers are forked from it.
 
 Nothing that happens here changes an instance's bytes.
 """

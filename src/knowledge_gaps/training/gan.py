@@ -27,7 +27,7 @@ from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
-from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals, take_share
+from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
 from knowledge_gaps.training.loop import average_weights, build_optimizer, clip_and_step
 
 if TYPE_CHECKING:
@@ -51,14 +51,15 @@ class Fooling:
 
 @dataclass(frozen=True)
 class GanBatch:
-    """One batch: reals, and generated images with their graph back to the generator.
+    """One batch: reals, latents, and generated images with their graph back to the generator.
 
     The discriminator's phase sees the generated images detached, the generator's with their graph:
     one generator pass serves both.
     """
 
     images_real: Tensor  # float32 [N, C, H, W] in [-1, 1]
-    images_generated: Tensor  # likewise
+    latents: Tensor  # float32 [N, latent_dim]
+    images_generated: Tensor  # float32 [N, C, H, W] in [-1, 1]
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class GanTrainer:
 
     def run_step(self, step: int) -> dict[str, Tensor]:
         """Update both networks once; return the logged scalars."""
-        self._stream.seed_layers(step)
+        self._stream.seed_layers(step, self.accelerator.device)
         self._generator.train()
         self._discriminator.train()
         self._generator.requires_grad_(True)
@@ -159,9 +160,11 @@ class GanTrainer:
         names = (step, micro_step)
         reals = draw_reals(self._stream, self._images, num_images, *names)
         latents = draw_latents(self._stream, num_images, self._latent_dim, *names)
+        latents = latents.to(self.accelerator.device, non_blocking=True)
         with self.accelerator.autocast():
-            images_generated = self._generator(take_share(latents, self.accelerator))
-        return GanBatch(to_float(take_share(reals, self.accelerator)), images_generated)
+            images_generated = self._generator(latents)
+        reals = reals.to(self.accelerator.device, non_blocking=True)
+        return GanBatch(to_float(reals), latents, images_generated)
 
     def _run_phase(self, phase: Phase, step: int, shared: GanBatch | None) -> dict[str, Tensor]:
         """Update the phase's network once; return its scalars as means over the micro-steps.
@@ -204,6 +207,7 @@ class GanTrainer:
         return loss, {"loss_discriminator": loss}
 
     def _regularise(self, batch: GanBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        # DEVIATION: the paper states no regulariser of the DCGAN's discriminator
         images_real = batch.images_real.detach().requires_grad_(True)
         penalty = compute_r1_penalty(images_real, self._discriminator(images_real))
         # lazy: the weight grows with the interval, so that its share of all updates stays

@@ -205,6 +205,7 @@ def run_training(
             if _is_sound(trainer, losses):
                 _save_state(trainer, step, curves, state_file)
             saved_at = time.monotonic()
+    _check_result(trainer, step)
     return curves
 
 
@@ -238,6 +239,15 @@ def _check_finite(row: Row) -> None:
                 f"{name} is {value} before step {int(row['step'])}: the training diverged; "
                 "lower the learning rate or phi (the last good state is kept)"
             )
+
+
+def _check_result(trainer: Trainer, step: int) -> None:
+    """Refuse a result that the last update spoilt: losses are taken before their update."""
+    if not _is_sound(trainer, {}):
+        raise UserError(
+            f"a weight is not finite after step {step}: the training diverged; "
+            "lower the learning rate or phi (the last good state is kept)"
+        )
 
 
 def _save_state(trainer: Trainer, step: int, curves: Curves, path: Path) -> None:

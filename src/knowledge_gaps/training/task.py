@@ -31,6 +31,7 @@ _CODE = (
     "runtime/determinism.py",
     "runtime/pool.py",
     "runtime/seeding.py",
+    "study/recipes.py",
     "training",
 )
 
@@ -68,6 +69,18 @@ class TrainingTask:
         """The cohort as "gans/COHORT" or "classifiers/COHORT"."""
         return f"{self.kind}/{self.name}"
 
+    def describe(self) -> dict[str, Any]:
+        """Say what is known before the training; meta.json has it, and MLflow shows it live."""
+        return {
+            "architecture": self.recipe.architecture,
+            "seed": self.seed,
+            "steps": self.recipe.steps,
+            "settings": self.recipe.model_dump(mode="json"),
+            # how many instances stand beside this one is no part of it
+            "cohort_settings": self.cohort.model_dump(mode="json", exclude={"instances"}),
+            "lineage": self.describe_lineage(),
+        }
+
     def describe_lineage(self) -> dict[str, Any]:
         """What went in, by content hash."""
         return {
@@ -83,12 +96,9 @@ class TrainingTask:
         content = {
             "cohort": self.cohort_path,
             "instance": self.instance,
-            "seed": self.seed,
-            "recipe": self.recipe.model_dump(mode="json"),
-            "cohort_settings": self.cohort.model_dump(mode="json", exclude={"instances"}),
-            "lineage": self.describe_lineage(),
+            **self.describe(),
             "code": hash_code(_CODE),
-            "torch": get_versions(["torch"]),
+            **get_versions(["torch"]),
         }
         return hashlib.sha256(dump_json(content).encode()).hexdigest()
 

@@ -21,8 +21,9 @@ from knowledge_gaps.report.figures.grids import (
 from knowledge_gaps.report.figures.heat import draw_iteration_table
 from knowledge_gaps.report.figures.style import render_png
 from knowledge_gaps.report.figures.sweeps import draw_generalisation, draw_phi_sweep
-from knowledge_gaps.report.formats import format_phi
+from knowledge_gaps.report.formats import format_phi, format_pool, format_title
 from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.readings.tables import FID
 from knowledge_gaps.runtime.layout import (
     DETECTIONS_FILE,
     QUALITY_FILE,
@@ -31,7 +32,6 @@ from knowledge_gaps.runtime.layout import (
     get_reports_directory,
 )
 from knowledge_gaps.study import NO_POOL, Study
-from knowledge_gaps.study.graph import list_members
 
 # as the page names them, from the repository's root
 _REALS = (get_prepared_directory(Path()) / TEST_IMAGES_FILE).as_posix()
@@ -86,12 +86,6 @@ def draw_gallery(
     return {figure.name: figure for figure in figures}
 
 
-def list_instances(study: Study, pool: str) -> str:
-    """Write the instances of a pool as COHORT/INSTANCE, separated by commas."""
-    members = list_members(study, pool)
-    return ", ".join(f"{cohort.partition('/')[2]}/{instance}" for cohort, instance in members)
-
-
 def _draw_readings(study: Study, readings: Readings) -> Iterator[PageFigure]:
     images = f"{study.evaluation.num_images:,} images per generator, threshold 0.5"
     if readings.held_out is not None:
@@ -107,7 +101,7 @@ def _draw_readings(study: Study, readings: Readings) -> Iterator[PageFigure]:
     if readings.phi_sweep:
         yield _make_figure(
             "phi_sweep",
-            draw_phi_sweep(readings.phi_sweep, readings.metric_names["fid"]),
+            draw_phi_sweep(readings.phi_sweep, readings.metric_names[FID]),
             "Detection rate, FID and class entropy against phi on a logarithmic axis.",
             "What a rising phi does to detection, image quality and diversity. In the upper panel "
             f"each dot is one generator and one held-out classifier ({images}); in the lower "
@@ -138,9 +132,9 @@ def _draw_phi_samples(root: Path, study: Study, readings: Readings) -> Iterator[
     yield _make_figure(
         "phi_samples",
         draw_image_rows(rows),
-        "Rows of real and generated digits, one row for each phi.",
+        "Rows of real and generated images, one row for each phi.",
         "Generated images for a rising phi, below a row of reals. The blocks of a row are "
-        "instances 0 and 1, each with its first images; none is picked.",
+        "the cohort's first instances, each with its first images; none is picked.",
         f"{_REALS}; data/samples/COHORT/INSTANCE.npy, the first images",
     )
 
@@ -149,7 +143,7 @@ def _draw_cohort(root: Path, study: Study, cohort: str) -> PageFigure:
     gans = study.gans[cohort]
     against = "trained against the discriminator alone"
     if gans.fools != NO_POOL:
-        against = f"trained to fool {list_instances(study, gans.fools)}, phi {format_phi(gans.phi)}"
+        against = f"trained to fool {format_pool(study, gans.fools)}, phi {format_phi(gans.phi)}"
     rows = [
         read_sample_row(root, cohort, f"instance {instance}", [instance])
         for instance in range(gans.instances)
@@ -171,7 +165,8 @@ def _draw_reals(root: Path, study: Study) -> PageFigure:
         "reals",
         draw_image_rows([ImageRow("real", (half,)) for half in halves if len(half) > 0]),
         "Two rows of real images.",
-        f"Real images of {study.data.name}, for comparison: the first of the test split.",
+        f"Real images of {format_title(study.data.name)}, for comparison: the first of the test "
+        "split.",
         _REALS,
     )
 
@@ -187,7 +182,7 @@ def _draw_curves(study: Study, curves: Mapping[str, pd.DataFrame]) -> Iterator[P
             draw_loss_curves(curves, titles),
             "Losses against optimiser steps, a panel for each GAN cohort.",
             "Training losses of the GANs: the mean over the instances of a cohort, and each "
-            "instance thinly.",
+            "instance thinly. The axis is linear up to 1 nat and logarithmic above.",
             "models/gans/COHORT/INSTANCE/curves.csv",
         )
 

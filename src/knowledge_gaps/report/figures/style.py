@@ -23,7 +23,6 @@ BLUE = "#0072B2"
 ORANGE = "#D55E00"
 GREEN = "#009E73"
 GREY = "#5F6368"
-LIGHT_GREY = "#C9CCD1"
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from knowledge_gaps.report.figures.style import BLUE, GREEN, GREY, ORANGE, WIDTH_IN, paper_style
 from knowledge_gaps.report.readings.sweeps import GeneralisationRow, PhiRow
+from knowledge_gaps.report.readings.tables import CLASS_ENTROPY, FID
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,7 +27,7 @@ _DOT_LABELS = {  # by whether the generator is common to all rows
     True: "generator that no dot's classifier was trained on",
     False: "generator that a classifier of another n was trained on",
 }
-_MAX_ENTROPY = math.log(10)  # nats: ten digits, equally frequent
+_MAX_ENTROPY = math.log(10)  # nats: the LeNet's ten classes, equally frequent
 
 
 @paper_style()
@@ -43,19 +44,23 @@ def draw_phi_sweep(rows: Sequence[PhiRow], fid_name: str) -> Figure:
     baseline = next((row for row in rows if row.phi == 0), None)
     phis = np.array([row.phi for row in swept])
     _draw_phi_rates(axes_rate, swept, phis, baseline)
-    _draw_phi_metric(axes_fid, swept, phis, "fid")
+    # the rates may lie anywhere in their panel, so the legend stands above it
+    figure.legend(*axes_rate.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    _draw_phi_metric(axes_fid, swept, phis, FID)
     axes_fid.set_ylabel(f"FID, no unit\n({fid_name})")
     axes_fid.set_title("Distance of the generated images from reals")
-    _draw_phi_metric(axes_entropy, swept, phis, "class_entropy")
+    _draw_phi_metric(axes_entropy, swept, phis, CLASS_ENTROPY)
     axes_entropy.axhline(_MAX_ENTROPY, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     axes_entropy.set_ylim(-0.1, 2.6)
     axes_entropy.set_ylabel("class entropy\n(nats)")
-    axes_entropy.set_title("Diversity: entropy of the digits' classes (dotted: ln 10, all equal)")
+    axes_entropy.set_title(
+        "Diversity: entropy of the LeNet's ten classes (dotted: ln 10, all equal)"
+    )
     axes_entropy.set_xlabel("phi, weight of the fooling term (no unit, logarithmic)")
     if baseline is not None:
-        for axes, metric in ((axes_fid, "fid"), (axes_entropy, "class_entropy")):
+        for axes, metric in ((axes_fid, FID), (axes_entropy, CLASS_ENTROPY)):
             if math.isfinite(baseline.quality[metric].mean):
-                _draw_reference(axes, baseline.quality[metric].mean, "baseline, phi = 0")
+                _draw_reference(axes, baseline.quality[metric].mean, "baseline (phi = 0)")
                 axes.legend(loc="best")
     if len(phis) > 0:
         axes_rate.set_xscale("log")
@@ -103,7 +108,7 @@ def _draw_phi_rates(
         color=BLUE,
         marker="_",
         markersize=14,
-        label="held-out classifiers: mean, a dot per pair",
+        label="held-out classifiers (dots: pairs)",
     )
     axes.plot(
         phis,
@@ -112,26 +117,25 @@ def _draw_phi_rates(
         marker="s",
         markersize=5,
         linestyle="--",
-        label="classifier in the loss: mean",
+        label="classifier in the loss",
     )
     if baseline is not None:
-        _draw_reference(axes, baseline.held_out.mean, "baseline, phi = 0, held-out classifiers")
+        _draw_reference(axes, baseline.held_out.mean, "baseline (phi = 0), held-out classifiers")
     axes.set_ylim(*_RATE_LIMITS)
     axes.set_ylabel("detection rate\n(share of generated images)")
     axes.set_title(
         "Detection by the classifier in the loss and by held-out instances of its cohort"
     )
-    axes.legend(loc="best")
 
 
 def _draw_phi_metric(axes: Axes, rows: Sequence[PhiRow], phis: FloatArray, metric: str) -> None:
     values: list[float] = []
     for row in rows:
-        single = row.fids if metric == "fid" else row.entropies
+        single = row.fids if metric == FID else row.entropies
         axes.scatter([row.phi] * len(single), single, s=16, color=GREEN, alpha=0.6, linewidths=0)
         values.extend(value for value in single if value > 0)
     axes.plot(phis, [row.quality[metric].mean for row in rows], color=GREEN)
-    if metric == "fid" and values and max(values) / min(values) > _LOG_FROM_RATIO:
+    if metric == FID and values and max(values) / min(values) > _LOG_FROM_RATIO:
         axes.set_yscale("log")
 
 

@@ -1,1 +1,3 @@
-"""The page: `render` fills `templates/page.html.j2`; `glance` and `deviations` are parts of it."""
+"""The page: `render` fills `templates/page.html.j2`; `glance`, `recipes` and `deviations` are
+parts of it.
+"""

@@ -6,12 +6,12 @@ study makes no reading for is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from knowledge_gaps.report.formats import format_phi, format_range, format_summary
+from knowledge_gaps.report.formats import format_number, format_phi, format_range, format_summary
 from knowledge_gaps.report.readings.collected import Readings
-from knowledge_gaps.report.readings.tables import IterationTable
+from knowledge_gaps.report.readings.tables import CLASS_ENTROPY, FID, IterationTable
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _ask_triangles(table: IterationTable) -> Iterator[GlanceRow]:
 
 def _ask_fid(readings: Readings, table: IterationTable) -> GlanceRow:
     return GlanceRow(
-        f"What does it cost in image quality ({readings.metric_names['fid']})?",
+        f"What does it cost in image quality ({readings.metric_names[FID]})?",
         tuple(
             f"iteration {number}: {format_summary(table.fid[cohort])}"
             for number, cohort in enumerate(table.gans)
@@ -105,13 +105,13 @@ def _ask_phi(readings: Readings) -> Iterator[GlanceRow]:
     swept = [row for row in readings.phi_sweep if row.phi > 0]
     if len(swept) < 2:
         return
-    low, high = swept[0], swept[-1]
+    entropies = (row.quality[CLASS_ENTROPY].mean for row in swept)
     yield GlanceRow(
-        f"What does a rising phi do, from {format_phi(low.phi)} to {format_phi(high.phi)}?",
+        f"What does a rising phi do ({', '.join(format_phi(row.phi) for row in swept)})?",
         (
-            f"class entropy (nats): {format_summary(low.quality['class_entropy'])} → "
-            f"{format_summary(high.quality['class_entropy'])}",
-            f"detection: {format_summary(low.held_out)} → {format_summary(high.held_out)}",
+            f"class entropy (nats): {_list_numbers(entropies)}",
+            f"detection: {_list_numbers(row.held_out.mean for row in swept)}",
+            f"its std over pairs: {_list_numbers(row.held_out.std for row in swept)}",
         ),
         "DCGAN on MNIST: output collapses (nearly all ones from phi 10⁰, broken at 10⁵) and the "
         "variance of held-out detection grows.",
@@ -133,3 +133,7 @@ def _ask_memoryless(table: IterationTable) -> Iterator[GlanceRow]:
                 ),
                 "StyleGAN2 on FFHQ: fools the iteration before, detected by the one before that.",
             )
+
+
+def _list_numbers(values: Iterable[float]) -> str:
+    return ", ".join(format_number(value) for value in values)

@@ -12,28 +12,37 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from knowledge_gaps.report.figures.gallery import PageFigure, list_instances
+from knowledge_gaps.report.figures.gallery import PageFigure
 from knowledge_gaps.report.formats import (
     DIGITS,
     format_number,
     format_phi,
+    format_pool,
     format_summary,
     format_title,
 )
-from knowledge_gaps.report.page.deviations import DEVIATIONS, LIMITS
+from knowledge_gaps.report.page.deviations import make_deviations, make_limits
 from knowledge_gaps.report.page.glance import make_glance
+from knowledge_gaps.report.page.recipes import make_recipe_table
 from knowledge_gaps.report.readings import paper
 from knowledge_gaps.report.readings.collected import Readings
-from knowledge_gaps.report.readings.tables import METRICS
+from knowledge_gaps.report.readings.tables import (
+    CLASS_ENTROPY,
+    FID,
+    KID,
+    METRICS,
+    PRECISION,
+    RECALL,
+)
 from knowledge_gaps.study import Study
 
 TEMPLATE = "page.html.j2"
 METRIC_TITLES = {
-    "fid": "FID ↓",
-    "kid": "KID ↓",
-    "precision": "precision ↑",
-    "recall": "recall ↑",
-    "class_entropy": "class entropy",
+    FID: "FID ↓",
+    KID: "KID ↓",
+    PRECISION: "precision ↑",
+    RECALL: "recall ↑",
+    CLASS_ENTROPY: "class entropy",
 }
 
 
@@ -71,13 +80,17 @@ def render_page(
         figures=figures,
         glance=make_glance(readings),
         shown_cohorts=_list_shown_cohorts(study),
-        list_instances=list_instances,
+        recipe_tables={
+            "GANs": make_recipe_table(study.gan_recipes),
+            "classifiers": make_recipe_table(study.classifier_recipes),
+        },
+        format_pool=format_pool,
         metrics=METRICS,
         metric_titles=METRIC_TITLES,
         digits=DIGITS,
         paper=paper,
-        deviations=DEVIATIONS,
-        limits=LIMITS,
+        deviations=make_deviations(study),
+        limits=make_limits(study),
     )
     return page.lstrip() + "\n"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from knowledge_gaps.report.readings.columns import CLASSIFIER_COHORT, GENERATOR_COHORT
 from knowledge_gaps.report.readings.sweeps import (
     GeneralisationRow,
     PhiRow,
@@ -21,7 +22,6 @@ from knowledge_gaps.report.readings.sweeps import (
 )
 from knowledge_gaps.report.readings.tables import (
     METRICS,
-    REAL_COHORT,
     IterationTable,
     PairSet,
     Summary,
@@ -34,7 +34,7 @@ from knowledge_gaps.report.readings.tables import (
 )
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.layout import DETECTIONS_FILE, QUALITY_FILE, get_reports_directory
-from knowledge_gaps.study import NO_POOL, Study
+from knowledge_gaps.study import NO_POOL, REALS, Kind, Study
 from knowledge_gaps.study.graph import list_members
 
 
@@ -79,9 +79,9 @@ def read_readings(root: Path, study: Study) -> Readings:
     quality_file = get_reports_directory(root) / QUALITY_FILE
     detections = read_detections(detections_file)
     quality = read_quality(quality_file)
-    _check_cohorts(detections_file, detections, "generator_cohort", study.gans)
-    _check_cohorts(detections_file, detections, "classifier_cohort", study.classifiers)
-    _check_cohorts(quality_file, quality, "generator_cohort", study.gans)
+    _check_cohorts(detections_file, detections, GENERATOR_COHORT, study.gans)
+    _check_cohorts(detections_file, detections, CLASSIFIER_COHORT, study.classifiers)
+    _check_cohorts(quality_file, quality, GENERATOR_COHORT, study.gans)
     return make_readings(detections, quality, study)
 
 
@@ -101,7 +101,7 @@ def make_readings(detections: pd.DataFrame, quality: pd.DataFrame, study: Study)
 
     held_out, in_loss = make_tables("iterations")
     memoryless, memoryless_in_loss = make_tables("memoryless")
-    has_floor = (quality["generator_cohort"] == REAL_COHORT).any()
+    has_floor = (quality[GENERATOR_COHORT] == REALS).any()
     return Readings(
         held_out=held_out,
         in_loss=in_loss,
@@ -111,7 +111,7 @@ def make_readings(detections: pd.DataFrame, quality: pd.DataFrame, study: Study)
         generalisation=_make_study_generalisation(detections, study),
         baseline=find_baseline(study),
         quality={cohort: summarise_quality(quality, cohort) for cohort in study.gans},
-        floor=summarise_quality(quality, REAL_COHORT) if has_floor else None,
+        floor=summarise_quality(quality, REALS) if has_floor else None,
         real_accuracy={
             cohort: summarise_real_accuracy(detections, cohort) for cohort in study.classifiers
         },
@@ -149,10 +149,11 @@ def _make_study_generalisation(
     generalisation = study.report.generalisation
     if generalisation is None:
         return ()
-    nums = {
-        name: len(list_members(study, study.classifiers[name].detects))
-        for name in generalisation.classifiers
-    }
+    of_cohort = f"{Kind.GANS}/{generalisation.gans}"
+    nums = {}
+    for name in generalisation.classifiers:
+        members = list_members(study, study.classifiers[name].detects)
+        nums[name] = sum(cohort == of_cohort for cohort, _ in members)
     return make_generalisation(detections, generalisation.gans, nums)
 
 

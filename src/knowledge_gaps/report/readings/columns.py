@@ -1,4 +1,8 @@
-"""Reading CSV files whose columns are checked: a bad file is named with its column and line."""
+"""The columns of the two tables by name, and reading CSV files whose columns are checked.
+
+A bad file is named with its column and line. What is read from the tables is in
+`knowledge_gaps.report.readings.tables`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,19 @@ from pathlib import Path
 import pandas as pd
 
 from knowledge_gaps.runtime.errors import UserError
+
+# the stages write these names; importing them from there would bring torch into every report
+GENERATOR_COHORT = "generator_cohort"
+GENERATOR_INSTANCE = "generator_instance"
+CLASSIFIER_COHORT = "classifier_cohort"
+CLASSIFIER_INSTANCE = "classifier_instance"
+IN_LOSS = "in_loss"
+IN_TRAINING = "in_training"
+NUM_IMAGES = "num_images"
+DETECTION_RATE = "detection_rate"
+REAL_ACCURACY = "real_accuracy"
+AUC = "auc"
+PHI = "phi"
 
 
 class Cast(StrEnum):

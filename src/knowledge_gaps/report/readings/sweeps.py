@@ -12,7 +12,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from knowledge_gaps.report.readings.columns import (
+    AUC,
+    CLASSIFIER_COHORT,
+    CLASSIFIER_INSTANCE,
+    DETECTION_RATE,
+    GENERATOR_COHORT,
+    GENERATOR_INSTANCE,
+    IN_LOSS,
+    REAL_ACCURACY,
+)
 from knowledge_gaps.report.readings.tables import (
+    CLASS_ENTROPY,
+    FID,
     PairSet,
     Summary,
     find_metric,
@@ -77,7 +89,7 @@ class GeneralisationRow:
 
     Attributes:
         cohort: name of the classifier cohort.
-        num_generators: how many generators the classifiers were trained on.
+        num_generators: how many generators of the reading the classifiers were trained on.
         held_out: detection rate over pairs with held-out generators.
         held_out_auc: AUC over the same pairs.
         common: as held_out, over the generators that are held out from every cohort.
@@ -109,9 +121,9 @@ def make_phi_sweep(
         quality: as from `read_quality`.
         phis: phi of each GAN cohort.
     """
-    in_loss = detections[detections["in_loss"] & detections["generator_cohort"].isin(list(phis))]
-    fooled_cohorts = in_loss["classifier_cohort"].unique()
-    seen = detections[detections["classifier_cohort"].isin(fooled_cohorts)]
+    in_loss = detections[detections[IN_LOSS] & detections[GENERATOR_COHORT].isin(list(phis))]
+    fooled_cohorts = in_loss[CLASSIFIER_COHORT].unique()
+    seen = detections[detections[CLASSIFIER_COHORT].isin(fooled_cohorts)]
     return tuple(
         _make_phi_row(seen, quality, cohort, phi)
         for cohort, phi in sorted(phis.items(), key=lambda item: (item[1], item[0]))
@@ -126,13 +138,13 @@ def make_generalisation(
     Args:
         detections: as from `read_detections`.
         gans: the GAN cohort that the classifiers were trained on.
-        nums: number of training generators of each classifier cohort.
+        nums: how many generators of `gans` each classifier cohort was trained on.
 
     Returns:
         Rows sorted by the number of generators.
     """
-    rows = detections[detections["classifier_cohort"].isin(list(nums))]
-    trained_on = set(select_pairs(rows, PairSet.IN_TRAINING, gans)["generator_instance"])
+    rows = detections[detections[CLASSIFIER_COHORT].isin(list(nums))]
+    trained_on = set(select_pairs(rows, PairSet.IN_TRAINING, gans)[GENERATOR_INSTANCE])
     return tuple(
         _make_generalisation_row(rows, gans, cohort, num_generators, trained_on)
         for cohort, num_generators in sorted(nums.items(), key=lambda item: (item[1], item[0]))
@@ -144,19 +156,19 @@ def _make_phi_row(
 ) -> PhiRow:
     held_out = select_pairs(detections, PairSet.HELD_OUT, cohort)
     in_loss = select_pairs(detections, PairSet.IN_LOSS, cohort)
-    instances = quality[quality["generator_cohort"] == cohort]
-    by_classifier = held_out.groupby(["classifier_cohort", "classifier_instance"])
+    instances = quality[quality[GENERATOR_COHORT] == cohort]
+    by_classifier = held_out.groupby([CLASSIFIER_COHORT, CLASSIFIER_INSTANCE])
     return PhiRow(
         cohort=cohort,
         phi=phi,
-        in_loss=summarise(in_loss["detection_rate"]),
-        held_out=summarise(held_out["detection_rate"]),
-        held_out_auc=summarise(held_out["auc"]),
-        held_out_rates=tuple(held_out["detection_rate"]),
-        real_accuracy=summarise(by_classifier["real_accuracy"].first()),
+        in_loss=summarise(in_loss[DETECTION_RATE]),
+        held_out=summarise(held_out[DETECTION_RATE]),
+        held_out_auc=summarise(held_out[AUC]),
+        held_out_rates=tuple(held_out[DETECTION_RATE]),
+        real_accuracy=summarise(by_classifier[REAL_ACCURACY].first()),
         quality=summarise_quality(quality, cohort),
-        fids=tuple(instances[find_metric(quality, "fid")]),
-        entropies=tuple(instances[find_metric(quality, "class_entropy")]),
+        fids=tuple(instances[find_metric(quality, FID)]),
+        entropies=tuple(instances[find_metric(quality, CLASS_ENTROPY)]),
     )
 
 
@@ -174,20 +186,20 @@ def _make_generalisation_row(
             is_common=int(generator) not in trained_on,
         )
         for classifier, generator, rate, auc in zip(
-            held_out["classifier_instance"],
-            held_out["generator_instance"],
-            held_out["detection_rate"],
-            held_out["auc"],
+            held_out[CLASSIFIER_INSTANCE],
+            held_out[GENERATOR_INSTANCE],
+            held_out[DETECTION_RATE],
+            held_out[AUC],
             strict=True,
         )
     )
     return GeneralisationRow(
         cohort=cohort,
         num_generators=num_generators,
-        held_out=summarise(held_out["detection_rate"]),
-        held_out_auc=summarise(held_out["auc"]),
+        held_out=summarise(held_out[DETECTION_RATE]),
+        held_out_auc=summarise(held_out[AUC]),
         common=summarise(pair.detection_rate for pair in pairs if pair.is_common),
-        in_training=summarise(in_training["detection_rate"]),
+        in_training=summarise(in_training[DETECTION_RATE]),
         real_accuracy=summarise_real_accuracy(detections, cohort),
         pairs=pairs,
     )

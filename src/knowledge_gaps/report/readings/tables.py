@@ -15,32 +15,52 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowledge_gaps.report.readings.columns import Cast, check_unique, read_columns, read_header
+from knowledge_gaps.report.readings.columns import (
+    AUC,
+    CLASSIFIER_COHORT,
+    CLASSIFIER_INSTANCE,
+    DETECTION_RATE,
+    GENERATOR_COHORT,
+    GENERATOR_INSTANCE,
+    IN_LOSS,
+    IN_TRAINING,
+    NUM_IMAGES,
+    PHI,
+    REAL_ACCURACY,
+    Cast,
+    check_unique,
+    read_columns,
+    read_header,
+)
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import Iteration
 
-REAL_COHORT = "real"  # generator_cohort of the floor: real train split against real test split
-METRICS = ("fid", "kid", "precision", "recall", "class_entropy")  # how the columns' names start
+# a metric by the start of its column's name, which goes on with extractor and number of images
+FID = "fid"
+KID = "kid"
+PRECISION = "precision"
+RECALL = "recall"
+CLASS_ENTROPY = "class_entropy"
+METRICS = (FID, KID, PRECISION, RECALL, CLASS_ENTROPY)
 
-
-_GENERATOR_KEY = ("generator_cohort", "generator_instance")
-_CLASSIFIER_KEY = ("classifier_cohort", "classifier_instance")
+_GENERATOR_KEY = (GENERATOR_COHORT, GENERATOR_INSTANCE)
+_CLASSIFIER_KEY = (CLASSIFIER_COHORT, CLASSIFIER_INSTANCE)
 _DETECTION_COLUMNS = {
-    "generator_cohort": Cast.NAME,
-    "generator_instance": Cast.COUNT,
-    "classifier_cohort": Cast.NAME,
-    "classifier_instance": Cast.COUNT,
-    "in_loss": Cast.FLAG,
-    "in_training": Cast.FLAG,
-    "num_images": Cast.COUNT,
-    "detection_rate": Cast.SHARE,
-    "real_accuracy": Cast.SHARE,
-    "auc": Cast.SHARE,
+    GENERATOR_COHORT: Cast.NAME,
+    GENERATOR_INSTANCE: Cast.COUNT,
+    CLASSIFIER_COHORT: Cast.NAME,
+    CLASSIFIER_INSTANCE: Cast.COUNT,
+    IN_LOSS: Cast.FLAG,
+    IN_TRAINING: Cast.FLAG,
+    NUM_IMAGES: Cast.COUNT,
+    DETECTION_RATE: Cast.SHARE,
+    REAL_ACCURACY: Cast.SHARE,
+    AUC: Cast.SHARE,
 }
 _QUALITY_COLUMNS = {
-    "generator_cohort": Cast.NAME,
-    "generator_instance": Cast.COUNT,
-    "phi": Cast.NUMBER,
+    GENERATOR_COHORT: Cast.NAME,
+    GENERATOR_INSTANCE: Cast.COUNT,
+    PHI: Cast.NUMBER,
 }
 
 
@@ -129,11 +149,12 @@ def read_quality(path: Path) -> pd.DataFrame:
         UserError: as `read_detections`, or when a metric has no column.
     """
     header = read_header(path)
-    metrics = {name: Cast.NUMBER for name in header if name.startswith(METRICS)}
-    for metric in METRICS:
-        if not any(name.startswith(metric) for name in metrics):
+    starts = tuple(f"{metric}_" for metric in METRICS)
+    metrics = {name: Cast.NUMBER for name in header if name.startswith(starts)}
+    for start in starts:
+        if not any(name.startswith(start) for name in metrics):
             found = ", ".join(header)
-            raise UserError(f"{path}: no column starts with {metric!r} (found: {found})")
+            raise UserError(f"{path}: no column starts with {start!r} (found: {found})")
     frame = read_columns(path, {**_QUALITY_COLUMNS, **metrics})
     check_unique(path, frame, _GENERATOR_KEY)
     return frame
@@ -141,7 +162,7 @@ def read_quality(path: Path) -> pd.DataFrame:
 
 def find_metric(quality: pd.DataFrame, metric: str) -> str:
     """Return the name of the first column of a metric, such as "fid_lenet_4k" for "fid"."""
-    return next(str(name) for name in quality.columns if str(name).startswith(metric))
+    return next(str(name) for name in quality.columns if str(name).startswith(f"{metric}_"))
 
 
 def summarise(values: Iterable[float]) -> Summary:
@@ -160,15 +181,15 @@ def summarise(values: Iterable[float]) -> Summary:
 
 def summarise_quality(quality: pd.DataFrame, cohort: str) -> dict[str, Summary]:
     """Summarise every metric over the instances of a cohort, by the starts of the names."""
-    rows = quality[quality["generator_cohort"] == cohort]
+    rows = quality[quality[GENERATOR_COHORT] == cohort]
     return {metric: summarise(rows[find_metric(quality, metric)]) for metric in METRICS}
 
 
 def summarise_real_accuracy(detections: pd.DataFrame, classifiers: str) -> Summary:
     """Summarise the share of reals called real over the instances of a classifier cohort."""
-    rows = detections[detections["classifier_cohort"] == classifiers]
+    rows = detections[detections[CLASSIFIER_COHORT] == classifiers]
     # the same number stands in every row of a classifier
-    return summarise(rows.groupby("classifier_instance")["real_accuracy"].first())
+    return summarise(rows.groupby(CLASSIFIER_INSTANCE)[REAL_ACCURACY].first())
 
 
 def select_pairs(
@@ -183,13 +204,13 @@ def select_pairs(
         gans: the GAN cohort.
         classifiers: the classifier cohort; None for all.
     """
-    is_chosen = detections["generator_cohort"] == gans
+    is_chosen = detections[GENERATOR_COHORT] == gans
     if classifiers is not None:
-        is_chosen &= detections["classifier_cohort"] == classifiers
+        is_chosen &= detections[CLASSIFIER_COHORT] == classifiers
     if pairs is PairSet.HELD_OUT:
-        is_chosen &= ~detections["in_loss"] & ~detections["in_training"]
+        is_chosen &= ~detections[IN_LOSS] & ~detections[IN_TRAINING]
     else:
-        is_chosen &= detections[pairs.value]
+        is_chosen &= detections[IN_LOSS if pairs is PairSet.IN_LOSS else IN_TRAINING]
     return detections[is_chosen]
 
 
@@ -224,15 +245,10 @@ def make_iteration_table(
         row_iterations=tuple(rows.values()),
         gans=gans,
         cells=cells,
-        fid={cohort: summarise_quality(quality, cohort)["fid"] for cohort in gans},
+        fid={cohort: summarise_quality(quality, cohort)[FID] for cohort in gans},
         real_accuracy={name: summarise_real_accuracy(detections, name) for name in rows},
     )
 
 
-def has_pairs(table: IterationTable) -> bool:
-    """Tell whether any cell of the table has a pair."""
-    return any(cell.detection.num > 0 for cell in table.cells.values())
-
-
 def _make_cell(rows: pd.DataFrame) -> Cell:
-    return Cell(detection=summarise(rows["detection_rate"]), auc=summarise(rows["auc"]))
+    return Cell(detection=summarise(rows[DETECTION_RATE]), auc=summarise(rows[AUC]))

@@ -2,10 +2,11 @@
 
 Read in this order: `records` says what a run holds, from the files of one trained instance;
 `sync` brings MLflow to that state, and does nothing when it is there already; `live` shows a
-training while it goes on; `server` is the only module of the package that imports mlflow, and
-does so inside functions, so that training runs where mlflow is not installed.
+training while it goes on; `away` spares asking a server that did not answer; `server` is the
+only module of the package that imports mlflow, and does so inside functions, so that training
+runs where mlflow is not installed.
 
-No result depends on this package: without a server a training costs seconds more, and
+No result depends on this package: without a server a whole `dvc repro` costs seconds more, and
 `kgaps track sync` fills the gap later.
 """
 

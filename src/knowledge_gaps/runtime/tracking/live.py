@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from knowledge_gaps.runtime.errors import StoppedError
-from knowledge_gaps.runtime.tracking import records
+from knowledge_gaps.runtime.tracking import away, records
 from knowledge_gaps.runtime.tracking.runs import (
     IDENTITY,
     create_child,
@@ -29,7 +29,6 @@ from knowledge_gaps.runtime.tracking.server import (
     RunState,
     TrackingServer,
     connect,
-    say_once,
     tracking_uri,
 )
 
@@ -85,7 +84,8 @@ class CohortTracker:
         self._known: dict[int, set[tuple[str, int]]] = {}  # (name, step) that a run has already
         self._thread: threading.Thread | None = None
         uri = tracking_uri(root)
-        if uri is not None:
+        self._uri = uri
+        if uri is not None and not away.is_away(root, uri):
             self._thread = threading.Thread(target=self._work, args=(uri,), daemon=True)
             self._thread.start()
 
@@ -128,6 +128,8 @@ class CohortTracker:
             self._closing.set()
             self._thread.join(timeout_sec)
             self._abandoned.set()
+            if self._thread.is_alive() and self._uri is not None:
+                away.note_stuck(self._uri)
             self._thread = None
 
     def _work(self, uri: str) -> None:
@@ -136,6 +138,7 @@ class CohortTracker:
             server = connect(self._root, uri)
             with server.hold():
                 self._open_runs(server)
+            away.forget_failure(self._root, uri)
             signed_at = time.monotonic()
             while not self._closing.wait(FLUSH_SEC):
                 is_due = time.monotonic() - signed_at >= LIFE_SEC
@@ -144,7 +147,7 @@ class CohortTracker:
             self._flush(server, {})
             self._end_runs(server)
         except Exception as error:  # no view of a training may cost the training
-            say_once(uri, error)
+            away.report_failure(self._root, uri, error)
 
     def _open_runs(self, server: TrackingServer) -> None:
         if self._abandoned.is_set():
@@ -153,6 +156,8 @@ class CohortTracker:
         parent = find_parent(server, self._study, runs)
         commit = records.describe_commit(self._root)
         for instance, live in self._instances.items():
+            if self._abandoned.is_set():
+                return  # `sync_cohort` waits for the lock
             key = (self._kind, self._cohort, instance)
             run = _find_run(runs, key, live.identity)
             if run is None:

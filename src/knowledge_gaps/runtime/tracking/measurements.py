@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,16 +56,18 @@ class Measurements:
         """Collect the final metrics of one instance.
 
         Returns:
-            For a generator every metric of quality.csv, and detection_rate/CLASSIFIERS/in_loss,
-            .../held_out and auc alike; for a classifier real_accuracy, and
-            detection_rate/GANS/in_training and .../held_out. Means over the rows of the group.
+            For a generator every metric of quality.csv, for a classifier real_accuracy; for both
+            detection_rate/COHORT/GROUP and auc/COHORT/GROUP, means over the pairs with a cohort
+            of the other side that are in_loss, in_training or held_out, which is neither.
         """
         generators = record.kind == "gans"
         own, other = ("generator", "classifier") if generators else ("classifier", "generator")
         rows = [row for row in self.detections if _is_about(row, own, record)]
         metrics: dict[str, float] = {}
-        for name in ("detection_rate", "auc") if generators else ("detection_rate",):
-            metrics |= _average_groups(rows, name, f"{other}_cohort", generators)
+        for cohort in sorted({row[f"{other}_cohort"] for row in rows}):
+            pairs = [row for row in rows if row[f"{other}_cohort"] == cohort]
+            for name in ("detection_rate", "auc"):
+                metrics |= _average_groups(pairs, name, f"{name}/{clean_name(cohort)}")
         if generators:
             metrics |= self._collect_quality(record)
         else:
@@ -74,14 +75,11 @@ class Measurements:
         return _keep_finite(metrics)
 
     def summarise_classifier(self, record: InstanceRecord) -> dict[str, float]:
-        """Collect what the registry says of a classifier: real_accuracy and two mean rates."""
+        """Collect what the registry says of a classifier: real_accuracy and the rates of groups."""
         rows = [row for row in self.detections if _is_about(row, "classifier", record)]
-        inside = [row for row in rows if _is_true(row["in_training"])]
-        outside = [row for row in rows if not _is_true(row["in_training"])]
         return _keep_finite(
             _average(rows, "real_accuracy", "real_accuracy")
-            | _average(inside, "detection_rate", "detection_rate/in_training")
-            | _average(outside, "detection_rate", "detection_rate/held_out")
+            | _average_groups(rows, "detection_rate", "detection_rate")
         )
 
     def _collect_quality(self, record: InstanceRecord) -> dict[str, float]:
@@ -122,16 +120,14 @@ def _average(rows: Iterable[Mapping[str, str]], column: str, name: str) -> dict[
     return {name: fmean(values)} if values else {}
 
 
-def _average_groups(
-    rows: Iterable[Mapping[str, str]], column: str, cohort_column: str, of_generator: bool
-) -> dict[str, float]:
-    """Average a column by the other side's cohort, apart for those seen in training or not."""
-    seen = "in_loss" if of_generator else "in_training"
-    groups = defaultdict(list)
+def _average_groups(rows: Iterable[Mapping[str, str]], column: str, name: str) -> dict[str, float]:
+    """Average a column over the pairs in the loss, in training and, held out, in neither."""
+    groups: dict[str, list[Mapping[str, str]]] = {"in_loss": [], "in_training": [], "held_out": []}
     for row in rows:
-        group = seen if _is_true(row[seen]) else "held_out"
-        groups[f"{column}/{clean_name(row[cohort_column])}/{group}"].append(row)
+        flags = [flag for flag in ("in_loss", "in_training") if _is_true(row[flag])]
+        for group in flags or ["held_out"]:
+            groups[group].append(row)
     averages: dict[str, float] = {}
-    for name in sorted(groups):
-        averages |= _average(groups[name], column, name)
+    for group in groups:
+        averages |= _average(groups[group], column, f"{name}/{group}")
     return averages

@@ -3,6 +3,7 @@
 A version is recognised by the sha256 of its weights, so registering again changes nothing, and
 an alias instance-K points at the version of the current instance K. An alias never decides an
 input: a later cohort reads files whose sha256 was recorded, and MLflow is told the version.
+A model is named kgaps.STUDY.COHORT: no name holds a dot, so no two cohorts share a model.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Registry:
 
     def __init__(self, server: TrackingServer, study: str) -> None:
         self._server = server
-        self._prefix = f"kgaps-{study}-"
+        self._prefix = f"kgaps.{study}."
         self._aliases = server.find_models(self._prefix)
         found = server.find_versions(self._prefix) if self._aliases else []
         self._versions = {_get_key(version): version for version in found}

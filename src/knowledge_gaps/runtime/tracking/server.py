@@ -7,10 +7,6 @@ runs mean is told by `records`; nothing here knows a cohort.
 from __future__ import annotations
 
 import os
-import re
-import socket
-import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,9 +44,6 @@ _PARAMS_A_CALL = _TAGS_A_CALL = 100
 _PARAM_CHARACTERS = 6000  # MLflow cuts longer ones
 _PAGE = 1000
 
-_said_lock = threading.Lock()
-_said: set[str] = set()
-
 
 @dataclass(frozen=True)
 class RunState:
@@ -87,30 +80,6 @@ def tracking_uri(root: Path) -> str | None:
     if os.environ.get(SWITCH) == "off":
         return None
     return os.environ.get(_URI) or f"sqlite:///{root.resolve() / DATABASE_FILE}"
-
-
-def say_once(uri: str, error: Exception) -> None:
-    """Say on stderr, once a process, that MLflow could not be brought up to date."""
-    with _said_lock:
-        if uri in _said:
-            return
-        _said.add(uri)
-    line = f"tracking: {describe_failure(uri, error)}; training goes on, "
-    print(f"{line}`kgaps track sync` fills the gap later", file=sys.stderr, flush=True)
-
-
-def describe_failure(uri: str, error: Exception) -> str:
-    """Say in one line what went wrong, without the passwords that a URI may hold."""
-    if isinstance(error, ModuleNotFoundError):
-        return f"{str(error.name).partition('.')[0]} is not installed"
-    cause: BaseException = error
-    while (deeper := cause.__cause__ or cause.__context__) is not None:
-        cause = deeper
-    away = isinstance(cause, ConnectionError | TimeoutError | socket.gaierror)
-    lines = str(cause if away else error).splitlines() or [""]
-    shown = re.sub(r"//[^@/]*@", "//", uri)
-    verb = "does not answer" if away else "could not be updated"
-    return f"{shown} {verb} ({type(cause if away else error).__name__}: {lines[0][:160]})"
 
 
 class TrackingServer:
@@ -199,24 +168,30 @@ class TrackingServer:
         }
 
     def find_versions(self, prefix: str) -> list[VersionState]:
-        """Find all versions of the models whose names start with `prefix`."""
+        """Find all versions of the models whose names start with `prefix`.
+
+        LIKE takes "_" for any character, and in some databases upper case for lower case, so what
+        it finds is looked at again.
+        """
         query: dict[str, Any] = {"filter_string": f"name LIKE '{prefix}%'", "max_results": _PAGE}
         versions = self._client.search_model_versions(**query)
         found = list(versions)
         while versions.token:
             versions = self._client.search_model_versions(**query, page_token=versions.token)
             found += versions
-        return [VersionState(v.name, str(v.version), dict(v.tags)) for v in found]
+        named = [version for version in found if version.name.startswith(prefix)]
+        return [VersionState(v.name, str(v.version), dict(v.tags)) for v in named]
 
     def find_models(self, prefix: str) -> dict[str, dict[str, str]]:
-        """Find the models whose names start with `prefix`, each with its aliases."""
+        """Find the models whose names start with `prefix`, each with its aliases, alike."""
         query: dict[str, Any] = {"filter_string": f"name LIKE '{prefix}%'", "max_results": _PAGE}
         models = self._client.search_registered_models(**query)
         found = list(models)
         while models.token:
             models = self._client.search_registered_models(**query, page_token=models.token)
             found += models
-        return {m.name: {alias: str(m.aliases[alias]) for alias in m.aliases} for m in found}
+        named = [model for model in found if model.name.startswith(prefix)]
+        return {m.name: {alias: str(m.aliases[alias]) for alias in m.aliases} for m in named}
 
     def create_model(self, name: str) -> None:
         """Create a registered model."""
@@ -253,15 +228,17 @@ def _read_run(run: Any) -> RunState:
     )
 
 
-def connect(root: Path, uri: str) -> TrackingServer:
+def connect(root: Path, uri: str, lock_sec: float = LOCK_SEC) -> TrackingServer:
     """Connect to MLflow; a missing sqlite database is created by one process at a time.
 
     Args:
         root: the repository's root, home of the lock file and of the artifacts beside sqlite.
         uri: as `tracking_uri` gives it.
+        lock_sec: how long to wait whenever another process, or another thread, holds the lock.
 
     Raises:
         ModuleNotFoundError: when mlflow is not installed.
+        TimeoutError: when the lock is held for longer.
         Exception: whatever MLflow raises when the server is away; there is no common class.
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read at import; it asks an outside host
@@ -272,7 +249,7 @@ def connect(root: Path, uri: str) -> TrackingServer:
     root = root.resolve()
     state = get_state_directory(root)
     state.mkdir(exist_ok=True)
-    lock = FileLock(state / LOCK_FILE, timeout=LOCK_SEC)
+    lock = FileLock(state / LOCK_FILE, timeout=lock_sec)
     with lock:  # processes that migrate one fresh database at once crash
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(EXPERIMENT)

@@ -15,7 +15,7 @@ from pathlib import Path
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import hash_file
 from knowledge_gaps.runtime.layout import CURVES_FILE, GRID_FILE, META_FILE
-from knowledge_gaps.runtime.tracking import records
+from knowledge_gaps.runtime.tracking import away, records
 from knowledge_gaps.runtime.tracking.measurements import Measurements
 from knowledge_gaps.runtime.tracking.records import InstanceRecord
 from knowledge_gaps.runtime.tracking.registry import MODEL_FOLDER, Registry
@@ -27,17 +27,17 @@ from knowledge_gaps.runtime.tracking.runs import (
     is_training_of,
 )
 from knowledge_gaps.runtime.tracking.server import (
+    LOCK_SEC,
     SWITCH,
     RunState,
     TrackingServer,
     connect,
-    describe_failure,
-    say_once,
     tracking_uri,
 )
 
 _PARENT_FILES = ("params.yaml", "reports/index.html")
 _RUN_COUNTS = ("created", "updated", "unchanged", "closed")
+_STUCK_LOCK_SEC = 10.0  # the live thread that was left behind may never release the lock
 
 
 @dataclass(frozen=True)
@@ -127,23 +127,27 @@ def sync_cohort(
 
 
 def _guard(root: Path, strict: bool, update: Callable[[TrackingServer], SyncReport]) -> SyncReport:
-    """Run an update; a failure is an error when strict, else one line a process."""
+    """Run an update; a failure is an error when strict, else one line, see `away`."""
     uri = tracking_uri(root)
     if uri is None:
         if strict:
             raise UserError(f"{SWITCH} is 'off': unset it to sync, or set another value")
         return SyncReport()
+    if not strict and away.is_away(root, uri):
+        return SyncReport()
     try:
-        server = connect(root, uri)
+        server = connect(root, uri, _STUCK_LOCK_SEC if away.is_stuck(uri) else LOCK_SEC)
         with server.hold():
-            return update(server)
+            report = update(server)
     except Exception as error:  # no view of a result may cost the result
         if not strict:
-            say_once(uri, error)
+            away.report_failure(root, uri, error)
             return SyncReport()
         if isinstance(error, UserError):
             raise
-        raise UserError(f"tracking: {describe_failure(uri, error)}") from error
+        raise UserError(f"tracking: {away.describe_failure(uri, error)}") from error
+    away.forget_failure(root, uri)
+    return report
 
 
 def _order(cohorts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

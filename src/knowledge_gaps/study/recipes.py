@@ -1,0 +1,167 @@
+"""How a cohort is trained: recipes and cohorts as frozen types, with the defaults of their keys.
+
+The types decide what a training does as much as params.yaml does, by the defaults that it leaves
+out; so the training stages of dvc.yaml depend on this file, and on no other of this folder.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+NO_POOL = "none"  # the pool of a baseline cohort: no frozen instance at all
+REALS = "real"  # stands where a GAN cohort stands in a table, for the reals themselves
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+class Kind(StrEnum):
+    """The two kinds of cohort; the value is the folder under models/."""
+
+    GANS = "gans"
+    CLASSIFIERS = "classifiers"
+
+
+class Section(BaseModel):
+    """A part of params.yaml: frozen, unknown keys refused, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _check_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError("letters, digits, _ and - are allowed, starting with a letter or digit")
+    return name
+
+
+def _check_finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("a finite number is needed")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(_check_finite)]
+NonNegative = Annotated[float, Field(ge=0), AfterValidator(_check_finite)]
+Count = Annotated[int, Field(ge=1)]
+InstanceList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+class OptimizerSettings(Section):
+    """Adam's settings, and the schedule of its learning rate.
+
+    Attributes:
+        learning_rate: step size at the start.
+        betas: decay rates of the moment estimates.
+        weight_decay: decoupled weight decay (AdamW when above 0).
+        schedule: "constant", or a fall to 0 along a line or half a cosine.
+        decay_from: share of the training after which the rate falls.
+    """
+
+    learning_rate: Positive
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default=(0.9, 0.999), strict=False
+    )
+    weight_decay: NonNegative = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    decay_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class TrainingSettings(Section):
+    """What both kinds of training share.
+
+    Attributes:
+        architecture: a name in `knowledge_gaps.models.registry`.
+        model: settings of the architecture, checked by the registry.
+        steps: optimiser updates.
+        batch_size: images of each side in a batch: that many reals and that many generated.
+        mixed_precision: autocast of the forward passes; fp16 needs a GPU.
+        gradient_accumulation_steps: batches whose gradients are averaged for one update.
+        max_gradient_norm: gradients are clipped to this 2-norm; null for no clipping.
+        ema_decay: decay of the moving average of the weights that becomes the result; null
+            keeps the last weights.
+        log_every: steps between two rows of curves.csv.
+    """
+
+    architecture: Name
+    model: dict[str, Any] = {}
+    steps: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    gradient_accumulation_steps: Count = 1
+    max_gradient_norm: Positive | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    log_every: Count = 50
+
+
+class GanRecipe(TrainingSettings):
+    """How the GANs of a cohort are trained.
+
+    Attributes:
+        generator_optimizer: Adam of the generator.
+        discriminator_optimizer: Adam of the discriminator.
+        r1_gamma: weight of the R1 penalty on reals (Mescheder et al. 2018, eq. 9); 0 for none.
+        r1_interval: the penalty is taken every so many steps, with its weight scaled by the
+            interval (lazy regularisation, Karras et al. 2020, section 3.1).
+    """
+
+    generator_optimizer: OptimizerSettings
+    discriminator_optimizer: OptimizerSettings
+    r1_gamma: NonNegative = 0.0
+    r1_interval: Count = 16
+
+
+class ClassifierRecipe(TrainingSettings):
+    """How the GAN-classifiers of a cohort are trained.
+
+    Attributes:
+        optimizer: Adam of the classifier.
+        translation_px: reals and generated images are both shifted by up to so many pixels.
+    """
+
+    optimizer: OptimizerSettings
+    translation_px: Annotated[int, Field(ge=0)] = 0
+
+
+class GanCohort(Section):
+    """Independently seeded GANs, trained against one pool of frozen classifiers.
+
+    Attributes:
+        recipe: a key of gan_recipes.
+        instances: how many GANs.
+        fools: the pool of frozen classifiers in the loss, or "none" for a baseline.
+        phi: weight of the fooling term; at least 0.
+        fooling: "sum" for log D + phi * sum log C, "weighted" for the MNIST form
+            1/(1+phi) log D + phi/(1+phi) sum log C.
+    """
+
+    recipe: Name
+    instances: Count
+    fools: Name
+    phi: NonNegative
+    fooling: Literal["sum", "weighted"] = "sum"
+
+    @model_validator(mode="after")
+    def _check_phi(self) -> Self:
+        if self.fools == NO_POOL and self.phi != 0:
+            raise ValueError(f"phi is {self.phi} but fools is {NO_POOL!r}: phi must be 0.0 then")
+        return self
+
+
+class ClassifierCohort(Section):
+    """Independently seeded GAN-classifiers, trained on reals against one pool of generators.
+
+    Attributes:
+        recipe: a key of classifier_recipes.
+        instances: how many classifiers.
+        detects: the pool of frozen generators whose samples are the generated half of a batch.
+        truncation: standard deviation of the latents, 1.0 for the generator's own.
+    """
+
+    recipe: Name
+    instances: Count
+    detects: Name
+    truncation: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -1,0 +1,154 @@
+"""What the page says of a study: recipes, deviations and limits, derived and not assumed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from knowledge_gaps.report.formats import NOTHING, format_pool
+from knowledge_gaps.report.page.deviations import make_deviations, make_limits
+from knowledge_gaps.report.page.recipes import make_recipe_table
+from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Study
+
+GAN_RECIPE: dict[str, Any] = {
+    "architecture": "dcgan",
+    "model": {"latent_dim": 8, "channels": [8, 4]},
+    "steps": 2000,
+    "batch_size": 16,
+    "generator_optimizer": {"learning_rate": 2e-3, "betas": [0.5, 0.999]},
+    "discriminator_optimizer": {"learning_rate": 1e-3},
+}
+CLASSIFIER_RECIPE: dict[str, Any] = {
+    "architecture": "cnn",
+    "steps": 300,
+    "batch_size": 16,
+    "optimizer": {"learning_rate": 3e-3},
+}
+
+
+def make_study(
+    gan_recipe: dict[str, Any] | None = None,
+    classifier_recipe: dict[str, Any] | None = None,
+    instances: int = 3,
+    dataset: str = "mnist",
+) -> Study:
+    return Study.model_validate(
+        {
+            "study": {"name": "fabricated", "seed": 0},
+            "data": {"name": dataset, "source": "idx", "directory": "data"},
+            "gan_recipes": {"small": {**GAN_RECIPE, **(gan_recipe or {})}},
+            "classifier_recipes": {"plain": {**CLASSIFIER_RECIPE, **(classifier_recipe or {})}},
+            "pools": {
+                "one": {"extends": "none", "cohort": "gans/baseline", "instances": [0]},
+                "two": {"extends": "one", "cohort": "gans/baseline", "instances": [2]},
+                "c": {"extends": "none", "cohort": "classifiers/c", "instances": [0]},
+            },
+            "gans": {
+                "baseline": {
+                    "recipe": "small",
+                    "instances": instances,
+                    "fools": "none",
+                    "phi": 0.0,
+                },
+                "fool": {"recipe": "small", "instances": instances + 2, "fools": "c", "phi": 0.1},
+            },
+            "classifiers": {"c": {"recipe": "plain", "instances": instances, "detects": "two"}},
+            "evaluation": {"num_images": 64},
+            "report": {
+                "iterations": [{"gans": "baseline", "classifiers": "c"}, {"gans": "fool"}],
+            },
+        }
+    )
+
+
+def find_choice(study: Study, topic: str) -> str:
+    (found,) = [row.here for row in make_deviations(study) if row.topic.startswith(topic)]
+    return found
+
+
+def test_recipe_table_shows_every_setting_and_default() -> None:
+    table = make_recipe_table({"small": GanRecipe.model_validate(GAN_RECIPE)})
+    rows = dict(table.rows)
+    sections = {"model", "generator_optimizer", "discriminator_optimizer"}
+    assert {key.partition(".")[0] for key in rows} == set(GanRecipe.model_fields)
+    assert not sections & set(rows)
+    assert rows["steps"] == ("2,000",)
+    assert rows["model.channels"] == ("8, 4",)
+    assert rows["generator_optimizer.weight_decay"] == ("0",)
+    assert rows["generator_optimizer.betas"] == ("0.5, 0.999",)
+    assert rows["discriminator_optimizer.learning_rate"] == ("0.001",)
+    assert rows["discriminator_optimizer.schedule"] == ("constant",)
+    assert rows["r1_interval"] == ("16",)
+    assert rows["ema_decay"] == ("none",)
+
+
+def test_recipe_table_marks_what_another_recipe_has_alone() -> None:
+    recipes = {
+        "bare": ClassifierRecipe.model_validate(CLASSIFIER_RECIPE),
+        "wide": ClassifierRecipe.model_validate({**CLASSIFIER_RECIPE, "model": {"width": 4}}),
+    }
+    table = make_recipe_table(recipes)
+    assert table.names == ("bare", "wide")
+    assert dict(table.rows)["model.width"] == (NOTHING, "4")
+    assert dict(table.rows)["model"] == ("the architecture's defaults", NOTHING)
+
+
+def test_pool_is_written_with_what_it_extends() -> None:
+    assert format_pool(make_study(), "two") == "baseline/0, baseline/2"
+    assert format_pool(make_study(), "none") == ""
+
+
+@pytest.mark.parametrize(
+    ("topic", "recipes", "words"),
+    [
+        ("R1", {}, "none"),
+        ("R1", {"gan_recipe": {"r1_gamma": 3.0}}, "gamma 3, as an update of its own every 16"),
+        ("Augmentation", {}, "none"),
+        ("Augmentation", {"classifier_recipe": {"translation_px": 3}}, "plain: up to 3 px"),
+        ("Learning-rate", {}, "small: constant; plain: constant"),
+        (
+            "Learning-rate",
+            {"classifier_recipe": {"optimizer": {"learning_rate": 1e-3, "schedule": "cosine"}}},
+            "plain: cosine fall to 0 from the start on",
+        ),
+        (
+            "Learning-rate",
+            {
+                "gan_recipe": {
+                    "generator_optimizer": {
+                        "learning_rate": 1e-3,
+                        "schedule": "linear",
+                        "decay_from": 0.5,
+                    }
+                }
+            },
+            "small: linear fall to 0 from 50% of the steps on and constant",
+        ),
+        ("Which weights", {}, "those of the last step; no instance"),
+        ("Which weights", {"gan_recipe": {"ema_decay": 0.9}}, "moving average for recipe small"),
+        ("Iterations", {}, "2 iterations with phi = 10⁻¹"),
+    ],
+)
+def test_choices_are_those_of_the_study(topic: str, recipes: dict[str, Any], words: str) -> None:
+    choice = find_choice(make_study(**recipes), topic)
+    assert choice == words if words == "none" else words in choice
+
+
+def test_shift_is_said_to_bear_on_the_findings_only_where_there_is_one() -> None:
+    shifted = make_study(classifier_recipe={"translation_px": 2})
+    assert "bears on the findings" in find_choice(shifted, "Augmentation")
+    assert "bears on the findings" not in find_choice(make_study(), "Augmentation")
+
+
+def test_lenet_of_digits_is_pointed_out_for_other_images() -> None:
+    assert "fashion-mnist" in find_choice(make_study(dataset="fashion-mnist"), "FID")
+    assert "never seen" not in find_choice(make_study(), "FID")
+
+
+@pytest.mark.parametrize(("instances", "words"), [(3, "3 to 5 GANs or 3"), (10, "10 to 12 GANs")])
+def test_limits_state_the_sizes_of_the_cohorts(instances: int, words: str) -> None:
+    limits = make_limits(make_study(instances=instances))
+    assert words in limits[0]
+    assert f"no more than {instances}" in limits[0]
+    assert any("2,000 steps for a GAN and 300 for a classifier" in limit for limit in limits)
