@@ -39,7 +39,7 @@ QUALITY_COLUMNS = [
     "kid_lenet_64",
     "precision_lenet_64",
     "recall_lenet_64",
-    "class_entropy",
+    "class_entropy_lenet_64",
 ]
 
 
@@ -250,7 +250,7 @@ def test_floor_is_below_every_generator(quality: pd.DataFrame) -> None:
 
 def test_class_entropy_of_the_samples(trained_root: Path, quality: pd.DataFrame) -> None:
     lenet = load_lenet()
-    rows = quality.set_index(["generator_cohort", "generator_instance"])["class_entropy"]
+    rows = quality.set_index(["generator_cohort", "generator_instance"])["class_entropy_lenet_64"]
     files = {key: get_samples(trained_root, *key) for key in itertools.product(GANS, range(2))}
     files["real", 0] = trained_root / "data" / "prepared" / "train_images.npy"
     for key, path in files.items():

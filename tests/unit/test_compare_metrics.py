@@ -1,0 +1,66 @@
+"""The comparison that CI makes of a reproduction with the committed numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def comparison() -> ModuleType:
+    path = REPOSITORY / ".ci" / "compare_metrics.py"
+    spec = importlib.util.spec_from_file_location("compare_metrics", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_headline_metric_has_a_tolerance(comparison: ModuleType) -> None:
+    metrics = json.loads((REPOSITORY / "reports" / "metrics.json").read_text())
+    names = comparison.flatten(metrics)
+    assert names
+    for name in names:
+        comparison.find_tolerance(name)
+
+
+def test_metric_that_nobody_thought_of_is_refused(comparison: ModuleType) -> None:
+    with pytest.raises(KeyError):
+        comparison.find_tolerance("something.new")
+
+
+def test_nested_numbers_get_dotted_names(comparison: ModuleType) -> None:
+    assert comparison.flatten({"a": {"b": 1, "c": {"d": 0.5}}}) == {"a.b": 1.0, "a.c.d": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("found", "must_be_identical", "num_lines"),
+    [
+        ({"real_accuracy.n_1": 0.99}, True, 0),
+        ({"real_accuracy.n_1": 0.990001}, True, 1),
+        ({"real_accuracy.n_1": 0.98}, False, 0),
+        ({"real_accuracy.n_1": 0.96}, False, 1),
+        ({}, False, 1),
+        ({"real_accuracy.n_1": 0.99, "real_accuracy.n_9": 0.99}, False, 1),
+    ],
+)
+def test_differences(
+    comparison: ModuleType, found: dict[str, float], must_be_identical: bool, num_lines: int
+) -> None:
+    committed = {"real_accuracy.n_1": 0.99}
+    assert len(comparison.list_differences(found, committed, must_be_identical)) == num_lines
+
+
+def test_collapsed_generators_are_compared_on_the_same_machine_only(
+    comparison: ModuleType,
+) -> None:
+    name = "phi_sweep.1e4.held_out_detection"
+    assert comparison.list_differences({name: 1.0}, {name: 0.0}, must_be_identical=False) == []
+    assert len(comparison.list_differences({name: 1.0}, {name: 0.0}, must_be_identical=True)) == 1
