@@ -109,7 +109,7 @@ def test_params_file(smoke_root: Path, refuse: Refuse, text: str, words: tuple[s
 
 def test_params_file_is_missing(smoke_root: Path, refuse: Refuse) -> None:
     (smoke_root / "params.yaml").unlink()
-    refuse(smoke_root, "check", ("params.yaml", "No such file"), "models/pools/none.json")
+    refuse(smoke_root, "check", ("params.yaml", "missing"), "models/pools/none.json")
 
 
 @pytest.mark.parametrize("command", ["gans", "classifiers", "pools", "samples"])
@@ -164,6 +164,30 @@ def refuse_data(root: Path, refuse: Refuse, *words: str) -> None:
 def test_few_reals_are_fine_as_they_are(data_root: Path, run_kgaps: RunKgaps) -> None:
     assert run_kgaps(data_root, "prepare").code == 0
     assert (data_root / "data" / "prepared" / "dataset.json").exists()
+
+
+@pytest.mark.parametrize(("key", "split"), [("num_train", "training"), ("num_test", "test")])
+def test_too_few_reals_are_refused_before_training(
+    data_root: Path, refuse: Refuse, key: str, split: str
+) -> None:
+    change_params(data_root, {f"data.{key}": 15, "evaluation.num_images": 16})
+    refuse_data(data_root, refuse, "evaluation.num_images", f"the {split} split has 15")
+
+
+def test_images_without_a_pixel_are_refused(data_root: Path, refuse: Refuse) -> None:
+    directory = data_root / "data" / "few"
+    write_idx(directory / f"{IMAGE_FILES['train']}.gz", np.zeros((0, 28, 28), np.uint8))
+    write_idx(directory / f"{LABEL_FILES['train']}.gz", np.zeros(0, np.uint8))
+    list_checksums(directory)
+    change_params(data_root, {"data.num_train": None})
+    refuse_data(data_root, refuse, "data/few", "hold no pixel")
+
+
+def test_unknown_device_is_refused(
+    smoke_root: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KGAPS_DEVICE", "tpu")
+    refuse(smoke_root, "samples baseline", ("KGAPS_DEVICE", "tpu"), "data/samples/baseline")
 
 
 def test_data_file_is_missing(data_root: Path, refuse: Refuse) -> None:

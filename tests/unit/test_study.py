@@ -200,6 +200,19 @@ def test_reference_is_refused_with_both_ends(
     assert re.search(message, read_refusal(write_study(tmp_path, changes)))
 
 
+def test_names_that_one_folder_could_stand_for_are_refused(tmp_path: Path) -> None:
+    changes = {"gans.Baseline": {"recipe": "dcgan", "instances": 1, "fools": "none", "phi": 0.0}}
+    message = read_refusal(write_study(tmp_path, changes))
+    assert re.search("gans.baseline: .* gans.Baseline in case only", message)
+
+
+def test_cohort_named_as_the_reals_is_refused(tmp_path: Path) -> None:
+    changes = {"gans.real": {"recipe": "dcgan", "instances": 1, "fools": "none", "phi": 0.0}}
+    assert "gans.real: the name stands for the reals" in read_refusal(
+        write_study(tmp_path, changes)
+    )
+
+
 def test_circle_through_cohorts_is_told_round(tmp_path: Path) -> None:
     refusal = read_refusal(write_study(tmp_path, {"gans.baseline.fools": "c0"}))
     names = refusal.partition("itself: ")[2].split(" -> ")
@@ -244,7 +257,7 @@ def test_file_without_a_mapping_is_refused(tmp_path: Path, content: bytes) -> No
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    assert "params.yaml: cannot be read (No such file" in read_refusal(tmp_path / "params.yaml")
+    assert "params.yaml: missing; kgaps runs in" in read_refusal(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,8 @@ def _load_split(directory: Path, split: str, name: str, is_full: bool) -> Split:
             f"{directory}: {split} images {images.shape} and labels {labels.shape} do not fit; "
             "[N, height, width] and [N] are needed"
         )
+    if images.size == 0:
+        raise UserError(f"{directory}: {split} images {images.shape} hold no pixel")
     return Split(images[:, np.newaxis], labels.astype(np.int64))
 
 

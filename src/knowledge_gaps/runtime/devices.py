@@ -60,9 +60,16 @@ def count_cores() -> int:
 
 
 def count_gpus() -> int:
-    """Return how many CUDA devices are visible, 0 when KGAPS_DEVICE is "cpu"."""
+    """Return how many CUDA devices are visible, 0 when KGAPS_DEVICE is "cpu".
+
+    Raises:
+        UserError: when KGAPS_DEVICE is neither "cpu" nor "cuda".
+    """
+    chosen = os.environ.get(DEVICE_VARIABLE, "cuda")
+    if chosen not in ("cpu", "cuda"):
+        raise UserError(f"{DEVICE_VARIABLE}: {chosen!r} found, 'cpu' or 'cuda' is needed")
     # importing torch takes longer than all else that a parent process does: ask only where it pays
-    if os.environ.get(DEVICE_VARIABLE) == "cpu" or not Path("/dev/nvidiactl").exists():
+    if chosen == "cpu" or not Path("/dev/nvidiactl").exists():
         return 0
     import torch
 

@@ -46,7 +46,7 @@ class InstanceProgress:
     ) -> None:
         if self._bars is not None:
             self._bars.stop()
-        else:
+        elif error is None:
             self._say()
 
     def report(self, instance: int, step: int, row: dict[str, float] | None) -> None:

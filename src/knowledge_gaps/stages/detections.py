@@ -21,6 +21,7 @@ from knowledge_gaps.runtime.files import hash_file, write_text
 from knowledge_gaps.runtime.layout import (
     CLASSIFIER_FILE,
     DETECTIONS_FILE,
+    META_FILE,
     TEST_IMAGES_FILE,
     get_instance_directory,
     get_prepared_directory,
@@ -100,9 +101,7 @@ def _make_keys(root: Path, pairs: list[_Pair]) -> dict[_Pair, str]:
         pair.generator: hash_file(get_samples_file(root, *pair.generator)) for pair in pairs
     }
     classifiers = {
-        pair.classifier: hash_file(
-            _get_classifier_directory(root, pair.classifier) / CLASSIFIER_FILE
-        )
+        pair.classifier: _hash_classifier(_get_classifier_directory(root, pair.classifier))
         for pair in pairs
     }
     code = [hash_code(_CODE), get_versions(("torch", "scikit-learn"))]
@@ -110,6 +109,11 @@ def _make_keys(root: Path, pairs: list[_Pair]) -> dict[_Pair, str]:
         pair: make_key(generators[pair.generator], classifiers[pair.classifier], reals, code)
         for pair in pairs
     }
+
+
+def _hash_classifier(directory: Path) -> list[str]:
+    """Hash the weights, and meta.json, which says how to build and feed the network."""
+    return [hash_file(directory / name) for name in (CLASSIFIER_FILE, META_FILE)]
 
 
 def _group_jobs(root: Path, pairs: list[_Pair]) -> list[_Job]:
@@ -142,7 +146,8 @@ def _make_row(study: Study, pair: _Pair, measured: Row | None) -> Row:
         "generator_instance": generator,
         "classifier_cohort": classifiers,
         "classifier_instance": classifier,
-        "in_loss": (f"classifiers/{classifiers}", classifier) in fooled,
+        "in_loss": study.gans[gans].phi > 0
+        and (f"classifiers/{classifiers}", classifier) in fooled,
         "in_training": (f"gans/{gans}", generator) in detected,
         **{name: measured[name] for name in _MEASURED},
     }

@@ -50,11 +50,13 @@ def run(root: Path, study: Study) -> None:
 
 def _check_evaluation(study: Study, dataset: Dataset) -> None:
     """Refuse now what `quality` would refuse after hours of training."""
-    num_images, num_test = study.evaluation.num_images, len(dataset.test.images)
-    if num_images > num_test:
-        raise UserError(
-            f"evaluation.num_images: {num_images} found, the test split has {num_test} images"
-        )
+    num_images = study.evaluation.num_images
+    for name, split in (("training", dataset.train), ("test", dataset.test)):
+        if num_images > len(split.images):
+            raise UserError(
+                f"evaluation.num_images: {num_images} found, "
+                f"the {name} split has {len(split.images)} images"
+            )
     shape = dataset.train.images.shape[1:]
     needed = EXTRACTOR_IMAGE_SHAPES[study.evaluation.extractor]
     if shape != needed:

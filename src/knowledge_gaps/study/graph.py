@@ -22,6 +22,8 @@ def check_graph(study: Study) -> None:
     """
     if REALS in study.gans:
         raise UserError(f"gans.{REALS}: the name stands for the reals in quality.csv")
+    for section in ("pools", "gans", "classifiers"):
+        _check_cases(section, getattr(study, section))
     if NO_POOL in study.pools:
         raise UserError(f"pools.{NO_POOL}: the name stands for the pool without instances")
     for name, pool in study.pools.items():
@@ -102,6 +104,15 @@ def _list_edges(study: Study) -> Iterator[tuple[str, list[str]]]:
         yield f"gans/{name}", [] if gans.fools == NO_POOL else [f"pools/{gans.fools}"]
     for name, classifiers in study.classifiers.items():
         yield f"classifiers/{name}", [f"pools/{classifiers.detects}"]
+
+
+def _check_cases(section: str, names: Iterable[str]) -> None:
+    """Refuse names that one folder would stand for where file systems ignore case."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            raise UserError(f"{section}.{name}: differs from {section}.{other} in case only")
 
 
 def _check_pool(study: Study, name: str, pool: Pool) -> None:

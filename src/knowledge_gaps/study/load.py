@@ -40,6 +40,8 @@ def _read_yaml(path: Path) -> Any:
     """Read YAML 1.2 by the parser that DVC reads params.yaml with; a key may stand only once."""
     try:
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; kgaps runs in the repository's root") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except MarkedYAMLError as error:
