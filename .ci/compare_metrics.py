@@ -24,15 +24,16 @@ LOCK_FILE = Path("dvc.lock")
 MACHINE_FILE = Path(".ci/reference_machine.json")
 
 # On another kind of machine: the largest absolute difference allowed, by the first pattern that a
-# metric's dotted name matches. The limits are about three times the spread between the instances of
-# a cohort. None: not compared there, because another seed can give anything: from phi = 1 on the
-# generators collapse, and whether a held-out classifier then says 0 or 1 is a matter of chance.
+# metric's dotted name matches. The limits stand above what two whole studies with other random draws
+# differed by (reports/LOG.md: at most 0.17 in a detection rate). None: not compared there, because
+# another draw can give anything: from phi = 1 on the generators collapse, and whether a held-out
+# classifier then says 0 or 1 is a matter of chance.
 TOLERANCES: list[tuple[str, float | None]] = [
     (r"^floor\.", 1e-3),
     (r"^real_accuracy\.", 0.02),
     (r"^generalisation\.", 0.03),
     (r"^held_out_detection\.(\w+)\.baseline$", 0.15),
-    (r"^(memoryless_)?held_out_detection\.", 0.2),
+    (r"^(memoryless_)?held_out_detection\.", 0.25),
     (r"^in_loss_detection\.", 0.15),
     (r"^phi_sweep\.1e-\d\.fid", 5.0),
     (r"^phi_sweep\.1e-\d\.class_entropy", 0.15),
