@@ -24,10 +24,10 @@ LOCK_FILE = Path("dvc.lock")
 MACHINE_FILE = Path(".ci/reference_machine.json")
 
 # On another kind of machine: the largest absolute difference allowed, by the first pattern that a
-# metric's dotted name matches. The limits stand above what two whole studies with other random draws
-# differed by (reports/LOG.md: at most 0.17 in a detection rate). None: not compared there, because
-# another draw can give anything: from phi = 1 on the generators collapse, and whether a held-out
-# classifier then says 0 or 1 is a matter of chance.
+# metric's dotted name matches. The limits stand above what two whole studies with other random
+# draws differed by (reports/LOG.md: at most 0.17 in a detection rate). None: not compared there,
+# because another draw can give anything: from phi = 1 on the generators collapse, and whether a
+# held-out classifier then says 0 or 1 is a matter of chance.
 TOLERANCES: list[tuple[str, float | None]] = [
     (r"^floor\.", 1e-3),
     (r"^real_accuracy\.", 0.02),

@@ -80,8 +80,8 @@ def keep_freed_memory() -> None:
     """Let the C library keep the memory that this process frees, for its next allocation.
 
     A training frees and allocates the same tensors at every step. By default glibc gives the larger
-    ones back to the system each time, and the page faults of taking them anew cost a tenth to a
-    quarter of a small network's step. Other C libraries are left as they are.
+    ones back to the system each time, and the page faults of taking them anew cost about a fifth
+    of a small network's step. Other C libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
