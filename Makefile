@@ -40,7 +40,7 @@ ui: setup
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+		--generate-hashes --no-header --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .kgaps .mypy_cache .pytest_cache .ruff_cache
