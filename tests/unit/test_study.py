@@ -185,9 +185,23 @@ def test_misspelt_key_is_told_rather_than_the_missing_one(tmp_path: Path) -> Non
             "report.memoryless.0.classifiers: 'x' is not in classifiers",
         ),
         (
-            {"report.generalisation": {"gans": "x", "classifiers": []}},
+            {"report.generalisation": {"gans": "x", "classifiers": ["iteration_0"]}},
             "report.generalisation.gans: 'x' is not in gans",
         ),
+        (
+            {"report.truncation": {"gans": "baseline", "classifiers": []}},
+            "report.truncation.classifiers: List should have at least 1 item",
+        ),
+        (
+            {"report.truncation": {"gans": "baseline", "classifiers": ["iteration_0"] * 2}},
+            "report.truncation.classifiers: 'iteration_0' stands in it twice",
+        ),
+        (
+            {"report.memory": [{"gans": "baseline"}, {"gans": "x"}]},
+            "report.memory.1.gans: 'x' is not in gans",
+        ),
+        ({"report.multi_instance": ["baseline"]}, "multi_instance: 'baseline' fools no classifier"),
+        ({"report.mutual_fooling": ["x"]}, "report.mutual_fooling.0: 'x' is not in gans"),
         (
             {"report.generalisation": {"gans": "baseline", "classifiers": ["x"]}},
             "report.generalisation.classifiers.0: 'x' is not in classifiers",
@@ -198,6 +212,43 @@ def test_reference_is_refused_with_both_ends(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     assert re.search(message, read_refusal(write_study(tmp_path, changes)))
+
+
+def fool(pool_name: str) -> dict[str, Any]:
+    return {"recipe": "dcgan", "instances": 1, "fools": pool_name, "phi": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("pools", "reading", "message"),
+    [
+        (
+            {"wide": pool("classifiers/iteration_0", 0, 1)},
+            "mutual_fooling",
+            "'a' fools 2 classifiers, at most 1 is allowed",
+        ),
+        (
+            {"same": pool("classifiers/iteration_0", 0)},
+            "mutual_fooling",
+            "'fool_all_1' and 'a' fool the same",
+        ),
+        (
+            {"other": pool("classifiers/other", 0)},
+            "multi_instance",
+            "classifiers of one cohort are needed, fool_all_1 fools classifiers/iteration_0, "
+            "a fools classifiers/other",
+        ),
+    ],
+)
+def test_cohorts_that_make_no_reading_together_are_refused(
+    tmp_path: Path, pools: dict[str, Any], reading: str, message: str
+) -> None:
+    changes = {
+        **{f"pools.{name}": entry for name, entry in pools.items()},
+        "classifiers.other": {"recipe": "cnn", "instances": 1, "detects": "baseline_1"},
+        "gans.a": fool(next(iter(pools))),
+        f"report.{reading}": ["fool_all_1", "a"],
+    }
+    assert message in read_refusal(write_study(tmp_path, changes))
 
 
 def test_names_that_one_folder_could_stand_for_are_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study.recipes import NO_POOL, REALS, ClassifierCohort, GanCohort, Kind
-from knowledge_gaps.study.schema import Pool, Study
+from knowledge_gaps.study.schema import ClassifierSweep, Iteration, Pool, Study
 
 
 def check_graph(study: Study) -> None:
@@ -41,10 +41,10 @@ def check_graph(study: Study) -> None:
         if classifiers.detects == NO_POOL:
             raise UserError(f"classifiers.{name}.detects: {NO_POOL!r} has no generators to detect")
         _check_stands_on(study, f"classifiers.{name}.detects", classifiers.detects, Kind.GANS)
-    _check_report(study)
     sort_nodes(study)
     for name in study.pools:
         _check_distinct(study, name)
+    _check_report(study)  # it follows pools, which form no circle by now
 
 
 def get_cohorts(study: Study, kind: Kind) -> dict[str, GanCohort] | dict[str, ClassifierCohort]:
@@ -156,25 +156,52 @@ def _check_stands_on(study: Study, key: str, pool_name: str, kind: Kind) -> None
 
 def _check_report(study: Study) -> None:
     report = study.report
-    for key, iterations in (("iterations", report.iterations), ("memoryless", report.memoryless)):
-        for index, entry in enumerate(iterations):
-            need(entry.gans, study.gans, f"report.{key}.{index}.gans", "gans")
-            if entry.classifiers is not None:
-                where = f"report.{key}.{index}.classifiers"
-                need(entry.classifiers, study.classifiers, where, "classifiers")
-        _check_no_repeats(
-            [entry.classifiers for entry in iterations if entry.classifiers is not None],
-            f"report.{key}",
-        )
-        _check_no_repeats([entry.gans for entry in iterations], f"report.{key}")
-    _check_no_repeats(report.phi_sweep, "report.phi_sweep")
-    for index, name in enumerate(report.phi_sweep):
-        need(name, study.gans, f"report.phi_sweep.{index}", "gans")
-    if report.generalisation is not None:
-        need(report.generalisation.gans, study.gans, "report.generalisation.gans", "gans")
-        for index, name in enumerate(report.generalisation.classifiers):
-            where = f"report.generalisation.classifiers.{index}"
-            need(name, study.classifiers, where, "classifiers")
+    for key in ("iterations", "memoryless", "memory"):
+        _check_chain(study, f"report.{key}", getattr(report, key))
+    for key in ("phi_sweep", "multi_instance", "mutual_fooling"):
+        names: list[str] = getattr(report, key)
+        _check_no_repeats(names, f"report.{key}")
+        for index, name in enumerate(names):
+            need(name, study.gans, f"report.{key}.{index}", "gans")
+    for key in ("generalisation", "truncation"):
+        sweep: ClassifierSweep | None = getattr(report, key)
+        if sweep is not None:
+            need(sweep.gans, study.gans, f"report.{key}.gans", "gans")
+            _check_no_repeats(sweep.classifiers, f"report.{key}.classifiers")
+            for index, name in enumerate(sweep.classifiers):
+                need(name, study.classifiers, f"report.{key}.classifiers.{index}", "classifiers")
+    _check_fooled(study, "multi_instance", max_members=None)
+    _check_fooled(study, "mutual_fooling", max_members=1)
+
+
+def _check_chain(study: Study, key: str, iterations: list[Iteration]) -> None:
+    for index, entry in enumerate(iterations):
+        need(entry.gans, study.gans, f"{key}.{index}.gans", "gans")
+        if entry.classifiers is not None:
+            need(entry.classifiers, study.classifiers, f"{key}.{index}.classifiers", "classifiers")
+    _check_no_repeats([entry.gans for entry in iterations], key)
+    _check_no_repeats([entry.classifiers for entry in iterations if entry.classifiers], key)
+
+
+def _check_fooled(study: Study, reading: str, max_members: int | None) -> None:
+    """Check that the GANs of a reading fool classifiers of one cohort, and not too many."""
+    cohorts: dict[str, str] = {}  # classifier cohort: the GAN cohort that fools it
+    fooled: dict[tuple[str, int], str] = {}
+    for name in getattr(study.report, reading):
+        members = list_members(study, study.gans[name].fools)
+        if not members:
+            raise UserError(f"report.{reading}: {name!r} fools no classifier")
+        if max_members is not None and len(members) > max_members:
+            raise UserError(
+                f"report.{reading}: {name!r} fools {len(members)} classifiers, "
+                f"at most {max_members} is allowed"
+            )
+        if max_members == 1 and fooled.setdefault(members[0], name) != name:
+            raise UserError(f"report.{reading}: {fooled[members[0]]!r} and {name!r} fool the same")
+        cohorts.update({cohort: name for cohort, _ in members})
+    if len(cohorts) > 1:
+        found = ", ".join(f"{gans} fools {cohort}" for cohort, gans in cohorts.items())
+        raise UserError(f"report.{reading}: classifiers of one cohort are needed, {found}")
 
 
 def _check_no_repeats(names: list[str], key: str) -> None:

@@ -114,11 +114,11 @@ class Iteration(Section):
     classifiers: Name | None = None
 
 
-class Generalisation(Section):
-    """Classifier cohorts trained on n = 1, 2, ... generators of one GAN cohort."""
+class ClassifierSweep(Section):
+    """Classifier cohorts that differ in one thing, looking at one GAN cohort."""
 
     gans: Name
-    classifiers: list[Name]
+    classifiers: Annotated[list[Name], Field(min_length=1)]
 
 
 class ReportSettings(Section):
@@ -127,14 +127,23 @@ class ReportSettings(Section):
     Attributes:
         iterations: fool-all, iteration 0 first.
         memoryless: iterations of the memoryless form, iteration 0 first.
+        memory: iterations with a memory of two or more iterations, iteration 0 first.
         phi_sweep: GAN cohorts that differ in phi.
+        multi_instance: GAN cohorts that differ in how many classifiers of a cohort they fool.
+        mutual_fooling: GAN cohorts that each fool one classifier, all of one classifier cohort.
         generalisation: classifiers against the number of generators; null for none.
+        truncation: classifiers that differ in the truncation of their training latents; null for
+            none.
     """
 
     iterations: list[Iteration] = Field(default_factory=list)
     memoryless: list[Iteration] = Field(default_factory=list)
+    memory: list[Iteration] = Field(default_factory=list)
     phi_sweep: list[Name] = Field(default_factory=list)
-    generalisation: Generalisation | None = None
+    multi_instance: list[Name] = Field(default_factory=list)
+    mutual_fooling: list[Name] = Field(default_factory=list)
+    generalisation: ClassifierSweep | None = None
+    truncation: ClassifierSweep | None = None
 
 
 class Study(Section):
