@@ -39,12 +39,20 @@ STAGES = (
     ("samples", "fool_all_1"),
     ("detections",),
     ("quality",),
+    ("spectra",),
+    ("attributions",),
+    ("audit",),
+    ("agreement",),
 )
 
 _PRELOADED = (
     "knowledge_gaps.training.instance",
     "knowledge_gaps.stages.detections",
     "knowledge_gaps.stages.quality",
+    "knowledge_gaps.stages.spectra",
+    "knowledge_gaps.stages.attributions",
+    "knowledge_gaps.stages.audit",
+    "knowledge_gaps.stages.agreement",
     "accelerate",
     "pytest",
 )

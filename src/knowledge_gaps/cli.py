@@ -94,6 +94,30 @@ def quality() -> None:
 
 
 @app.command()
+def spectra() -> None:
+    """Measure spectra and residuals of reals and of every generator's images."""
+    _run_stage("spectra")
+
+
+@app.command()
+def attributions() -> None:
+    """Ask classifiers in the loss and held-out ones which pixels they look at."""
+    _run_stage("attributions")
+
+
+@app.command()
+def audit() -> None:
+    """Ask whether classifiers could see how images are stored instead of what they show."""
+    _run_stage("audit")
+
+
+@app.command()
+def agreement() -> None:
+    """Compare classifiers of one cohort by their errors and their features."""
+    _run_stage("agreement")
+
+
+@app.command()
 def report() -> None:
     """Write the report."""
     _run_stage("report")

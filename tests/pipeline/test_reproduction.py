@@ -104,7 +104,7 @@ def clones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, Clone]:
     )
     processes = [clone.start("dvc", "repro") for clone in (first, second)]
     for process in processes:
-        assert len(list_stages_run(finish(process))) == 12
+        assert len(list_stages_run(finish(process))) == 16
     return first, second
 
 

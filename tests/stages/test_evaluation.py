@@ -12,10 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from knowledge_gaps.data.images import load_images, save_array, to_float, to_uint8
+from knowledge_gaps.data.images import load_array, load_images, save_array, to_float, to_uint8
 from knowledge_gaps.evaluation.lenet import load_lenet
+from knowledge_gaps.evaluation.quality.neighbours import Nearest, find_nearest
 from knowledge_gaps.models.frozen import load_classifier, load_generator
+from knowledge_gaps.stages import quality as quality_stage
+from knowledge_gaps.study import PARAMS_FILE, load_study
 from study_tools import change_params, hash_tree, run_stage
 
 GANS = ("baseline", "fool_all_1")
@@ -30,6 +35,13 @@ COLUMNS = [
     "detection_rate",
     "real_accuracy",
     "auc",
+    "balanced_accuracy",
+    "average_precision",
+    "detection_at_1pct_false_alarms",
+    "detection_at_5pct_false_alarms",
+    "equal_error_rate",
+    "calibration_error",
+    "c2st_log10_p",
 ]
 QUALITY_COLUMNS = [
     "generator_cohort",
@@ -37,9 +49,15 @@ QUALITY_COLUMNS = [
     "phi",
     "fid_lenet_64",
     "kid_lenet_64",
+    "kid_std_lenet_64",
     "precision_lenet_64",
     "recall_lenet_64",
+    "density_lenet_64",
+    "coverage_lenet_64",
     "class_entropy_lenet_64",
+    "missing_classes_lenet_64",
+    "memorised_lenet_64",
+    "collapse",
 ]
 
 
@@ -170,11 +188,26 @@ def test_detection_values(trained_copy: Path) -> None:
             above = (real[:, None] > scores[None]) + 0.5 * (real[:, None] == scores[None])
             assert row["detection_rate"] == pytest.approx(np.mean(scores <= 0), abs=1e-6)
             assert row["real_accuracy"] == pytest.approx(np.mean(real > 0), abs=1e-6)
+            balanced = (np.mean(scores <= 0) + np.mean(real > 0)) / 2
+            assert row["balanced_accuracy"] == pytest.approx(balanced, abs=1e-6)
             # in batches two logits may round to the other order: one pair of 64 x 64
             assert row["auc"] == pytest.approx(above.mean(), abs=3 / 64**2)
     mixed = table[(table["generator_cohort"] == "baseline") & (table["generator_instance"] == 1)]
     assert mixed[["detection_rate", "real_accuracy", "auc"]].gt(0.2).all(axis=None)
     assert mixed[["detection_rate", "real_accuracy", "auc"]].lt(0.8).all(axis=None)
+
+
+def test_p_value_of_an_inverted_pair_is_a_plain_zero(trained_copy: Path) -> None:
+    """Reals and generated images change places; log10 of nearly 1 is a little below 0."""
+    prepared = trained_copy / "data" / "prepared"
+    save_array(prepared / "test_images.npy", load_images(get_samples(trained_copy, "baseline", 0)))
+    reals = load_images(prepared / "train_images.npy")[:64]
+    save_array(get_samples(trained_copy, "baseline", 1), reals)
+    run_stage(trained_copy, "detections")
+    path = trained_copy / "reports" / "detections.csv"
+    lines = [line for line in path.read_text().splitlines() if line.startswith("baseline,1,")]
+    assert [float(line.split(",")[COLUMNS.index("auc")]) < 0.1 for line in lines] == [True] * 2
+    assert [line.split(",")[-1] for line in lines] == ["0.000000"] * 2
 
 
 def test_a_classifier_learns_something(detections: pd.DataFrame) -> None:
@@ -242,10 +275,99 @@ def test_floor_is_below_every_generator(quality: pd.DataFrame) -> None:
     floor, generated = quality.iloc[0], quality.iloc[1:]
     assert (generated["fid_lenet_64"] > floor["fid_lenet_64"]).all()
     assert (generated["kid_lenet_64"] > floor["kid_lenet_64"]).all()
-    assert (generated["recall_lenet_64"] < floor["recall_lenet_64"]).all()
-    shares = quality[["precision_lenet_64", "recall_lenet_64"]]
+    for name in ("recall_lenet_64", "density_lenet_64", "coverage_lenet_64"):
+        assert (generated[name] < floor[name]).all()
+    shares = quality[["precision_lenet_64", "recall_lenet_64", "coverage_lenet_64"]]
     assert shares.ge(0).all(axis=None)
     assert shares.le(1).all(axis=None)
+    assert floor["memorised_lenet_64"] == 1 / 64  # of 64 test reals, one is below their quantile
+    assert floor["collapse"] == "intact"
+
+
+def extract(path: Path, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Extract features and logits by the LeNet itself, in one batch."""
+    features, logits = load_lenet().extract(torch.from_numpy(load_images(path)[:num_images]))
+    return features.numpy().astype(np.float64), logits.numpy()
+
+
+def test_memorised_and_neighbours_are_those_of_all_pairs(
+    trained_root: Path, quality: pd.DataFrame
+) -> None:
+    prepared = trained_root / "data" / "prepared"
+    training, _ = extract(prepared / "train_images.npy", 512)
+    test, _ = extract(prepared / "test_images.npy", 64)
+    threshold = np.quantile(cdist(test, training).min(axis=1), 0.01)
+    memorised = quality.set_index(["generator_cohort", "generator_instance"])["memorised_lenet_64"]
+    neighbours = pd.read_csv(trained_root / "reports" / "neighbours.csv")
+    assert list(neighbours.columns) == [
+        "generator_cohort",
+        "generator_instance",
+        "image",
+        "training_image",
+        "distance_lenet",
+    ]
+    for cohort in GANS:
+        pairs = []
+        for instance in range(2):
+            images, _ = extract(get_samples(trained_root, cohort, instance), 64)
+            distances = cdist(images, training)
+            nearest = distances.min(axis=1)
+            assert memorised[cohort, instance] == np.mean(nearest < threshold)
+            indices = distances.argmin(axis=1)
+            pairs += list(zip(nearest, [instance] * 64, range(64), indices, strict=True))
+        expected = sorted(pairs)[:10]
+        rows = neighbours[neighbours["generator_cohort"] == cohort]
+        assert rows["distance_lenet"].tolist() == pytest.approx([p[0] for p in expected], abs=1e-4)
+        assert list(zip(rows["generator_instance"], rows["image"], strict=True)) == [
+            pair[1:3] for pair in expected
+        ]
+        assert rows["training_image"].tolist() == [pair[3] for pair in expected]
+    assert set(neighbours["generator_cohort"]) == set(GANS)
+
+
+def test_missing_classes_of_the_samples(trained_root: Path, quality: pd.DataFrame) -> None:
+    rows = quality.set_index(["generator_cohort", "generator_instance"])["missing_classes_lenet_64"]
+
+    def count(path: Path) -> list[int]:
+        predicted = extract(path, 64)[1].argmax(axis=1).tolist()
+        return [predicted.count(number) for number in range(10)]
+
+    real = count(trained_root / "data" / "prepared" / "test_images.npy")
+    for key in itertools.product(GANS, range(2)):
+        generated = count(get_samples(trained_root, *key))
+        assert rows[key] == sum(10 * a < b for a, b in zip(generated, real, strict=True))
+
+
+def test_collapse_of_known_images(trained_copy: Path) -> None:
+    """Copies of training reals, blank sheets, one digit again and again, two digits of ten."""
+    prepared = trained_copy / "data" / "prepared"
+    reals, labels = load_images(prepared / "train_images.npy"), load_train_labels(trained_copy)
+    of_two = reals[np.isin(labels, (0, 1))][:64]
+    images = {
+        ("baseline", 0): (reals[100:164], "intact"),
+        ("baseline", 1): (np.full_like(reals[:64], 255), "empty"),
+        ("fool_all_1", 0): (reals[:1].repeat(64, axis=0), "collapsed"),
+        ("fool_all_1", 1): (of_two, "collapsed"),
+    }
+    for key, (made, _) in images.items():
+        save_array(get_samples(trained_copy, *key), made)
+    run_stage(trained_copy, "quality")
+    table = pd.read_csv(trained_copy / "reports" / "quality.csv")
+    rows = table.set_index(["generator_cohort", "generator_instance"])
+    assert {key: rows.loc[key, "collapse"] for key in images} == {
+        key: verdict for key, (_, verdict) in images.items()
+    }
+    assert rows.loc[("baseline", 0), "memorised_lenet_64"] == 1
+    assert rows.loc[("baseline", 1), "memorised_lenet_64"] == 0
+    neighbours = pd.read_csv(trained_copy / "reports" / "neighbours.csv")
+    copies = neighbours[neighbours["generator_cohort"] == "baseline"]
+    assert (copies["distance_lenet"] < 1e-4).all()
+    assert (copies["generator_instance"] == 0).all()
+    assert (copies["training_image"] == 100 + copies["image"]).all()
+
+
+def load_train_labels(root: Path) -> np.ndarray:
+    return load_array(root / "data" / "prepared" / "train_labels.npy")
 
 
 def test_class_entropy_of_the_samples(trained_root: Path, quality: pd.DataFrame) -> None:
@@ -266,16 +388,44 @@ def test_quality_measures_only_what_is_new(
     add_cohort(trained_copy)
     run_stage(trained_copy, "quality")
     assert "measured 1 sets of images, 5 were known" in capsys.readouterr().out
-    text = (trained_copy / "reports" / "quality.csv").read_text()
-    assert text.startswith((trained_root / "reports" / "quality.csv").read_text())
-    assert text.splitlines()[-1].startswith("negative,0,0.5")
+    for table, last in (("quality", "negative,0,0.5"), ("neighbours", "negative,0,")):
+        text = (trained_copy / "reports" / f"{table}.csv").read_text()
+        assert text.startswith((trained_root / "reports" / f"{table}.csv").read_text())
+        assert text.splitlines()[-1].startswith(last)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_quality_is_measured_again_on_other_reals(
+    trained_copy: Path, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    path = trained_copy / "data" / "prepared" / f"{split}_images.npy"
+    save_array(path, load_images(path)[::-1].copy())
+    run_stage(trained_copy, "quality")
+    assert "measured 5 sets of images, 0 were known" in capsys.readouterr().out
+
+
+def test_libraries_below_keep_to_one_thread(
+    trained_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def count_threads(*features: np.ndarray) -> Nearest:
+        threads.extend(library["num_threads"] for library in threadpool_info())
+        return find_nearest(*features)
+
+    monkeypatch.setattr(quality_stage, "find_nearest", count_threads)
+    jobs = quality_stage._list_jobs(trained_root, load_study(trained_root / PARAMS_FILE))
+    with threadpool_limits(limits=2):
+        quality_stage._measure(jobs["baseline", 0])
+        assert 2 in {library["num_threads"] for library in threadpool_info()}
+    assert set(threads) == {1}
 
 
 def test_quality_without_a_cache(trained_root: Path, trained_copy: Path) -> None:
     shutil.rmtree(trained_copy / ".kgaps")
     run_stage(trained_copy, "quality")
-    name = Path("reports") / "quality.csv"
-    assert (trained_copy / name).read_bytes() == (trained_root / name).read_bytes()
+    for name in ("reports/quality.csv", "reports/neighbours.csv"):
+        assert (trained_copy / name).read_bytes() == (trained_root / name).read_bytes()
 
 
 def test_number_of_images_names_the_metrics(trained_copy: Path) -> None:

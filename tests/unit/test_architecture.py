@@ -24,10 +24,20 @@ ALLOWED = {
     "": set(),
     "__main__": {"cli"},
     "cli": {"stages", *BOTTOM},
-    "stages": {"training", "evaluation", "report", "models", "losses", "data", *BOTTOM},
+    "stages": {
+        "training",
+        "evaluation",
+        "report",
+        "models",
+        "losses",
+        "data",
+        "statistics",
+        *BOTTOM,
+    },
     "training": {"models", "losses", "data", *BOTTOM},
-    "evaluation": {"models", "losses", "data", *BOTTOM},
-    "report": {"models", "losses", "data", *BOTTOM},
+    "evaluation": {"models", "losses", "data", "statistics", *BOTTOM},
+    "report": {"models", "losses", "data", "statistics", *BOTTOM},
+    "statistics": {"runtime"},
     "models": BOTTOM,
     "losses": BOTTOM,
     "data": BOTTOM,
@@ -49,6 +59,7 @@ NAMES_PARAMS = {
 }
 PARSES_YAML = {
     "knowledge_gaps.study.load": "params.yaml",
+    "knowledge_gaps.report.findings.load": "findings.yaml",
     "knowledge_gaps.runtime.tracking.records": "dvc.lock",
 }
 

@@ -1,11 +1,12 @@
-"""Quality metrics: hand values, an independent formula, and parity with torch-fidelity end to end.
+"""Extractors, distances and the table: hand values, an independent formula, known limits.
+
+Images are followed to metrics in parity with torch-fidelity.
 
 The digits are drawn here (blurred strokes), so no data file is needed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,12 +15,25 @@ import pytest
 import scipy.linalg
 import torch
 import torch_fidelity
+from quality_tools import draw_features
 from torch.utils.data import Dataset
 
-from knowledge_gaps.evaluation import quality
 from knowledge_gaps.evaluation.lenet import IMAGE_SHAPE, LeNet, load_lenet, register_extractor
-from knowledge_gaps.evaluation.quality import FeatureSet
+from knowledge_gaps.evaluation.quality import distances, table
+from knowledge_gaps.evaluation.quality.distances import compute_fid, compute_kid
+from knowledge_gaps.evaluation.quality.extractors import EXTRACTORS, get_extractor
+from knowledge_gaps.evaluation.quality.features import FeatureSet, extract_features
+from knowledge_gaps.evaluation.quality.neighbours import Nearest, find_nearest
+from knowledge_gaps.evaluation.quality.table import (
+    METRICS,
+    Reals,
+    compute_floor,
+    compute_quality,
+    name_metric,
+)
 from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.files import hash_file
+from knowledge_gaps.study import EXTRACTOR_IMAGE_SHAPES, EvaluationSettings
 
 NUM_IMAGES = 300
 
@@ -52,13 +66,14 @@ def draw_strokes(num_images: int, seed: int, tilt: float = 0.0) -> npt.NDArray[n
     return images
 
 
-def draw_features(num_images: int, seed: int, shift: float = 0.0) -> FeatureSet:
-    """Draw correlated Gaussian features [N, 84] and logits [N, 10]."""
-    rng = np.random.default_rng(seed)
-    mixing = np.random.default_rng(7).normal(size=(84, 84)) / math.sqrt(84)
-    features = rng.normal(shift, 1.0, (num_images, 84)) @ mixing
-    logits = rng.normal(size=(num_images, 10))
-    return FeatureSet(features.astype(np.float32), logits.astype(np.float32))
+def draw_like(images: FeatureSet, num_images: int) -> FeatureSet:
+    """Draw other features that lie about half way between random pairs of some images."""
+    rng = np.random.default_rng(5)
+    pairs = rng.integers(0, len(images), (2, num_images))
+    features, logits = (
+        (kind[pairs[0]] + kind[pairs[1]]) / 2 for kind in (images.features, images.logits)
+    )
+    return FeatureSet(features, logits, images.extractor)
 
 
 @pytest.fixture(scope="module")
@@ -78,21 +93,52 @@ def images_real() -> npt.NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def generated(lenet: LeNet, images_generated: npt.NDArray[np.uint8]) -> FeatureSet:
-    return quality.extract_features(images_generated, lenet)
+    return extract_features(images_generated, lenet)
 
 
 @pytest.fixture(scope="module")
 def real(lenet: LeNet, images_real: npt.NDArray[np.uint8]) -> FeatureSet:
-    return quality.extract_features(images_real, lenet)
+    return extract_features(images_real, lenet)
 
 
-@pytest.mark.parametrize(
-    ("num_images", "count"), [(4000, "4k"), (10000, "10k"), (300, "300"), (1500, "1500")]
-)
-def test_metric_names_state_the_number_of_images(num_images: int, count: str) -> None:
-    metrics = ("fid", "kid", "precision", "recall", "class_entropy")
-    expected = tuple(f"{metric}_lenet_{count}" for metric in metrics)
-    assert quality.metric_names(num_images) == expected
+def compare(generated: FeatureSet, reals: Reals) -> dict[str, float]:
+    """Compute every metric, as a stage does."""
+    nearest = find_nearest(generated.features, reals.training.features)
+    return compute_quality(generated, reals, nearest.distances)
+
+
+# -------------------------------------------------------------------- extractors, features
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_extractor_is_what_a_study_can_name(name: str) -> None:
+    EvaluationSettings.model_validate({"num_images": 64, "extractor": name})
+    extractor = get_extractor(name).load()
+    assert extractor.name == name
+    assert extractor.image_shape == EXTRACTOR_IMAGE_SHAPES[name]
+    assert len(hash_file(get_extractor(name).weights)) == 64
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_extractor_gives_finite_features_that_tell_images_apart(name: str) -> None:
+    extractor = get_extractor(name).load()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, *extractor.image_shape), dtype=np.uint8)
+    found = extract_features(images, extractor)
+    assert len(found.logits) == len(found.features) == 8
+    assert np.isfinite(found.features).all()
+    assert len(np.unique(found.features, axis=0)) == 8
+    again = extract_features(images, get_extractor(name).load())
+    assert np.array_equal(again.features, found.features)
+
+
+def test_every_extractor_of_the_study_is_registered() -> None:
+    assert set(EXTRACTORS) == set(EXTRACTOR_IMAGE_SHAPES)
+
+
+def test_unknown_extractor_is_refused() -> None:
+    with pytest.raises(UserError, match=r"evaluation\.extractor: 'vgg' found, one of lenet is"):
+        get_extractor("vgg")
 
 
 def test_features_are_those_of_the_extractor(
@@ -110,7 +156,7 @@ def test_features_are_those_of_the_extractor(
 def test_batch_size_does_not_change_the_features(
     lenet: LeNet, images_real: npt.NDArray[np.uint8], real: FeatureSet, batch_size: int
 ) -> None:
-    again = quality.extract_features(images_real, lenet, batch_size)
+    again = extract_features(images_real, lenet, batch_size)
     np.testing.assert_allclose(again.features, real.features, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(again.logits, real.logits, rtol=1e-4, atol=1e-5)
 
@@ -128,17 +174,17 @@ def test_images_that_the_extractor_cannot_take_are_refused(
     lenet: LeNet, images: npt.NDArray[np.uint8]
 ) -> None:
     with pytest.raises(UserError, match=r"extractor lenet needs uint8 \[N, 1, 28, 28\]"):
-        quality.extract_features(images, lenet)
+        extract_features(images, lenet)
 
 
 def test_read_only_images_are_taken(lenet: LeNet, images_real: npt.NDArray[np.uint8]) -> None:
     images = images_real[:4].copy()
     images.flags.writeable = False
-    assert len(quality.extract_features(images, lenet)) == 4
+    assert len(extract_features(images, lenet)) == 4
 
 
 def test_fid_of_a_set_with_itself_is_zero(real: FeatureSet) -> None:
-    assert quality.compute_fid(real, real) == pytest.approx(0.0, abs=1e-4)
+    assert compute_fid(real, real) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_fid_equals_the_formula_with_a_matrix_root() -> None:
@@ -148,13 +194,13 @@ def test_fid_equals_the_formula_with_a_matrix_root() -> None:
     cov_x, cov_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
     root = scipy.linalg.sqrtm(cov_x @ cov_y).real
     expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(cov_x + cov_y - 2 * root)
-    assert quality.compute_fid(first, second) == pytest.approx(expected, rel=1e-6)
+    assert compute_fid(first, second) == pytest.approx(expected, rel=1e-6)
 
 
 def test_fid_of_shifted_features_is_the_squared_shift() -> None:
     first = draw_features(400, seed=3)
-    second = FeatureSet(first.features + np.float32(0.5), first.logits)
-    assert quality.compute_fid(first, second) == pytest.approx(84 * 0.25, rel=1e-4)
+    second = FeatureSet(first.features + np.float32(0.5), first.logits, "lenet")
+    assert compute_fid(first, second) == pytest.approx(84 * 0.25, rel=1e-4)
 
 
 def test_fid_statistics_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,52 +216,58 @@ def test_fid_statistics_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(metric_fid, "fid_features_to_statistics", count_calls)
     real = draw_features(50, seed=0)
     for seed in (1, 2, 3):
-        quality.compute_fid(draw_features(40, seed=seed), real)
+        compute_fid(draw_features(40, seed=seed), real)
     assert calls.count(50) == 1
     assert calls.count(40) == 3
 
 
 def test_kid_is_near_zero_for_one_distribution_and_not_for_two() -> None:
     real = draw_features(400, seed=3)
-    same = quality.compute_kid(draw_features(400, seed=4), real)
-    other = quality.compute_kid(draw_features(400, seed=4, shift=0.5), real)
+    same, _ = compute_kid(draw_features(400, seed=4), real)
+    other, _ = compute_kid(draw_features(400, seed=4, shift=0.5), real)
     assert abs(same) < 0.01
     assert other > 0.1
+
+
+def estimate_mmd(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
+    """Estimate MMD^2 without bias, with the cubic kernel (Binkowski et al. 2018, equation 4)."""
+    k_xx, k_yy, k_xy = ((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    off_diagonal = (k.sum() - np.trace(k) for k in (k_xx, k_yy))
+    return float(sum(off_diagonal) / (len(x) * (len(x) - 1)) - 2 * k_xy.mean())
 
 
 def test_kid_equals_the_unbiased_estimate() -> None:
     """Fewer images than a subset: every subset is the whole set, so no randomness is left."""
     first, second = draw_features(60, seed=3), draw_features(60, seed=4, shift=0.3)
-    x, y = first.features.astype(np.float64), second.features.astype(np.float64)
-    k_xx, k_yy, k_xy = ((a @ b.T / 84 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    off_diagonal = (k.sum() - np.trace(k) for k in (k_xx, k_yy))
-    expected = sum(off_diagonal) / (60 * 59) - 2 * k_xy.mean()
-    assert quality.compute_kid(first, second) == pytest.approx(expected, abs=1e-5)
+    expected = estimate_mmd(first.features.astype(np.float64), second.features.astype(np.float64))
+    mean, std = compute_kid(first, second)
+    assert mean == pytest.approx(expected, abs=1e-5)
+    assert std == pytest.approx(0.0, abs=1e-5)
 
 
-def test_precision_and_recall_are_told_apart() -> None:
-    """Generated images on one half of the reals: all realistic, half of the reals covered."""
-    steps = np.arange(40, dtype=np.float32)
-    line = np.stack([steps, np.zeros(40, np.float32)], axis=1)
-    logits = np.zeros((40, 10), np.float32)
-    real = FeatureSet(np.concatenate([line, line + 1000]), np.concatenate([logits, logits]))
-    precision, recall = quality.compute_precision_recall(FeatureSet(line, logits), real)
-    assert (precision, recall) == (1.0, 0.5)
+def test_kid_std_is_that_of_random_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distances, "KID_SUBSETS", 400)
+    monkeypatch.setattr(distances, "KID_SUBSET_SIZE", 20)
+    first, second = draw_features(200, seed=3), draw_features(200, seed=4, shift=0.3)
+    rng = np.random.default_rng(0)
+    estimates = [
+        estimate_mmd(*(rng.choice(s.features, 20, replace=False).astype(np.float64) for s in sets))
+        for sets in [(first, second)] * 400
+    ]
+    mean, std = compute_kid(first, second)
+    # two times 400 other subsets: a mean's standard error is a 20th of std, that of std a 28th
+    assert mean == pytest.approx(np.mean(estimates), abs=0.2 * std)
+    assert std == pytest.approx(np.std(estimates), rel=0.2)
 
 
-def test_precision_and_recall_do_not_depend_on_batching(
-    monkeypatch: pytest.MonkeyPatch, generated: FeatureSet, real: FeatureSet
-) -> None:
-    whole = quality.compute_precision_recall(generated, real)
-    monkeypatch.setattr(quality, "PRC_BATCH_SIZE", 37)
-    assert quality.compute_precision_recall(generated, real) == pytest.approx(whole, abs=0.005)
+# ----------------------------------------------------------------------------------- table
 
 
-def test_class_entropy_of_uniform_classes_is_ln_10_and_of_one_class_0() -> None:
-    logits = np.eye(10, dtype=np.float32).repeat(7, axis=0)
-    assert quality.compute_class_entropy(logits) == pytest.approx(math.log(10), abs=1e-12)
-    assert quality.compute_class_entropy(logits[:7]) == 0.0
-    assert quality.compute_class_entropy(logits[:14]) == pytest.approx(math.log(2), abs=1e-12)
+@pytest.mark.parametrize(
+    ("num_images", "count"), [(4000, "4k"), (10000, "10k"), (300, "300"), (1500, "1500")]
+)
+def test_metric_names_state_the_number_of_images(num_images: int, count: str) -> None:
+    assert name_metric("fid", num_images, "lenet") == f"fid_lenet_{count}"
 
 
 def test_quality_agrees_with_torch_fidelity_end_to_end(
@@ -233,26 +285,68 @@ def test_quality_agrees_with_torch_fidelity_end_to_end(
         kid=True,
         prc=True,
         kid_subset_size=NUM_IMAGES,
-        rng_seed=quality.KID_SEED,
+        rng_seed=distances.KID_SEED,
         cuda=False,
         cache=False,
         save_cpu_ram=True,
         verbose=False,
     )
-    ours = quality.compute_quality(generated, real)
-    assert tuple(ours) == quality.metric_names(NUM_IMAGES)
+    ours = compare(generated, Reals(real, real))
+    assert tuple(ours) == METRICS
     fid, kid = theirs["frechet_inception_distance"], theirs["kernel_inception_distance_mean"]
-    assert ours["fid_lenet_300"] == pytest.approx(fid, rel=1e-4)
-    assert ours["fid_lenet_300"] > 0.1
-    assert ours["kid_lenet_300"] == pytest.approx(kid, rel=1e-3, abs=1e-5)
-    assert ours["precision_lenet_300"] == pytest.approx(theirs["precision"], abs=0.01)
-    assert ours["recall_lenet_300"] == pytest.approx(theirs["recall"], abs=0.01)
-    assert 0.0 < ours["precision_lenet_300"] < 1.0
+    assert ours["fid"] == pytest.approx(fid, rel=1e-4)
+    assert ours["fid"] > 0.1
+    assert ours["kid"] == pytest.approx(kid, rel=1e-3, abs=1e-5)
+    assert ours["kid_std"] == pytest.approx(theirs["kernel_inception_distance_std"], abs=1e-5)
+    assert ours["precision"] == pytest.approx(theirs["precision"], abs=0.01)
+    assert ours["recall"] == pytest.approx(theirs["recall"], abs=0.01)
+    assert 0.0 < ours["precision"] < 1.0
+
+
+def test_generator_that_repeats_the_training_set_is_found_out(real: FeatureSet) -> None:
+    test, training = real.take_first(100), draw_like(real, 100)
+    found = compare(training, Reals(test, training))
+    assert found["memorised"] == 1.0
+    assert compare(test, Reals(test, training))["memorised"] == 0.01
+    assert compute_floor(Reals(test, training), 100) == {**found, "memorised": 0.01}
+
+
+def test_generator_that_repeats_the_test_set_has_the_best_of_everything(real: FeatureSet) -> None:
+    found = compare(real, Reals(real, real))
+    expected = {"precision": 1, "recall": 1, "density": 1, "coverage": 1, "missing_classes": 0}
+    assert {name: found[name] for name in expected} == expected
+    assert found["fid"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_floor_takes_as_many_training_reals_as_a_generator_has_images() -> None:
+    reals = Reals(draw_features(50, seed=1), draw_features(90, seed=2))
+    first = FeatureSet(reals.training.features[:40], reals.training.logits[:40], "lenet")
+    expected = compare(first, reals)
+    assert compute_floor(reals, 40) == {**expected, "memorised": 0.02}  # of 50: one below
+    assert compute_floor(reals, 90)["fid"] != expected["fid"]
+
+
+def test_what_depends_on_the_reals_alone_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+
+    def count_calls(features: npt.NDArray[np.float32], reals: npt.NDArray[np.float32]) -> Nearest:
+        calls.append((len(features), len(reals)))
+        return find_nearest(features, reals)
+
+    monkeypatch.setattr(table, "find_nearest", count_calls)
+    reals = Reals(draw_features(50, seed=1), draw_features(90, seed=2))
+    for seed in (3, 4):
+        compare(draw_features(40, seed=seed), reals)
+    assert calls == [(50, 90)]
 
 
 def test_same_input_gives_the_same_numbers(generated: FeatureSet, real: FeatureSet) -> None:
-    again = FeatureSet(generated.features.copy(), generated.logits.copy())
-    assert quality.compute_quality(again, real) == quality.compute_quality(generated, real)
+    def copy(images: FeatureSet) -> FeatureSet:
+        return FeatureSet(images.features.copy(), images.logits.copy(), images.extractor)
+
+    reals = Reals(real, draw_like(real, 200))
+    again = compare(copy(generated), Reals(copy(reals.test), copy(reals.training)))
+    assert again == compare(generated, reals)
 
 
 @pytest.mark.parametrize(("num_generated", "num_real"), [(3, 10), (10, 3), (1, 1)])
@@ -260,22 +354,25 @@ def test_too_few_images_are_refused(num_generated: int, num_real: int) -> None:
     generated, real = draw_features(num_generated, seed=0), draw_features(num_real, seed=1)
     role = "generated images" if num_generated < 4 else "reals"
     with pytest.raises(UserError, match=f"{role}: found .* needs at least 4"):
-        quality.compute_quality(generated, real)
+        compare(generated, Reals(real, real))
 
 
-@pytest.mark.parametrize("compute", [quality.compute_fid, quality.compute_kid])
+@pytest.mark.parametrize("compute", [compute_fid, compute_kid])
 def test_one_image_has_no_spread(compute: Callable[[FeatureSet, FeatureSet], float]) -> None:
     with pytest.raises(UserError, match=r"found 1, .* needs at least 2"):
         compute(draw_features(1, seed=0), draw_features(10, seed=1))
 
 
-def test_class_entropy_of_no_image_is_refused() -> None:
-    with pytest.raises(UserError, match="found 0 images"):
-        quality.compute_class_entropy(np.zeros((0, 10), np.float32))
+def test_five_reals_have_no_neighbourhoods() -> None:
+    reals = Reals(draw_features(5, seed=1), draw_features(10, seed=2))
+    with pytest.raises(UserError, match="found 5, 5 neighbours of each need at least 6"):
+        compare(draw_features(10, seed=0), reals)
 
 
-def test_sets_of_two_extractors_are_refused() -> None:
+@pytest.mark.parametrize("changed", ["test", "training"])
+def test_sets_of_two_extractors_are_refused(changed: str) -> None:
     real = draw_features(10, seed=1)
-    other = FeatureSet(real.features, real.logits, extractor="inception")
-    with pytest.raises(UserError, match="extractor inception, reals by lenet"):
-        quality.compute_quality(other, real)
+    other = FeatureSet(real.features, real.logits, "inception")
+    reals = Reals(**{"test": real, "training": real, changed: other})
+    with pytest.raises(UserError, match="by extractor lenet, reals by inception"):
+        compare(real, reals)

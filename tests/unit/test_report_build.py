@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -14,10 +15,14 @@ import numpy.typing as npt
 import pytest
 
 from knowledge_gaps.report.build import build_report
+from knowledge_gaps.report.content import read_content
 from knowledge_gaps.report.formats import NOTHING
+from knowledge_gaps.report.gallery.draw import draw_gallery
+from knowledge_gaps.report.page.render import render_page
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
+from report_tools import AUDIT, EVIDENCE_TABLES, QUALITY_FILLERS, write_evidence
 
 NUM_IMAGES = 64
 STUDY: dict[str, Any] = {
@@ -109,6 +114,7 @@ def fabricate_root(root: Path, study: Study, reals: npt.NDArray[np.uint8] | None
     _write_dataset(root, reals)
     _write_csv(root / "reports/detections.csv", list(_list_detections(study, rng)))
     _write_csv(root / "reports/quality.csv", list(_list_quality(study, rng)))
+    write_evidence(root, study)
     for cohort, gans in study.gans.items():
         for instance in range(gans.instances):
             images = _fabricate_images(reals, gans.phi, rng)
@@ -119,6 +125,7 @@ def fabricate_root(root: Path, study: Study, reals: npt.NDArray[np.uint8] | None
 
 def _write_dataset(root: Path, reals: npt.NDArray[np.uint8]) -> None:
     _save(root / "data/prepared/test_images.npy", reals)
+    _save(root / "data/prepared/train_images.npy", reals)
     dataset = {"name": "mnist", "image_shape": [1, 28, 28], "num_train": 600, "num_test": 64}
     (root / "data/prepared/dataset.json").write_text(json.dumps(dataset))
 
@@ -157,6 +164,13 @@ def _list_detections(study: Study, rng: np.random.Generator) -> Iterator[dict[st
                     "detection_rate": round(rate, 6),
                     "real_accuracy": 0.98 + 0.002 * pair[1],
                     "auc": round(0.5 + rate / 2, 6),
+                    "balanced_accuracy": round((rate + 0.98) / 2, 6),
+                    "average_precision": round(0.5 + rate / 2, 6),
+                    "detection_at_1pct_false_alarms": round(0.8 * rate, 6),
+                    "detection_at_5pct_false_alarms": round(0.9 * rate, 6),
+                    "equal_error_rate": round((1 - rate) / 2, 6),
+                    "calibration_error": round((1 - rate) / 2, 6),
+                    "c2st_log10_p": round(-1000 * rate, 6),
                 }
 
 
@@ -174,6 +188,7 @@ def _list_quality(study: Study, rng: np.random.Generator) -> Iterator[dict[str, 
             "precision_lenet_4k": "" if is_empty else 0.71,
             "recall_lenet_4k": "" if is_empty else 0.42,
             "class_entropy_lenet_4k": round(2.29 / (1 + np.log10(1 + float(phi or 0))), 6),
+            **QUALITY_FILLERS,
         }
 
     for cohort, gans in study.gans.items():
@@ -207,7 +222,7 @@ def _fabricate_images(
 
 
 def read_outputs(root: Path) -> dict[str, bytes]:
-    inputs = {"detections.csv", "quality.csv"}
+    inputs = {"detections.csv", "quality.csv", *EVIDENCE_TABLES}
     files = sorted((root / "reports").rglob("*.*"))
     return {
         str(path.relative_to(root)): path.read_bytes()
@@ -218,13 +233,16 @@ def read_outputs(root: Path) -> dict[str, bytes]:
 
 def test_build_writes_every_output(root: Path, page: str, study: Study) -> None:
     names = {name.removeprefix("reports/") for name in read_outputs(root)}
+    charts = ("iterations", "phi_sweep", "generalisation", "loss_curves", "spectra")
     assert names == {
+        "cohorts.csv",
         "index.html",
         "metrics.json",
+        "verdicts.json",
         *(f"plots/{name}.csv" for name in ("iterations", "phi_sweep", "generalisation")),
         "plots/loss_curves.csv",
-        *(f"figures/{name}.png" for name in ("iterations", "phi_sweep", "phi_samples")),
-        *(f"figures/{name}.png" for name in ("generalisation", "loss_curves", "reals")),
+        *(f"figures/{chart}.{kind}" for chart in charts for kind in ("png", "svg")),
+        *(f"figures/{name}.png" for name in ("phi_samples", "reals", "residuals", "neighbours")),
         *(f"figures/samples_{cohort}.png" for cohort in study.gans),
     }
 
@@ -251,7 +269,7 @@ def test_page_holds_every_figure_and_needs_no_network(root: Path, page: str) -> 
 
 def test_page_anchors_lead_somewhere(page: str) -> None:
     anchors = re.findall(r'href="#([^"]*)"', page)
-    assert len(anchors) == 11
+    assert "iterations" in anchors
     assert all(f'id="{anchor}"' in page for anchor in anchors)
 
 
@@ -273,21 +291,28 @@ def test_page_shows_missing_numbers_as_dashes(page: str) -> None:
 
 
 def test_page_escapes_names(root: Path, study: Study) -> None:
-    content = json.loads((root / "data/prepared/dataset.json").read_text())
-    from knowledge_gaps.report.page.render import render_page
-    from knowledge_gaps.report.readings.collected import read_readings
-
-    bare = make_study(iterations=[], memoryless=[], phi_sweep=[], generalisation=None)
-    figures = {name: _StubFigure() for name in ("reals", *(f"samples_{c}" for c in study.gans))}
-    content["name"] = "<b>digits</b>"
-    page = render_page(bare, content, read_readings(root, bare), figures)  # type: ignore[arg-type]
-    assert "<b>digits" not in page
-    assert "&lt;b&gt;digits" in page
+    content = read_content(root, study)
+    dataset = {**content.dataset, "name": "<script>alert(1)</script>"}
+    page = render_page(
+        study, dataclasses.replace(content, dataset=dataset), draw_gallery(root, study, content)
+    )
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
 
 
-class _StubFigure:
-    data_uri = "data:image/png;base64,"
-    alt = caption = source = "nothing"
+@pytest.mark.parametrize("verdict", ["pass", "fail"])
+def test_failed_audit_marks_detection_numbers(tmp_path: Path, study: Study, verdict: str) -> None:
+    fabricate_root(tmp_path, study)
+    write_evidence(tmp_path, study, AUDIT.replace(",0,pass", f",7,{verdict}"))
+    build_report(tmp_path, study)
+    page = (tmp_path / "reports/index.html").read_text()
+    has_failed = verdict == "fail"
+    assert ('<main class="suspect">' in page) == has_failed
+    assert ("is marked † until" in page) == has_failed
+    # the figures of detection, and no other
+    assert len(re.findall("<figcaption>† ", page)) == (3 if has_failed else 0)
+    metrics = json.loads((tmp_path / "reports/metrics.json").read_text())
+    assert metrics["audit_passed"] == (0.0 if has_failed else 1.0)
 
 
 def make_study(**report: object) -> Study:
@@ -358,6 +383,7 @@ def test_images_of_another_shape_are_refused(tmp_path: Path, study: Study) -> No
 def test_metrics_are_finite_nested_floats(root: Path, page: str) -> None:
     metrics = json.loads((root / "reports/metrics.json").read_text())
     assert set(metrics) == {
+        "audit_passed",
         "baseline",
         "fid",
         "floor",
@@ -367,6 +393,7 @@ def test_metrics_are_finite_nested_floats(root: Path, page: str) -> None:
         "memoryless_held_out_detection",
         "phi_sweep",
         "real_accuracy",
+        "verdicts",
     }
     assert metrics["floor"]["fid_lenet_4k"] == 0.85
     assert metrics["in_loss_detection"] == {"iteration_0": {"fool_all_1": 0.02}}

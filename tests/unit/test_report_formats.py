@@ -11,7 +11,7 @@ import pytest
 from knowledge_gaps.report.figures.grids import ImageRow, draw_image_rows
 from knowledge_gaps.report.figures.heat import draw_iteration_table
 from knowledge_gaps.report.figures.style import render_png
-from knowledge_gaps.report.figures.sweeps import draw_generalisation, draw_phi_sweep
+from knowledge_gaps.report.figures.sweeps import draw_detecting_sweep, draw_phi_sweep
 from knowledge_gaps.report.formats import (
     NOTHING,
     format_counts,
@@ -25,14 +25,16 @@ from knowledge_gaps.report.metrics import make_headline_metrics
 from knowledge_gaps.report.plots import make_plots
 from knowledge_gaps.report.readings.collected import Readings
 from knowledge_gaps.report.readings.curves import average_curves
-from knowledge_gaps.report.readings.sweeps import GeneralisationPair, GeneralisationRow, PhiRow
-from knowledge_gaps.report.readings.tables import METRICS, Cell, IterationTable, PairSet, summarise
+from knowledge_gaps.report.readings.pairs import PairSet
+from knowledge_gaps.report.readings.sweeps import DetectingRow, FoolingRow, HeldOutPair
+from knowledge_gaps.report.readings.tables import METRICS, Cell, IterationTable, summarise
 
 NAN = math.nan
 EMPTY = summarise([])
-PHI_ROW = PhiRow(
+PHI_ROW = FoolingRow(
     cohort="strong",
-    phi=100.0,
+    value=100.0,
+    classifiers=("c",),
     in_loss=summarise([0.125]),
     held_out=summarise([0.25, 0.75]),
     held_out_auc=summarise([0.5, 0.5]),
@@ -42,15 +44,15 @@ PHI_ROW = PhiRow(
     fids=(NAN,),
     entropies=(0.0,),
 )
-GENERALISATION_ROW = GeneralisationRow(
+GENERALISATION_ROW = DetectingRow(
     cohort="two",
-    num_generators=2,
+    value=2,
     held_out=summarise([1 / 3]),
     held_out_auc=EMPTY,
     common=EMPTY,
     in_training=EMPTY,
     real_accuracy=EMPTY,
-    pairs=(GeneralisationPair(0, 2, 1 / 3, NAN, is_common=False),),
+    pairs=(HeldOutPair(0, 2, 1 / 3, NAN, is_common=False),),
 )
 TABLE = IterationTable(
     pairs=PairSet.HELD_OUT,
@@ -69,7 +71,15 @@ READINGS = Readings(
     in_loss=None,
     memoryless=None,
     memoryless_in_loss=None,
-    phi_sweep=(dataclasses.replace(PHI_ROW, cohort="base", phi=0.0), PHI_ROW),
+    memory=None,
+    cells={},
+    collapse={},
+    mutual_fooling=None,
+    clusters=None,
+    memory_in_loss=None,
+    multi_instance=(),
+    truncation=(),
+    phi_sweep=(dataclasses.replace(PHI_ROW, cohort="base", value=0.0), PHI_ROW),
     generalisation=(GENERALISATION_ROW,),
     baseline=None,
     quality={"base": {metric: summarise([3.0]) for metric in METRICS}, "fool": PHI_ROW.quality},
@@ -201,8 +211,8 @@ def test_figures_bear_missing_numbers() -> None:
     assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 3
     assert figure.axes[0].get_ylim() == (-0.04, 1.04)
     assert render_png(figure).startswith(b"\x89PNG")
-    lonely = draw_generalisation(
-        [dataclasses.replace(GENERALISATION_ROW, pairs=(), held_out=EMPTY)]
+    lonely = draw_detecting_sweep(
+        [dataclasses.replace(GENERALISATION_ROW, pairs=(), held_out=EMPTY)], "generators"
     )
     assert render_png(lonely).startswith(b"\x89PNG")
 

@@ -9,15 +9,16 @@ import pandas as pd
 import pytest
 
 from knowledge_gaps.report.readings.collected import make_readings
+from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.report.readings.paper import (
     TABLE_ARCHITECTURES,
     TABLE_ITERATIONS,
     TABLE_MUTUAL_FOOLING,
     PaperTable,
 )
-from knowledge_gaps.report.readings.sweeps import make_generalisation, make_phi_sweep
+from knowledge_gaps.report.readings.sweeps import make_detecting_sweep, make_fooling_sweep
 from knowledge_gaps.report.readings.tables import (
-    PairSet,
+    find_metric,
     make_iteration_table,
     read_detections,
     read_quality,
@@ -26,11 +27,12 @@ from knowledge_gaps.report.readings.tables import (
 )
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import Iteration, Study
+from report_tools import DETECTION_FILLERS, QUALITY_FILLERS, widen
 
 # base: 3 generators. c: 3 classifiers, trained on base/0 and base/1. fool: 2 generators, trained
 # against c/0. d: 2 classifiers, trained on fool/0. weak: as fool, with a small phi. n1: 1
 # classifier, trained on base/0.
-DETECTIONS = """\
+_PAIRS = """\
 generator_cohort,generator_instance,classifier_cohort,classifier_instance,in_loss,in_training,num_images,detection_rate,real_accuracy,auc
 base,0,c,0,false,true,100,1.00,0.90,1.00
 base,0,c,1,false,true,100,1.00,0.94,1.00
@@ -62,7 +64,8 @@ base,0,n1,0,false,true,100,1.00,0.91,1.00
 base,1,n1,0,false,false,100,0.60,0.91,0.70
 base,2,n1,0,false,false,100,0.40,0.91,0.60
 """
-QUALITY = """\
+DETECTIONS = widen(_PAIRS, DETECTION_FILLERS)
+_GENERATORS = """\
 generator_cohort,generator_instance,phi,fid_lenet_4k,kid_lenet_4k,precision_lenet_4k,recall_lenet_4k,class_entropy_lenet_4k
 real,0,,1.0,0.0,0.9,0.9,2.3
 base,0,0.0,10,0.1,0.5,0.4,2.2
@@ -72,6 +75,7 @@ fool,0,1.0,20,0.2,0.4,0.3,1.0
 fool,1,1.0,,,,,0.0
 weak,0,0.01,11,0.1,0.5,0.4,2.1
 """
+QUALITY = widen(_GENERATORS, QUALITY_FILLERS)
 MIXED_STUDY = {  # its classifiers are trained on generators of two cohorts
     "study": {"name": "mixed", "seed": 0},
     "data": {"name": "mnist", "source": "reduced", "directory": "data"},
@@ -187,7 +191,7 @@ def test_iteration_without_classifiers_makes_no_row(
 def test_phi_sweep_sees_with_the_eyes_of_the_fooled_cohort(
     detections: pd.DataFrame, quality: pd.DataFrame
 ) -> None:
-    rows = make_phi_sweep(detections, quality, {"fool": 1.0, "weak": 0.01, "base": 0.0})
+    rows = make_fooling_sweep(detections, quality, {"fool": 1.0, "weak": 0.01, "base": 0.0})
     assert [row.cohort for row in rows] == ["base", "weak", "fool"]
     base, weak, fool = rows
     assert base.held_out_rates == (0.8, 0.9, 1.0)  # classifiers of d are not asked
@@ -209,12 +213,12 @@ def test_generalisation_counts_the_generators_of_its_own_cohort(
 ) -> None:
     study = Study.model_validate(MIXED_STUDY)
     (row,) = make_readings(detections, quality, study).generalisation
-    assert row.num_generators == 2  # and one of "fool", which is another matter
+    assert row.value == 2  # and one of "fool", which is another matter
 
 
 def test_generalisation_knows_which_generators_are_common(detections: pd.DataFrame) -> None:
-    one, two = make_generalisation(detections, "base", {"c": 2, "n1": 1})
-    assert (one.cohort, one.num_generators) == ("n1", 1)
+    one, two = make_detecting_sweep(detections, "base", {"c": 2, "n1": 1})
+    assert (one.cohort, one.value) == ("n1", 1)
     assert one.held_out.mean == pytest.approx(0.5)
     assert one.in_training.mean == 1.0
     assert one.common.mean == 0.4  # base/1 is trained on by c
@@ -224,24 +228,31 @@ def test_generalisation_knows_which_generators_are_common(detections: pd.DataFra
     assert two.real_accuracy.mean == pytest.approx(0.94)
 
 
-@pytest.mark.parametrize("column", ["in_loss", "auc", "classifier_instance"])
+@pytest.mark.parametrize("column", ["in_loss", "auc", "c2st_log10_p", "classifier_instance"])
 def test_missing_column_of_detections_is_named(tmp_path: Path, column: str) -> None:
     path = write(tmp_path / "detections.csv", DETECTIONS.replace(column, "other", 1))
     with pytest.raises(UserError, match=rf"detections\.csv: column '{column}' is missing"):
         read_detections(path)
 
 
-@pytest.mark.parametrize("metric", ["fid", "kid", "precision", "recall", "class_entropy"])
+@pytest.mark.parametrize("metric", ["fid", "kid", "kid_std", "class_entropy", "memorised"])
 def test_missing_metric_of_quality_is_named(tmp_path: Path, metric: str) -> None:
     path = write(tmp_path / "quality.csv", QUALITY.replace(metric, "other", 1))
     with pytest.raises(UserError, match=rf"quality\.csv: no column starts with '{metric}_'"):
         read_quality(path)
 
 
-def test_missing_key_of_quality_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path / "quality.csv", QUALITY.replace("phi", "other", 1))
-    with pytest.raises(UserError, match=r"quality\.csv: column 'phi' is missing"):
+@pytest.mark.parametrize("column", ["phi", "collapse"])
+def test_missing_key_of_quality_is_named(tmp_path: Path, column: str) -> None:
+    path = write(tmp_path / "quality.csv", QUALITY.replace(column, "other", 1))
+    with pytest.raises(UserError, match=rf"quality\.csv: column '{column}' is missing"):
         read_quality(path)
+
+
+def test_metric_is_not_found_by_the_start_of_another_ones_name(quality: pd.DataFrame) -> None:
+    turned = quality[quality.columns[::-1]]
+    assert find_metric(turned, "kid") == "kid_lenet_4k"
+    assert find_metric(turned, "kid_std") == "kid_std_lenet_4k"
 
 
 @pytest.mark.parametrize(

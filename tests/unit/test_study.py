@@ -257,9 +257,10 @@ def test_names_that_one_folder_could_stand_for_are_refused(tmp_path: Path) -> No
     assert re.search("gans.baseline: .* gans.Baseline in case only", message)
 
 
-def test_cohort_named_as_the_reals_is_refused(tmp_path: Path) -> None:
-    changes = {"gans.real": {"recipe": "dcgan", "instances": 1, "fools": "none", "phi": 0.0}}
-    assert "gans.real: the name stands for the reals" in read_refusal(
+@pytest.mark.parametrize("name", ["real", "real_train"])
+def test_cohort_named_as_the_reals_is_refused(tmp_path: Path, name: str) -> None:
+    changes = {f"gans.{name}": {"recipe": "dcgan", "instances": 1, "fools": "none", "phi": 0.0}}
+    assert f"gans.{name}: the name stands for the reals" in read_refusal(
         write_study(tmp_path, changes)
     )
 

@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from knowledge_gaps.report.figures.gallery import draw_gallery
-from knowledge_gaps.report.metrics import make_headline_metrics
+from knowledge_gaps.report.content import read_content
+from knowledge_gaps.report.gallery.draw import draw_gallery
+from knowledge_gaps.report.metrics import list_verdicts, make_headline_metrics, make_trust_metrics
 from knowledge_gaps.report.page.render import render_page
 from knowledge_gaps.report.plots import make_plots
-from knowledge_gaps.report.readings.collected import read_readings
-from knowledge_gaps.report.readings.curves import read_curves
+from knowledge_gaps.report.readings.cells import tabulate_cells
 from knowledge_gaps.runtime.files import (
     publish_directory,
-    read_json,
     write_bytes,
     write_json,
     write_text,
 )
 from knowledge_gaps.runtime.layout import (
-    DATASET_FILE,
+    COHORTS_FILE,
     METRICS_FILE,
-    get_prepared_directory,
+    VERDICTS_FILE,
     get_reports_directory,
 )
+from knowledge_gaps.runtime.tables import write_table
 from knowledge_gaps.study import Study
 
 PAGE_FILE = "index.html"
@@ -36,7 +36,7 @@ PLOTS_DIRECTORY = "plots"
 
 
 def build_report(root: Path, study: Study) -> None:
-    """Write reports/index.html, metrics.json, figures/*.png and plots/*.csv.
+    """Write reports/index.html, cohorts.csv, verdicts.json, metrics.json, figures/ and plots/*.csv.
 
     Args:
         root: of the repository: reports/, models/ and data/ lie below it.
@@ -45,21 +45,21 @@ def build_report(root: Path, study: Study) -> None:
     Raises:
         UserError: when an input is missing or malformed, or the disk is full.
     """
-    readings = read_readings(root, study)
-    curves = {
-        cohort: read_curves(root, cohort, gans.instances) for cohort, gans in study.gans.items()
-    }
-    figures = draw_gallery(root, study, readings, curves)
-    dataset = read_json(get_prepared_directory(root) / DATASET_FILE)
-    page = render_page(study, dataset, readings, figures)
-    plots = make_plots(readings, curves)
-    pngs = {f"{name}.png": figure.png for name, figure in figures.items()}
+    content = read_content(root, study)
+    figures = draw_gallery(root, study, content)
+    page = render_page(study, content, figures)
+    plots = make_plots(content.readings, content.curves)
+    drawn = {f"{name}.png": figure.png for name, figure in figures.items()}
+    drawn |= {f"{name}.svg": figure.svg for name, figure in figures.items() if figure.svg}
     reports = get_reports_directory(root)
-    _publish(reports / FIGURES_DIRECTORY, pngs)
+    _publish(reports / FIGURES_DIRECTORY, drawn)
     _publish(
         reports / PLOTS_DIRECTORY, {name: text.encode("utf-8") for name, text in plots.items()}
     )
-    write_json(reports / METRICS_FILE, make_headline_metrics(readings))
+    write_table(reports / COHORTS_FILE, tabulate_cells(content.readings.cells))
+    write_json(reports / VERDICTS_FILE, list_verdicts(content.judged))
+    metrics = make_headline_metrics(content.readings) | make_trust_metrics(content)
+    write_json(reports / METRICS_FILE, metrics)
     write_text(reports / PAGE_FILE, page)
 
 

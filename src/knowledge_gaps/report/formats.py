@@ -7,12 +7,18 @@ from collections.abc import Iterable
 
 from knowledge_gaps.report.readings.tables import (
     CLASS_ENTROPY,
+    COVERAGE,
+    DENSITY,
     FID,
     KID,
+    KID_STD,
+    MEMORISED,
+    MISSING_CLASSES,
     PRECISION,
     RECALL,
     Summary,
 )
+from knowledge_gaps.statistics.bootstrap import Interval
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
 
@@ -24,7 +30,18 @@ TITLES = {  # of names in a study
     "mnist": "MNIST",
     "stylegan2": "StyleGAN2",
 }
-DIGITS = {FID: 2, KID: 4, PRECISION: 2, RECALL: 2, CLASS_ENTROPY: 2}  # by metric
+DIGITS = {  # by metric
+    FID: 2,
+    KID: 4,
+    KID_STD: 4,
+    PRECISION: 2,
+    RECALL: 2,
+    DENSITY: 2,
+    COVERAGE: 2,
+    CLASS_ENTROPY: 2,
+    MISSING_CLASSES: 1,
+    MEMORISED: 4,
+}
 
 _SPACE = "\u00a0"  # no line break within mean ± std
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -45,6 +62,15 @@ def format_summary(summary: Summary, digits: int = 2) -> str:
         text += f"{_SPACE}±{_SPACE}{format_number(summary.std, digits)}"
     if summary.num > 0 and summary.num_missing > 0:
         text += f" ({summary.num_missing} missing)"
+    return text
+
+
+def format_interval(interval: Interval, digits: int = 2) -> str:
+    """Write a mean with its interval as 0.58 [0.44, 0.71]; the mean alone where there is none."""
+    text = format_number(interval.point, digits)
+    if math.isfinite(interval.low) and math.isfinite(interval.high):
+        low, high = (format_number(bound, digits) for bound in (interval.low, interval.high))
+        text += f"{_SPACE}[{low},{_SPACE}{high}]"
     return text
 
 

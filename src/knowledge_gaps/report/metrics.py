@@ -1,15 +1,21 @@
-"""The headline numbers of a study for metrics.json, which `dvc metrics show` and `diff` read."""
+"""The headline numbers of a study for metrics.json, which `dvc metrics show` and `diff` read.
+
+And the verdicts for verdicts.json, for whoever compares studies by a script.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from knowledge_gaps.report.content import Content
+from knowledge_gaps.report.findings.judge import Answer, Judged, Verdict
 from knowledge_gaps.report.formats import format_phi_key
 from knowledge_gaps.report.readings.collected import Readings
 from knowledge_gaps.report.readings.columns import REAL_ACCURACY
-from knowledge_gaps.report.readings.sweeps import PhiRow
+from knowledge_gaps.report.readings.sweeps import FoolingRow
 from knowledge_gaps.report.readings.tables import CLASS_ENTROPY, FID, IterationTable, Summary
 
 DETECTION_HELD_OUT = "held_out_detection"
@@ -19,6 +25,8 @@ BASELINE = "baseline"
 FLOOR = "floor"
 PHI_SWEEP = "phi_sweep"
 GENERALISATION = "generalisation"
+AUDIT_PASSED = "audit_passed"
+VERDICTS = "verdicts"
 _DIGITS = 6
 
 Metrics = dict[str, Any]  # of floats, nested
@@ -48,6 +56,47 @@ def make_headline_metrics(readings: Readings) -> Metrics:
     return _drop_missing(metrics)
 
 
+def make_trust_metrics(content: Content) -> Metrics:
+    """Say whether the shortcut audit passed (1 or 0), and how many claims have which verdict."""
+    verdicts = Counter(judged.study.verdict for judged in content.judged)
+    return {
+        AUDIT_PASSED: float(content.evidence.audit.passed),
+        VERDICTS: {word.value.replace(" ", "_"): float(verdicts[word]) for word in Verdict},
+    }
+
+
+def list_verdicts(judged: Iterable[Judged]) -> list[dict[str, Any]]:
+    """List every claim with threshold, verdict, effect and interval, here and in the paper."""
+    return [
+        {
+            "id": each.claim.id,
+            "finding": each.claim.finding,
+            "text": each.claim.text,
+            "measure": each.claim.measure,
+            "direction": each.claim.direction,
+            "threshold": round(each.threshold, _DIGITS),
+            "here": _describe_answer(each.study),
+            "paper_words": each.claim.paper,
+            "paper_table": _describe_answer(each.paper),
+        }
+        for each in judged
+    ]
+
+
+def _describe_answer(answer: Answer) -> dict[str, Any]:
+    numbers = {"effect": answer.effect, "low": answer.low, "high": answer.high}
+    return {
+        "verdict": answer.verdict.value,
+        "reason": answer.reason,
+        # JSON has no NaN
+        **{key: round(v, _DIGITS) if math.isfinite(v) else None for key, v in numbers.items()},
+        "cells": [*answer.left, *answer.right],
+        "num_pairs": answer.num_pairs,
+        "num_instances": dict(answer.num_instances),
+        "single_instance_cohorts": list(answer.fixed),
+    }
+
+
 def _list_cells(table: IterationTable | None) -> Metrics:
     """List detection rates as {classifier cohort: {GAN cohort: mean}}."""
     if table is None:
@@ -65,12 +114,12 @@ def _list_quality(readings: Readings, quality: Mapping[str, Summary] | None) -> 
 
 
 def _list_phi_sweep(readings: Readings) -> Metrics:
-    rows = [row for row in readings.phi_sweep if row.phi > 0]  # the baseline has its own group
-    keys = _make_keys((format_phi_key(row.phi), row.cohort) for row in rows)
+    rows = [row for row in readings.phi_sweep if row.value > 0]  # the baseline has its own group
+    keys = _make_keys((format_phi_key(row.value), row.cohort) for row in rows)
     return {key: _list_phi_row(readings, row) for key, row in zip(keys, rows, strict=True)}
 
 
-def _list_phi_row(readings: Readings, row: PhiRow) -> Metrics:
+def _list_phi_row(readings: Readings, row: FoolingRow) -> Metrics:
     return {
         DETECTION_IN_LOSS: row.in_loss.mean,
         DETECTION_HELD_OUT: row.held_out.mean,
@@ -81,7 +130,7 @@ def _list_phi_row(readings: Readings, row: PhiRow) -> Metrics:
 
 def _list_generalisation(readings: Readings) -> Metrics:
     rows = readings.generalisation
-    keys = _make_keys((f"n_{row.num_generators}", row.cohort) for row in rows)
+    keys = _make_keys((f"n_{row.value}", row.cohort) for row in rows)
     return {key: row.held_out.mean for key, row in zip(keys, rows, strict=True)}
 
 

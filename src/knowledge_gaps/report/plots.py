@@ -23,7 +23,7 @@ from knowledge_gaps.report.readings.columns import (
     REAL_ACCURACY,
 )
 from knowledge_gaps.report.readings.curves import average_curves
-from knowledge_gaps.report.readings.sweeps import PhiRow
+from knowledge_gaps.report.readings.sweeps import FoolingRow
 from knowledge_gaps.report.readings.tables import (
     CLASS_ENTROPY,
     FID,
@@ -31,6 +31,7 @@ from knowledge_gaps.report.readings.tables import (
     RECALL,
     IterationTable,
 )
+from knowledge_gaps.runtime.tables import SIX_DIGITS, format_table
 
 ITERATIONS_FILE = "iterations.csv"
 PHI_SWEEP_FILE = "phi_sweep.csv"
@@ -87,10 +88,7 @@ def make_plots(readings: Readings, curves: Mapping[str, pd.DataFrame]) -> dict[s
         GENERALISATION_FILE: _list_generalisation(readings),
         LOSS_CURVES_FILE: average_curves(curves),
     }
-    return {
-        name: frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        for name, frame in frames.items()
-    }
+    return {name: format_table(frame, SIX_DIGITS) for name, frame in frames.items()}
 
 
 def _list_iterations(readings: Readings) -> pd.DataFrame:
@@ -114,15 +112,15 @@ def _list_cells(table: IterationTable) -> list[tuple[object, ...]]:
 
 def _list_phi_sweep(readings: Readings) -> pd.DataFrame:
     # a baseline has no place on a logarithmic axis
-    rows = [_list_phi_row(row) for row in readings.phi_sweep if row.phi > 0]
+    rows = [_list_phi_row(row) for row in readings.phi_sweep if row.value > 0]
     return _make_frame(rows, (*_PHI_COLUMNS, *_PHI_METRICS))
 
 
-def _list_phi_row(row: PhiRow) -> tuple[object, ...]:
+def _list_phi_row(row: FoolingRow) -> tuple[object, ...]:
     held_out = row.held_out
     return (
-        row.phi,
-        math.log10(row.phi),
+        row.value,
+        math.log10(row.value),
         row.cohort,
         row.in_loss.mean,
         held_out.mean,
@@ -139,7 +137,7 @@ def _list_phi_row(row: PhiRow) -> tuple[object, ...]:
 def _list_generalisation(readings: Readings) -> pd.DataFrame:
     rows = [
         (
-            row.num_generators,
+            row.value,
             row.cohort,
             pair.classifier_instance,
             pair.generator_instance,

@@ -18,7 +18,22 @@ TEST_LABELS_FILE = "test_labels.npy"
 DATASET_FILE = "dataset.json"
 DETECTIONS_FILE = "detections.csv"
 QUALITY_FILE = "quality.csv"
+COHORTS_FILE = "cohorts.csv"
+NEIGHBOURS_FILE = "neighbours.csv"
+SPECTRA_FILE = "spectra.csv"
+ATTRIBUTIONS_FILE = "attributions.csv"
+AUDIT_FILE = "audit.csv"
+AGREEMENT_FILE = "agreement.csv"
+VERDICTS_FILE = "verdicts.json"
 METRICS_FILE = "metrics.json"
+
+RESIDUAL_SPECTRA_FILE = "residual_spectra.npy"
+FINGERPRINTS_FILE = "fingerprints.npy"
+ATTRIBUTION_INDEX_FILE = "index.json"
+ATTRIBUTION_MEANS_FILE = "mean_absolute.npy"
+EXAMPLE_IMAGES_FILE = "images.npy"
+EXAMPLE_ATTRIBUTIONS_FILE = "attributions.npy"
+EXAMPLE_LOGITS_FILE = "logits.npy"
 
 
 def get_cohort_directory(root: Path, cohort: str) -> Path:
@@ -44,6 +59,16 @@ def get_samples_file(root: Path, gan_cohort: str, instance: int) -> Path:
 def get_prepared_directory(root: Path) -> Path:
     """What `prepare` writes and training reads."""
     return root / "data" / "prepared"
+
+
+def get_spectra_directory(root: Path) -> Path:
+    """Residual spectra and fingerprints, a folder for each GAN cohort and split of the reals."""
+    return root / "data" / "spectra"
+
+
+def get_attributions_directory(root: Path) -> Path:
+    """Attributions by classifiers, a folder for each set of images."""
+    return root / "data" / "attributions"
 
 
 def get_reports_directory(root: Path) -> Path:

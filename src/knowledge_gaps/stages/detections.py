@@ -10,7 +10,14 @@ import pandas as pd
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.evaluation.detection import (
     AUC,
+    AVERAGE_PRECISION,
+    BALANCED_ACCURACY,
+    C2ST_LOG10_P,
+    CALIBRATION_ERROR,
+    DETECTION_AT_1PCT,
+    DETECTION_AT_5PCT,
     DETECTION_RATE,
+    EQUAL_ERROR_RATE,
     REAL_ACCURACY,
     measure_detection,
     score_images,
@@ -41,7 +48,20 @@ _CODE = (
     "runtime/determinism.py",
 )
 _BATCH_SIZE = 250  # images a forward pass
-_MEASURED = ("num_images", DETECTION_RATE, REAL_ACCURACY, AUC)  # in the order of the columns
+_MEASURED = (  # in the order of the columns
+    "num_images",
+    DETECTION_RATE,
+    REAL_ACCURACY,
+    AUC,
+    BALANCED_ACCURACY,
+    AVERAGE_PRECISION,
+    DETECTION_AT_1PCT,
+    DETECTION_AT_5PCT,
+    EQUAL_ERROR_RATE,
+    CALIBRATION_ERROR,
+    C2ST_LOG10_P,
+)
+_FLOAT_FORMAT = "{:z.6f}"  # z: a logarithm just below 0 is no "-0.000000"
 
 
 @dataclass(frozen=True)
@@ -79,7 +99,7 @@ def run(root: Path, study: Study) -> None:
         name, instance = job.classifier
         print(f"detections: {name}/{instance} scored {len(rows)} generators", flush=True)
     table = pd.DataFrame([_make_row(study, pair, cache.get(keys[pair])) for pair in pairs])
-    text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    text = table.to_csv(index=False, float_format=_FLOAT_FORMAT.format, lineterminator="\n")
     write_text(get_reports_directory(root) / DETECTIONS_FILE, text)
     print(f"scored {len(missing)} pairs, {len(pairs) - len(missing)} were known")
 
@@ -104,7 +124,7 @@ def _make_keys(root: Path, pairs: list[_Pair]) -> dict[_Pair, str]:
         pair.classifier: _hash_classifier(_get_classifier_directory(root, pair.classifier))
         for pair in pairs
     }
-    code = [hash_code(_CODE), get_versions(("torch", "scikit-learn"))]
+    code = [hash_code(_CODE), get_versions(("numpy", "scikit-learn", "scipy", "torch"))]
     return {
         pair: make_key(generators[pair.generator], classifiers[pair.classifier], reals, code)
         for pair in pairs

@@ -18,6 +18,8 @@ from knowledge_gaps.study.recipes import (
 )
 from knowledge_gaps.study.schema import (
     EXTRACTOR_IMAGE_SHAPES,
+    REALS_TRAIN,
+    ClassifierSweep,
     DataSettings,
     EvaluationSettings,
     Iteration,
@@ -31,8 +33,10 @@ __all__ = [
     "NO_POOL",
     "PARAMS_FILE",
     "REALS",
+    "REALS_TRAIN",
     "ClassifierCohort",
     "ClassifierRecipe",
+    "ClassifierSweep",
     "DataSettings",
     "EvaluationSettings",
     "GanCohort",

@@ -10,7 +10,13 @@ from graphlib import CycleError, TopologicalSorter
 
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study.recipes import NO_POOL, REALS, ClassifierCohort, GanCohort, Kind
-from knowledge_gaps.study.schema import ClassifierSweep, Iteration, Pool, Study
+from knowledge_gaps.study.schema import (
+    REALS_TRAIN,
+    ClassifierSweep,
+    Iteration,
+    Pool,
+    Study,
+)
 
 
 def check_graph(study: Study) -> None:
@@ -20,8 +26,9 @@ def check_graph(study: Study) -> None:
         UserError: for an unknown name, a pool of the wrong kind, an instance that its cohort does
             not have, or a circle; the message names both ends.
     """
-    if REALS in study.gans:
-        raise UserError(f"gans.{REALS}: the name stands for the reals in quality.csv")
+    for name in (REALS, REALS_TRAIN):
+        if name in study.gans:
+            raise UserError(f"gans.{name}: the name stands for the reals in the tables")
     for section in ("pools", "gans", "classifiers"):
         _check_cases(section, getattr(study, section))
     if NO_POOL in study.pools:

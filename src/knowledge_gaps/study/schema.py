@@ -91,6 +91,9 @@ class Pool(Section):
         return self
 
 
+# stands where a GAN cohort stands in a table of spectra, for the train split of the reals
+REALS_TRAIN = "real_train"
+
 # channels, height, width of the images that an extractor takes
 EXTRACTOR_IMAGE_SHAPES = {"lenet": (1, 28, 28)}
 

@@ -1,1 +1,1 @@
-"""Figures: one function each, from readings to matplotlib; `gallery` draws and describes all."""
+"""Drawing: one function a figure, from readings to matplotlib; `report.gallery` adds the words."""

@@ -49,15 +49,31 @@ def read_images(path: Path, num_images: int) -> ImageArray:
     Raises:
         UserError: when the file cannot be read or holds something else.
     """
+    return np.array(_open_images(path)[:num_images])
+
+
+def read_image(path: Path, index: int) -> ImageArray:
+    """Read one image of a .npy file, uint8 [1, C, H, W].
+
+    Raises:
+        UserError: when the file cannot be read, holds something else or too few images.
+    """
+    images = _open_images(path)
+    if index >= len(images):
+        raise UserError(f"{path}: holds {len(images)} images, image {index} is needed")
+    return np.array(images[index : index + 1])
+
+
+def _open_images(path: Path) -> ImageArray:
     try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
+        images: ImageArray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: cannot be read as a NumPy array ({error})") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise UserError(
             f"{path}: found {images.dtype} {list(images.shape)}, uint8 [N, 1 or 3, H, W] is needed"
         )
-    return np.array(images[:num_images])
+    return images
 
 
 def read_sample_row(root: Path, cohort: str, label: str, instances: Sequence[int]) -> ImageRow:

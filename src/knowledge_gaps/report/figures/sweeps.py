@@ -1,4 +1,4 @@
-"""The charts along one axis: what a rising phi does, and generalisation against n.
+"""The charts along one axis: phi, classifiers in the loss, generators trained on, truncation.
 
 Each function takes readings and returns a figure; nothing is computed here but positions. Iteration
 tables in colour are in `knowledge_gaps.report.figures.heat`, image grids in
@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from knowledge_gaps.report.figures.style import BLUE, GREEN, GREY, ORANGE, WIDTH_IN, paper_style
-from knowledge_gaps.report.readings.sweeps import GeneralisationRow, PhiRow
+from knowledge_gaps.report.readings.sweeps import DetectingRow, FoolingRow
 from knowledge_gaps.report.readings.tables import CLASS_ENTROPY, FID
 
 FloatArray = npt.NDArray[np.float64]
@@ -31,7 +31,7 @@ _MAX_ENTROPY = math.log(10)  # nats: the LeNet's ten classes, equally frequent
 
 
 @paper_style()
-def draw_phi_sweep(rows: Sequence[PhiRow], fid_name: str) -> Figure:
+def draw_phi_sweep(rows: Sequence[FoolingRow], fid_name: str) -> Figure:
     """Draw detection, FID and class entropy against phi.
 
     Args:
@@ -40,9 +40,9 @@ def draw_phi_sweep(rows: Sequence[PhiRow], fid_name: str) -> Figure:
     """
     figure = Figure(figsize=(WIDTH_IN, 6.4))
     axes_rate, axes_fid, axes_entropy = figure.subplots(3, 1, sharex=True, height_ratios=[2, 1, 1])
-    swept = [row for row in rows if row.phi > 0]
-    baseline = next((row for row in rows if row.phi == 0), None)
-    phis = np.array([row.phi for row in swept])
+    swept = [row for row in rows if row.value > 0]
+    baseline = next((row for row in rows if row.value == 0), None)
+    phis = np.array([row.value for row in swept])
     _draw_phi_rates(axes_rate, swept, phis, baseline)
     # the rates may lie anywhere in their panel, so the legend stands above it
     figure.legend(*axes_rate.get_legend_handles_labels(), loc="outside upper center", ncols=3)
@@ -68,27 +68,33 @@ def draw_phi_sweep(rows: Sequence[PhiRow], fid_name: str) -> Figure:
 
 
 @paper_style()
-def draw_generalisation(rows: Sequence[GeneralisationRow]) -> Figure:
-    """Draw detection of held-out generators against the number of training generators."""
+def draw_detecting_sweep(rows: Sequence[DetectingRow], axis: str) -> Figure:
+    """Draw detection of held-out generators by classifier cohorts along an axis.
+
+    Args:
+        rows: sorted along the axis; at least one.
+        axis: what it is, for its label.
+    """
     figure = Figure(figsize=(WIDTH_IN, 3.4))
     axes = figure.subplots()
-    nums = [row.num_generators for row in rows]
+    values = [row.value for row in rows]
+    step = min(np.diff(sorted(set(values))), default=1.0)
     means = [row.held_out.mean for row in rows]
-    axes.plot(nums, means, color=BLUE, marker="_", markersize=18, label="mean of all dots")
+    axes.plot(values, means, color=BLUE, marker="_", markersize=18, label="mean of all dots")
     for is_common, label in _DOT_LABELS.items():
         points = [
-            (row.num_generators + offset, pair.detection_rate)
+            (row.value + offset, pair.detection_rate)
             for row in rows
-            for offset, pair in zip(_spread(len(row.pairs), 0.12), row.pairs, strict=True)
+            for offset, pair in zip(_spread(len(row.pairs), 0.12 * step), row.pairs, strict=True)
             if pair.is_common is is_common
         ]
         if points:
             places, rates = zip(*points, strict=True)
             face = BLUE if is_common else "white"
             axes.scatter(places, rates, s=22, color=face, edgecolors=BLUE, label=label, zorder=3)
-    axes.set_xticks(sorted(set(nums)))
-    axes.set_xlim(min(nums) - 0.4, max(nums) + 0.4)
-    axes.set_xlabel("number of generators that the classifier was trained on")
+    axes.set_xticks(sorted(set(values)))
+    axes.set_xlim(min(values) - 0.4 * step, max(values) + 0.4 * step)
+    axes.set_xlabel(axis)
     axes.set_ylabel("detection rate\n(share of generated images)")
     axes.set_title("Detection of generators that the classifier was not trained on")
     axes.legend(loc="best")
@@ -96,11 +102,45 @@ def draw_generalisation(rows: Sequence[GeneralisationRow]) -> Figure:
     return figure
 
 
+@paper_style()
+def draw_multi_instance(rows: Sequence[FoolingRow], fid_name: str) -> Figure:
+    """Draw detection and FID against the number of classifiers in the loss.
+
+    Args:
+        rows: sorted by the number of classifiers; at least one.
+        fid_name: the FID's full name, for the axis.
+    """
+    figure = Figure(figsize=(WIDTH_IN, 4.6))
+    axes_rate, axes_fid = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    counts = np.array([row.value for row in rows])
+    for row in rows:
+        places = row.value + _spread(len(row.held_out_rates), 0.15)
+        axes_rate.scatter(places, row.held_out_rates, s=16, color=BLUE, alpha=0.45, linewidths=0)
+        axes_fid.scatter([row.value] * len(row.fids), row.fids, s=16, color=GREEN, alpha=0.6)
+    lines = (
+        ("held-out classifiers (dots: pairs)", BLUE, "-", [row.held_out.mean for row in rows]),
+        ("classifiers in the loss", ORANGE, "--", [row.in_loss.mean for row in rows]),
+        ("AUC of held-out classifiers", GREY, ":", [row.held_out_auc.mean for row in rows]),
+    )
+    for label, colour, style, means in lines:
+        axes_rate.plot(counts, means, color=colour, linestyle=style, marker="s", ms=4, label=label)
+    figure.legend(*axes_rate.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    axes_rate.set_ylim(*_RATE_LIMITS)
+    axes_rate.set_ylabel("detection rate or AUC")
+    axes_rate.set_title("Detection by classifiers in the loss and by held-out ones of their cohort")
+    axes_fid.plot(counts, [row.quality[FID].mean for row in rows], color=GREEN)
+    axes_fid.set_ylabel(f"FID, no unit\n({fid_name})")
+    axes_fid.set_title("Distance of the generated images from reals")
+    axes_fid.set_xlabel("number of classifiers in the loss")
+    axes_fid.set_xticks(counts)
+    return figure
+
+
 def _draw_phi_rates(
-    axes: Axes, rows: Sequence[PhiRow], phis: FloatArray, baseline: PhiRow | None
+    axes: Axes, rows: Sequence[FoolingRow], phis: FloatArray, baseline: FoolingRow | None
 ) -> None:
     for row in rows:
-        places = row.phi * 10.0 ** _spread(len(row.held_out_rates), 0.12)
+        places = row.value * 10.0 ** _spread(len(row.held_out_rates), 0.12)
         axes.scatter(places, row.held_out_rates, s=16, color=BLUE, alpha=0.45, linewidths=0)
     axes.plot(
         phis,
@@ -128,11 +168,11 @@ def _draw_phi_rates(
     )
 
 
-def _draw_phi_metric(axes: Axes, rows: Sequence[PhiRow], phis: FloatArray, metric: str) -> None:
+def _draw_phi_metric(axes: Axes, rows: Sequence[FoolingRow], phis: FloatArray, metric: str) -> None:
     values: list[float] = []
     for row in rows:
         single = row.fids if metric == FID else row.entropies
-        axes.scatter([row.phi] * len(single), single, s=16, color=GREEN, alpha=0.6, linewidths=0)
+        axes.scatter([row.value] * len(single), single, s=16, color=GREEN, alpha=0.6, linewidths=0)
         values.extend(value for value in single if value > 0)
     axes.plot(phis, [row.quality[metric].mean for row in rows], color=GREEN)
     if metric == FID and values and max(values) / min(values) > _LOG_FROM_RATIO:

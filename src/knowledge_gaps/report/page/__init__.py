@@ -1,3 +1,4 @@
-"""The page: `render` fills `templates/page.html.j2`; `glance`, `recipes` and `deviations` are
-parts of it.
+"""The page: `render` fills `templates/page.html.j2`, which has a file for each section.
+
+`verdicts`, `statistics`, `recipes` and `deviations` are tables of it.
 """

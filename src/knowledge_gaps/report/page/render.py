@@ -2,62 +2,68 @@
 
 What it says is in `templates/page.html.j2`; the numbers come from
 `knowledge_gaps.report.readings.collected` and the figures from
-`knowledge_gaps.report.figures.gallery`.
+`knowledge_gaps.report.gallery`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from knowledge_gaps.report.figures.gallery import PageFigure
+from knowledge_gaps.report.content import Content
 from knowledge_gaps.report.formats import (
     DIGITS,
+    format_interval,
     format_number,
     format_phi,
     format_pool,
     format_summary,
     format_title,
 )
+from knowledge_gaps.report.gallery.page_figure import PageFigure
 from knowledge_gaps.report.page.deviations import make_deviations, make_limits
-from knowledge_gaps.report.page.glance import make_glance
 from knowledge_gaps.report.page.recipes import make_recipe_table
+from knowledge_gaps.report.page.statistics import make_statistics_table
+from knowledge_gaps.report.page.verdicts import count_verdicts, make_verdict_rows
 from knowledge_gaps.report.readings import paper
-from knowledge_gaps.report.readings.collected import Readings
 from knowledge_gaps.report.readings.tables import (
     CLASS_ENTROPY,
+    COVERAGE,
+    DENSITY,
     FID,
     KID,
+    KID_STD,
+    MEMORISED,
     METRICS,
+    MISSING_CLASSES,
     PRECISION,
     RECALL,
 )
+from knowledge_gaps.statistics.collapse import describe_rule
 from knowledge_gaps.study import Study
 
 TEMPLATE = "page.html.j2"
 METRIC_TITLES = {
     FID: "FID ↓",
     KID: "KID ↓",
+    KID_STD: "KID's std",
     PRECISION: "precision ↑",
     RECALL: "recall ↑",
+    DENSITY: "density ↑",
+    COVERAGE: "coverage ↑",
     CLASS_ENTROPY: "class entropy",
+    MISSING_CLASSES: "missing classes ↓",
+    MEMORISED: "memorised ↓",
 }
 
 
-def render_page(
-    study: Study,
-    dataset: Mapping[str, Any],
-    readings: Readings,
-    figures: Mapping[str, PageFigure],
-) -> str:
+def render_page(study: Study, content: Content, figures: Mapping[str, PageFigure]) -> str:
     """Render the page.
 
     Args:
         study: what was run.
-        dataset: data/prepared/dataset.json.
-        readings: of the study.
+        content: of its report.
         figures: by name; a section whose figure is absent is left out.
 
     Returns:
@@ -71,14 +77,22 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters.update(
-        summary=format_summary, number=format_number, phi=format_phi, known_as=format_title
+        summary=format_summary,
+        interval=format_interval,
+        number=format_number,
+        phi=format_phi,
+        known_as=format_title,
     )
     page = environment.get_template(TEMPLATE).render(
         study=study,
-        dataset=dataset,
-        readings=readings,
+        dataset=content.dataset,
+        readings=content.readings,
+        evidence=content.evidence,
+        findings=content.findings,
         figures=figures,
-        glance=make_glance(readings),
+        verdicts=make_verdict_rows(content.judged),
+        verdict_counts=count_verdicts(content.judged),
+        statistics=make_statistics_table(study, content.readings),
         shown_cohorts=_list_shown_cohorts(study),
         recipe_tables={
             "GANs": make_recipe_table(study.gan_recipes),
@@ -88,6 +102,7 @@ def render_page(
         metrics=METRICS,
         metric_titles=METRIC_TITLES,
         digits=DIGITS,
+        collapse_rule=describe_rule(),
         paper=paper,
         deviations=make_deviations(study),
         limits=make_limits(study),

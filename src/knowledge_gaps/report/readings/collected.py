@@ -7,24 +7,34 @@ params.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from knowledge_gaps.report.readings.cells import (
+    SEED,
+    CellKey,
+    CohortCell,
+    list_keys,
+    make_cells,
+)
 from knowledge_gaps.report.readings.columns import CLASSIFIER_COHORT, GENERATOR_COHORT
+from knowledge_gaps.report.readings.mutual_fooling import MutualFooling, make_mutual_fooling
+from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.report.readings.sweeps import (
-    GeneralisationRow,
-    PhiRow,
-    make_generalisation,
-    make_phi_sweep,
+    DetectingRow,
+    FoolingRow,
+    make_detecting_sweep,
+    make_fooling_sweep,
 )
 from knowledge_gaps.report.readings.tables import (
     METRICS,
     IterationTable,
-    PairSet,
     Summary,
+    count_collapse,
     find_metric,
     make_iteration_table,
     read_detections,
@@ -34,7 +44,8 @@ from knowledge_gaps.report.readings.tables import (
 )
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.layout import DETECTIONS_FILE, QUALITY_FILE, get_reports_directory
-from knowledge_gaps.study import NO_POOL, REALS, Kind, Study
+from knowledge_gaps.statistics.clusters import Clusters, find_clusters
+from knowledge_gaps.study import NO_POOL, REALS, ClassifierSweep, Kind, Study
 from knowledge_gaps.study.graph import list_members
 
 
@@ -47,12 +58,20 @@ class Readings:
         in_loss: the same cohorts over pairs with a classifier in the generator's loss.
         memoryless: memoryless iterations over held-out pairs.
         memoryless_in_loss: the same cohorts over pairs with a classifier in the loss.
+        memory: iterations with a memory of some iterations, over held-out pairs.
+        memory_in_loss: the same cohorts over pairs with a classifier in the loss.
         phi_sweep: sorted by phi; a baseline (phi 0) comes first.
+        multi_instance: sorted by the number of classifiers in the loss.
         generalisation: sorted by the number of generators.
+        truncation: sorted by the truncation of the classifiers' latents.
         baseline: the GAN cohort of iteration 0, when it is trained against no classifier.
         quality: of each GAN cohort of the study.
+        collapse: how many instances of each GAN cohort have which verdict on their diversity.
         floor: quality of the real train split against the real test split, if it was measured.
         real_accuracy: of each classifier cohort of the study.
+        cells: every cell of the table that has a pair, with intervals.
+        mutual_fooling: who else is fooled; None without GANs that each fool one classifier.
+        clusters: of mutual_fooling; None when it has too few classifiers or a missing rate.
         metric_names: full names of the metrics, such as {"fid": "fid_lenet_4k"}.
     """
 
@@ -60,17 +79,25 @@ class Readings:
     in_loss: IterationTable | None
     memoryless: IterationTable | None
     memoryless_in_loss: IterationTable | None
-    phi_sweep: tuple[PhiRow, ...]
-    generalisation: tuple[GeneralisationRow, ...]
+    memory: IterationTable | None
+    memory_in_loss: IterationTable | None
+    phi_sweep: tuple[FoolingRow, ...]
+    multi_instance: tuple[FoolingRow, ...]
+    generalisation: tuple[DetectingRow, ...]
+    truncation: tuple[DetectingRow, ...]
     baseline: str | None
     quality: Mapping[str, Mapping[str, Summary]]
+    collapse: Mapping[str, Mapping[str, int]]
     floor: Mapping[str, Summary] | None
     real_accuracy: Mapping[str, Summary]
+    cells: Mapping[CellKey, CohortCell]
+    mutual_fooling: MutualFooling | None
+    clusters: Clusters | None
     metric_names: Mapping[str, str]
 
 
-def read_readings(root: Path, study: Study) -> Readings:
-    """Read the two tables below a root and make every reading of the study.
+def read_tables(root: Path, study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the two tables of a study below a root: detections and quality.
 
     Raises:
         UserError: when a table is missing or malformed, or has no row of a cohort of the study.
@@ -82,7 +109,7 @@ def read_readings(root: Path, study: Study) -> Readings:
     _check_cohorts(detections_file, detections, GENERATOR_COHORT, study.gans)
     _check_cohorts(detections_file, detections, CLASSIFIER_COHORT, study.classifiers)
     _check_cohorts(quality_file, quality, GENERATOR_COHORT, study.gans)
-    return make_readings(detections, quality, study)
+    return detections, quality
 
 
 def make_readings(detections: pd.DataFrame, quality: pd.DataFrame, study: Study) -> Readings:
@@ -101,20 +128,34 @@ def make_readings(detections: pd.DataFrame, quality: pd.DataFrame, study: Study)
 
     held_out, in_loss = make_tables("iterations")
     memoryless, memoryless_in_loss = make_tables("memoryless")
+    memory, memory_in_loss = make_tables("memory")
+    fooling = make_mutual_fooling(detections, study)
     has_floor = (quality[GENERATOR_COHORT] == REALS).any()
     return Readings(
         held_out=held_out,
         in_loss=in_loss,
         memoryless=memoryless,
         memoryless_in_loss=memoryless_in_loss,
-        phi_sweep=_make_study_phi_sweep(detections, quality, study),
-        generalisation=_make_study_generalisation(detections, study),
+        memory=memory,
+        memory_in_loss=memory_in_loss,
+        phi_sweep=_sweep_gans(detections, quality, list_phi_cohorts(study)),
+        multi_instance=_sweep_gans(detections, quality, count_fooled(study)),
+        generalisation=_sweep_classifiers(
+            detections, report.generalisation, lambda name: count_detected(study, name)
+        ),
+        truncation=_sweep_classifiers(
+            detections, report.truncation, lambda name: study.classifiers[name].truncation
+        ),
         baseline=find_baseline(study),
         quality={cohort: summarise_quality(quality, cohort) for cohort in study.gans},
+        collapse={cohort: count_collapse(quality, cohort) for cohort in study.gans},
         floor=summarise_quality(quality, REALS) if has_floor else None,
         real_accuracy={
             cohort: summarise_real_accuracy(detections, cohort) for cohort in study.classifiers
         },
+        cells=make_cells(detections, list_keys(detections)),
+        mutual_fooling=fooling,
+        clusters=None if fooling is None else _find_clusters(fooling),
         metric_names={metric: find_metric(quality, metric) for metric in METRICS},
     )
 
@@ -136,25 +177,41 @@ def list_phi_cohorts(study: Study) -> dict[str, float]:
     return {cohort: study.gans[cohort].phi for cohort in cohorts}
 
 
-def _make_study_phi_sweep(
-    detections: pd.DataFrame, quality: pd.DataFrame, study: Study
-) -> tuple[PhiRow, ...]:
-    phis = list_phi_cohorts(study)
-    return make_phi_sweep(detections, quality, phis) if phis else ()
+def count_fooled(study: Study) -> dict[str, int]:
+    """Count the classifiers in the loss of each GAN cohort of the multi-instance reading."""
+    return {
+        cohort: len(list_members(study, study.gans[cohort].fools))
+        for cohort in study.report.multi_instance
+    }
 
 
-def _make_study_generalisation(
-    detections: pd.DataFrame, study: Study
-) -> tuple[GeneralisationRow, ...]:
-    generalisation = study.report.generalisation
-    if generalisation is None:
+def count_detected(study: Study, classifiers: str) -> int:
+    """Count the generators of the generalisation's GAN cohort that classifiers were trained on."""
+    assert study.report.generalisation is not None  # nobody asks otherwise
+    of_cohort = f"{Kind.GANS}/{study.report.generalisation.gans}"
+    members = list_members(study, study.classifiers[classifiers].detects)
+    return sum(cohort == of_cohort for cohort, _ in members)
+
+
+def _find_clusters(fooling: MutualFooling) -> Clusters | None:
+    square = fooling.get_square()
+    is_whole = np.isfinite(square[~np.eye(len(square), dtype=bool)]).all()
+    return find_clusters(square, SEED) if is_whole else None
+
+
+def _sweep_gans(
+    detections: pd.DataFrame, quality: pd.DataFrame, values: Mapping[str, float]
+) -> tuple[FoolingRow, ...]:
+    return make_fooling_sweep(detections, quality, values) if values else ()
+
+
+def _sweep_classifiers(
+    detections: pd.DataFrame, sweep: ClassifierSweep | None, get_value: Callable[[str], float]
+) -> tuple[DetectingRow, ...]:
+    if sweep is None:
         return ()
-    of_cohort = f"{Kind.GANS}/{generalisation.gans}"
-    nums = {}
-    for name in generalisation.classifiers:
-        members = list_members(study, study.classifiers[name].detects)
-        nums[name] = sum(cohort == of_cohort for cohort, _ in members)
-    return make_generalisation(detections, generalisation.gans, nums)
+    values = {name: get_value(name) for name in sweep.classifiers}
+    return make_detecting_sweep(detections, sweep.gans, values)
 
 
 def _check_cohorts(

@@ -26,6 +26,13 @@ NUM_IMAGES = "num_images"
 DETECTION_RATE = "detection_rate"
 REAL_ACCURACY = "real_accuracy"
 AUC = "auc"
+BALANCED_ACCURACY = "balanced_accuracy"
+AVERAGE_PRECISION = "average_precision"
+DETECTION_AT_1PCT = "detection_at_1pct_false_alarms"
+DETECTION_AT_5PCT = "detection_at_5pct_false_alarms"
+EQUAL_ERROR_RATE = "equal_error_rate"
+CALIBRATION_ERROR = "calibration_error"
+C2ST_LOG10_P = "c2st_log10_p"
 PHI = "phi"
 
 

@@ -1,8 +1,9 @@
-"""Readings of the two tables along one axis: the weight phi, and the number of generators.
+"""Readings of the two tables along one axis, as sweeps of GAN cohorts or of classifier cohorts.
 
-Both keep the single pairs beside their summaries, because the figures show them. The tables and
-the meaning of held_out are in `knowledge_gaps.report.readings.tables`, the figures in
-`knowledge_gaps.report.figures.sweeps`.
+GAN cohorts differ in phi or in how many classifiers they fool; classifier cohorts in how many
+generators they were trained on or in the truncation of their latents. Both keep the single pairs
+beside their summaries, because the figures show them. The tables and the meaning of held_out are in
+`knowledge_gaps.report.readings.tables`, the figures in `knowledge_gaps.report.figures.sweeps`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from knowledge_gaps.report.readings.columns import (
     IN_LOSS,
     REAL_ACCURACY,
 )
+from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.report.readings.tables import (
     CLASS_ENTROPY,
     FID,
-    PairSet,
     Summary,
     find_metric,
     select_pairs,
@@ -36,12 +37,13 @@ from knowledge_gaps.report.readings.tables import (
 
 
 @dataclass(frozen=True)
-class PhiRow:
-    """One GAN cohort of the phi sweep.
+class FoolingRow:
+    """One GAN cohort of a sweep.
 
     Attributes:
         cohort: name of the GAN cohort.
-        phi: weight of the fooling term.
+        value: what the sweep is along: phi, or the number of classifiers in the loss.
+        classifiers: names of the classifier cohorts that look on.
         in_loss: detection rate over pairs with a classifier in the loss; empty for a baseline.
         held_out: detection rate over pairs with held-out instances of the same classifier cohorts.
         held_out_auc: AUC over the same pairs as held_out.
@@ -53,7 +55,8 @@ class PhiRow:
     """
 
     cohort: str
-    phi: float
+    value: float
+    classifiers: tuple[str, ...]
     in_loss: Summary
     held_out: Summary
     held_out_auc: Summary
@@ -65,7 +68,7 @@ class PhiRow:
 
 
 @dataclass(frozen=True)
-class GeneralisationPair:
+class HeldOutPair:
     """A classifier and a generator that it was not trained on.
 
     Attributes:
@@ -84,12 +87,13 @@ class GeneralisationPair:
 
 
 @dataclass(frozen=True)
-class GeneralisationRow:
-    """One classifier cohort, trained on a number of generators.
+class DetectingRow:
+    """One classifier cohort of a sweep.
 
     Attributes:
         cohort: name of the classifier cohort.
-        num_generators: how many generators of the reading the classifiers were trained on.
+        value: what the sweep is along: how many generators the classifiers were trained on, or the
+            truncation of their latents.
         held_out: detection rate over pairs with held-out generators.
         held_out_auc: AUC over the same pairs.
         common: as held_out, over the generators that are held out from every cohort.
@@ -99,19 +103,19 @@ class GeneralisationRow:
     """
 
     cohort: str
-    num_generators: int
+    value: float
     held_out: Summary
     held_out_auc: Summary
     common: Summary
     in_training: Summary
     real_accuracy: Summary
-    pairs: tuple[GeneralisationPair, ...]
+    pairs: tuple[HeldOutPair, ...]
 
 
-def make_phi_sweep(
-    detections: pd.DataFrame, quality: pd.DataFrame, phis: Mapping[str, float]
-) -> tuple[PhiRow, ...]:
-    """Read what a rising phi does, sorted by phi.
+def make_fooling_sweep(
+    detections: pd.DataFrame, quality: pd.DataFrame, values: Mapping[str, float]
+) -> tuple[FoolingRow, ...]:
+    """Read what GAN cohorts along an axis do, sorted by it.
 
     The classifiers are those of the cohorts that any GAN of the sweep was trained to fool, so that
     a baseline cohort in the sweep is seen by the same eyes.
@@ -119,48 +123,49 @@ def make_phi_sweep(
     Args:
         detections: as from `read_detections`.
         quality: as from `read_quality`.
-        phis: phi of each GAN cohort.
+        values: place of each GAN cohort on the axis.
     """
-    in_loss = detections[detections[IN_LOSS] & detections[GENERATOR_COHORT].isin(list(phis))]
+    in_loss = detections[detections[IN_LOSS] & detections[GENERATOR_COHORT].isin(list(values))]
     fooled_cohorts = in_loss[CLASSIFIER_COHORT].unique()
     seen = detections[detections[CLASSIFIER_COHORT].isin(fooled_cohorts)]
     return tuple(
-        _make_phi_row(seen, quality, cohort, phi)
-        for cohort, phi in sorted(phis.items(), key=lambda item: (item[1], item[0]))
+        _make_fooling_row(seen, quality, cohort, value)
+        for cohort, value in sorted(values.items(), key=lambda item: (item[1], item[0]))
     )
 
 
-def make_generalisation(
-    detections: pd.DataFrame, gans: str, nums: Mapping[str, int]
-) -> tuple[GeneralisationRow, ...]:
+def make_detecting_sweep(
+    detections: pd.DataFrame, gans: str, values: Mapping[str, float]
+) -> tuple[DetectingRow, ...]:
     """Read how well classifiers detect generators that they were not trained on.
 
     Args:
         detections: as from `read_detections`.
         gans: the GAN cohort that the classifiers were trained on.
-        nums: how many generators of `gans` each classifier cohort was trained on.
+        values: place of each classifier cohort on the axis.
 
     Returns:
-        Rows sorted by the number of generators.
+        Rows sorted along the axis.
     """
-    rows = detections[detections[CLASSIFIER_COHORT].isin(list(nums))]
+    rows = detections[detections[CLASSIFIER_COHORT].isin(list(values))]
     trained_on = set(select_pairs(rows, PairSet.IN_TRAINING, gans)[GENERATOR_INSTANCE])
     return tuple(
-        _make_generalisation_row(rows, gans, cohort, num_generators, trained_on)
-        for cohort, num_generators in sorted(nums.items(), key=lambda item: (item[1], item[0]))
+        _make_detecting_row(rows, gans, (cohort, value), trained_on)
+        for cohort, value in sorted(values.items(), key=lambda item: (item[1], item[0]))
     )
 
 
-def _make_phi_row(
-    detections: pd.DataFrame, quality: pd.DataFrame, cohort: str, phi: float
-) -> PhiRow:
+def _make_fooling_row(
+    detections: pd.DataFrame, quality: pd.DataFrame, cohort: str, value: float
+) -> FoolingRow:
     held_out = select_pairs(detections, PairSet.HELD_OUT, cohort)
     in_loss = select_pairs(detections, PairSet.IN_LOSS, cohort)
     instances = quality[quality[GENERATOR_COHORT] == cohort]
     by_classifier = held_out.groupby([CLASSIFIER_COHORT, CLASSIFIER_INSTANCE])
-    return PhiRow(
+    return FoolingRow(
         cohort=cohort,
-        phi=phi,
+        value=value,
+        classifiers=tuple(detections[CLASSIFIER_COHORT].unique()),
         in_loss=summarise(in_loss[DETECTION_RATE]),
         held_out=summarise(held_out[DETECTION_RATE]),
         held_out_auc=summarise(held_out[AUC]),
@@ -172,13 +177,14 @@ def _make_phi_row(
     )
 
 
-def _make_generalisation_row(
-    detections: pd.DataFrame, gans: str, cohort: str, num_generators: int, trained_on: set[int]
-) -> GeneralisationRow:
+def _make_detecting_row(
+    detections: pd.DataFrame, gans: str, place: tuple[str, float], trained_on: set[int]
+) -> DetectingRow:
+    cohort, value = place
     held_out = select_pairs(detections, PairSet.HELD_OUT, gans, cohort)
     in_training = select_pairs(detections, PairSet.IN_TRAINING, gans, cohort)
     pairs = tuple(
-        GeneralisationPair(
+        HeldOutPair(
             classifier_instance=int(classifier),
             generator_instance=int(generator),
             detection_rate=float(rate),
@@ -193,9 +199,9 @@ def _make_generalisation_row(
             strict=True,
         )
     )
-    return GeneralisationRow(
+    return DetectingRow(
         cohort=cohort,
-        num_generators=num_generators,
+        value=value,
         held_out=summarise(held_out[DETECTION_RATE]),
         held_out_auc=summarise(held_out[AUC]),
         common=summarise(pair.detection_rate for pair in pairs if pair.is_common),

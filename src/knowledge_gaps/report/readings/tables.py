@@ -10,16 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import pandas as pd
 
 from knowledge_gaps.report.readings.columns import (
     AUC,
+    AVERAGE_PRECISION,
+    BALANCED_ACCURACY,
+    C2ST_LOG10_P,
+    CALIBRATION_ERROR,
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
+    DETECTION_AT_1PCT,
+    DETECTION_AT_5PCT,
     DETECTION_RATE,
+    EQUAL_ERROR_RATE,
     GENERATOR_COHORT,
     GENERATOR_INSTANCE,
     IN_LOSS,
@@ -32,16 +38,34 @@ from knowledge_gaps.report.readings.columns import (
     read_columns,
     read_header,
 )
+from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import Iteration
 
 # a metric by the start of its column's name, which goes on with extractor and number of images
 FID = "fid"
 KID = "kid"
+KID_STD = "kid_std"
 PRECISION = "precision"
 RECALL = "recall"
+DENSITY = "density"
+COVERAGE = "coverage"
 CLASS_ENTROPY = "class_entropy"
-METRICS = (FID, KID, PRECISION, RECALL, CLASS_ENTROPY)
+MISSING_CLASSES = "missing_classes"
+MEMORISED = "memorised"
+METRICS = (
+    FID,
+    KID,
+    KID_STD,
+    PRECISION,
+    RECALL,
+    DENSITY,
+    COVERAGE,
+    CLASS_ENTROPY,
+    MISSING_CLASSES,
+    MEMORISED,
+)
+COLLAPSE = "collapse"  # a word: empty, collapsed, reduced or intact
 
 _GENERATOR_KEY = (GENERATOR_COHORT, GENERATOR_INSTANCE)
 _CLASSIFIER_KEY = (CLASSIFIER_COHORT, CLASSIFIER_INSTANCE)
@@ -56,20 +80,20 @@ _DETECTION_COLUMNS = {
     DETECTION_RATE: Cast.SHARE,
     REAL_ACCURACY: Cast.SHARE,
     AUC: Cast.SHARE,
+    BALANCED_ACCURACY: Cast.SHARE,
+    AVERAGE_PRECISION: Cast.SHARE,
+    DETECTION_AT_1PCT: Cast.SHARE,
+    DETECTION_AT_5PCT: Cast.SHARE,
+    EQUAL_ERROR_RATE: Cast.SHARE,
+    CALIBRATION_ERROR: Cast.SHARE,
+    C2ST_LOG10_P: Cast.NUMBER,
 }
 _QUALITY_COLUMNS = {
     GENERATOR_COHORT: Cast.NAME,
     GENERATOR_INSTANCE: Cast.COUNT,
     PHI: Cast.NUMBER,
+    COLLAPSE: Cast.NAME,
 }
-
-
-class PairSet(StrEnum):
-    """Which pairs of generator and classifier a reading takes."""
-
-    HELD_OUT = "held_out"  # neither was trained with the other
-    IN_LOSS = "in_loss"  # the classifier was in the generator's loss
-    IN_TRAINING = "in_training"  # the generator was in the classifier's training pool
 
 
 @dataclass(frozen=True)
@@ -149,20 +173,26 @@ def read_quality(path: Path) -> pd.DataFrame:
         UserError: as `read_detections`, or when a metric has no column.
     """
     header = read_header(path)
-    starts = tuple(f"{metric}_" for metric in METRICS)
-    metrics = {name: Cast.NUMBER for name in header if name.startswith(starts)}
-    for start in starts:
-        if not any(name.startswith(start) for name in metrics):
+    metrics = {name: _get_metric(name) for name in header}
+    for metric in METRICS:
+        if metric not in metrics.values():
             found = ", ".join(header)
-            raise UserError(f"{path}: no column starts with {start!r} (found: {found})")
-    frame = read_columns(path, {**_QUALITY_COLUMNS, **metrics})
+            raise UserError(f"{path}: no column starts with '{metric}_' (found: {found})")
+    numbers = {name: Cast.NUMBER for name, metric in metrics.items() if metric is not None}
+    frame = read_columns(path, {**_QUALITY_COLUMNS, **numbers})
     check_unique(path, frame, _GENERATOR_KEY)
     return frame
 
 
 def find_metric(quality: pd.DataFrame, metric: str) -> str:
     """Return the name of the first column of a metric, such as "fid_lenet_4k" for "fid"."""
-    return next(str(name) for name in quality.columns if str(name).startswith(f"{metric}_"))
+    return next(str(name) for name in quality.columns if _get_metric(str(name)) == metric)
+
+
+def _get_metric(column: str) -> str | None:
+    """Return the metric of a column, the longest that fits: "kid_std_lenet_4k" is no "kid"."""
+    metrics = [metric for metric in METRICS if column.startswith(f"{metric}_")]
+    return max(metrics, key=len, default=None)
 
 
 def summarise(values: Iterable[float]) -> Summary:
@@ -183,6 +213,12 @@ def summarise_quality(quality: pd.DataFrame, cohort: str) -> dict[str, Summary]:
     """Summarise every metric over the instances of a cohort, by the starts of the names."""
     rows = quality[quality[GENERATOR_COHORT] == cohort]
     return {metric: summarise(rows[find_metric(quality, metric)]) for metric in METRICS}
+
+
+def count_collapse(quality: pd.DataFrame, cohort: str) -> dict[str, int]:
+    """Count the instances of a cohort by the verdict on their diversity."""
+    words = quality.loc[quality[GENERATOR_COHORT] == cohort, COLLAPSE]
+    return {str(word): int(number) for word, number in words.value_counts().sort_index().items()}
 
 
 def summarise_real_accuracy(detections: pd.DataFrame, classifiers: str) -> Summary:
@@ -207,11 +243,7 @@ def select_pairs(
     is_chosen = detections[GENERATOR_COHORT] == gans
     if classifiers is not None:
         is_chosen &= detections[CLASSIFIER_COHORT] == classifiers
-    if pairs is PairSet.HELD_OUT:
-        is_chosen &= ~detections[IN_LOSS] & ~detections[IN_TRAINING]
-    else:
-        is_chosen &= detections[IN_LOSS if pairs is PairSet.IN_LOSS else IN_TRAINING]
-    return detections[is_chosen]
+    return detections[is_chosen & pairs.select(detections)]
 
 
 def make_iteration_table(

@@ -1,0 +1,105 @@
+"""The cells of the paper's own tables, which the claims are asked of as well.
+
+Means and standard deviations as printed; table B has single values, so its rows and columns are
+drawn as instances are. The numbers are in `knowledge_gaps.report.readings.paper`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from knowledge_gaps.report.findings.cells import Cell, NotAskedError, make_fooling_cells
+from knowledge_gaps.report.findings.schema import Reading, Selection
+from knowledge_gaps.report.readings.columns import DETECTION_RATE
+from knowledge_gaps.report.readings.pairs import PairSet
+from knowledge_gaps.report.readings.paper import (
+    TABLE_ARCHITECTURES,
+    TABLE_ITERATIONS,
+    TABLE_MUTUAL_FOOLING,
+    PaperTable,
+)
+from knowledge_gaps.report.readings.tables import FID
+from knowledge_gaps.statistics.bootstrap import PairMatrix, Resampled, Statistic, resample_cells
+from knowledge_gaps.statistics.clusters import Clusters, find_clusters
+from knowledge_gaps.statistics.printed import Printed, resample_printed
+
+TABLES: Mapping[Reading, PaperTable] = {
+    Reading.ARCHITECTURES: TABLE_ARCHITECTURES,
+    Reading.MUTUAL_FOOLING: TABLE_MUTUAL_FOOLING,
+    Reading.ITERATIONS: TABLE_ITERATIONS,
+}
+TABLE_LETTERS = {
+    Reading.ARCHITECTURES: "A",
+    Reading.MUTUAL_FOOLING: "B",
+    Reading.ITERATIONS: "C",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PaperSource:
+    """The paper's tables.
+
+    Attributes:
+        num_instances: see `schema.PaperSpread.instances`.
+        seed: of draws and permutations.
+        num_resamples: of the bootstrap.
+        tables: by the reading that they answer.
+    """
+
+    num_instances: int | None
+    seed: int
+    num_resamples: int
+    tables: Mapping[Reading, PaperTable] = field(default_factory=lambda: TABLES)
+
+    def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
+        """List the cells of a printed table; see `cells.Source`."""
+        table = self.tables.get(selection.reading)
+        if table is None or selection.statistic is not Statistic.MEAN:
+            raise NotAskedError("the paper prints no table of it")
+        if measure == FID and selection.pairs is None and table.fid is not None:
+            return [
+                Cell(table.columns[column], {"column": float(column)}, Printed(fid, None))
+                for column, fid in enumerate(table.fid)
+            ]
+        if measure != DETECTION_RATE or selection.pairs is None:
+            raise NotAskedError("the paper prints no table of it")
+        if selection.reading is Reading.MUTUAL_FOOLING:
+            names = "gans/paper", "classifiers/paper"
+            square = np.array(table.means)
+            return make_fooling_cells(square, names, selection, self.find_clusters(selection))
+        if selection.pairs is not PairSet.HELD_OUT:
+            raise NotAskedError(f"the paper prints no table of {selection.pairs} pairs")
+        return _list_printed(table, selection.reading)
+
+    def resample(self, cells: Sequence[Cell], statistic: Statistic) -> Resampled:
+        """Draw cells of table B as pairs, others from their printed spread; see `cells.Source`."""
+        matrices = [cell.numbers for cell in cells if isinstance(cell.numbers, PairMatrix)]
+        if matrices:
+            return resample_cells(matrices, self.seed, statistic, self.num_resamples)
+        printed = [cell.numbers for cell in cells if isinstance(cell.numbers, Printed)]
+        return resample_printed(printed, self.num_instances, self.seed, self.num_resamples)
+
+    def find_clusters(self, selection: Selection) -> Clusters | None:
+        """Find the clusters of table B; see `cells.Source`."""
+        is_asked = selection.same is not None and selection.reading is Reading.MUTUAL_FOOLING
+        return self._clusters if is_asked else None
+
+    @cached_property
+    def _clusters(self) -> Clusters | None:
+        return find_clusters(np.array(self.tables[Reading.MUTUAL_FOOLING].means), self.seed)
+
+
+def _list_printed(table: PaperTable, reading: Reading) -> list[Cell]:
+    assert table.stds is not None  # of all tables but B
+    cells = []
+    for row, (means, stds) in enumerate(zip(table.means, table.stds, strict=True)):
+        for column, (mean, std) in enumerate(zip(means, stds, strict=True)):
+            place = {"row": float(row), "column": float(column), "lag": float(column - row)}
+            is_same = row == column if reading is Reading.ARCHITECTURES else None
+            name = f"{table.rows[row]} on {table.columns[column]}"
+            cells.append(Cell(name, place, Printed(mean, std), is_same))
+    return cells

@@ -1,0 +1,240 @@
+"""The sections of findings.yaml as frozen types: what a claim selects and what decides it.
+
+Reading the file is done by `knowledge_gaps.report.findings.load`, judging by
+`knowledge_gaps.report.findings.judge`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from knowledge_gaps.report.readings.columns import DETECTION_RATE
+from knowledge_gaps.report.readings.pairs import PairSet
+from knowledge_gaps.statistics.bootstrap import Statistic
+from knowledge_gaps.statistics.extremes import Over
+from knowledge_gaps.study.recipes import Count, Name, Positive, Section
+
+Text = Annotated[str, Field(min_length=1)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Reading(StrEnum):
+    """Where cells come from: a key of a study's `report`, or a table that only the paper has."""
+
+    ITERATIONS = "iterations"
+    MEMORYLESS = "memoryless"
+    MEMORY = "memory"
+    PHI_SWEEP = "phi_sweep"
+    GENERALISATION = "generalisation"
+    MULTI_INSTANCE = "multi_instance"
+    MUTUAL_FOOLING = "mutual_fooling"
+    TRUNCATION = "truncation"
+    ARCHITECTURES = "architectures"
+
+
+# coordinates of a cell of pairs
+COORDINATES: dict[Reading, frozenset[str]] = {
+    Reading.ITERATIONS: frozenset({"row", "column", "lag"}),
+    Reading.MEMORYLESS: frozenset({"row", "column", "lag"}),
+    Reading.MEMORY: frozenset({"row", "column", "lag"}),
+    Reading.PHI_SWEEP: frozenset({"phi"}),
+    Reading.GENERALISATION: frozenset({"n"}),
+    Reading.MULTI_INSTANCE: frozenset({"t"}),
+    Reading.MUTUAL_FOOLING: frozenset(),
+    Reading.TRUNCATION: frozenset({"psi"}),
+    Reading.ARCHITECTURES: frozenset(),
+}
+_OF_CLASSIFIERS = frozenset({"row", "lag", "n", "psi"})  # generators alone have none of these
+_WITH_KINSHIP = (Reading.MUTUAL_FOOLING, Reading.ARCHITECTURES)
+
+
+class Range(Section):
+    """Which values of a coordinate are taken: all conditions hold at once.
+
+    Attributes:
+        min: the smallest.
+        max: the largest.
+        parity: of a whole number.
+        pick: of the cells that are left, those with the smallest or largest value.
+    """
+
+    min: float | None = None
+    max: float | None = None
+    parity: Literal["even", "odd"] | None = None
+    pick: Literal["smallest", "largest"] | None = None
+
+
+class Selection(Section):
+    """Some cells, and how they become one number.
+
+    Attributes:
+        reading: where the cells come from.
+        pairs: which pairs of a cell count; null for a measure of generators alone.
+        where: by coordinate, a value or a range. Iterations: row (of the classifiers), column (of
+            the GANs), lag (column - row); phi; n (generators trained on); t (classifiers in the
+            loss); psi (truncation).
+        same: whether classifier and in-loss classifier are of one cluster (mutual_fooling) or of
+            one architecture (architectures); null for both.
+        statistic: of the pairs of a cell.
+        over: of the cells.
+    """
+
+    reading: Annotated[Reading, Field(strict=False)]
+    pairs: Annotated[PairSet | None, Field(strict=False)] = None
+    where: dict[str, float | Range] = Field(default_factory=dict)
+    same: bool | None = None
+    statistic: Annotated[Statistic, Field(strict=False)] = Statistic.MEAN
+    over: Annotated[Over, Field(strict=False)] = Over.MEAN
+
+    @model_validator(mode="after")
+    def _check_coordinates(self) -> Self:
+        known = COORDINATES[self.reading]
+        if self.pairs is None:
+            known = known - _OF_CLASSIFIERS
+        for name in self.where:
+            if name not in known:
+                what = "generators" if self.pairs is None else "pairs"
+                raise ValueError(
+                    f"where.{name}: {what} of {self.reading} have no such coordinate "
+                    f"(known: {', '.join(sorted(known)) or 'none'})"
+                )
+        if self.same is not None and self.reading not in _WITH_KINSHIP:
+            raise ValueError(
+                f"same is {self.same}, but {self.reading} has no clusters or architectures"
+            )
+        return self
+
+
+class Threshold(Section):
+    """What an effect is held against: a level and a number of margins of the measure.
+
+    Attributes:
+        at: the level.
+        margins: added to it, in margins of the measure.
+    """
+
+    at: float
+    margins: float = 0.0
+
+
+class Claim(Section):
+    """One hypothesis: left, or left less right, lies beyond a threshold.
+
+    Attributes:
+        id: the finding's number and a letter.
+        finding: its number among the paper's findings.
+        text: the claim in a sentence.
+        setting: where the paper found it.
+        measure: a column of detections.csv, or of quality.csv by the start of its name.
+        left: cells.
+        right: cells that are taken off; null for none.
+        direction: where the effect lies; "differs" is beyond the threshold on either side of 0.
+        threshold: that the whole interval is beyond.
+        needs: other claims that must be supported for this one to be.
+        why: reason of selection and threshold, where it is not plain.
+        paper: the paper's words and numbers.
+    """
+
+    id: Name
+    finding: Count
+    text: Text
+    setting: Text
+    measure: Name
+    left: Selection
+    right: Selection | None = None
+    direction: Literal["above", "below", "differs"]
+    threshold: Threshold
+    needs: list[Name] = Field(default_factory=list)
+    why: Text | None = None
+    paper: Text
+
+    @model_validator(mode="after")
+    def _check_sides(self) -> Self:
+        if self.right is not None:
+            for key in ("statistic", "pairs"):
+                left, right = getattr(self.left, key), getattr(self.right, key)
+                if (left is None) != (right is None) or (key == "statistic" and left != right):
+                    raise ValueError(f"left.{key} is {left}, right.{key} is {right}: not one scale")
+        sides = [self.left, *([] if self.right is None else [self.right])]
+        for side in sides:
+            if side.reading is Reading.MUTUAL_FOOLING and self.measure != DETECTION_RATE:
+                raise ValueError(f"measure is {self.measure}, {side.reading} has {DETECTION_RATE}")
+        if self.direction == "differs" and (self.right is None or self.left.over != Over.MEAN):
+            raise ValueError("differs needs a right side, and means on both sides")
+        return self
+
+
+class Pilot(Section):
+    """Where the margins come from.
+
+    Attributes:
+        study: name of the pilot study.
+        detections: its rows of detections.csv that the margins are made of.
+        detections_sha256: of that file.
+        quality: its rows of quality.csv.
+        quality_sha256: of that file.
+    """
+
+    study: Name
+    detections: Text
+    detections_sha256: Hash
+    quality: Text
+    quality_sha256: Hash
+
+
+class PaperSpread(Section):
+    """How the paper's mean ± std is read, which the paper's tables do not say.
+
+    Attributes:
+        instances: the spread is that of so many independent numbers; null takes it for the
+            standard error itself.
+        why: reason of the choice.
+    """
+
+    instances: Annotated[int, Field(ge=2)] | None
+    why: Text
+
+
+class Findings(Section):
+    """All of findings.yaml.
+
+    Attributes:
+        seed: of resamples and permutations.
+        num_resamples: of the bootstrap.
+        pilot: what the margins were derived from.
+        margins: by measure, twice the pilot's standard deviation within a cell.
+        paper_spread: how the paper's tables are read.
+        claims: the hypotheses.
+    """
+
+    seed: Annotated[int, Field(ge=0)]
+    num_resamples: Annotated[int, Field(ge=100)]
+    pilot: Pilot
+    margins: dict[Name, Positive]
+    paper_spread: PaperSpread
+    claims: Annotated[list[Claim], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check_claims(self) -> Self:
+        known: list[str] = []
+        for claim in self.claims:
+            if claim.id in known:
+                raise ValueError(f"claims: {claim.id!r} stands twice")
+            for name in claim.needs:
+                if name not in known:
+                    raise ValueError(f"claims: {claim.id!r} needs {name!r}, which is not above it")
+            if claim.threshold.margins != 0 and claim.measure not in self.margins:
+                raise ValueError(
+                    f"claims: the threshold of {claim.id!r} is in margins of {claim.measure!r}, "
+                    f"which has none (known: {', '.join(sorted(self.margins))})"
+                )
+            known.append(claim.id)
+        return self
+
+    def get_threshold(self, claim: Claim) -> float:
+        """Return the number that the effect of a claim is held against."""
+        margins = claim.threshold.margins
+        return claim.threshold.at + (margins * self.margins[claim.measure] if margins else 0.0)

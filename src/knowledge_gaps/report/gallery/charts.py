@@ -1,0 +1,120 @@
+"""Charts of the two tables and of the training curves, described."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+
+from knowledge_gaps.report.figures.curves import draw_loss_curves
+from knowledge_gaps.report.figures.heat import draw_iteration_table
+from knowledge_gaps.report.figures.sweeps import (
+    draw_detecting_sweep,
+    draw_multi_instance,
+    draw_phi_sweep,
+)
+from knowledge_gaps.report.gallery.page_figure import (
+    DETECTIONS_SOURCE,
+    QUALITY_SOURCE,
+    PageFigure,
+    make_chart,
+)
+from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.readings.tables import FID
+from knowledge_gaps.study import NO_POOL, Study
+
+_TABLES = f"{DETECTIONS_SOURCE} and {QUALITY_SOURCE}"
+
+
+def draw_charts(study: Study, readings: Readings) -> Iterator[PageFigure]:
+    """Draw every chart that the study has a reading for."""
+    images = f"{study.evaluation.num_images:,} images per generator, threshold 0.5"
+    yield from _draw_iterations(readings, images)
+    yield from _draw_phi_sweep(study, readings, images)
+    yield from _draw_generalisation(readings, images)
+    yield from _draw_multi_instance(study, readings, images)
+    yield from _draw_truncation(readings, images)
+
+
+def draw_curves(study: Study, curves: Mapping[str, pd.DataFrame]) -> Iterator[PageFigure]:
+    """Draw the GANs' training curves, if there are any."""
+    if curves:
+        titles = {
+            cohort: "baseline" if study.gans[cohort].fools == NO_POOL else cohort
+            for cohort in curves
+        }
+        yield make_chart(
+            "loss_curves",
+            draw_loss_curves(curves, titles),
+            "Losses against optimiser steps, a panel for each GAN cohort.",
+            "Training losses of the GANs: the mean over the instances of a cohort, and each "
+            "instance thinly. The axis is linear up to 1 nat and logarithmic above.",
+            "models/gans/COHORT/INSTANCE/curves.csv",
+        )
+
+
+def _draw_iterations(readings: Readings, images: str) -> Iterator[PageFigure]:
+    if readings.held_out is not None:
+        yield make_chart(
+            "iterations",
+            draw_iteration_table(readings.held_out),
+            "Two coloured tables of detection rates, this study's and the paper's.",
+            f"Detection rate by iteration, this study beside the paper. Here: mean ± sample std "
+            f"over pairs of held-out generator and held-out classifier; {images}.",
+            f"{DETECTIONS_SOURCE}, rows of these cohorts with in_loss = false and "
+            "in_training = false; the paper's table as printed",
+        )
+
+
+def _draw_phi_sweep(study: Study, readings: Readings, images: str) -> Iterator[PageFigure]:
+    if readings.phi_sweep:
+        yield make_chart(
+            "phi_sweep",
+            draw_phi_sweep(readings.phi_sweep, readings.metric_names[FID]),
+            "Detection rate, FID and class entropy against phi on a logarithmic axis.",
+            "What a rising phi does to detection, image quality and diversity. In the upper panel "
+            f"each dot is one generator and one held-out classifier ({images}); in the lower "
+            "ones each dot is one generator. Lines join means.",
+            f"{_TABLES}, rows of {', '.join(study.report.phi_sweep)}",
+        )
+
+
+def _draw_generalisation(readings: Readings, images: str) -> Iterator[PageFigure]:
+    if readings.generalisation:
+        axis = "number of generators that the classifier was trained on"
+        yield make_chart(
+            "generalisation",
+            draw_detecting_sweep(readings.generalisation, axis),
+            "Detection rate of held-out generators against the number of training generators.",
+            "Each dot is one classifier and one generator that it was not trained on "
+            f"({images}). Filled dots are generators that no classifier of the figure was "
+            "trained on, so that they compare like with like along the axis. The vertical axis "
+            "shows the range of the rates and need not start at 0.",
+            f"{DETECTIONS_SOURCE}, rows of these classifier cohorts with in_training = false",
+        )
+
+
+def _draw_multi_instance(study: Study, readings: Readings, images: str) -> Iterator[PageFigure]:
+    if readings.multi_instance:
+        yield make_chart(
+            "multi_instance",
+            draw_multi_instance(readings.multi_instance, readings.metric_names[FID]),
+            "Detection rate and FID against the number of classifiers in the loss.",
+            "Generators trained against the first t classifiers of one cohort. Each blue dot is "
+            f"one generator and one held-out classifier ({images}), each green dot one generator. "
+            "With t the held-out classifiers become fewer.",
+            f"{_TABLES}, rows of {', '.join(study.report.multi_instance)}",
+        )
+
+
+def _draw_truncation(readings: Readings, images: str) -> Iterator[PageFigure]:
+    if readings.truncation:
+        axis = "truncation: standard deviation of the latents in the classifiers' training"
+        yield make_chart(
+            "truncation",
+            draw_detecting_sweep(readings.truncation, axis),
+            "Detection rate of held-out generators against the truncation in training.",
+            "Classifiers were trained on images of truncated latents (1 is no truncation) and see "
+            f"images of untruncated ones. Each dot is one classifier and one generator ({images}).",
+            f"{DETECTIONS_SOURCE}, rows of these classifier cohorts with in_training = false",
+        )

@@ -1,0 +1,142 @@
+"""Figures of artifacts, of what classifiers look at, and of how alike they are, described."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from knowledge_gaps.report.figures.agreement import draw_agreement
+from knowledge_gaps.report.figures.artifacts import draw_residuals, draw_spectra
+from knowledge_gaps.report.figures.attributions import draw_agreement as draw_map_agreement
+from knowledge_gaps.report.figures.attributions import draw_attributions
+from knowledge_gaps.report.figures.grids import ImageRow, draw_image_rows, read_image
+from knowledge_gaps.report.gallery.page_figure import (
+    DETECTIONS_SOURCE,
+    PageFigure,
+    make_chart,
+    make_picture,
+)
+from knowledge_gaps.report.readings.agreement import FOOLING_OTHERS
+from knowledge_gaps.report.readings.artifacts import AttributionReading
+from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.readings.evidence import Evidence
+from knowledge_gaps.runtime.layout import (
+    TRAIN_IMAGES_FILE,
+    get_prepared_directory,
+    get_samples_file,
+)
+from knowledge_gaps.study import Study
+
+_NUM_NEIGHBOURS = 20  # pairs shown
+
+
+def draw_evidence(
+    root: Path, study: Study, readings: Readings, evidence: Evidence
+) -> Iterator[PageFigure]:
+    """Draw every figure that the study has evidence for."""
+    yield from _draw_agreement(readings, evidence)
+    yield from _draw_spectra(study, evidence)
+    if evidence.attributions is not None:
+        yield from _draw_attributions(evidence.attributions)
+    yield from _draw_neighbours(root, evidence)
+
+
+def list_order(readings: Readings) -> list[int]:
+    """Order the classifiers of the mutual-fooling matrix by cluster, then by number."""
+    assert readings.mutual_fooling is not None  # nobody asks otherwise
+    instances = readings.mutual_fooling.fooled
+    if readings.clusters is None:
+        return list(instances)
+    labels = readings.clusters.labels
+    return [instance for _, instance in sorted(zip(labels.tolist(), instances, strict=True))]
+
+
+def _draw_agreement(readings: Readings, evidence: Evidence) -> Iterator[PageFigure]:
+    if readings.mutual_fooling is None or FOOLING_OTHERS not in evidence.agreement:
+        return
+    agreement = evidence.agreement[FOOLING_OTHERS]
+    yield make_chart(
+        "mutual_fooling",
+        draw_agreement(agreement, list_order(readings), readings.mutual_fooling),
+        "Three coloured matrices: mutual fooling, error consistency, likeness of features.",
+        "Left: detection by each classifier (row) of the GANs that were trained to fool another "
+        "one (column); the diagonal is the classifier in the loss. Middle and right: how far two "
+        "classifiers make the same errors (Cohen's kappa of being correct) and how alike their "
+        "features are (linear CKA), on images of the GANs that fool neither of the two. "
+        "Classifiers are ordered by cluster.",
+        f"{DETECTIONS_SOURCE}, classifiers of {readings.mutual_fooling.cohort} on "
+        f"{', '.join(readings.mutual_fooling.gans)}; reports/agreement.csv",
+    )
+
+
+def _draw_spectra(study: Study, evidence: Evidence) -> Iterator[PageFigure]:
+    yield make_chart(
+        "spectra",
+        draw_spectra(evidence.spectra),
+        "Power against spatial frequency, and its ratio to that of the reals.",
+        "Radially averaged power spectra: mean over all images of the squared Fourier amplitude "
+        "on rings of one radius, each image less its mean. Below, the ratio to the test reals in "
+        "decibels, with the range over the instances of a cohort; the floor is the train split "
+        f"against the test split. {study.evaluation.num_images:,} images per generator.",
+        "reports/spectra.csv",
+    )
+    yield make_picture(
+        "residuals",
+        draw_residuals(evidence.residuals),
+        "Maps of residual spectra and of mean residuals, a column for each cohort.",
+        "Residuals: an image less its median over 3 by 3 pixels. Above, the mean Fourier "
+        "amplitude of the residuals against that of the test reals, frequency 0 in the middle; "
+        "below, the mean residual less that of the test reals. Means over all images of all "
+        "instances.",
+        "data/spectra/COHORT/",
+    )
+
+
+def _draw_attributions(reading: AttributionReading) -> Iterator[PageFigure]:
+    yield make_picture(
+        "attributions",
+        draw_attributions(reading),
+        "Images beside maps of what speaks for real and for generated to several classifiers.",
+        "Integrated gradients of the logit from a black image, on the same images for the "
+        f"classifier of cohort {reading.classifier_cohort} in the loss of {reading.gans} and for "
+        "held-out ones. Red speaks for real, blue for generated. Below, the mean of "
+        "the absolute value over many images. The images are the first of each set, none picked.",
+        "data/attributions/",
+    )
+    yield make_chart(
+        "attribution_agreement",
+        draw_map_agreement(reading),
+        "Rank correlation of two classifiers' attribution maps, by set of images.",
+        "How far two classifiers look at the same pixels: Spearman's correlation of their "
+        "attributions, mean over images and its spread, for pairs with the classifier in the loss "
+        "and for pairs of held-out ones.",
+        "reports/attributions.csv",
+    )
+
+
+def _draw_neighbours(root: Path, evidence: Evidence) -> Iterator[PageFigure]:
+    closest = sorted(evidence.neighbours, key=lambda pair: pair.distance)[:_NUM_NEIGHBOURS]
+    if not closest:
+        return
+    training = root / get_prepared_directory(Path()) / TRAIN_IMAGES_FILE
+    rows = [
+        ImageRow(
+            "generated",
+            tuple(
+                read_image(get_samples_file(root, pair.cohort, pair.instance), pair.image)
+                for pair in closest
+            ),
+        ),
+        ImageRow(
+            "nearest real", tuple(read_image(training, pair.training_image) for pair in closest)
+        ),
+    ]
+    yield make_picture(
+        "neighbours",
+        draw_image_rows(rows),
+        "Pairs of a generated image and the training image nearest to it.",
+        f"The {len(closest)} generated images that lie closest to a training image, over all "
+        "cohorts, above that training image. Closeness is of features; what is memorised would "
+        "show as one image twice.",
+        "reports/neighbours.csv",
+    )

@@ -1,0 +1,295 @@
+"""audit: can a classifier tell reals that went the generated images' way from other reals?
+
+A frozen generator that replays reals takes the place of a GAN in the training of classifiers, for
+every recipe of the study, and the reals of the test split go through it and through a file as
+samples do. Whoever still tells the two apart has found a shortcut in how images are converted or
+stored. Controls with a known fault show what the audit would have found.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from knowledge_gaps.data.images import load_array, load_images, save_array
+from knowledge_gaps.evaluation.audit import (
+    CHECK,
+    COLUMNS,
+    NO_FAULT,
+    VERDICT,
+    Check,
+    Verdict,
+    count_changed_bytes,
+    is_stored_alike,
+    judge_classifiers,
+    make_exact_row,
+    measure_replay,
+)
+from knowledge_gaps.evaluation.detection import AUC, score_images
+from knowledge_gaps.evaluation.replay import (
+    FAULTS,
+    Images,
+    ReplayGenerator,
+    draw_halves,
+    make_level_images,
+)
+from knowledge_gaps.models.frozen import freeze
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.models.registry import classifier_architectures, parse_settings
+from knowledge_gaps.runtime.cache import Row, RowCache, make_key
+from knowledge_gaps.runtime.determinism import configure_process
+from knowledge_gaps.runtime.devices import build_accelerator
+from knowledge_gaps.runtime.files import hash_file
+from knowledge_gaps.runtime.layout import (
+    AUDIT_FILE,
+    TEST_IMAGES_FILE,
+    TRAIN_IMAGES_FILE,
+    get_prepared_directory,
+    get_reports_directory,
+    get_samples_file,
+)
+from knowledge_gaps.runtime.parallel import map_parallel
+from knowledge_gaps.runtime.provenance import get_versions, hash_code
+from knowledge_gaps.runtime.seeding import derive_seed
+from knowledge_gaps.runtime.tables import write_table
+from knowledge_gaps.study import ClassifierRecipe, Study
+from knowledge_gaps.training.batches import Stream, sample_images
+from knowledge_gaps.training.classifier import ClassifierTrainer
+from knowledge_gaps.training.loop import run_training
+
+AUDIT_INSTANCES = 3  # classifiers of each recipe that look at the replay as it is
+# A shortcut is the same in every image and is learnt early: with the reduced study's recipe and
+# 600 steps both controls are found with an area under the ROC curve of at least 0.99.
+AUDIT_STEPS = 600
+_COUNTS = ("instance", "steps", "num_images", "num_defects")  # columns of whole numbers
+_CODE = (
+    "data/images.py",
+    "evaluation/audit.py",
+    "evaluation/detection.py",
+    "evaluation/replay.py",
+    "losses.py",
+    "models",
+    "runtime/determinism.py",
+    "runtime/seeding.py",
+    "stages/audit.py",
+    "statistics/hypotheses.py",
+    "study/recipes.py",
+    "training/batches.py",
+    "training/classifier.py",
+    "training/loop.py",
+)
+_VERSIONS = ("accelerate", "pillow", "scikit-learn", "scipy", "torch")
+_BATCH_SIZE = 250  # images a forward pass, and latents as in the stage samples
+
+
+@dataclass(frozen=True)
+class Job:
+    """One classifier to be trained against the replay and asked about it.
+
+    Attributes:
+        root: of the study.
+        seed: of the study.
+        name: of the recipe.
+        recipe: with no more than AUDIT_STEPS steps.
+        fault: a key of FAULTS, or "none".
+        instance: number among the classifiers of this recipe and fault.
+        worker: decides its GPU where there is one.
+    """
+
+    root: Path
+    seed: int
+    name: str
+    recipe: ClassifierRecipe
+    fault: str
+    instance: int
+    worker: int = 0
+
+    @property
+    def cohort(self) -> str:
+        """What tells this classifier's random numbers from others'."""
+        return f"audit/{self.name}" if self.fault == NO_FAULT else f"audit/{self.name}/{self.fault}"
+
+    def describe(self) -> Row:
+        """Return the part of its row that is known beforehand."""
+        return {
+            CHECK: Check.REPLAY if self.fault == NO_FAULT else Check.CONTROL,
+            "subject": self.name,
+            "fault": self.fault,
+            "instance": self.instance,
+            "steps": self.recipe.steps,
+        }
+
+
+class _NoSession:
+    """A `loop.Session` that never stops a training and tells nobody of it."""
+
+    def is_stopping(self) -> bool:
+        return False
+
+    def report(self, step: int, row: dict[str, float] | None) -> None:
+        pass
+
+
+def run(root: Path, study: Study) -> None:
+    """Write reports/audit.csv; only classifiers that are new or changed are trained.
+
+    Raises:
+        UserError: when a file of images is missing or altered, or a training diverges.
+    """
+    measured = _measure_all(root, study)
+    rows = [
+        *judge_classifiers(measured),
+        *_check_round_trips(root),
+        _check_sample_files(root, study),
+    ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(_COUNTS, "Int64"))
+    write_table(get_reports_directory(root) / AUDIT_FILE, table)
+    verdicts = [row[VERDICT] for row in rows]
+    print("audit:", ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict))
+
+
+def run_job(job: Job) -> Row:
+    """Train a classifier of reals against replayed reals and ask it about the test split."""
+    reals = _load_reals(job.root, TRAIN_IMAGES_FILE)
+    accelerator = build_accelerator(
+        job.worker, job.recipe.mixed_precision, job.recipe.gradient_accumulation_steps
+    )
+    torch.manual_seed(derive_seed(job.seed, "weights", job.cohort, job.instance))
+    trainer = ClassifierTrainer(
+        _build_classifier(job.recipe, reals),
+        [_make_replay(reals, job.fault)],
+        1.0,
+        torch.from_numpy(reals),
+        job.recipe,
+        Stream(job.seed, job.cohort, job.instance),
+        accelerator,
+    )
+    with tempfile.TemporaryDirectory() as directory:  # short: it starts anew when interrupted
+        run_training(trainer, job.recipe, Path(directory) / "state.safetensors", _NoSession())
+    return _ask(freeze(trainer.get_result()), job)
+
+
+def pass_through(replay: ReplayGenerator, index: Tensor, path: Path) -> Images:
+    """Send images the way of the generated ones: generator, uint8, file.
+
+    Args:
+        replay: frozen, on the device that samples are made on.
+        index: int64 [N], which of its images.
+        path: of the file that they are stored in.
+
+    Returns:
+        uint8 [N, C, H, W], as read from the file.
+    """
+    latents = replay.encode(index).to(next(replay.buffers()).device)
+    images = torch.cat([sample_images(replay, batch) for batch in latents.split(_BATCH_SIZE)])
+    save_array(path, images.cpu().numpy())
+    return load_images(path)
+
+
+def _measure_all(root: Path, study: Study) -> list[Row]:
+    """Return the row of every classifier of the audit, without its verdict."""
+    prepared = get_prepared_directory(root)
+    shared = [
+        *(hash_file(prepared / name) for name in (TRAIN_IMAGES_FILE, TEST_IMAGES_FILE)),
+        hash_code(_CODE),
+        get_versions(_VERSIONS),
+    ]
+    jobs = _list_jobs(root, study)
+    keys = [
+        make_key(job.seed, job.describe(), job.recipe.model_dump(mode="json"), shared)
+        for job in jobs
+    ]
+    cache = RowCache(root, "audit")
+    known = [cache.get(key) for key in keys]
+    missing = [job for job, row in zip(jobs, known, strict=True) if row is None]
+    trained = _train(missing)
+    rows: list[Row] = []
+    for job, key, row in zip(jobs, keys, known, strict=True):
+        measured = next(trained) if row is None else row
+        cache.put(key, measured)
+        cache.save()
+        rows.append({**job.describe(), **measured})
+    print(f"trained {len(missing)} classifiers, {len(jobs) - len(missing)} were known")
+    return rows
+
+
+def _list_jobs(root: Path, study: Study) -> list[Job]:
+    faults = [(NO_FAULT, instance) for instance in range(AUDIT_INSTANCES)]
+    faults += [(fault, 0) for fault in FAULTS]
+    jobs: list[Job] = []
+    for name, recipe in study.classifier_recipes.items():
+        short = recipe.model_copy(update={"steps": min(recipe.steps, AUDIT_STEPS)})
+        for fault, instance in faults:
+            jobs.append(Job(root, study.study.seed, name, short, fault, instance, len(jobs)))
+    return jobs
+
+
+def _train(jobs: Sequence[Job]) -> Iterator[Row]:
+    """Run jobs, each recipe's in processes of their own: one process keeps to one precision."""
+    for _, group in groupby(jobs, key=lambda job: job.name):
+        of_recipe = list(group)
+        for job, row in zip(of_recipe, map_parallel(run_job, of_recipe, __name__), strict=True):
+            print(f"{job.cohort}/{job.instance}: auc {row[AUC]:.3f}", flush=True)
+            yield row
+
+
+def _build_classifier(recipe: ClassifierRecipe, reals: Images) -> GanClassifier:
+    architecture = classifier_architectures.get(recipe.architecture)
+    settings = parse_settings(architecture, recipe.model)
+    _, channels, height, width = reals.shape
+    spec = architecture.make_input_spec(settings, (channels, height, width))
+    return GanClassifier(architecture.build(settings, spec.input_shape), spec)
+
+
+def _make_replay(images: Images, fault: str) -> ReplayGenerator:
+    replayed = images if fault == NO_FAULT else FAULTS[fault](images)
+    return freeze(ReplayGenerator(torch.from_numpy(replayed)))
+
+
+def _ask(classifier: GanClassifier, job: Job) -> Row:
+    reals = _load_reals(job.root, TEST_IMAGES_FILE)
+    index_replayed, index_real = draw_halves(len(reals), job.seed)
+    replay = _make_replay(reals, job.fault).to(next(classifier.parameters()).device)
+    with tempfile.TemporaryDirectory() as directory:
+        replayed = pass_through(replay, index_replayed, Path(directory) / "0.npy")
+    scores = score_images(classifier, replayed, _BATCH_SIZE)
+    scores_real = score_images(classifier, reals[index_real.numpy()], _BATCH_SIZE)
+    return {"num_images": len(replayed), **measure_replay(scores, scores_real)}
+
+
+def _check_round_trips(root: Path) -> Iterator[Row]:
+    """Send all reals, and an image of every level, the generated images' way."""
+    configure_process()
+    device = build_accelerator(worker=0).device
+    names = {"train": TRAIN_IMAGES_FILE, "test": TEST_IMAGES_FILE}
+    sets = {name: _load_reals(root, file_name) for name, file_name in names.items()}
+    sets["levels"] = make_level_images(sets["train"].shape[1:])
+    for name, images in sets.items():
+        with tempfile.TemporaryDirectory() as directory:
+            replay = _make_replay(images, NO_FAULT).to(device)
+            returned = pass_through(replay, torch.arange(len(images)), Path(directory) / "0.npy")
+        num_defects = count_changed_bytes(images, returned)
+        yield make_exact_row(Check.ROUND_TRIP, name, len(images), num_defects)
+
+
+def _check_sample_files(root: Path, study: Study) -> Row:
+    reals = load_array(get_prepared_directory(root) / TRAIN_IMAGES_FILE)
+    num_images = study.evaluation.num_images
+    paths = [
+        get_samples_file(root, name, instance)
+        for name, cohort in study.gans.items()
+        for instance in range(cohort.instances)
+    ]
+    num_defects = sum(not is_stored_alike(load_array(path), num_images, reals) for path in paths)
+    return make_exact_row(Check.SAMPLE_FILES, "samples", num_images * len(paths), num_defects)
+
+
+def _load_reals(root: Path, name: str) -> Images:
+    return load_images(get_prepared_directory(root) / name)

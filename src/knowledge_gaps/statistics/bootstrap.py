@@ -1,0 +1,329 @@
+"""The two-way bootstrap: how far a mean over pairs would move with other instances.
+
+A cell holds one number for each pair of a generator instance and a classifier instance. Pairs that
+share an instance are no independent numbers, so instances are drawn, not pairs, on both sides.
+Bounds of a largest or smallest cell are in `knowledge_gaps.statistics.extremes`.
+
+Source: Owen (2007), The pigeonhole bootstrap, Annals of Applied Statistics 1(2), for drawing rows
+and columns independently; Rao and Wu (1988), JASA 83, section 2, for drawing n - 1 of n, which
+makes the variance of a mean s^2 / n where n draws make it (n - 1) / n of that; Satterthwaite (1946)
+for the degrees of freedom.
+
+Coverage of the nominal 95 % interval of a mean, measured in a two-way model (generator, classifier
+and noise variance equal; 1,500 trials), beside that of the percentile interval of n draws, which is
+the textbook's: at 3 x 3 instances 98.7 % (percentile 87.3 %), 4 x 4 97.5 % (89.5 %), 8 x 8 96.6 %
+(93.7 %), 20 x 20 95.8 % (93.8 %). Where the generators' standard deviation is 5 times that of the
+classifiers: 95.7 % (77.7 %), 95.7 % (83.5 %), 95.6 % (90.1 %), 93.5 % (91.5 %). No percentile does
+better at 3 instances: in a quarter of all cases three numbers lie on one side of what they scatter
+around. The interval of an STD covers less, 82 to 98 % at 3 to 8 instances and 90 to 96 % at 20 (400
+trials), least where one side makes up nearly all of the variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Floats = npt.NDArray[np.float64]
+
+NUM_RESAMPLES = 10_000
+CONFIDENCE = 0.95
+NO_COHORT = ""  # stands for the other side of numbers that have one side only
+
+_CHUNK = 1_000  # resamples whose draws are held at a time
+
+
+class Statistic(StrEnum):
+    """What is made of the pairs of a cell."""
+
+    MEAN = "mean"
+    STD = "std"  # sample standard deviation over the pairs
+
+
+@dataclass(frozen=True)
+class PairMatrix:
+    """One cell: a number for each pair.
+
+    Attributes:
+        values: [generators, classifiers]; NaN where there is no pair. All instances of the cohorts
+            have their row and column, also those without a pair in this cell.
+        generators: name of the rows' cohort; cells with the same name share their draws.
+        classifiers: name of the columns' cohort; NO_COHORT when the numbers have no such side.
+    """
+
+    values: Floats
+    generators: str
+    classifiers: str = NO_COHORT
+
+
+@dataclass(frozen=True)
+class Component:
+    """What one cohort adds to the variance of the cells.
+
+    Attributes:
+        name: of the cohort.
+        deviations: [instances, cells]; the variance of a combination c of cells is the sum of
+            (deviations @ c) squared.
+        is_used: [instances, cells] whether an instance has a pair in a cell.
+    """
+
+    name: str
+    deviations: Floats
+    is_used: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Cells with their resamples.
+
+    Attributes:
+        points: [cells] the statistic of each cell; NaN for a cell without a pair.
+        draws: [cells, resamples]; a resample that has no pair of a cell is NaN there.
+        components: of the variance, one for each cohort.
+    """
+
+    points: Floats
+    draws: Floats
+    components: tuple[Component, ...]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A combination of cells with its confidence interval.
+
+    Attributes:
+        point: the combination itself.
+        low: NaN when no side has two instances.
+        high: as low.
+        num_dropped: resamples left out because a cell had no pair in them.
+        fixed: cohorts that have one instance only in a cell; the interval says nothing about
+            other instances of theirs.
+    """
+
+    point: float
+    low: float
+    high: float
+    num_dropped: int
+    fixed: tuple[str, ...]
+
+
+def resample_cells(
+    cells: Sequence[PairMatrix],
+    seed: int,
+    statistic: Statistic = Statistic.MEAN,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Resampled:
+    """Draw instances with replacement and make the statistic of every cell of each draw.
+
+    An instance counts in all cells of its cohort as often as it was drawn, so differences between
+    cells are differences of pairs. Cells that hold other instances of a cohort share the draws as
+    far as they can.
+
+    Args:
+        cells: at least one.
+        seed: of the draws; each cohort has its own stream, whatever cells stand beside it.
+        statistic: of the pairs of a cell.
+        num_resamples: how many draws.
+
+    Raises:
+        ValueError: when a cohort has a different number of instances in two cells.
+    """
+    sizes = _find_sizes(cells)
+    draws = np.empty((len(cells), num_resamples))
+    for cell, target in zip(cells, draws, strict=True):
+        rows = draw_counts(seed, cell.generators, _find_used(cell, 0), num_resamples)
+        columns = draw_counts(seed, cell.classifiers, _find_used(cell, 1), num_resamples)
+        target[:] = _weigh_pairs(cell.values, rows, columns, statistic)
+    points = [_weigh_all(cell.values, statistic) for cell in cells]
+    names = [name for name in sizes if name != NO_COHORT]
+    components = tuple(_leave_out(cells, name, sizes[name], statistic) for name in names)
+    return Resampled(np.array(points), draws, components)
+
+
+@lru_cache(maxsize=256)
+def draw_counts(
+    seed: int, cohort: str, members: tuple[bool, ...], num_resamples: int
+) -> npt.NDArray[np.float32]:
+    """Draw n - 1 of the n instances of a cohort that are members, with replacement.
+
+    Every draw ranks all instances of the cohort at random and takes the first that is a member: it
+    is the same instance for two sets of members wherever both have it.
+
+    Args:
+        seed: of the draws.
+        cohort: its name, which chooses the stream.
+        members: for each instance of the cohort, whether it may be drawn.
+        num_resamples: how many times.
+
+    Returns:
+        How often each instance was drawn, float32 [num_resamples, instances], not to be written
+        to. A single member counts once each time.
+    """
+    chosen = np.flatnonzero(members)
+    counts = np.zeros((num_resamples, len(members)), dtype=np.float32)
+    if len(chosen) <= 1:
+        counts[:, chosen] = 1
+    else:
+        rng = np.random.default_rng([seed, *cohort.encode()])
+        for start in range(0, num_resamples, _CHUNK):
+            # the size depends on the cohort alone, and so does the stream
+            ranks = rng.random((_CHUNK, len(members) - 1, len(members)), dtype=np.float32)
+            part = counts[start : start + _CHUNK]
+            winners = ranks[: len(part), : len(chosen) - 1, chosen].argmin(axis=2)
+            for position, instance in enumerate(chosen):
+                part[:, instance] = (winners == position).sum(axis=1)
+    counts.flags.writeable = False
+    return counts
+
+
+def make_interval(
+    resampled: Resampled,
+    coefficients: Floats,
+    tails: tuple[float, float] = ((1 - CONFIDENCE) / 2, (1 - CONFIDENCE) / 2),
+) -> Interval:
+    """Make the confidence interval of a combination of cells.
+
+    The standard error is that of the draws. It is widened by Student's t with Satterthwaite's
+    degrees of freedom: a cohort of n instances has n - 1, and counts by its share of the variance.
+
+    Args:
+        resampled: cells with their draws.
+        coefficients: [cells]; a cell whose coefficient is 0 takes no part.
+        tails: probability left out below and above.
+    """
+    used = np.flatnonzero(coefficients)
+    weights = coefficients[used]
+    point = float(weights @ resampled.points[used])
+    draws = weights @ resampled.draws[used]
+    draws = draws[~np.isnan(draws)]
+    num_dropped = resampled.draws.shape[1] - len(draws)
+    parts = [
+        Component(part.name, part.deviations[:, used] * weights, part.is_used[:, used])
+        for part in resampled.components
+        if part.is_used[:, used].any()
+    ]
+    fixed = tuple(part.name for part in parts if (part.is_used.sum(axis=0) == 1).any())
+    degrees = _find_degrees(parts)
+    if degrees is None or len(draws) < 2:
+        return Interval(point, np.nan, np.nan, num_dropped, fixed)
+    error = float(draws.std(ddof=1))
+    low, high = (float(stats.t.isf(tail, degrees)) * error for tail in tails)
+    return Interval(point, point - low, point + high, num_dropped, fixed)
+
+
+def _find_sizes(cells: Sequence[PairMatrix]) -> dict[str, int]:
+    """Find the number of instances of each cohort, in the order of the cells."""
+    sizes: dict[str, int] = {}
+    for cell in cells:
+        for name, size in zip((cell.generators, cell.classifiers), cell.values.shape, strict=True):
+            if sizes.setdefault(name, size) != size:
+                raise ValueError(f"{name!r} has {sizes[name]} instances in one cell, {size} here")
+    return sizes
+
+
+def _find_used(cell: PairMatrix, axis: int) -> tuple[bool, ...]:
+    """Find which instances of one side have a pair."""
+    num_pairs = (~np.isnan(cell.values)).sum(axis=1 - axis)
+    return tuple(bool(number > 0) for number in num_pairs)
+
+
+def _weigh_all(values: Floats, statistic: Statistic) -> float:
+    rows, columns = (np.ones((1, size), dtype=np.float32) for size in values.shape)
+    return float(_weigh_pairs(values, rows, columns, statistic)[0])
+
+
+def _weigh_pairs(
+    values: Floats,
+    rows: npt.NDArray[np.float32],
+    columns: npt.NDArray[np.float32],
+    statistic: Statistic,
+) -> Floats:
+    """Make the statistic of a cell for each row of weights.
+
+    Args:
+        values: [n, m], NaN for no pair.
+        rows: [R, n] weights of the rows.
+        columns: [R, m] weights of the columns.
+        statistic: of the pairs, each weighing the product of its two weights.
+
+    Returns:
+        [R]; NaN where all pairs weigh nothing, and for the STD of one pair.
+    """
+    is_pair = ~np.isnan(values)
+    num_pairs = is_pair.sum()
+    centre = float(values[is_pair].mean()) if num_pairs else 0.0  # spares digits in the squares
+    deviations = np.where(is_pair, values - centre, 0.0)
+
+    def add_up(matrix: Floats) -> Floats:
+        total: Floats = ((rows @ matrix) * columns).sum(axis=1)
+        return total
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weight = add_up(is_pair.astype(np.float64))
+        mean = add_up(deviations) / weight
+        if statistic is Statistic.MEAN:
+            return centre + mean
+        variance = np.maximum(add_up(deviations**2) / weight - mean**2, 0.0)
+        std: Floats = np.sqrt(variance * num_pairs / (num_pairs - 1.0))
+        return std
+
+
+def _leave_out(
+    cells: Sequence[PairMatrix], cohort: str, size: int, statistic: Statistic
+) -> Component:
+    """Leave out each instance of a cohort in turn: the jackknife's share of the variance."""
+    deviations = np.zeros((size, len(cells)))
+    is_used = np.zeros((size, len(cells)), dtype=np.bool_)
+    for position, cell in enumerate(cells):
+        for axis, name in enumerate((cell.generators, cell.classifiers)):
+            used = np.flatnonzero(_find_used(cell, axis)) if name == cohort else np.array([])
+            if len(used) > 0:
+                is_used[used, position] = True
+                deviations[used, position] = _deviate(cell.values, axis, used, statistic)
+    return Component(cohort, deviations, is_used)
+
+
+def _deviate(
+    values: Floats, axis: int, used: npt.NDArray[np.int64], statistic: Statistic
+) -> Floats:
+    """Return how a cell deviates without each of its instances, scaled to its standard error."""
+    num = len(used)
+    if num == 1:
+        return np.zeros(1)
+    left = (_weigh_all(np.delete(values, index, axis=axis), statistic) for index in used)
+    rest = np.array(list(left))
+    rest = np.where(np.isnan(rest), np.nanmean(rest), rest)
+    deviations: Floats = np.sqrt((num - 1) / num) * (rest - rest.mean())
+    return deviations
+
+
+def _find_degrees(parts: Sequence[Component]) -> float | None:
+    """Find Satterthwaite's degrees of freedom of the sum of the cells.
+
+    A cohort has the mean of n - 1 over its cells, each counting by its own variance: as few as its
+    cells have when they share their instances, and cautious when they do not.
+
+    Returns:
+        None when no side of any cell has two instances.
+    """
+    shares, degrees = [], []
+    for part in parts:
+        sizes = part.is_used.sum(axis=0)
+        is_free = sizes > 1
+        if is_free.any():
+            by_cell = (part.deviations[:, is_free] ** 2).sum(axis=0)
+            weights = by_cell if by_cell.any() else None
+            shares.append(float((part.deviations.sum(axis=1) ** 2).sum()))
+            degrees.append(float(np.average(sizes[is_free] - 1.0, weights=weights)))
+    if not shares:
+        return None
+    total = sum(shares)
+    if total == 0:
+        return min(degrees)  # all instances agree, and so do all draws
+    return total**2 / sum(share**2 / number for share, number in zip(shares, degrees, strict=True))

@@ -1,0 +1,69 @@
+"""Hypothesis tests that verdicts stand on: two sets of scores, many p-values, what can be seen.
+
+Matrices of pairs are compared in `knowledge_gaps.statistics.agreement`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+from scipy.stats import mannwhitneyu
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def compare_scores(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> float:
+    """Test whether two sets of scores are drawn from one distribution.
+
+    The statistic is the area under the ROC curve of the scores, so that the test asks whether it
+    differs from chance.
+
+    Source: Mann and Whitney 1947, with the normal approximation and its correction for ties.
+
+    Args:
+        first: finite scores [N], at least one.
+        second: finite scores [M], at least one.
+
+    Returns:
+        Two-sided p-value; 1 when all scores are equal.
+    """
+    if min(first.min(), second.min()) == max(first.max(), second.max()):
+        return 1.0
+    doubled = (scores.astype(np.float64) for scores in (first, second))  # scipy keeps to float32
+    return float(mannwhitneyu(*doubled, alternative="two-sided", method="asymptotic").pvalue)
+
+
+def adjust_holm(p_values: npt.ArrayLike) -> FloatArray:
+    """Adjust p-values so that one bound holds for the chance of any false alarm among them.
+
+    Nothing is assumed about how the tests depend on one another.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+
+    Args:
+        p_values: [N] in [0, 1].
+
+    Returns:
+        Adjusted p-values float64 [N], in the order of the given ones.
+    """
+    given = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(given, kind="stable")
+    num_not_rejected = len(given) - np.arange(len(given))
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(given[order] * num_not_rejected))
+    return adjusted
+
+
+def compute_detectable_auc(num_scores: int, num_tests: int, alpha: float) -> float:
+    """Return the area under the ROC curve from which a test of chance is rejected.
+
+    Args:
+        num_scores: in each of the two sets, without ties; at least 1.
+        num_tests: in the family, of which this one has the smallest p-value; at least 1.
+        alpha: bound on the chance of any false alarm in the family, in (0, 1).
+    """
+    std = math.sqrt((2 * num_scores + 1) / 12) / num_scores  # of the area, where it is chance
+    return min(1.0, 0.5 + float(ndtri(1 - alpha / (2 * num_tests))) * std)

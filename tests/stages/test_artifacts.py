@@ -1,0 +1,213 @@
+"""Spectra and attributions, made by the real stages of a trained smoke study."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from knowledge_gaps.data.images import load_array, load_images, to_float
+from knowledge_gaps.evaluation.attribution import integrate_gradients
+from knowledge_gaps.evaluation.spectra import measure_spectra
+from knowledge_gaps.models.frozen import load_classifier
+from knowledge_gaps.report.readings.artifacts import (
+    read_attributions,
+    read_residuals,
+    read_spectra,
+)
+from study_tools import change_params, copy_root, hash_tree, run_stage
+
+NUM_IMAGES = 64  # of the smoke study
+SETS = {
+    "real": ["prepared/test_images.npy"],
+    "real_train": ["prepared/train_images.npy"],
+    "baseline": ["samples/baseline/0.npy", "samples/baseline/1.npy"],
+    "fool_all_1": ["samples/fool_all_1/0.npy", "samples/fool_all_1/1.npy"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", "1")
+
+
+@pytest.fixture(scope="module")
+def measured_root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a study's folder in which both stages were run; not to be altered."""
+    root = copy_root(trained_root, tmp_path_factory.mktemp("measured") / "study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KGAPS_WORKERS", "2")
+        run_stage(root, "spectra")
+        run_stage(root, "attributions")
+    return root
+
+
+def load_set(root: Path, name: str) -> list[np.ndarray]:
+    return [load_images(root / "data" / file)[:NUM_IMAGES] for file in SETS[name]]
+
+
+def read_table(root: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(root / "reports" / f"{name}.csv")
+
+
+# ---------------------------------------------------------------------------------- spectra
+
+
+def test_spectra_have_every_set_of_images(measured_root: Path) -> None:
+    table = read_table(measured_root, "spectra")
+    assert list(table) == ["generator_cohort", "generator_instance", "frequency", "power"]
+    sets = [(name, instance) for name, files in SETS.items() for instance in range(len(files))]
+    found = list(table[list(table)[:3]].itertuples(index=False, name=None))
+    assert found == [(*one, frequency) for one in sets for frequency in range(1, 15)]
+
+
+def test_spectra_are_of_the_first_images(measured_root: Path) -> None:
+    table = read_table(measured_root, "spectra").set_index("generator_cohort")
+    for name in SETS:
+        spectra = [measure_spectra(images) for images in load_set(measured_root, name)]
+        power = np.concatenate([one.power for one in spectra])
+        np.testing.assert_allclose(table.loc[name, "power"], power, rtol=1e-5)  # six digits
+        directory = measured_root / "data" / "spectra" / name
+        stored = load_array(directory / "residual_spectra.npy")
+        np.testing.assert_allclose(stored, [one.residual_spectrum for one in spectra], rtol=1e-6)
+        stored = load_array(directory / "fingerprints.npy")
+        np.testing.assert_allclose(stored, [one.fingerprint for one in spectra], atol=1e-7)
+
+
+def test_floor_is_nearer_to_the_reals_than_any_generator(measured_root: Path) -> None:
+    distances = read_spectra(measured_root, ["baseline", "fool_all_1"]).measure_distances()
+    [floor] = distances.pop("real_train")
+    assert all(floor < distance for one in distances.values() for distance in one)
+
+
+def test_number_of_images_decides_the_spectra(trained_copy: Path) -> None:
+    change_params(trained_copy, {"evaluation.num_images": 20})
+    run_stage(trained_copy, "spectra")
+    [images] = load_set(trained_copy, "real")
+    table = read_table(trained_copy, "spectra").set_index("generator_cohort")
+    expected = measure_spectra(images[:20]).power
+    np.testing.assert_allclose(table.loc["real", "power"], expected, rtol=1e-5)
+
+
+def test_dropped_cohort_leaves_no_spectra(trained_copy: Path, measured_root: Path) -> None:
+    shutil.copytree(measured_root / "data" / "spectra", trained_copy / "data" / "spectra")
+    changes = {"gans.fool_all_1": None, "report.phi_sweep": ["baseline"], "report.iterations": []}
+    change_params(trained_copy, changes)
+    run_stage(trained_copy, "spectra")
+    names = {path.name for path in (trained_copy / "data" / "spectra").iterdir()}
+    assert names == {"real", "real_train", "baseline"}
+    assert set(read_table(trained_copy, "spectra")["generator_cohort"]) == names
+
+
+# ----------------------------------------------------------------------------- attributions
+
+
+def test_attributions_have_every_pair_of_classifiers(measured_root: Path) -> None:
+    table = read_table(measured_root, "attributions")
+    names = list(table)[:7]
+    assert names[0] == "images"
+    assert list(table)[7:] == ["spearman_mean", "spearman_std"]
+    rows = [(name, "iteration_0", 0, 1, True, False, 64) for name in ("fool_all_1", "baseline")]
+    rows.append(("real", "iteration_0", 0, 1, True, False, 128))
+    assert list(table[names].itertuples(index=False, name=None)) == rows
+
+
+def test_attributions_by_a_direct_computation(measured_root: Path) -> None:
+    reading = read_attributions(measured_root)
+    assert reading is not None
+    assert (reading.gans, reading.classifiers) == ("fool_all_1", (0, 1))
+    directory = measured_root / "models" / "classifiers" / "iteration_0"
+    networks = [load_classifier(directory / str(instance)) for instance in (0, 1)]
+    for row, (name, one) in zip(reading.agreement.itertuples(), reading.sets.items(), strict=True):
+        stored = load_images(measured_root / "data" / SETS[name][0])
+        images = to_float(torch.from_numpy(stored))
+        maps = torch.stack([integrate_gradients(network, images) for network in networks]).numpy()
+        agreement = [
+            spearmanr(*(values[index][stored[index] > 0] for values in maps)).statistic
+            for index in range(len(stored))
+        ]
+        # in other batches two pixels may change their order
+        assert row.spearman_mean == pytest.approx(np.mean(agreement), abs=1e-4)
+        assert row.spearman_std == pytest.approx(np.std(agreement, ddof=1), abs=1e-4)
+        assert np.array_equal(one.images, stored[:8])
+        np.testing.assert_allclose(one.attributions, maps[:, :8], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(one.means, np.abs(maps).mean(axis=1), rtol=1e-3, atol=1e-6)
+
+
+def test_stored_attributions_are_complete(measured_root: Path) -> None:
+    """Their sums are the stored logits less that of a black image."""
+    reading = read_attributions(measured_root)
+    assert reading is not None
+    directory = measured_root / "models" / "classifiers" / "iteration_0"
+    black = -torch.ones(1, 1, 28, 28)
+    for place, instance in enumerate(reading.classifiers):
+        logit_black = load_classifier(directory / str(instance))(black).item()
+        for one in reading.sets.values():
+            attributions = one.attributions[place]
+            gaps = attributions.sum(axis=(1, 2, 3)) - (one.logits[place] - logit_black)
+            assert (np.abs(gaps) < 0.01 * np.abs(attributions).sum(axis=(1, 2, 3))).all()
+
+
+@pytest.mark.parametrize(
+    "iterations", [[], [{"gans": "baseline", "classifiers": "iteration_0"}]], ids=["none", "one"]
+)
+def test_study_without_fooling_gets_a_header(
+    trained_copy: Path, iterations: list[dict[str, str]]
+) -> None:
+    change_params(trained_copy, {"report.iterations": iterations})
+    run_stage(trained_copy, "attributions")
+    assert (trained_copy / "reports" / "attributions.csv").read_text() == (
+        "images,classifier_cohort,classifier_a,classifier_b,a_in_loss,b_in_loss,"
+        "num_images,spearman_mean,spearman_std\n"
+    )
+    assert read_attributions(trained_copy) is None
+
+
+def test_classifiers_of_the_pool_are_not_held_out(trained_copy: Path) -> None:
+    pool = {"extends": "c0", "cohort": "classifiers/iteration_0", "instances": [1]}
+    change_params(trained_copy, {"pools.c0_c1": pool, "gans.fool_all_1.fools": "c0_c1"})
+    run_stage(trained_copy, "attributions")
+    reading = read_attributions(trained_copy)
+    assert reading is not None
+    assert reading.classifiers == (0,)
+    assert reading.sets["baseline"].attributions.shape == (1, 8, 1, 28, 28)
+    assert reading.agreement.empty
+
+
+def test_first_classifier_of_the_pool_comes_first(trained_copy: Path) -> None:
+    change_params(trained_copy, {"pools.c0.instances": [1]})
+    run_stage(trained_copy, "attributions")
+    table = read_table(trained_copy, "attributions")
+    pairs = table[["classifier_a", "classifier_b", "a_in_loss", "b_in_loss"]]
+    assert set(pairs.itertuples(index=False, name=None)) == {(1, 0, True, False)}
+
+
+# ------------------------------------------------------------------------------------- both
+
+
+def test_one_worker_writes_the_same_bytes(measured_root: Path, trained_copy: Path) -> None:
+    for stage in ("spectra", "attributions"):
+        run_stage(trained_copy, stage)
+        directory, table = Path("data") / stage, Path("reports") / f"{stage}.csv"
+        assert hash_tree(trained_copy / directory) == hash_tree(measured_root / directory)
+        assert (trained_copy / table).read_bytes() == (measured_root / table).read_bytes()
+
+
+def test_stages_leave_their_inputs_alone(trained_root: Path, measured_root: Path) -> None:
+    for name in ("models", "data/prepared", "data/samples"):
+        assert hash_tree(measured_root / name) == hash_tree(trained_root / name)
+
+
+def test_readings_find_what_the_stages_wrote(measured_root: Path) -> None:
+    residuals = read_residuals(measured_root, ["baseline", "fool_all_1"])
+    maps = [residuals.reals, residuals.floor, *residuals.cohorts.values()]
+    assert all(one.spectrum.shape == (28, 28) for one in maps)
+    assert all(one.fingerprint.shape == (1, 28, 28) for one in maps)
+    for one, other in itertools.combinations(maps, 2):
+        assert not np.array_equal(one.spectrum, other.spectrum)

@@ -1,0 +1,195 @@
+"""The shortcut audit on a small study: it passes as it is, and fails when the path is faulty."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from knowledge_gaps.data.images import load_images, save_array, to_uint8
+from knowledge_gaps.evaluation.audit import COLUMNS
+from knowledge_gaps.report.readings.audit import read_audit
+from knowledge_gaps.runtime.determinism import configure_process
+from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.stages import audit
+from knowledge_gaps.stages.audit import NO_FAULT, Job, run_job
+from knowledge_gaps.study import ClassifierRecipe, load_study
+from study_tools import change_params, run_stage
+
+# learns a shortcut in a tenth of a second
+QUICK = {
+    "classifier_recipes.cnn.steps": 100,
+    "classifier_recipes.cnn.batch_size": 32,
+    "classifier_recipes.cnn.translation_px": 0,
+    "classifier_recipes.cnn.optimizer.learning_rate": 1e-2,
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", "1")
+
+
+@pytest.fixture(scope="module")
+def table(trained_root: Path) -> pd.DataFrame:
+    return pd.read_csv(trained_root / "reports" / "audit.csv", keep_default_na=False)
+
+
+def run_serially(function: Callable[[Any], Any], items: Any, _: str) -> Iterator[Any]:
+    return map(function, items)
+
+
+def audit_path(root: Path, patch: pytest.MonkeyPatch, convert: Callable[[Tensor], Tensor]) -> Any:
+    """Run the whole stage in this process, with another conversion where samples are made."""
+    patch.setattr("knowledge_gaps.training.batches.to_uint8", convert)
+    patch.setattr(audit, "map_parallel", run_serially)  # a worker would not know the conversion
+    patch.setattr(audit, "FAULTS", {})
+    patch.setattr(audit, "AUDIT_INSTANCES", 2)
+    change_params(root, QUICK)
+    run_stage(root, "audit")
+    return read_audit(root / "reports" / "audit.csv")
+
+
+def read_recipe(root: Path) -> ClassifierRecipe:
+    change_params(root, QUICK)
+    return load_study(root / "params.yaml").classifier_recipes["cnn"]
+
+
+# --- the table
+
+
+def test_every_check_has_its_row(table: pd.DataFrame) -> None:
+    assert list(table.columns) == list(COLUMNS)
+    assert list(zip(table["check"], table["subject"], table["fault"], strict=True)) == [
+        *[("replay", "cnn", "none")] * 3,
+        ("control", "cnn", "one_level"),
+        ("control", "cnn", "jpeg"),
+        ("round_trip", "train", "none"),
+        ("round_trip", "test", "none"),
+        ("round_trip", "levels", "none"),
+        ("sample_files", "samples", "none"),
+    ]
+    assert table["instance"].tolist() == ["0", "1", "2", "0", "0", "", "", "", ""]
+    assert table["steps"].tolist() == ["24"] * 5 + [""] * 4
+    assert [int(num) for num in table["num_images"]] == [64] * 5 + [512, 128, 256, 256]
+    assert table["num_defects"].tolist() == [""] * 5 + ["0"] * 4
+    assert table["verdict"].tolist()[:3] == ["pass"] * 3
+    assert table["verdict"].tolist()[5:] == ["pass"] * 4
+
+
+def test_classifiers_differ(table: pd.DataFrame) -> None:
+    assert table["auc"][:5].nunique() == 5
+
+
+def test_report_reads_it(trained_root: Path) -> None:
+    found = read_audit(trained_root / "reports" / "audit.csv")
+    assert found.passed
+    assert len(found.rows) == 9
+
+
+# --- what it is computed from
+
+
+def test_audit_without_a_cache(trained_root: Path, trained_copy: Path) -> None:
+    shutil.rmtree(trained_copy / ".kgaps")
+    run_stage(trained_copy, "audit")
+    name = Path("reports") / "audit.csv"
+    assert (trained_copy / name).read_bytes() == (trained_root / name).read_bytes()
+
+
+def test_only_what_changed_is_trained(
+    trained_copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_stage(trained_copy, "audit")
+    assert "trained 0 classifiers, 5 were known" in capsys.readouterr().out
+    monkeypatch.setattr(audit, "map_parallel", run_serially)
+    monkeypatch.setattr(audit, "AUDIT_INSTANCES", 4)
+    run_stage(trained_copy, "audit")
+    assert "trained 1 classifiers, 5 were known" in capsys.readouterr().out
+    monkeypatch.setattr(audit, "map_parallel", lambda *_: iter([{"auc": 0.5, "p_value": 1.0}] * 9))
+    change_params(trained_copy, {"classifier_recipes.cnn.batch_size": 8})
+    run_stage(trained_copy, "audit")
+    assert "trained 6 classifiers, 0 were known" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("limit", "steps"), [(3, 3), (24, 24), (600, 24)])
+def test_no_more_steps_than_needed(
+    trained_root: Path, monkeypatch: pytest.MonkeyPatch, limit: int, steps: int
+) -> None:
+    monkeypatch.setattr(audit, "AUDIT_STEPS", limit)
+    jobs = audit._list_jobs(trained_root, load_study(trained_root / "params.yaml"))
+    assert [job.recipe.steps for job in jobs] == [steps] * 5
+    assert len({(job.cohort, job.instance) for job in jobs}) == 5
+
+
+def test_sample_file_unlike_the_reals_fails(trained_copy: Path) -> None:
+    path = trained_copy / "data" / "samples" / "baseline" / "1.npy"
+    save_array(path, load_images(path).astype(np.float32))
+    run_stage(trained_copy, "audit")
+    found = read_audit(trained_copy / "reports" / "audit.csv")
+    assert not found.passed
+    assert found.rows[-1].num_defects == 1
+    assert "1 sample files are stored in another way" in found.statement
+
+
+def test_missing_sample_file_is_named(trained_copy: Path) -> None:
+    (trained_copy / "data" / "samples" / "baseline" / "1.npy").unlink()
+    with pytest.raises(UserError, match=r"baseline/1\.npy: cannot be read"):
+        run_stage(trained_copy, "audit")
+
+
+# --- positive controls: a faulty path makes the audit fail
+
+
+def add_level(images: Tensor) -> Tensor:
+    return to_uint8(images + 1 / 127.5)
+
+
+def stretch(images: Tensor) -> Tensor:
+    low, high = images.amin((1, 2, 3), True), images.amax((1, 2, 3), True)
+    return ((images - low) / (high - low).clamp(min=1e-6) * 255).round().to(torch.uint8)
+
+
+def test_honest_path_passes(trained_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = audit_path(trained_copy, monkeypatch, to_uint8)
+    assert found.passed
+
+
+def test_one_level_more_fails(trained_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = audit_path(trained_copy, monkeypatch, add_level)
+    assert not found.passed
+    assert [row.verdict for row in found.select("replay")] == ["fail", "fail"]
+    assert min(row.auc for row in found.select("replay")) > 0.7
+    assert all(row.verdict == "fail" for row in found.select("round_trip"))
+
+
+def test_own_range_fails(trained_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digits reach from 0 to 255 or 254, so that only images of one level tell."""
+    found = audit_path(trained_copy, monkeypatch, stretch)
+    assert not found.passed
+    assert not found.select("round_trip")[2].is_good
+
+
+@pytest.mark.parametrize(("fault", "is_found"), [("one_level", True), (NO_FAULT, False)])
+def test_control_is_found_and_no_fault_is_not(
+    trained_copy: Path, fault: str, is_found: bool
+) -> None:
+    row = run_job(Job(trained_copy, 0, "cnn", read_recipe(trained_copy), fault, 0))
+    assert (row["p_value"] < 0.01) is is_found
+    assert (row["auc"] > 0.95) is is_found
+
+
+def test_honest_path_passes_for_many_seeds(trained_copy: Path) -> None:
+    configure_process()
+    recipe = read_recipe(trained_copy).model_copy(update={"steps": 20})
+    rows = [run_job(Job(trained_copy, seed, "cnn", recipe, NO_FAULT, 0)) for seed in range(8)]
+    assert min(row["p_value"] for row in rows) > 0.01
+    assert len({row["auc"] for row in rows}) == 8
+    assert np.mean([row["auc"] for row in rows]) == pytest.approx(0.5, abs=3 * 0.0513 / 8**0.5)

@@ -1,0 +1,32 @@
+"""What tests of quality share: sets of features without images."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from knowledge_gaps.evaluation.quality.features import FeatureSet
+
+
+def draw_features(num_images: int, seed: int, shift: float = 0.0) -> FeatureSet:
+    """Draw correlated Gaussian features [N, 84] and logits [N, 10]."""
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(7).normal(size=(84, 84)) / math.sqrt(84)
+    features = rng.normal(shift, 1.0, (num_images, 84)) @ mixing
+    logits = rng.normal(size=(num_images, 10))
+    return FeatureSet(features.astype(np.float32), logits.astype(np.float32), "lenet")
+
+
+def place(points: npt.ArrayLike) -> FeatureSet:
+    """Make a set of images whose features are given [N, F]; all are of class 0."""
+    features = np.asarray(points, np.float32)
+    return FeatureSet(features, np.zeros((len(features), 10), np.float32), "lenet")
+
+
+def measure_by_pair(first: npt.ArrayLike, second: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Measure all distances [N, M], one pair after the other."""
+    return np.array(
+        [[math.dist(x, y) for y in np.asarray(second)] for x in np.asarray(first)], np.float64
+    )

@@ -1,0 +1,313 @@
+"""Likeness of classifiers: kappa and CKA by hand and by their invariances, Mantel's test."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from scipy.stats import spearmanr
+from sklearn.metrics import cohen_kappa_score
+from torch import Tensor, nn
+
+from knowledge_gaps.data.images import save_array, to_float
+from knowledge_gaps.evaluation import agreement as asking
+from knowledge_gaps.evaluation.agreement import (
+    Source,
+    ask_classifier,
+    compare_answers,
+    extract_features,
+)
+from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
+from knowledge_gaps.models.frozen import freeze
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.statistics.agreement import (
+    compute_cka,
+    compute_error_consistency,
+    compute_gram,
+    correlate_matrices,
+    symmetrise,
+)
+
+FloatArray = npt.NDArray[np.float64]
+SHAPE = (1, 8, 8)
+
+
+def flags(text: str) -> npt.NDArray[np.bool_]:
+    return np.array([letter == "1" for letter in text])
+
+
+# --- error consistency
+
+
+def test_kappa_by_hand() -> None:
+    # 8 and 7 of 10 right; both wrong on one image, agreeing on 6 + 1
+    compared = compute_error_consistency(flags("1111111100"), flags("1111110010"))
+    assert (compared.num_errors_a, compared.num_errors_b, compared.num_errors_both) == (2, 3, 1)
+    assert compared.num_images == 10
+    assert compared.observed == pytest.approx(0.7)
+    assert compared.expected == pytest.approx(0.8 * 0.7 + 0.2 * 0.3)
+    assert compared.kappa == pytest.approx((0.7 - 0.62) / 0.38)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kappa"),
+    [("1100", "1100", 1.0), ("1100", "0011", -1.0), ("1100", "1010", 0.0), ("1111", "1110", 0.0)],
+)
+def test_kappa_at_its_ends(first: str, second: str, kappa: float) -> None:
+    assert compute_error_consistency(flags(first), flags(second)).kappa == pytest.approx(kappa)
+
+
+@pytest.mark.parametrize("text", ["111", "000"])
+def test_kappa_of_certain_agreement_is_unknown(text: str) -> None:
+    assert math.isnan(compute_error_consistency(flags(text), flags(text)).kappa)
+
+
+def test_kappa_is_cohens() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.random(300) < 0.9
+    second = np.where(rng.random(300) < 0.4, first, rng.random(300) < 0.8)
+    expected = cohen_kappa_score(first, second)
+    assert 0.1 < expected < 0.9
+    assert compute_error_consistency(first, second).kappa == pytest.approx(expected, abs=1e-12)
+
+
+# --- CKA
+
+
+def estimate_hsic(gram_a: FloatArray, gram_b: FloatArray) -> float:
+    """The unbiased estimate by its definition: a mean over all 4 different images."""
+    terms = [
+        gram_a[i, j] * (gram_b[i, j] + gram_b[q, r] - 2 * gram_b[i, q])
+        for i, j, q, r in itertools.permutations(range(len(gram_a)), 4)
+    ]
+    return float(np.mean(terms))
+
+
+def compute_plain_cka(first: FloatArray, second: FloatArray) -> float:
+    """Linear CKA as first written, from the centred features themselves."""
+    first, second = first - first.mean(axis=0), second - second.mean(axis=0)
+    norms = np.linalg.norm(first.T @ first) * np.linalg.norm(second.T @ second)
+    return float(np.linalg.norm(second.T @ first) ** 2 / norms)
+
+
+def compare(first: FloatArray, second: FloatArray) -> float:
+    return compute_cka(compute_gram(first), compute_gram(second))
+
+
+def draw(*shape: int, seed: int = 0) -> FloatArray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def test_cka_by_its_definition() -> None:
+    first = draw(7, 3)
+    second = first[:, :2] + draw(7, 2, seed=1)
+    a, b = compute_gram(first), compute_gram(second)
+    expected = estimate_hsic(a, b) / math.sqrt(estimate_hsic(a, a) * estimate_hsic(b, b))
+    assert compute_cka(a, b) == pytest.approx(expected, rel=1e-9)
+
+
+def test_cka_of_many_images_is_the_plain_one() -> None:
+    first = draw(1000, 4)
+    second = first @ draw(4, 3, seed=1) + draw(1000, 3, seed=2)
+    plain = compute_plain_cka(first, second)
+    assert 0.1 < plain < 0.9
+    assert compare(first, second) == pytest.approx(plain, abs=2e-3)
+
+
+def test_cka_does_not_see_rotation_scale_and_shift() -> None:
+    first = draw(60, 5)
+    rotation = np.linalg.qr(draw(5, 5, seed=1))[0]
+    assert compare(first, -3 * first @ rotation + 2) == pytest.approx(1.0, abs=1e-9)
+    assert compare(first, first * [1, 1, 1, 1, 30]) < 0.7  # which other linear maps change
+
+
+def test_cka_of_independent_features_is_zero_with_more_features_than_images() -> None:
+    first, second = draw(150, 1500), draw(150, 1500, seed=1)
+    assert compute_plain_cka(first, second) > 0.8
+    assert compare(first, second) == pytest.approx(0.0, abs=0.03)
+
+
+def test_cka_of_one_point_is_unknown_and_of_3_images_refused() -> None:
+    assert math.isnan(compare(np.zeros((6, 2)), draw(6, 2)))
+    with pytest.raises(ValueError, match="3 images found, 4 are needed"):
+        compare(draw(3, 2), draw(3, 2))
+
+
+# --- matrices of pairs
+
+
+def draw_pairs(rng: np.random.Generator, num: int) -> FloatArray:
+    """Draw a symmetric matrix whose rows have something in common, as matrices of pairs do."""
+    rows = rng.normal(size=num)
+    return rows[:, None] + rows + 0.5 * symmetrise(rng.normal(size=(num, num)))
+
+
+def correlate_plainly(first: FloatArray, second: FloatArray) -> tuple[float, float]:
+    upper = np.triu_indices(len(first), k=1)
+    correlation = spearmanr(first[upper], second[upper])
+    return float(correlation.statistic), float(correlation.pvalue)
+
+
+def test_symmetrise_takes_means_of_both_directions() -> None:
+    np.testing.assert_array_equal(symmetrise(np.array([[1.0, 2], [4, 8]])), [[1, 3], [3, 8]])
+
+
+def test_mantel_against_all_orders() -> None:
+    rng = np.random.default_rng(5)
+    first, second = draw_pairs(rng, 4), draw_pairs(rng, 4)
+    correlation = correlate_matrices(first, second)
+    orders = [list(order) for order in itertools.permutations(range(4))]
+    drawn = [correlate_plainly(first[np.ix_(order, order)], second)[0] for order in orders]
+    observed = drawn[0]
+    tails = [np.mean(np.array(drawn) * sign >= observed * sign - 1e-9) for sign in (1, -1)]
+    assert correlation.spearman == pytest.approx(observed, abs=1e-12)
+    assert correlation.p_value == pytest.approx(min(1.0, 2 * min(tails)), abs=1e-12)
+    assert correlation.num_instances == 4
+
+
+def test_mantel_is_right_where_pairs_are_not_independent() -> None:
+    rng, num = np.random.default_rng(0), 200
+    pairs = [(draw_pairs(rng, 5), draw_pairs(rng, 5)) for _ in range(num)]
+    mantel = np.array([correlate_matrices(*pair).p_value for pair in pairs])
+    naive = np.array([correlate_plainly(*pair)[1] for pair in pairs])
+    for level in (0.1, 0.5):  # of 120 orders: both are attainable levels
+        tolerance = 3 * math.sqrt(level * (1 - level) / num)
+        assert np.mean(mantel <= level + 1e-9) == pytest.approx(level, abs=tolerance)
+    assert np.mean(naive <= 0.1) > 0.2  # what the permutations are for
+
+
+def test_mantel_finds_what_is_there_in_any_order() -> None:
+    rng = np.random.default_rng(1)
+    first = draw_pairs(rng, 7)
+    second = -np.exp(first) + 0.05 * draw_pairs(rng, 7)
+    correlation = correlate_matrices(first, second)
+    assert correlation.spearman < -0.9
+    assert correlation.p_value < 0.01
+    order = np.ix_(*[rng.permutation(7)] * 2)
+    assert correlate_matrices(first[order], second[order]).p_value == correlation.p_value
+
+
+def test_mantel_without_numbers() -> None:
+    first = draw_pairs(np.random.default_rng(0), 6)
+    missing = first.copy()
+    missing[1, 2] = missing[2, 1] = np.nan
+    for second in (missing, np.ones((6, 6))):
+        correlation = correlate_matrices(first, second)
+        assert math.isnan(correlation.spearman)
+        assert math.isnan(correlation.p_value)
+    assert math.isnan(correlate_matrices(np.ones((1, 1)), np.ones((1, 1))).spearman)
+
+
+@pytest.mark.parametrize(("num", "has_too_few"), [(4, True), (5, False)])
+def test_four_instances_are_too_few(num: int, has_too_few: bool) -> None:
+    first = draw_pairs(np.random.default_rng(0), num)
+    assert correlate_matrices(first, first).has_too_few is has_too_few
+
+
+# --- asking classifiers
+
+
+def make_images(num: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (num, *SHAPE), dtype=np.uint8)
+
+
+def make_classifier(seed: int = 0) -> GanClassifier:
+    settings = CnnSettings(channels=[4, 6], dropout=0.5)
+    torch.manual_seed(seed)
+    classifier = GanClassifier(Cnn(settings, SHAPE), make_input_spec(settings, SHAPE))
+    classifier(to_float(torch.from_numpy(make_images(32))))  # moves the running statistics
+    return freeze(classifier)
+
+
+@torch.no_grad()
+def score(classifier: GanClassifier, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    scores: npt.NDArray[np.float32] = classifier(to_float(torch.from_numpy(images))).numpy()
+    return scores
+
+
+def test_features_are_what_the_head_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "BATCH_SIZE", 7)
+    classifier, images = make_classifier(), make_images(20)
+    features = extract_features(classifier, images)
+    assert features.shape == (20, 6 * 2 * 2)
+    head = classifier.network.head
+    assert isinstance(head, nn.Linear)
+    logits = features @ head.weight[0].numpy() + head.bias.item()
+    np.testing.assert_allclose(logits, score(classifier, images), atol=1e-5)
+    assert not head._forward_pre_hooks
+
+
+class TwoLayers(nn.Module):
+    """Runs its linear layers in another order than it names them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(3, 1)
+        self.first = nn.Linear(64, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.first(images.flatten(1)))
+        return logits[:, 0]
+
+
+class NoLayer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scale * images.mean(dim=(1, 2, 3))
+
+
+def test_last_layer_is_the_one_that_runs_last() -> None:
+    spec = make_classifier().spec
+    features = extract_features(freeze(GanClassifier(TwoLayers(), spec)), make_images(5))
+    assert features.shape == (5, 3)
+    with pytest.raises(ValueError, match="NoLayer: no linear layer runs"):
+        extract_features(freeze(GanClassifier(NoLayer(), spec)), make_images(5))
+
+
+def test_answers_are_compared_on_the_kept_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "MAX_CKA_IMAGES", 30)  # half of the images
+    sets = [make_images(30, seed) for seed in range(3)]
+    for number, images in enumerate(sets):
+        save_array(tmp_path / f"{number}.npy", images)
+    sources = [Source(tmp_path / f"{n}.npy", 20, is_real=n == 0) for n in range(3)]
+    classifiers = make_classifier(1), make_classifier(2)
+    first, second = (ask_classifier(classifier, sources) for classifier in classifiers)
+    kept = [sources[0], sources[2]]
+    compared = compare_answers(first, second, sources, kept)
+
+    correct = [
+        np.concatenate([score(c, sets[0][:20]) > 0, score(c, sets[2][:20]) <= 0])
+        for c in classifiers
+    ]
+    expected = compute_error_consistency(*correct)
+    assert 0 < expected.num_errors_a < 40
+    assert compared["num_images"] == 40
+    assert compared["num_errors_a"] == expected.num_errors_a
+    assert compared["num_errors_b"] == expected.num_errors_b
+    assert compared["num_errors_both"] == expected.num_errors_both
+    assert compared["error_consistency"] == pytest.approx(expected.kappa)
+    images = np.concatenate([sets[0][:10], sets[2][:10]])
+    grams = [compute_gram(extract_features(c, images)) for c in classifiers]
+    assert compared["num_cka_images"] == 20
+    assert compared["cka"] == pytest.approx(compute_cka(*grams), abs=1e-5)
+
+
+def test_numbers_that_do_not_exist_are_none(tmp_path: Path) -> None:
+    save_array(tmp_path / "0.npy", make_images(3))
+    source = Source(tmp_path / "0.npy", 3, is_real=True)
+    answer = ask_classifier(make_classifier(), [source])
+    certain = asking.Answer(np.ones(3, dtype=bool), answer.gram)
+    compared = compare_answers(certain, certain, [source], [source])
+    assert compared["error_consistency"] is None
+    assert compared["cka"] is None
+    assert compared["num_cka_images"] == 3

@@ -1,0 +1,213 @@
+"""Integrated gradients: exact where they are known, complete where they are not; agreement."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from knowledge_gaps.data.images import to_float
+from knowledge_gaps.evaluation.attribution import (
+    correlate_attributions,
+    integrate_gradients,
+    join_looks,
+    look_at,
+    measure_gaps,
+)
+from knowledge_gaps.models.frozen import freeze
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.models.registry import classifier_architectures, parse_settings
+
+SHAPE = (1, 12, 12)
+SETTINGS = {"cnn": {"channels": [8, 8]}}  # of each registered architecture
+# mean gap over images, as a share of the sum of |attribution|, by the number of steps
+COMPLETE = {32: 0.01, 256: 0.0015}
+
+each_architecture = pytest.mark.parametrize("name", classifier_architectures.list_names())
+
+
+def draw_images(num_images: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Draw images of noise of which a third is black, as the background of digits is."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (num_images, *SHAPE), dtype=np.uint8)
+    images[rng.random(images.shape) < 1 / 3] = 0
+    return images
+
+
+def prepare(images: npt.NDArray[np.uint8]) -> Tensor:
+    return to_float(torch.from_numpy(images))
+
+
+def build_classifier(name: str, seed: int = 0) -> GanClassifier:
+    """Build a frozen classifier whose running statistics have seen images."""
+    architecture = classifier_architectures.get(name)
+    settings = parse_settings(architecture, SETTINGS[name])
+    spec = architecture.make_input_spec(settings, SHAPE)
+    torch.manual_seed(seed)
+    classifier = GanClassifier(architecture.build(settings, spec.input_shape), spec)
+    classifier(prepare(draw_images(64)))
+    return freeze(classifier)
+
+
+# --------------------------------------------------------------------- integrated gradients
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 32])
+def test_attributions_of_a_linear_model_are_its_terms(num_steps: int) -> None:
+    images = prepare(draw_images(5))
+    weights = torch.linspace(-1, 1, images[0].numel()).view(SHAPE)
+
+    def classify(batch: Tensor) -> Tensor:
+        return (weights * batch).sum(dim=(1, 2, 3)) + 0.7
+
+    found = integrate_gradients(classify, images, num_steps)
+    torch.testing.assert_close(found, weights * (images + 1), rtol=1e-5, atol=1e-6)
+    assert measure_gaps(classify, images, found).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("num_steps", [2, 8])
+def test_attributions_of_a_square_have_their_hand_values(num_steps: int) -> None:
+    """Of sum x^2 they are x^2 - 1, less the error of the midpoints, (x + 1)^2 / (2 n^2)."""
+    images = prepare(draw_images(2))
+
+    def classify(batch: Tensor) -> Tensor:
+        return batch.square().sum(dim=(1, 2, 3))
+
+    found = integrate_gradients(classify, images, num_steps)
+    expected = images**2 - 1 - (images + 1) ** 2 / (2 * num_steps**2)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6)
+
+
+@each_architecture
+def test_attributions_are_complete(name: str) -> None:
+    images, classifier = prepare(draw_images(40)), build_classifier(name)
+    for num_steps, limit in COMPLETE.items():
+        found = integrate_gradients(classifier, images, num_steps)
+        gaps = measure_gaps(classifier, images, found).abs()
+        assert (gaps / found.abs().sum(dim=(1, 2, 3))).mean().item() < limit
+
+
+def test_gap_is_what_the_attributions_lack() -> None:
+    images = torch.tensor([[[[0.5]]], [[[-1.0]]]])
+    attributions = torch.tensor([[[[2.0]]], [[[0.25]]]])
+    gaps = measure_gaps(lambda batch: 4 * batch.flatten() + 3, images, attributions)
+    torch.testing.assert_close(gaps, torch.tensor([2.0 - 6.0, 0.25]))
+
+
+@each_architecture
+def test_weights_and_images_are_left_alone(name: str) -> None:
+    images, classifier = prepare(draw_images(3)), build_classifier(name)
+    before = {key: value.clone() for key, value in classifier.state_dict().items()}
+    copy = images.clone()
+    integrate_gradients(classifier, images, 2)
+    assert torch.equal(images, copy)
+    assert not images.requires_grad
+    assert all(parameter.grad is None for parameter in classifier.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in classifier.state_dict().items())
+
+
+@each_architecture
+def test_attributions_do_not_depend_on_the_batch(name: str) -> None:
+    images, classifier = prepare(draw_images(6)), build_classifier(name)
+    whole = integrate_gradients(classifier, images)
+    single = torch.cat([integrate_gradients(classifier, image[None]) for image in images])
+    torch.testing.assert_close(single, whole, rtol=1e-4, atol=1e-6)
+    assert not whole[images == -1].any()
+    assert whole[images != -1].abs().mean() > 1e-4
+
+
+# -------------------------------------------------------------------------------- agreement
+
+
+def draw_maps(num_classifiers: int, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Draw attributions with ties, 0 where an image is black."""
+    rng = np.random.default_rng(1)
+    maps = rng.normal(size=(num_classifiers, *images.shape)).round(1).astype(np.float32)
+    return np.where(images == -1, np.float32(0), maps)
+
+
+def test_identical_maps_agree_and_reversed_ones_disagree() -> None:
+    images = prepare(draw_images(4)).numpy()
+    [maps] = draw_maps(1, images)
+    found = correlate_attributions(np.stack([maps, np.exp(maps), -maps]), images)
+    same, opposite = np.ones(4), -np.ones(4)
+    np.testing.assert_allclose(found[:, 0, 1], same, rtol=1e-12)  # ranks alone count
+    np.testing.assert_allclose(found[:, 0, 2], opposite, rtol=1e-12)
+
+
+def test_correlations_are_scipys_over_the_pixels_that_are_not_black() -> None:
+    images = prepare(draw_images(3)).numpy()
+    maps = draw_maps(3, images)
+    found = correlate_attributions(maps, images)
+    assert found.shape == (3, 3, 3)
+    for index, a, b in np.ndindex(3, 3, 3):
+        ink = images[index] != -1
+        expected = spearmanr(maps[a, index][ink], maps[b, index][ink]).statistic
+        assert found[index, a, b] == pytest.approx(expected, abs=1e-12)
+
+
+def test_common_background_is_no_agreement() -> None:
+    images = np.full((1, 1, 40, 40), -1, np.float32)
+    images[..., 10:30, 10:30] = 0
+    maps = draw_maps(2, images)
+    maps[:, images != -1] += 10  # all above the background's 0
+    [found] = correlate_attributions(maps, images)[:, 0, 1]
+    assert spearmanr(maps[0].ravel(), maps[1].ravel()).statistic > 0.5
+    assert abs(found) < 4 / np.sqrt(400)
+
+
+def test_correlation_that_does_not_exist_is_missing() -> None:
+    images = prepare(draw_images(3)).numpy()
+    images[0] = -1
+    images[1].flat[:] = -1
+    images[1].flat[5] = 0  # a single pixel
+    maps = draw_maps(2, images)
+    maps[1, 2] = 0  # a classifier that looks at nothing
+    assert np.isnan(correlate_attributions(maps, images)).all()
+
+
+def test_a_single_classifier_agrees_with_itself() -> None:
+    images = prepare(draw_images(2)).numpy()
+    np.testing.assert_allclose(correlate_attributions(draw_maps(1, images), images), 1)
+
+
+# ------------------------------------------------------------------------------------ looks
+
+
+def test_look_holds_what_the_parts_say() -> None:
+    images = draw_images(7)
+    classifiers = [build_classifier("cnn", seed) for seed in (0, 1)]
+    look = look_at(images, classifiers, num_examples=3)
+    prepared = prepare(images)
+    maps = torch.stack([integrate_gradients(one, prepared) for one in classifiers])
+    gaps = [measure_gaps(*parts) for parts in zip(classifiers, [prepared] * 2, maps, strict=True)]
+    assert np.array_equal(look.images, images[:3])
+    assert np.array_equal(look.attributions, maps[:, :3].numpy())
+    np.testing.assert_allclose(look.absolute_sum, maps.abs().sum(dim=1), rtol=1e-5)
+    assert look.largest_gap == torch.stack(gaps).abs().max().item()
+    for classifier, logits in zip(classifiers, look.logits, strict=True):
+        np.testing.assert_allclose(logits, classifier(prepared[:3]), rtol=1e-4, atol=1e-6)
+
+
+def test_parts_join_to_the_whole() -> None:
+    images = draw_images(9)
+    classifiers = [build_classifier("cnn", seed) for seed in (0, 1, 2)]
+    whole = look_at(images, classifiers, num_examples=2)
+    parts = [look_at(part, classifiers, num_examples=2) for part in (images[:4], images[4:])]
+    joined = join_looks(parts)
+    assert joined.largest_gap == max(part.largest_gap for part in parts) > 0
+    assert np.array_equal(joined.images, whole.images)
+    np.testing.assert_allclose(joined.attributions, whole.attributions, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(joined.absolute_sum, whole.absolute_sum, rtol=1e-4)
+    # the order of two pixels that are nearly equal may differ
+    np.testing.assert_allclose(joined.correlations, whole.correlations, atol=1e-3)
+    assert joined.correlations.shape == (9, 3, 3)
+
+
+def test_same_images_have_the_same_bytes() -> None:
+    images = draw_images(5)
+    looks = [look_at(images, [build_classifier("cnn")], 5) for _ in range(2)]
+    assert looks[0].attributions.tobytes() == looks[1].attributions.tobytes()

@@ -1,0 +1,234 @@
+"""The shortcut audit's parts: the replayed reals, the faults, and the rule of the verdicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from knowledge_gaps.data.images import to_float, to_uint8
+from knowledge_gaps.evaluation.audit import (
+    ALPHA,
+    Check,
+    Verdict,
+    count_changed_bytes,
+    is_stored_alike,
+    judge_classifiers,
+    make_exact_row,
+    measure_replay,
+)
+from knowledge_gaps.evaluation.replay import (
+    FAULTS,
+    ReplayGenerator,
+    compress_images,
+    draw_halves,
+    make_level_images,
+    shift_levels,
+)
+from knowledge_gaps.models.frozen import freeze
+from knowledge_gaps.report.readings import audit as reading
+from knowledge_gaps.stages.audit import pass_through
+from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
+
+SHAPE = (1, 6, 6)
+
+
+def make_images(num: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (num, *SHAPE), dtype=np.uint8)
+
+
+def make_replay(images: npt.NDArray[np.uint8]) -> ReplayGenerator:
+    return freeze(ReplayGenerator(torch.from_numpy(images)))
+
+
+# --- replay
+
+
+@pytest.mark.parametrize("num", [1, 7, 300, 70_000])
+def test_every_image_can_be_asked_for(num: int) -> None:
+    images = np.arange(num, dtype=np.int64).view(np.uint8).reshape(num, 1, 2, 4)
+    replay = make_replay(images)
+    returned = sample_images(replay, replay.encode(torch.arange(num)))
+    assert np.array_equal(returned.numpy().reshape(num, 8).view(np.int64)[:, 0], np.arange(num))
+
+
+def test_images_are_off_the_stored_levels_but_in_range() -> None:
+    images = make_images(200)
+    replay = make_replay(images)
+    latents = replay.encode(torch.arange(200))
+    generated = replay(latents)
+    off = (generated - to_float(torch.from_numpy(images))) * 127.5
+    inner = off[torch.from_numpy((images > 0) & (images < 255))]
+    assert inner.abs().max() == pytest.approx(0.49, abs=0.01)
+    assert inner.mean() == pytest.approx(0.0, abs=0.02)
+    assert generated.min() >= -1
+    assert generated.max() <= 1
+    assert torch.equal(replay(latents), generated)
+
+
+def test_any_latents_give_a_stored_image_and_all_alike() -> None:
+    images = make_images(20)
+    latents = draw_latents(Stream(0, "audit/test", 0), 4000, ReplayGenerator.latent_dim, 0)
+    returned = sample_images(make_replay(images), latents).numpy()
+    numbers = {image.tobytes(): number for number, image in enumerate(images)}
+    drawn = [numbers[image.tobytes()] for image in returned]  # a KeyError if it is no real
+    assert chisquare(np.bincount(drawn, minlength=20)).pvalue > 1e-3
+
+
+def test_replay_has_nothing_to_train_or_store() -> None:
+    replay = make_replay(make_images(2))
+    assert list(replay.parameters()) == []
+    assert replay.state_dict() == {}
+
+
+def truncate(images: torch.Tensor) -> torch.Tensor:
+    """A wrong conversion: down to the next level, not to the nearest one."""
+    return images.float().add(1).mul_(127.5).clamp_(0, 255).to(torch.uint8)
+
+
+def stretch(images: torch.Tensor) -> torch.Tensor:
+    """A wrong conversion: every image is rescaled by its own range."""
+    low, high = images.amin((1, 2, 3), True), images.amax((1, 2, 3), True)
+    return ((images - low) / (high - low).clamp(min=1e-6) * 255).round().to(torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("convert", "is_faulty"), [(to_uint8, False), (truncate, True), (stretch, True)]
+)
+def test_only_the_nearest_level_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convert: object, is_faulty: bool
+) -> None:
+    monkeypatch.setattr("knowledge_gaps.training.batches.to_uint8", convert)
+    images = make_level_images(SHAPE)
+    returned = pass_through(make_replay(images), torch.arange(256), tmp_path / "0.npy")
+    assert (count_changed_bytes(images, returned) > 0) is is_faulty
+
+
+def test_level_images_have_one_level_each() -> None:
+    images = make_level_images((3, 2, 2))
+    assert images.shape == (256, 3, 2, 2)
+    assert images.dtype == np.uint8
+    assert all((image == level).all() for level, image in enumerate(images))
+
+
+def test_halves_are_disjoint_and_drawn_once() -> None:
+    first, second = draw_halves(101, seed=0)
+    assert len(first) == len(second) == 50
+    assert len({*first.tolist(), *second.tolist()}) == 100
+    assert sorted(first.tolist()) != list(range(50))
+    assert all(map(torch.equal, draw_halves(101, seed=0), (first, second)))
+    assert not torch.equal(draw_halves(101, seed=1)[0], first)
+
+
+# --- faults
+
+
+def test_one_level_by_hand() -> None:
+    images = np.array([0, 1, 253, 254, 255], np.uint8)
+    assert shift_levels(images).tolist() == [1, 2, 254, 255, 255]
+    assert images.tolist() == [0, 1, 253, 254, 255]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_changes_little(channels: int) -> None:
+    ramp = np.linspace(0, 250, 16 * 16).reshape(16, 16).astype(np.uint8)
+    images = np.stack([np.stack([image] * channels) for image in (ramp, ramp.T)])
+    compressed = compress_images(images)
+    assert compressed.shape == images.shape
+    assert compressed.dtype == np.uint8
+    change = np.abs(compressed.astype(int) - images)
+    assert 0 < change.mean() < 3
+    assert change.max() < 20
+
+
+def test_faults_are_faults() -> None:
+    images = make_images(5)
+    for fault in FAULTS.values():
+        assert count_changed_bytes(images, fault(images)) > 0
+
+
+# --- verdicts
+
+
+def judge(*rows: tuple[str, float]) -> list[tuple[float | None, str]]:
+    judged = judge_classifiers([{"check": check, "p_value": p_value} for check, p_value in rows])
+    return [(row["p_holm"], row["verdict"]) for row in judged]
+
+
+def test_verdicts_by_hand() -> None:
+    assert judge(("replay", 0.004), ("replay", 0.9), ("replay", 0.003)) == [
+        (pytest.approx(0.009), "fail"),  # 2 * 0.004 is below 3 * 0.003
+        (pytest.approx(0.9), "pass"),
+        (pytest.approx(0.009), "fail"),
+    ]
+    assert judge(("replay", 0.004), ("replay", 0.9), ("replay", 0.8)) == [
+        (pytest.approx(0.012), "pass"),
+        (1.0, "pass"),
+        (1.0, "pass"),
+    ]
+
+
+def test_controls_are_judged_alone() -> None:
+    assert judge(("control", 1e-9), ("replay", 0.006), ("control", 0.02)) == [
+        (None, "found"),
+        (pytest.approx(0.006), "fail"),
+        (None, "not_found"),
+    ]
+
+
+def test_limit_itself_passes() -> None:
+    assert judge(("replay", ALPHA), ("control", ALPHA)) == [(ALPHA, "pass"), (None, "not_found")]
+
+
+def test_measures_of_a_replay_by_hand() -> None:
+    measured = measure_replay(np.float32([-1, -2, 3, 1]), np.float32([1, 2, -3, 4, 5]))
+    assert list(measured) == ["detection_rate", "real_accuracy", "auc", "p_value"]
+    assert measured["detection_rate"] == 0.5
+    assert measured["real_accuracy"] == 0.8
+    assert measured["auc"] == pytest.approx((4 + 4 + 2 + 3.5) / 20)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        measure_replay(np.float32([np.nan]), np.float32([1]))
+
+
+@pytest.mark.parametrize(("num_defects", "verdict"), [(0, Verdict.PASS), (1, Verdict.FAIL)])
+def test_exact_checks_allow_no_defect(num_defects: int, verdict: Verdict) -> None:
+    row = make_exact_row(Check.ROUND_TRIP, "train", 7, num_defects)
+    assert row["verdict"] == verdict
+    assert row["num_defects"] == num_defects
+
+
+def test_changed_bytes_are_counted() -> None:
+    images = make_images(4)
+    changed = images.copy()
+    changed[1, 0, 2, 3] ^= 1
+    changed[3, 0, 0, 0] ^= 128
+    assert count_changed_bytes(images, images.copy()) == 0
+    assert count_changed_bytes(images, changed) == 2
+    assert count_changed_bytes(images, images[:3]) == images.size
+
+
+def test_samples_that_are_stored_otherwise_are_seen() -> None:
+    reals = np.clip(make_images(9), 10, 250)
+    samples = np.clip(make_images(4, seed=1), 10, 250)
+    assert is_stored_alike(samples, 4, reals)
+    too_dark, too_bright = samples.copy(), samples.copy()
+    too_dark[0, 0, 0, 0], too_bright[3, 0, 5, 5] = 9, 251
+    for other in (
+        samples.astype(np.float32),
+        samples[:3],
+        samples[:, :, :5],
+        np.asfortranarray(samples),
+        too_dark,
+        too_bright,
+    ):
+        assert not is_stored_alike(other, 4, reals)
+
+
+def test_report_knows_the_words_of_the_stage() -> None:
+    assert set(reading.CHECKS) == set(Check)
+    assert {word for words in reading.VERDICTS.values() for word in words} == set(Verdict)
+    assert reading.ALPHA == ALPHA

@@ -1,0 +1,92 @@
+"""Tests of chance: p-values by hand, their rate of false alarms, and what can be seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from knowledge_gaps.statistics.hypotheses import (
+    adjust_holm,
+    compare_scores,
+    compute_detectable_auc,
+)
+
+
+def count_wins(first: np.ndarray, second: np.ndarray) -> float:
+    return float((first[:, None] > second).sum() + 0.5 * (first[:, None] == second).sum())
+
+
+def compute_p_value(first: np.ndarray, second: np.ndarray) -> float:
+    """Two-sided normal approximation of U, with continuity correction and correction for ties."""
+    n, m = len(first), len(second)
+    _, ties = np.unique(np.concatenate([first, second]), return_counts=True)
+    tied = sum(count**3 - count for count in ties) / ((n + m) * (n + m - 1))
+    std = math.sqrt(n * m / 12 * (n + m + 1 - tied))
+    z = (abs(count_wins(first, second) - n * m / 2) - 0.5) / std
+    return min(1.0, math.erfc(z / math.sqrt(2)))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2, -0.6])
+def test_p_value_is_that_of_the_area_under_the_curve(shift: float) -> None:
+    rng = np.random.default_rng(3)
+    first = (rng.normal(shift, 1, 60).round(1)).astype(np.float32)
+    second = (rng.normal(0, 1, 45).round(1)).astype(np.float32)
+    assert np.intersect1d(first, second).size > 0
+    assert compare_scores(first, second) == pytest.approx(compute_p_value(first, second), abs=1e-12)
+
+
+def test_equal_scores_are_no_finding() -> None:
+    assert compare_scores(np.zeros(5), np.zeros(7)) == 1.0
+
+
+def test_false_alarms_are_as_rare_as_promised() -> None:
+    """Random halves of one set of scores: the share of p-values below a level is that level."""
+    rng = np.random.default_rng(0)
+    scores, num = rng.standard_t(3, 200), 300
+    halves = (rng.permutation(scores) for _ in range(num))
+    p_values = np.array([compare_scores(half[:100], half[100:]) for half in halves])
+    for level in (0.1, 0.3, 0.7):
+        tolerance = 3 * math.sqrt(level * (1 - level) / num)
+        assert np.mean(p_values <= level) == pytest.approx(level, abs=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "expected"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.03, 0.04], [0.06, 0.06]),  # never below one that is smaller to begin with
+        ([0.5, 0.6, 0.7], [1.0, 1.0, 1.0]),
+        ([0.02], [0.02]),
+        ([0.02, 0.02], [0.04, 0.04]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(p_values: list[float], expected: list[float]) -> None:
+    np.testing.assert_allclose(adjust_holm(p_values), expected, rtol=1e-12)
+
+
+def test_holm_bounds_the_chance_of_any_false_alarm() -> None:
+    families = np.random.default_rng(0).uniform(size=(1000, 5))
+    alarms = np.mean([adjust_holm(family).min() < 0.1 for family in families])
+    exact = 1 - (1 - 0.1 / 5) ** 5  # of independent tests
+    assert alarms == pytest.approx(exact, abs=3 * math.sqrt(exact * (1 - exact) / 1000))
+
+
+@pytest.mark.parametrize("num_tests", [1, 4])
+def test_detectable_area_is_where_the_test_starts_to_reject(num_tests: int) -> None:
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(size=500), rng.normal(size=500)
+    limit = compute_detectable_auc(500, num_tests, alpha=0.01)
+    rejected = {}
+    for shift in np.linspace(0, 0.4, 41):
+        area = count_wins(first + shift, second) / 500**2
+        rejected[area] = compare_scores(first + shift, second) * num_tests < 0.01
+    assert not any(rejected[area] for area in rejected if 0.5 < area < limit - 1e-3)
+    assert all(rejected[area] for area in rejected if area > limit + 1e-3)
+    assert set(rejected.values()) == {False, True}
+
+
+def test_detectable_area_of_few_scores_ends_at_one() -> None:
+    assert compute_detectable_auc(2, 1, 0.01) == 1.0

@@ -1,0 +1,288 @@
+"""Readings and figures of spectra, residuals and attributions, from fabricated files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from knowledge_gaps.report.figures.artifacts import draw_residuals, draw_spectra
+from knowledge_gaps.report.figures.attributions import draw_agreement, draw_attributions
+from knowledge_gaps.report.figures.style import DPI, WIDTH_IN, render_png
+from knowledge_gaps.report.readings.artifacts import (
+    ResidualMap,
+    ResidualReading,
+    SpectraReading,
+    convert_to_decibels,
+    divide,
+    read_attributions,
+    read_residuals,
+    read_spectra,
+)
+from knowledge_gaps.runtime.errors import UserError
+
+SPECTRA = """generator_cohort,generator_instance,frequency,power
+real,0,1,4
+real,0,2,1e-05
+real_train,0,1,8
+real_train,0,2,1e-05
+base,0,1,40
+base,0,2,1e-06
+base,1,1,4
+base,1,2,0
+fool,0,1,0.4
+fool,0,2,0.1
+"""
+AGREEMENT = """images,classifier_cohort,classifier_a,classifier_b,a_in_loss,b_in_loss,num_images,\
+spearman_mean,spearman_std
+fool,c,2,0,True,False,5,0.25,0.125
+fool,c,2,1,True,False,5,0.5,
+fool,c,0,1,False,False,5,0.75,0.125
+real,c,2,0,True,False,4,,
+real,c,2,1,True,False,4,0.5,0.125
+real,c,0,1,False,False,4,1,0
+"""
+INDEX: dict[str, Any] = {
+    "gans": "fool",
+    "classifier_cohort": "c",
+    "classifiers": [2, 0, 1],
+    "images": ["fool", "real"],
+    "num_images": {"fool": 5, "real": 4},
+    "num_steps": 32,
+}
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, array, allow_pickle=False)
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return a folder with the files that the stages would write, of images of 6 x 6 pixels."""
+    rng = np.random.default_rng(0)
+    write(tmp_path / "reports" / "spectra.csv", SPECTRA)
+    write(tmp_path / "reports" / "attributions.csv", AGREEMENT)
+    for cohort, instances in (("real", 1), ("real_train", 1), ("base", 2), ("fool", 1)):
+        directory = tmp_path / "data" / "spectra" / cohort
+        spectra = rng.random((instances, 6, 6)).astype(np.float32)
+        save(directory / "residual_spectra.npy", spectra)
+        fingerprints = rng.normal(size=(instances, 1, 6, 6)).astype(np.float32)
+        save(directory / "fingerprints.npy", fingerprints)
+    directory = tmp_path / "data" / "attributions"
+    write(directory / "index.json", json.dumps(INDEX))
+    for name in ("fool", "real"):
+        images = rng.integers(0, 256, (3, 1, 6, 6), dtype=np.uint8)
+        maps = rng.normal(size=(3, 3, 1, 6, 6)).astype(np.float32)
+        save(directory / name / "images.npy", images)
+        save(directory / name / "attributions.npy", maps)
+        save(directory / name / "logits.npy", maps.sum(axis=(2, 3, 4)))
+        save(directory / name / "mean_absolute.npy", np.abs(maps).mean(axis=1))
+    return tmp_path
+
+
+# --------------------------------------------------------------------------------- readings
+
+
+def test_spectra_are_read_by_cohort(root: Path) -> None:
+    reading = read_spectra(root, ["fool", "base"])
+    assert reading.frequencies.tolist() == [1, 2]
+    assert reading.reals.tolist() == [4, 1e-5]
+    assert reading.floor.tolist() == [8, 1e-5]
+    assert list(reading.cohorts) == ["fool", "base"]
+    assert reading.cohorts["base"].tolist() == [[40, 1e-6], [4, 0]]
+
+
+def test_distances_are_mean_decibels(root: Path) -> None:
+    distances = read_spectra(root, ["base", "fool"]).measure_distances()
+    assert list(distances) == ["real_train", "base", "fool"]
+    assert distances["real_train"] == pytest.approx((5 * math.log10(2),))
+    assert distances["base"][0] == pytest.approx((10 + 10) / 2)
+    assert math.isnan(distances["base"][1])  # it has no power at one frequency
+    assert distances["fool"] == pytest.approx(((10 + 40) / 2,))
+
+
+def test_ratio_to_nothing_is_missing() -> None:
+    values, reals = np.array([[2.0, 0.0, 3.0], [20.0, 5.0, 0.0]]), np.array([2.0, 1.0, 0.0])
+    found = convert_to_decibels(divide(values, reals))
+    np.testing.assert_allclose(found, [[0, np.nan, np.nan], [10, 10 * np.log10(5), np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: text.replace("fool,0,2,0.1\n", ""), "'fool' is missing or not whole"),
+        (lambda text: text.replace("fool,", "other,"), "'fool' is missing or not whole"),
+        (lambda text: text.replace("real_train,0,1,8", "real_train,0,1,"), "'real_train'"),
+        (lambda text: text + "base,0,1,4\n", "generator_cohort base, .*: the row stands twice"),
+        (lambda text: text.replace("power", "watts"), "column 'power' is missing"),
+    ],
+)
+def test_spectra_that_are_not_whole_are_refused(
+    root: Path, spoil: Callable[[str], str], message: str
+) -> None:
+    write(root / "reports" / "spectra.csv", spoil(SPECTRA))
+    with pytest.raises(UserError, match=message):
+        read_spectra(root, ["base", "fool"])
+
+
+def test_residuals_are_means_over_instances(root: Path) -> None:
+    reading = read_residuals(root, ["base"])
+    directory = root / "data" / "spectra" / "base"
+    spectra = np.load(directory / "residual_spectra.npy", allow_pickle=False)
+    fingerprints = np.load(directory / "fingerprints.npy", allow_pickle=False)
+    expected = (spectra[0].astype(float) + spectra[1]) / 2
+    np.testing.assert_allclose(reading.cohorts["base"].spectrum, expected, rtol=1e-12)
+    expected = (fingerprints[0].astype(float) + fingerprints[1]) / 2
+    np.testing.assert_allclose(reading.cohorts["base"].fingerprint, expected, rtol=1e-12)
+    assert reading.reals.spectrum.shape == (6, 6)
+    assert not np.array_equal(reading.reals.spectrum, reading.floor.spectrum)
+
+
+def test_attributions_are_read_as_they_are_stored(root: Path) -> None:
+    reading = read_attributions(root)
+    assert reading is not None
+    assert (reading.gans, reading.classifier_cohort) == ("fool", "c")
+    assert reading.classifiers == (2, 0, 1)
+    assert [one.num_images for one in reading.sets.values()] == [5, 4]
+    directory = root / "data" / "attributions" / "real"
+    found, maps = reading.sets["real"], np.load(directory / "attributions.npy", allow_pickle=False)
+    assert np.array_equal(found.attributions, maps)
+    assert np.array_equal(found.means, np.abs(maps).mean(axis=1))
+    assert np.array_equal(found.logits, maps.sum(axis=(2, 3, 4)))
+    assert found.images.dtype == np.uint8
+    assert len(reading.agreement) == 6
+
+
+def test_study_without_fooling_has_no_attributions(root: Path) -> None:
+    index = {**INDEX, "gans": None, "images": []}
+    write(root / "data" / "attributions" / "index.json", json.dumps(index))
+    assert read_attributions(root) is None
+
+
+def test_damaged_files_are_named(root: Path) -> None:
+    path = root / "data" / "attributions" / "index.json"
+    write(path, json.dumps({"gans": "fool"}))
+    with pytest.raises(UserError, match=r"index\.json: key 'images' is missing"):
+        read_attributions(root)
+    path = root / "data" / "spectra" / "base" / "fingerprints.npy"
+    save(path, np.zeros((2, 6, 6)))
+    with pytest.raises(UserError, match=r"fingerprints\.npy: found 3 axes, 4 are needed"):
+        read_residuals(root, ["base"])
+    path.write_bytes(b"no array")
+    with pytest.raises(UserError, match=r"fingerprints\.npy: cannot be read"):
+        read_residuals(root, ["base"])
+
+
+# ---------------------------------------------------------------------------------- figures
+
+
+def draw(root: Path, name: str) -> Figure:
+    """Draw a figure of the study in the folder."""
+    if name == "spectra":
+        return draw_spectra(read_spectra(root, ["base", "fool"]))
+    if name == "residuals":
+        return draw_residuals(read_residuals(root, ["base", "fool"]))
+    reading = read_attributions(root)
+    assert reading is not None
+    return draw_agreement(reading) if name == "agreement" else draw_attributions(reading)
+
+
+def list_images(figure: Figure) -> list[AxesImage]:
+    return [image for axes in figure.axes for image in axes.images]
+
+
+@pytest.mark.parametrize("name", ["spectra", "residuals", "attributions", "agreement"])
+def test_figures_have_the_width_of_the_page(root: Path, name: str) -> None:
+    png = render_png(draw(root, name))
+    width_px, height_px = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
+    assert width_px == round(WIDTH_IN * DPI)
+    assert 300 < height_px < 1200
+
+
+def test_spectra_show_ratios_to_the_reals(root: Path) -> None:
+    axes_power, axes_ratio = draw(root, "spectra").axes
+    lines = {line.get_label(): line.get_ydata() for line in axes_power.lines}
+    assert list(lines) == ["reals", "train split", "base", "fool"]
+    np.testing.assert_allclose(lines["base"], [22, 5e-7])
+    floor, base, fool = (line.get_ydata() for line in axes_ratio.lines[1:])
+    np.testing.assert_allclose(floor, [10 * math.log10(2), 0], atol=1e-12)
+    # the instance without power is left out, not taken for the whole
+    np.testing.assert_allclose(base, [(10 + 0) / 2, -10], atol=1e-12)
+    np.testing.assert_allclose(fool, [-10, 40], atol=1e-12)
+
+
+@pytest.mark.parametrize("num_cohorts", [1, 6, 7, 12])
+def test_every_cohort_has_a_colour_of_its_own(num_cohorts: int) -> None:
+    frequencies, power = np.arange(1.0, 5.0), np.ones((2, 4))
+    cohorts = {f"cohort_{index}": power for index in range(num_cohorts)}
+    figure = draw_spectra(SpectraReading(frequencies, power[0], power[0], cohorts))
+    colours = [line.get_color() for line in figure.axes[0].lines]
+    assert len(set(colours)) == num_cohorts + 2
+
+
+def test_residuals_are_on_one_scale_around_0(root: Path) -> None:
+    reading = read_residuals(root, ["base", "fool"])
+    images = list_images(draw_residuals(reading))[:6]
+    for row in (images[:3], images[3:]):
+        assert len({image.get_clim() for image in row}) == 1
+        low, high = row[0].get_clim()
+        assert low == -high < 0
+    expected = np.log2(reading.cohorts["fool"].spectrum / reading.reals.spectrum)
+    np.testing.assert_allclose(images[2].get_array(), expected)
+    difference = reading.cohorts["fool"].fingerprint - reading.reals.fingerprint
+    np.testing.assert_allclose(images[5].get_array(), difference[0])
+
+
+def test_residuals_of_empty_images_leave_a_blank() -> None:
+    one = ResidualMap(np.ones((4, 4)), np.zeros((3, 4, 4)))
+    empty = ResidualMap(np.zeros((4, 4)), np.zeros((3, 4, 4)))
+    double = ResidualMap(np.full((4, 4), 2.0), np.ones((3, 4, 4)))
+    figure = draw_residuals(ResidualReading(one, one, {"empty": empty, "double": double}))
+    images = list_images(figure)
+    assert np.ma.getmaskarray(images[1].get_array()).all()
+    assert (images[2].get_array() == 1).all()
+    assert images[2].get_clim() == (-1, 1)
+    render_png(figure)
+
+
+def test_attributions_stand_beside_their_image(root: Path) -> None:
+    """Rows of one image, columns of one classifier, with a gap of one pixel."""
+    reading = read_attributions(root)
+    assert reading is not None
+    images = list_images(draw_attributions(reading))
+    shown = {image.get_array().shape: [] for image in images}
+    for image in images:
+        shown[image.get_array().shape].append(image)
+    pictures, maps, means = shown[21, 7], shown[21, 21], shown[7, 21]
+    for place, one in enumerate(reading.sets.values()):
+        for row, column in np.ndindex(3, 3):
+            area = (slice(7 * row, 7 * row + 6), slice(7 * column, 7 * column + 6))
+            found = maps[place].get_array()[area]
+            np.testing.assert_allclose(found, one.attributions[column, row, 0])
+            found = means[place].get_array()[0:6, area[1]]
+            np.testing.assert_allclose(found, one.means[column, 0])
+            assert np.array_equal(pictures[place].get_array()[area[0], :6], one.images[row, 0])
+    assert maps[0].get_clim() == maps[1].get_clim()
+    assert means[0].get_clim()[0] == 0
+
+
+def test_agreement_tells_the_two_kinds_of_pairs_apart(root: Path) -> None:
+    [axes] = draw(root, "agreement").axes
+    in_loss, held_out = axes.containers[0], axes.containers[len(INDEX["images"])]
+    assert in_loss.get_label() == "the classifier in the loss and a held-out one"
+    assert held_out.get_label() == "two held-out classifiers"
+    assert list(in_loss.lines[0].get_ydata()) == [0.25, 0.5]
+    assert list(held_out.lines[0].get_ydata()) == [0.75]

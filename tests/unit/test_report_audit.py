@@ -1,0 +1,112 @@
+"""What the report says of audit.csv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from knowledge_gaps.report.readings.audit import Audit, read_audit
+from knowledge_gaps.runtime.errors import UserError
+
+HEADER = (
+    "check,subject,fault,instance,steps,num_images,detection_rate,real_accuracy,auc,"
+    "p_value,p_holm,num_defects,verdict\n"
+)
+REPLAYS = """\
+replay,cnn,none,0,600,2000,0.41,0.59,0.4976,0.79,1.0,,pass
+replay,cnn,none,1,600,2000,0.54,0.48,0.5038,0.67,1.0,,pass
+"""
+CONTROLS = """\
+control,cnn,one_level,0,600,2000,1.00,1.00,1.0000,0.0,,,found
+control,cnn,jpeg,0,600,2000,0.94,0.99,0.9929,0.0,,,found
+"""
+EXACT = """\
+round_trip,train,none,,,20000,,,,,,0,pass
+round_trip,test,none,,,4000,,,,,,0,pass
+sample_files,samples,none,,,112000,,,,,,0,pass
+"""
+
+
+def read(tmp_path: Path, *parts: str) -> Audit:
+    path = tmp_path / "audit.csv"
+    path.write_text(HEADER + "".join(parts), encoding="utf-8")
+    return read_audit(path)
+
+
+def test_audit_that_passed(tmp_path: Path) -> None:
+    audit = read(tmp_path, REPLAYS, CONTROLS, EXACT)
+    assert audit.passed
+    assert audit.has_power
+    assert len(audit.rows) == 7
+    assert audit.rows[1].auc == 0.5038
+    assert audit.rows[1].instance == 1
+    assert audit.detectable_auc == pytest.approx(0.5256, abs=1e-4)  # 2.807 / sqrt(6 * 2000)
+    assert audit.statement == (
+        "Reals that went the generated images' way look like other reals to 2 of 2 classifiers "
+        "(area under the ROC curve 0.498 to 0.504; beyond 0.474 to 0.526 it would fail), and "
+        "24,000 images came back unchanged; every known fault was found (2 tried, area at least "
+        "0.993)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "part"),
+    [
+        (
+            "replay,cnn,none,2,600,2000,0.6,0.6,0.61,1e-9,0.0,,fail\n",
+            "classifier cnn/2 tells replayed reals from other reals (area under the ROC curve "
+            "0.610, adjusted p below 1e-06)",
+        ),
+        (
+            "replay,cnn,none,2,600,2000,0.6,0.6,0.54,0.001,0.003,,fail\n",
+            "(area under the ROC curve 0.540, adjusted p 0.003)",
+        ),
+        (
+            "round_trip,levels,none,,,256,,,,,,1200,fail\n",
+            "1,200 bytes of the images 'levels' came back changed",
+        ),
+        (
+            "sample_files,samples,none,,,9,,,,,,3,fail\n",
+            "3 sample files are stored in another way than the reals",
+        ),
+    ],
+)
+def test_audit_that_failed_says_where(tmp_path: Path, row: str, part: str) -> None:
+    audit = read(tmp_path, REPLAYS, CONTROLS, EXACT, row)
+    assert not audit.passed
+    assert audit.has_power
+    assert audit.statement.startswith("The shortcut audit failed, so detection rates may measure")
+    assert part in audit.statement
+    assert audit.statement.count(";") == 0  # one thing failed
+
+
+def test_control_that_was_not_found_fails_nothing_but_is_told(tmp_path: Path) -> None:
+    missed = "control,vit,jpeg,0,600,2000,0.5,0.5,0.51,0.4,,,not_found\n"
+    audit = read(tmp_path, REPLAYS, CONTROLS, missed, EXACT)
+    assert audit.passed
+    assert not audit.has_power
+    assert audit.statement.endswith(
+        "known faults were not found (jpeg by vit), so one could have been missed."
+    )
+
+
+def test_without_controls_there_is_no_power(tmp_path: Path) -> None:
+    audit = read(tmp_path, REPLAYS, EXACT)
+    assert audit.passed
+    assert not audit.has_power
+    assert audit.statement.endswith("no known fault was tried.")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (CONTROLS, "no row of check 'replay'"),
+        (REPLAYS + "luck,cnn,none,,,1,,,,,,0,pass\n", "line 4: check is 'luck'"),
+        (REPLAYS.replace("pass", "found", 1), "line 2: verdict of replay is 'found', pass or fail"),
+        (REPLAYS.replace("0.5038", "1.5"), "column 'auc', line 3: found '1.5'"),
+    ],
+)
+def test_malformed_tables_are_named(tmp_path: Path, rows: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, rows)

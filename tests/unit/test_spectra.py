@@ -1,0 +1,171 @@
+"""Spectra and residuals: Parseval's theorem, known waves and noise, hand-made residuals."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from knowledge_gaps.evaluation.spectra import (
+    average_rings,
+    compute_power,
+    compute_residuals,
+    measure_spectra,
+)
+
+each_shape = pytest.mark.parametrize("shape", [(8, 8), (9, 9), (28, 28), (12, 7)])
+
+
+def draw_images(*shape: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def fold(index: int, size: int) -> int:
+    """Return the frequency that an index of an FFT stands for, without its sign."""
+    return min(index, size - index)
+
+
+def list_rings(height: int, width: int) -> dict[int, list[tuple[int, int]]]:
+    """List the indices of every ring's frequencies, one by one."""
+    rings: dict[int, list[tuple[int, int]]] = {}
+    for row, column in itertools.product(range(height), range(width)):
+        cycles = math.hypot(fold(row, height) / height, fold(column, width) / width)
+        rings.setdefault(round(min(height, width) * cycles), []).append((row, column))
+    return rings
+
+
+def make_wave(size: int, rows: int, columns: int, amplitude: float = 1.0) -> np.ndarray:
+    """Make a cosine [1, 1, size, size] with so many cycles down and across."""
+    row, column = np.mgrid[:size, :size]
+    return amplitude * np.cos(2 * np.pi * (rows * row + columns * column) / size)[None, None]
+
+
+# ------------------------------------------------------------------------------------ power
+
+
+@each_shape
+def test_mean_power_is_the_variance(shape: tuple[int, int]) -> None:
+    images = np.random.default_rng(1).normal(3, 2, (4, 2, *shape))
+    power = compute_power(images)
+    assert power.shape == images.shape
+    np.testing.assert_allclose(power.mean(axis=(2, 3)), images.var(axis=(2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(power[:, :, 0, 0], 0, atol=1e-25)
+
+
+@pytest.mark.parametrize("size", [8, 9, 28])
+def test_rings_times_their_sizes_are_the_variance(size: int) -> None:
+    """Of an image without frequencies in the corners, which lie in no ring."""
+    rings, num_rings = list_rings(size, size), size // 2
+    waves = np.fft.fft2(np.random.default_rng(2).normal(size=(size, size)))
+    for radius, places in rings.items():
+        for place in places if radius > num_rings else ():
+            waves[place] = 0
+    image = np.fft.ifft2(waves).real
+    means = average_rings(compute_power(image[None, None])[0, 0])
+    sizes = [len(rings[radius]) for radius in range(1, num_rings + 1)]
+    assert means.shape == (num_rings,)
+    assert np.dot(means, sizes) / size**2 == pytest.approx(image.var(), rel=1e-12)
+
+
+@each_shape
+def test_rings_average_what_lies_in_them(shape: tuple[int, int]) -> None:
+    power = np.random.default_rng(3).random(shape)
+    expected = [
+        np.mean([power[place] for place in list_rings(*shape)[radius]])
+        for radius in range(1, min(shape) // 2 + 1)
+    ]
+    np.testing.assert_allclose(average_rings(power), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "ring"), [(1, 0, 1), (0, 7, 7), (3, 4, 5), (2, -2, 3), (8, 8, 11)]
+)
+def test_wave_lands_in_its_ring(rows: int, columns: int, ring: int) -> None:
+    size, amplitude = 28, 0.5
+    means = average_rings(compute_power(make_wave(size, rows, columns, amplitude))[0, 0])
+    expected = np.zeros(size // 2)
+    # its two frequencies share the variance of a cosine, half the squared amplitude
+    expected[ring - 1] = amplitude**2 / 2 * size**2 / len(list_rings(size, size)[ring])
+    np.testing.assert_allclose(means, expected, rtol=1e-12, atol=1e-25)
+
+
+def test_white_noise_is_flat() -> None:
+    num_images, size, std = 400, 16, 0.3
+    images = np.random.default_rng(4).normal(0, std, (num_images, 1, size, size))
+    means = average_rings(compute_power(images).mean(axis=(0, 1)))
+    rings = list_rings(size, size)
+    for radius, mean in enumerate(means, start=1):
+        # power is exponentially distributed, and every frequency but a few stands there twice
+        standard_error = 1 / math.sqrt(num_images * len(rings[radius]) / 2)
+        assert mean / std**2 == pytest.approx(1, abs=4 * standard_error)
+
+
+def test_power_of_stored_images_by_the_definition() -> None:
+    """Against the sums of the discrete Fourier transform; more images than one batch, colour."""
+    images = draw_images(101, 3, 6, 6)
+    grey = images / 127.5 - 1
+    wave = np.exp(-2j * np.pi * np.outer(np.arange(6), np.arange(6)) / 6)
+    spectrum = np.einsum("hr,ncrs,ws->nchw", wave, grey, wave)
+    mean = (np.abs(spectrum) ** 2 / 36).mean(axis=(0, 1))
+    expected = [np.mean([mean[place] for place in list_rings(6, 6)[r]]) for r in (1, 2, 3)]
+    np.testing.assert_allclose(measure_spectra(images).power, expected, rtol=1e-12)
+
+
+# -------------------------------------------------------------------------------- residuals
+
+
+@pytest.mark.parametrize("level", [0, 77, 255])
+def test_constant_image_has_no_residual(level: int) -> None:
+    images = np.full((3, 1, 10, 10), level, np.uint8)
+    assert not compute_residuals(images).any()
+    spectra = measure_spectra(images)
+    assert not spectra.residual_spectrum.any()
+    assert not spectra.fingerprint.any()
+    np.testing.assert_allclose(spectra.power, 0, atol=1e-25)
+
+
+def test_residuals_are_images_less_the_median_of_nine_pixels() -> None:
+    images = draw_images(2, 3, 5, 6)
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="symmetric").astype(int)
+    for place in np.ndindex(images.shape):
+        image, channel, row, column = place
+        window = padded[image, channel, row : row + 3, column : column + 3]
+        residual = (int(images[place]) - sorted(window.ravel())[4]) / 127.5
+        assert compute_residuals(images)[place] == pytest.approx(residual, abs=1e-12)
+
+
+def test_dot_is_its_own_residual_and_has_every_frequency_alike() -> None:
+    images = np.zeros((2, 1, 8, 8), np.uint8)
+    images[0, 0, 2, 3] = images[1, 0, 5, 5] = 102  # 0.8 units above black
+    spectra = measure_spectra(images)
+    np.testing.assert_allclose(spectra.residual_spectrum, np.full((8, 8), 0.8 / 8), rtol=1e-12)
+    expected = np.zeros((1, 8, 8))
+    expected[0, 2, 3] = expected[0, 5, 5] = 0.4
+    np.testing.assert_allclose(spectra.fingerprint, expected, rtol=1e-12)
+
+
+def test_frequency_0_is_in_the_middle() -> None:
+    stripes = np.zeros((1, 1, 8, 8), np.uint8)
+    stripes[..., ::2] = 255  # the highest frequency across, none down
+    spectrum = measure_spectra(stripes).residual_spectrum
+    assert np.unravel_index(spectrum.argmax(), spectrum.shape) == (4, 0)
+
+
+def test_fingerprint_is_the_mean_residual() -> None:
+    images = draw_images(230, 3, 6, 7)  # three batches
+    fingerprint = measure_spectra(images).fingerprint
+    expected = sum(compute_residuals(image[None])[0] for image in images) / 230
+    np.testing.assert_allclose(fingerprint, expected, atol=1e-13)
+
+
+def test_same_images_have_the_same_bytes() -> None:
+    images = draw_images(120, 1, 9, 9)
+    first, second = measure_spectra(images), measure_spectra(images.copy())
+    for name in ("power", "residual_spectrum", "fingerprint"):
+        assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
+        assert (
+            getattr(first, name).tobytes() != getattr(measure_spectra(images[1:]), name).tobytes()
+        )
