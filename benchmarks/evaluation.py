@@ -23,9 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from random_study import SHAPE, write_reals, write_study
 from sklearn import metrics
-from usage import Usage, time_fastest
 
 from knowledge_gaps.evaluation.detection import Scores, measure_detection, score_images
 from knowledge_gaps.models.frozen import load_classifier
@@ -36,6 +34,8 @@ from knowledge_gaps.runtime.layout import get_instance_directory
 from knowledge_gaps.runtime.parallel import map_parallel
 from knowledge_gaps.stages import detections
 from knowledge_gaps.study import Study
+from random_study import SHAPE, write_reals, write_study
+from usage import Usage, time_fastest
 
 BATCH_SIZE = 250
 

@@ -15,10 +15,10 @@ from knowledge_gaps.statistics.bootstrap import (
     PairMatrix,
     Resampled,
     Statistic,
-    draw_counts,
     make_interval,
     resample_cells,
 )
+from knowledge_gaps.statistics.draws import draw_counts
 from knowledge_gaps.statistics.extremes import Over, bound_effect
 
 NAN = math.nan

@@ -318,6 +318,13 @@ def test_generator_that_repeats_the_test_set_has_the_best_of_everything(real: Fe
     assert found["fid"] == pytest.approx(0.0, abs=1e-4)
 
 
+def test_missing_classes_are_missing_among_the_generated_images() -> None:
+    reals = Reals(draw_features(50, seed=1), draw_features(90, seed=2))
+    one_class = np.eye(10, dtype=np.float32)[[3] * 40]
+    generated = FeatureSet(draw_features(40, seed=3).features, one_class, "lenet")
+    assert compare(generated, reals)["missing_classes"] == 9
+
+
 def test_floor_takes_as_many_training_reals_as_a_generator_has_images() -> None:
     reals = Reals(draw_features(50, seed=1), draw_features(90, seed=2))
     first = FeatureSet(reals.training.features[:40], reals.training.logits[:40], "lenet")

@@ -57,6 +57,8 @@ def test_closest_pairs_come_first_and_equal_ones_in_order() -> None:
     nearest = Nearest(np.array([5, 6, 7, 8]), np.array([2.0, 0.5, 1.0, 0.5], np.float32))
     assert list_closest(nearest, 3) == [(1, 6, 0.5), (3, 8, 0.5), (2, 7, 1.0)]
     assert len(list_closest(nearest, 10)) == 4
+    equal = Nearest(np.arange(100), np.ones(100, np.float32))
+    assert list_closest(equal, 100) == [(i, i, 1.0) for i in range(100)]
 
 
 # ------------------------------------------------------------------------------- memorised

@@ -1,1 +1,7 @@
-"""Measuring: who detects whom (`detection`), and how good the images are (`quality`)."""
+"""What is measured on images by trained networks; no training, no figures, no files of a study.
+
+`detection` scores images and says what the scores tell; `quality` says how good and how diverse
+images are; `spectra` and `attribution` show what artifacts are and what classifiers look at;
+`agreement` compares classifiers; `replay` and `audit` ask whether storage gives images away. Pure
+functions of arrays that the report needs too are in `knowledge_gaps.statistics`.
+"""

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from knowledge_gaps.report.content import read_content
+from knowledge_gaps.report.findings.form import to_json
 from knowledge_gaps.report.gallery.draw import draw_gallery
-from knowledge_gaps.report.metrics import list_verdicts, make_headline_metrics, make_trust_metrics
+from knowledge_gaps.report.metrics import make_headline_metrics, make_trust_metrics
 from knowledge_gaps.report.page.render import render_page
 from knowledge_gaps.report.plots import make_plots
 from knowledge_gaps.report.readings.cells import tabulate_cells
@@ -57,7 +58,7 @@ def build_report(root: Path, study: Study) -> None:
         reports / PLOTS_DIRECTORY, {name: text.encode("utf-8") for name, text in plots.items()}
     )
     write_table(reports / COHORTS_FILE, tabulate_cells(content.readings.cells))
-    write_json(reports / VERDICTS_FILE, list_verdicts(content.judged))
+    write_json(reports / VERDICTS_FILE, to_json(content.findings, content.judged))
     metrics = make_headline_metrics(content.readings) | make_trust_metrics(content)
     write_json(reports / METRICS_FILE, metrics)
     write_text(reports / PAGE_FILE, page)

@@ -1,7 +1,4 @@
-"""The headline numbers of a study for metrics.json, which `dvc metrics show` and `diff` read.
-
-And the verdicts for verdicts.json, for whoever compares studies by a script.
-"""
+"""The headline numbers of a study for metrics.json, which `dvc metrics show` and `diff` read."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from knowledge_gaps.report.content import Content
-from knowledge_gaps.report.findings.judge import Answer, Judged, Verdict
+from knowledge_gaps.report.findings.judge import Verdict
 from knowledge_gaps.report.formats import format_phi_key
 from knowledge_gaps.report.readings.collected import Readings
 from knowledge_gaps.report.readings.columns import REAL_ACCURACY
@@ -62,38 +59,6 @@ def make_trust_metrics(content: Content) -> Metrics:
     return {
         AUDIT_PASSED: float(content.evidence.audit.passed),
         VERDICTS: {word.value.replace(" ", "_"): float(verdicts[word]) for word in Verdict},
-    }
-
-
-def list_verdicts(judged: Iterable[Judged]) -> list[dict[str, Any]]:
-    """List every claim with threshold, verdict, effect and interval, here and in the paper."""
-    return [
-        {
-            "id": each.claim.id,
-            "finding": each.claim.finding,
-            "text": each.claim.text,
-            "measure": each.claim.measure,
-            "direction": each.claim.direction,
-            "threshold": round(each.threshold, _DIGITS),
-            "here": _describe_answer(each.study),
-            "paper_words": each.claim.paper,
-            "paper_table": _describe_answer(each.paper),
-        }
-        for each in judged
-    ]
-
-
-def _describe_answer(answer: Answer) -> dict[str, Any]:
-    numbers = {"effect": answer.effect, "low": answer.low, "high": answer.high}
-    return {
-        "verdict": answer.verdict.value,
-        "reason": answer.reason,
-        # JSON has no NaN
-        **{key: round(v, _DIGITS) if math.isfinite(v) else None for key, v in numbers.items()},
-        "cells": [*answer.left, *answer.right],
-        "num_pairs": answer.num_pairs,
-        "num_instances": dict(answer.num_instances),
-        "single_instance_cohorts": list(answer.fixed),
     }
 
 

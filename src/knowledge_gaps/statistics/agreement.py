@@ -166,7 +166,7 @@ def correlate_matrices(first: FloatArray, second: FloatArray) -> MatrixCorrelati
         n_resamples=NUM_PERMUTATIONS,
         batch=_BATCH_SIZE,
         alternative="two-sided",
-        rng=np.random.default_rng(0),
+        random_state=np.random.default_rng(0),
     )
     return MatrixCorrelation(float(tested.statistic), float(tested.pvalue), len(first))
 

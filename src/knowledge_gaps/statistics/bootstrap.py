@@ -2,7 +2,8 @@
 
 A cell holds one number for each pair of a generator instance and a classifier instance. Pairs that
 share an instance are no independent numbers, so instances are drawn, not pairs, on both sides.
-Bounds of a largest or smallest cell are in `knowledge_gaps.statistics.extremes`.
+The draws are made in `knowledge_gaps.statistics.draws`, bounds of a largest or smallest cell in
+`knowledge_gaps.statistics.extremes`.
 
 Source: Owen (2007), The pigeonhole bootstrap, Annals of Applied Statistics 1(2), for drawing rows
 and columns independently; Rao and Wu (1988), JASA 83, section 2, for drawing n - 1 of n, which
@@ -15,8 +16,10 @@ the textbook's: at 3 x 3 instances 98.7 % (percentile 87.3 %), 4 x 4 97.5 % (89.
 (93.7 %), 20 x 20 95.8 % (93.8 %). Where the generators' standard deviation is 5 times that of the
 classifiers: 95.7 % (77.7 %), 95.7 % (83.5 %), 95.6 % (90.1 %), 93.5 % (91.5 %). No percentile does
 better at 3 instances: in a quarter of all cases three numbers lie on one side of what they scatter
-around. The interval of an STD covers less, 82 to 98 % at 3 to 8 instances and 90 to 96 % at 20 (400
-trials), least where one side makes up nearly all of the variance.
+around. Combinations of cells that hold different instances of a cohort are covered in 92 to 100 %
+(means over nested and disjoint sets, differences; 500 trials). The interval of an STD covers less,
+82 to 98 % at 3 to 8 instances and 90 to 96 % at 20 (400 trials), least where one side makes up
+nearly all of the variance.
 """
 
 from __future__ import annotations
@@ -24,19 +27,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+
+from knowledge_gaps.statistics.draws import draw_counts
 
 Floats = npt.NDArray[np.float64]
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 NO_COHORT = ""  # stands for the other side of numbers that have one side only
-
-_CHUNK = 1_000  # resamples whose draws are held at a time
 
 
 class Statistic(StrEnum):
@@ -144,42 +146,6 @@ def resample_cells(
     names = [name for name in sizes if name != NO_COHORT]
     components = tuple(_leave_out(cells, name, sizes[name], statistic) for name in names)
     return Resampled(np.array(points), draws, components)
-
-
-@lru_cache(maxsize=256)
-def draw_counts(
-    seed: int, cohort: str, members: tuple[bool, ...], num_resamples: int
-) -> npt.NDArray[np.float32]:
-    """Draw n - 1 of the n instances of a cohort that are members, with replacement.
-
-    Every draw ranks all instances of the cohort at random and takes the first that is a member: it
-    is the same instance for two sets of members wherever both have it.
-
-    Args:
-        seed: of the draws.
-        cohort: its name, which chooses the stream.
-        members: for each instance of the cohort, whether it may be drawn.
-        num_resamples: how many times.
-
-    Returns:
-        How often each instance was drawn, float32 [num_resamples, instances], not to be written
-        to. A single member counts once each time.
-    """
-    chosen = np.flatnonzero(members)
-    counts = np.zeros((num_resamples, len(members)), dtype=np.float32)
-    if len(chosen) <= 1:
-        counts[:, chosen] = 1
-    else:
-        rng = np.random.default_rng([seed, *cohort.encode()])
-        for start in range(0, num_resamples, _CHUNK):
-            # the size depends on the cohort alone, and so does the stream
-            ranks = rng.random((_CHUNK, len(members) - 1, len(members)), dtype=np.float32)
-            part = counts[start : start + _CHUNK]
-            winners = ranks[: len(part), : len(chosen) - 1, chosen].argmin(axis=2)
-            for position, instance in enumerate(chosen):
-                part[:, instance] = (winners == position).sum(axis=1)
-    counts.flags.writeable = False
-    return counts
 
 
 def make_interval(
@@ -298,6 +264,8 @@ def _deviate(
         return np.zeros(1)
     left = (_weigh_all(np.delete(values, index, axis=axis), statistic) for index in used)
     rest = np.array(list(left))
+    if np.isnan(rest).all():  # the standard deviation of two pairs has none without one of them
+        return np.zeros(num)
     rest = np.where(np.isnan(rest), np.nanmean(rest), rest)
     deviations: Floats = np.sqrt((num - 1) / num) * (rest - rest.mean())
     return deviations

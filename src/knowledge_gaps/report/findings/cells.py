@@ -81,19 +81,24 @@ def describe_where(selection: Selection) -> str:
     """Put the conditions of a selection into words."""
     words = [f"{name} {_describe(wanted)}" for name, wanted in selection.where.items()]
     if selection.same is not None:
-        words.append("the same kin" if selection.same else "different kin")
+        words.append(f"same {str(selection.same).lower()}")
     if selection.pairs is not None:
         words.append(f"{selection.pairs} pairs")
     return ", ".join(words) or "a number"
 
 
 def make_fooling_cells(
-    square: Floats, cohorts: tuple[str, str], selection: Selection, clusters: Clusters | None
+    square: Floats,
+    instances: Sequence[int],
+    cohorts: tuple[str, str],
+    selection: Selection,
+    clusters: Clusters | None,
 ) -> list[Cell]:
     """Divide a matrix of mutual fooling into cells: the diagonal, or what is off it.
 
     Args:
         square: [n, n] detection by classifier i (row) of the GANs that fool classifier j (column).
+        instances: [n] numbers of the classifiers.
         cohorts: names of what is drawn: the columns, then the rows.
         selection: which pairs; with `same`, each cluster's classifiers on the GANs that fool each
             cluster make a cell.
@@ -110,10 +115,13 @@ def make_fooling_cells(
         masks = [("classifiers on the GANs of others", None, ~is_own)]
     elif selection.pairs is PairSet.HELD_OUT and clusters is not None:
         masks = [
-            (f"{_name(row)} on GANs against {_name(column)}", row == column, block & ~is_own)
+            (
+                f"{_name(row, instances)} on GANs against {_name(column, instances)}",
+                row == column,
+                np.outer(_mark(row, len(square)), _mark(column, len(square))) & ~is_own,
+            )
             for row in clusters.members
             for column in clusters.members
-            for block in [np.outer(_mark(row, len(square)), _mark(column, len(square)))]
         ]
     cells = []
     for name, kin, mask in masks:
@@ -139,8 +147,8 @@ def need_members(square: Floats) -> None:
         raise NotAskedError("a pair of the matrix has no detection rate")
 
 
-def _name(members: tuple[int, ...]) -> str:
-    return f"{{{', '.join(str(member) for member in members)}}}"
+def _name(members: tuple[int, ...], instances: Sequence[int]) -> str:
+    return f"{{{', '.join(str(instances[member]) for member in members)}}}"
 
 
 def _mark(members: tuple[int, ...], num: int) -> npt.NDArray[np.bool_]:

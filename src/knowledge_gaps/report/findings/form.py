@@ -1,4 +1,4 @@
-"""How judged claims are written: in words for a reader, and as JSON for reports/findings.json.
+"""How judged claims are written: in words for a reader, and as JSON for reports/verdicts.json.
 
 The verdicts are made in `knowledge_gaps.report.findings.judge`.
 """
@@ -41,16 +41,20 @@ def describe_threshold(claim: Claim, findings: Findings) -> str:
     return f"{words} ({threshold.at:g} {sign} {abs(threshold.margins):g} x margin {margin:.3f})"
 
 
-def describe_effect(claim: Claim, answer: Answer) -> str:
-    """Say how the effect is made of cells."""
+def describe_effect(claim: Claim, answer: Answer) -> str | None:
+    """Say how the effect is made of cells; None when the claim was not asked."""
+    if not answer.left:
+        return None
     words = _describe_side(claim.left, len(answer.left))
     if claim.right is not None:
         words += f", less the {_describe_side(claim.right, len(answer.right))}"
     return f"{claim.measure}: {words}"
 
 
-def describe_protocol(answer: Answer, findings: Findings) -> str:
-    """Say how the interval was made."""
+def describe_protocol(answer: Answer, findings: Findings) -> str | None:
+    """Say how the interval was made; None when there is none."""
+    if math.isnan(answer.low):
+        return None
     kind = f"{CONFIDENCE:.0%} interval of the two-way bootstrap over instances"
     words = [f"{kind}, {findings.num_resamples:,} resamples, Student's t"]
     if answer.num_dropped > 0:
@@ -82,7 +86,7 @@ def describe_paper(claim: Claim, findings: Findings) -> str | None:
 
 
 def to_json(findings: Findings, judged: Sequence[Judged]) -> dict[str, Any]:
-    """Make the content of reports/findings.json: no NaN, floats rounded to 6 digits."""
+    """Make the content of reports/verdicts.json: no NaN, floats rounded to 6 digits."""
     return {
         "confidence": CONFIDENCE,
         "num_resamples": findings.num_resamples,

@@ -69,8 +69,8 @@ class PaperSource:
             raise NotAskedError("the paper prints no table of it")
         if selection.reading is Reading.MUTUAL_FOOLING:
             names = "gans/paper", "classifiers/paper"
-            square = np.array(table.means)
-            return make_fooling_cells(square, names, selection, self.find_clusters(selection))
+            square, clusters = np.array(table.means), self.find_clusters(selection)
+            return make_fooling_cells(square, range(len(square)), names, selection, clusters)
         if selection.pairs is not PairSet.HELD_OUT:
             raise NotAskedError(f"the paper prints no table of {selection.pairs} pairs")
         return _list_printed(table, selection.reading)

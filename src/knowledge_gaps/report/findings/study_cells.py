@@ -109,7 +109,8 @@ class StudySource:
         columns = f"{Kind.GANS}/{Reading.MUTUAL_FOOLING}"
         rows = f"{Kind.CLASSIFIERS}/{self._fooling.cohort}"
         clusters = self.find_clusters(selection)
-        return make_fooling_cells(square, (columns, rows), selection, clusters)
+        instances = self._fooling.fooled
+        return make_fooling_cells(square, instances, (columns, rows), selection, clusters)
 
     def _list_pairs(self, measure: str, selection: Selection) -> list[Cell]:
         assert selection.pairs is not None
@@ -129,6 +130,8 @@ class StudySource:
             return None
         rows = block[pairs.select(block)]
         sizes = self.study.gans[gans].instances, self.study.classifiers[classifiers].instances
+        # a table may hold more than the study names by now
+        rows = rows[(rows[GENERATOR_INSTANCE] < sizes[0]) & (rows[CLASSIFIER_INSTANCE] < sizes[1])]
         values = np.full(sizes, np.nan)
         values[rows[GENERATOR_INSTANCE], rows[CLASSIFIER_INSTANCE]] = rows[measure]
         if np.isnan(values).all():
@@ -142,8 +145,10 @@ class StudySource:
             raise NotAskedError(f"the table of quality has no {measure}") from None
         cells = []
         for gans, coordinates in _list_gans(self.study, reading):
+            size = self.study.gans[gans].instances
             rows = self.quality[self.quality[GENERATOR_COHORT] == gans]
-            values = np.full((self.study.gans[gans].instances, 1), np.nan)
+            rows = rows[rows[GENERATOR_INSTANCE] < size]
+            values = np.full((size, 1), np.nan)
             values[rows[GENERATOR_INSTANCE], 0] = rows[column]
             if not np.isnan(values).all():
                 cells.append(Cell(gans, coordinates, PairMatrix(values, f"{Kind.GANS}/{gans}")))

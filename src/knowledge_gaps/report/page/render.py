@@ -90,7 +90,7 @@ def render_page(study: Study, content: Content, figures: Mapping[str, PageFigure
         evidence=content.evidence,
         findings=content.findings,
         figures=figures,
-        verdicts=make_verdict_rows(content.judged),
+        verdicts=make_verdict_rows(content.findings, content.judged),
         verdict_counts=count_verdicts(content.judged),
         statistics=make_statistics_table(study, content.readings),
         shown_cohorts=_list_shown_cohorts(study),

@@ -1,0 +1,316 @@
+"""Verdicts on made-up studies with known effects, and what a selection takes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from findings_tools import (
+    FINDINGS,
+    ask_study,
+    choose_claims,
+    make_detections,
+    make_quality,
+    make_study,
+)
+
+from knowledge_gaps.report.findings.cells import NotAskedError, choose_cells
+from knowledge_gaps.report.findings.form import to_json
+from knowledge_gaps.report.findings.judge import Verdict, decide, judge
+from knowledge_gaps.report.findings.schema import Range, Selection
+from knowledge_gaps.report.findings.study_cells import StudySource
+from knowledge_gaps.runtime.files import dump_json
+from knowledge_gaps.statistics.bootstrap import Interval
+from knowledge_gaps.study import Study
+
+STUDY = make_study()
+ITERATIONS = ["base", "fool_1", "fool_2", "fool_3"]
+OF_PAPER_ALONE = "6"
+
+
+def tell_the_papers_story(gans: str, classifiers: str, in_loss: bool, classifier: int) -> float:
+    """Return rates that every claim is true of."""
+    row, chain = int(classifiers[-1]) if classifiers[-1].isdigit() else -1, classifiers[:2]
+    if in_loss:
+        return 0.05
+    if gans.startswith("phi"):
+        return 0.75
+    if gans.startswith("multi"):
+        return {"multi_1": 0.6, "multi_3": 0.2}[gans]
+    if gans.startswith("hit"):  # two clusters, 0 to 3 and 4 to 7
+        return 0.1 if (int(gans[-1]) < 4) == (classifier < 4) else 0.9
+    if gans == "base" and classifiers in ("n_1", "n_2", "psi"):
+        return {"n_1": 0.75, "n_2": 0.97, "psi": 0.6}[classifiers]
+    if gans.startswith("less"):
+        return 0.9 if (int(gans[-1]) - row) % 2 == 0 else 0.1
+    if gans == "memory_3":
+        return 0.9 if row == 0 else 0.1
+    if gans in ITERATIONS and chain == "c_":
+        lag = ITERATIONS.index(gans) - row
+        return 0.05 if lag > 0 else 0.97 - 0.09 * row if lag == 0 else 0.8
+    return 0.5
+
+
+def tell_the_opposite(gans: str, classifiers: str, in_loss: bool, classifier: int) -> float:
+    """Return rates that no claim is true of."""
+    if gans in ITERATIONS and classifiers[:2] == "c_":
+        return 0.9 if ITERATIONS.index(gans) > int(classifiers[-1]) else 0.3
+    if gans.startswith("less") and classifiers[-1].isdigit():
+        return 0.1 if (int(gans[-1]) - int(classifiers[-1])) % 2 == 0 else 0.9
+    if gans == "base":
+        return 0.3
+    if gans.startswith("hit"):
+        return 0.5
+    return 0.9 if in_loss else 0.3
+
+
+def get_wide_noise(gans: str) -> float:
+    return 0.12 if gans in ("phi_1", "phi_2", "phi_3") else 0.01
+
+
+LOUD = {f"phi_{power}": value for power, value in ((2, 60.0), (3, 70.0))}
+
+
+@pytest.fixture(scope="module")
+def wide_study() -> Study:
+    return make_study(10)
+
+
+def test_every_claim_can_be_supported(wide_study: Study) -> None:
+    detections = make_detections(wide_study, tell_the_papers_story, get_wide_noise)
+    detections["auc"] = 0.9
+    quality = make_quality(wide_study, fid=LOUD, entropy={"phi_2": 0.1, "phi_3": 0.0})
+    answers = ask_study(wide_study, detections, quality)
+    found = {name: answer.verdict for name, answer in answers.items() if name != OF_PAPER_ALONE}
+    assert found == dict.fromkeys(found, Verdict.SUPPORTED)
+    assert answers[OF_PAPER_ALONE].verdict is Verdict.NOT_ASKED
+
+
+def test_every_claim_can_be_contradicted() -> None:
+    detections = make_detections(STUDY, tell_the_opposite, lambda gans: 0.01)
+    detections["auc"] = 0.3
+    fid = {"fool_2": 60.0, **{f"phi_{power}": 90.0 for power in (-2, -1)}}
+    entropy = {"phi_-2": 0.0, "phi_-1": 0.0}
+    answers = ask_study(STUDY, detections, make_quality(STUDY, fid=fid, entropy=entropy))
+    found = {name: answer.verdict for name, answer in answers.items() if name != OF_PAPER_ALONE}
+    # generalisation and truncation are at one rate, so 11 is contradicted by no difference
+    assert found == dict.fromkeys(found, Verdict.CONTRADICTED)
+
+
+def test_few_instances_leave_undecided_what_many_decide() -> None:
+    verdicts = {}
+    for num in (2, 12):
+        study = make_study(num)
+        detections = make_detections(study, lambda *_: 0.3, lambda gans: 0.08)
+        answers = ask_study(study, detections, make_quality(study, {}, {}), choose_claims("10a"))
+        verdicts[num] = answers["10a"].verdict
+    assert verdicts == {2: Verdict.UNDECIDED, 12: Verdict.SUPPORTED}
+
+
+def test_shuffled_study_supports_no_difference() -> None:
+    """All pairs trade places, so every cell has the same mean; levels stay and are not asked."""
+    detections = make_detections(STUDY, tell_the_papers_story)
+    differences = [claim.id for claim in FINDINGS.claims if claim.right is not None]
+    differences.remove("9e")  # "stays the same" is true of shuffled quality
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        detections["detection_rate"] = rng.permutation(detections["detection_rate"])
+        quality = make_quality(STUDY, LOUD, {"phi_3": 0.0}, seed)
+        for column in ("fid_lenet_4k", "class_entropy_lenet_4k"):
+            quality[column] = rng.permutation(quality[column])
+        answers = ask_study(STUDY, detections, quality, num_resamples=300)
+        assert not [name for name in differences if answers[name].verdict is Verdict.SUPPORTED]
+
+
+def make_source(claim_rate: float = 0.5) -> StudySource:
+    detections = make_detections(STUDY, lambda *_: claim_rate, lambda gans: 0.0)
+    return StudySource(STUDY, detections, make_quality(STUDY, {}, {}), 0, 200)
+
+
+def select(**settings: object) -> Selection:
+    return Selection.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({"lag": 3.0}, ["c_0 on fool_3"]),
+        ({"lag": {"max": -3}}, ["c_3 on base"]),
+        ({"lag": {"min": 1, "parity": "even"}}, ["c_0 on fool_2", "c_1 on fool_3"]),
+        ({"lag": 0, "row": {"pick": "largest"}}, ["c_3 on fool_3"]),
+        ({"row": {"pick": "largest"}, "lag": {"min": 1}}, ["c_2 on fool_3"]),
+        ({"row": 0, "column": {"min": 2}}, ["c_0 on fool_2", "c_0 on fool_3"]),
+    ],
+)
+def test_selection_of_iterations(where: dict[str, object], expected: list[str]) -> None:
+    selection = select(reading="iterations", pairs="held_out", where=where)
+    chosen = choose_cells(make_source().list_cells("detection_rate", selection), selection)
+    assert [cell.name for cell in chosen] == expected
+
+
+def test_selection_along_the_axes() -> None:
+    source = make_source()
+    expected = {
+        ("phi_sweep", "phi"): {0.01, 0.1, 1, 10, 100, 1000},
+        ("generalisation", "n"): {1, 2},
+        ("multi_instance", "t"): {1, 3},
+        ("truncation", "psi"): {0.5, 1.0},
+    }
+    for (reading, coordinate), values in expected.items():
+        cells = source.list_cells("detection_rate", select(reading=reading, pairs="held_out"))
+        assert {cell.coordinates[coordinate] for cell in cells} == values
+
+
+def test_held_out_pairs_leave_out_training_on_both_sides() -> None:
+    selection = select(reading="multi_instance", pairs="held_out")
+    by_name = {cell.name: cell for cell in make_source().list_cells("auc", selection)}
+    values = by_name["c_0 on multi_3"].numbers.values  # type: ignore[union-attr]
+    assert (np.isnan(values).all(axis=0) == ([True] * 3 + [False] * 5)).all()
+    own = select(reading="iterations", pairs="held_out", where={"lag": 0, "row": 1})
+    (cell,) = choose_cells(make_source().list_cells("auc", own), own)
+    assert (np.isnan(cell.numbers.values).all(axis=1) == ([True] * 2 + [False] * 4)).all()  # type: ignore[union-attr]
+
+
+def test_nothing_selected_is_not_asked() -> None:
+    selection = select(reading="iterations", pairs="held_out", where={"lag": 9})
+    with pytest.raises(NotAskedError, match="no cell of iterations has lag 9, held_out pairs"):
+        choose_cells(make_source().list_cells("auc", selection), selection)
+
+
+def test_study_without_a_reading_is_not_asked() -> None:
+    study = STUDY.model_copy(
+        update={"report": STUDY.report.model_copy(update={"truncation": None, "memory": []})}
+    )
+    detections = make_detections(study, lambda *_: 0.5)
+    findings = choose_claims("10d", "11")
+    answers = ask_study(study, detections, make_quality(study, {}, {}), findings)
+    assert answers["11"].reason == "the study names no truncation"
+    assert answers["10d"].reason == "the study names no memory"
+    assert math.isnan(answers["11"].effect)
+
+
+def test_missing_column_is_not_asked() -> None:
+    quality = make_quality(STUDY, {}, {}).drop(columns="class_entropy_lenet_4k")
+    detections = make_detections(STUDY, lambda *_: 0.5)
+    answers = ask_study(STUDY, detections, quality, choose_claims("4a"))
+    assert answers["4a"].reason == "the table of quality has no class_entropy"
+
+
+def test_single_instances_have_no_verdict() -> None:
+    detections = make_detections(STUDY, tell_the_papers_story)
+    is_first = (detections["generator_instance"] == 5) & (detections["classifier_instance"] == 5)
+    names = "1a", "9a", "9b"
+    quality = make_quality(STUDY, {}, {})
+    answers = ask_study(STUDY, detections[is_first], quality, choose_claims(*names))
+    for name in names:
+        assert answers[name].verdict is Verdict.UNDECIDED
+        assert str(answers[name].reason).startswith("there is no interval")
+        assert math.isfinite(answers[name].effect)
+
+
+def test_one_classifier_is_said_to_be_one() -> None:
+    detections = make_detections(STUDY, tell_the_papers_story)
+    quality = make_quality(STUDY, {}, {})
+    answer = ask_study(STUDY, detections, quality, choose_claims("3b"))["3b"]
+    assert answer.fixed == ("classifiers/c_0",)
+    assert dict(answer.num_instances)["classifiers/c_0"] == 1
+    assert answer.num_pairs == 4 * 6  # four phi of 1 and above, six generators each
+
+
+def test_effect_is_the_mean_of_cell_means() -> None:
+    detections = make_detections(STUDY, tell_the_papers_story, lambda gans: 0.05)
+    held_out = detections[~detections["in_loss"] & ~detections["in_training"]]
+    means = held_out.groupby(["generator_cohort", "classifier_cohort"])["detection_rate"].mean()
+    quality = make_quality(STUDY, {}, {})
+    answer = ask_study(STUDY, detections, quality, choose_claims("10b"))["10b"]
+    two, one = ("less_2 c_0", "less_3 c_1", "fool_1 c_0"), ("less_2 c_1", "less_3 cless_2")
+    left = np.mean([means[tuple(name.split())] for name in two[:2]])
+    right = np.mean([means[tuple(name.split())] for name in (two[2], *one)])
+    assert answer.effect == pytest.approx(left - right, abs=1e-12)
+
+
+def test_clusters_of_noise_are_no_finding() -> None:
+    rng = np.random.default_rng(4)
+    noise = rng.random((8, 8))
+
+    def rate(gans: str, classifiers: str, in_loss: bool, classifier: int) -> float:
+        return float(noise[classifier, int(gans[-1])]) if gans.startswith("hit") else 0.5
+
+    detections = make_detections(STUDY, rate, lambda gans: 0.0)
+    answers = ask_study(STUDY, detections, make_quality(STUDY, {}, {}), choose_claims("8"))
+    clusters = answers["8"].clusters
+    assert clusters is not None
+    assert not clusters.is_significant
+    assert answers["8"].verdict is Verdict.UNDECIDED
+
+
+def test_claim_needs_the_claims_that_it_names() -> None:
+    def rate(gans: str, classifiers: str, in_loss: bool, classifier: int) -> float:
+        return 0.9 if (gans, classifiers) == ("base", "c_0") else 0.1
+
+    findings = choose_claims("9b", "9c")
+    answers = ask_study(STUDY, make_detections(STUDY, rate), make_quality(STUDY, {}, {}), findings)
+    assert answers["9b"].verdict is Verdict.CONTRADICTED
+    assert (answers["9c"].verdict, answers["9c"].reason) == (
+        Verdict.UNDECIDED,
+        "9b is not supported",
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "direction", "verdict"),
+    [
+        (0.3, 0.4, "above", Verdict.SUPPORTED),
+        (0.1, 0.2, "above", Verdict.CONTRADICTED),
+        (0.1, 0.3, "above", Verdict.UNDECIDED),
+        (0.2, 0.3, "above", Verdict.UNDECIDED),  # it touches the threshold
+        (0.1, 0.19, "below", Verdict.SUPPORTED),
+        (0.2, 0.4, "below", Verdict.CONTRADICTED),
+        (0.1, 0.3, "below", Verdict.UNDECIDED),
+        (0.3, 0.4, "differs", Verdict.SUPPORTED),
+        (-0.4, -0.3, "differs", Verdict.SUPPORTED),
+        (-0.1, 0.1, "differs", Verdict.CONTRADICTED),
+        (-0.3, 0.1, "differs", Verdict.UNDECIDED),
+        (-0.3, 0.3, "differs", Verdict.UNDECIDED),
+    ],
+)
+def test_verdict_of_an_interval(low: float, high: float, direction: str, verdict: Verdict) -> None:
+    assert decide(Interval((low + high) / 2, low, high, 0, ()), direction, 0.2) is verdict
+
+
+def test_threshold_is_level_and_margins() -> None:
+    by_id = {claim.id: FINDINGS.get_threshold(claim) for claim in FINDINGS.claims}
+    margin = FINDINGS.margins["detection_rate"]
+    assert by_id["1a"] == 0.5 + margin
+    assert by_id["1b"] == 1 - margin
+    assert by_id["9a"] == 0.5 - margin
+    assert by_id["4b"] == margin / 2
+
+
+def test_parity_and_ends_of_a_range() -> None:
+    odd = Range(parity="odd", min=-1, max=3)
+    selection = Selection.model_validate(
+        {"reading": "iterations", "pairs": "held_out", "where": {"lag": odd}}
+    )
+    chosen = choose_cells(make_source().list_cells("auc", selection), selection)
+    assert {cell.coordinates["lag"] for cell in chosen} == {-1.0, 1.0, 3.0}
+
+
+def test_json_is_whole_and_the_same_twice() -> None:
+    detections = make_detections(STUDY, tell_the_papers_story)
+    quality = make_quality(STUDY, LOUD, {})
+    findings = choose_claims("1a", "4a", "6", "9e").model_copy(update={"num_resamples": 200})
+    texts = [
+        dump_json(to_json(findings, judge(STUDY, detections, quality, findings))) for _ in range(2)
+    ]
+    assert texts[0] == texts[1]
+    first, *_, last = to_json(findings, judge(STUDY, detections, quality, findings))["claims"]
+    assert first["study"]["verdict"] == "supported"
+    assert first["threshold_words"] == "above 0.616 (0.5 + 1 x margin 0.116)"
+    assert first["study"]["effect_words"] == (
+        "detection_rate: mean over 1 cell of the mean over held-out pairs"
+    )
+    assert first["source"].startswith("detections.csv: column detection_rate, rows with in_loss")
+    assert last["paper"]["low"] is None
+    assert last["paper"]["effect"] == pytest.approx(0.59)
