@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from knowledge_gaps.report.content import Content
 from knowledge_gaps.report.findings.judge import Verdict
 from knowledge_gaps.report.formats import format_phi_key
 from knowledge_gaps.report.readings.collected import Readings
 from knowledge_gaps.report.readings.columns import REAL_ACCURACY
-from knowledge_gaps.report.readings.sweeps import FoolingRow
+from knowledge_gaps.report.readings.mutual_fooling import MutualFooling
+from knowledge_gaps.report.readings.sweeps import DetectingRow, FoolingRow
 from knowledge_gaps.report.readings.tables import CLASS_ENTROPY, FID, IterationTable, Summary
 
 DETECTION_HELD_OUT = "held_out_detection"
 DETECTION_IN_LOSS = "in_loss_detection"
 DETECTION_MEMORYLESS = "memoryless_held_out_detection"
+DETECTION_MEMORY = "memory_held_out_detection"
 BASELINE = "baseline"
 FLOOR = "floor"
 PHI_SWEEP = "phi_sweep"
+MULTI_INSTANCE = "multi_instance"
+MUTUAL_FOOLING = "mutual_fooling"
 GENERALISATION = "generalisation"
+TRUNCATION = "truncation"
 AUDIT_PASSED = "audit_passed"
 VERDICTS = "verdicts"
 _DIGITS = 6
@@ -42,11 +49,21 @@ def make_headline_metrics(readings: Readings) -> Metrics:
         DETECTION_HELD_OUT: _list_cells(readings.held_out),
         DETECTION_IN_LOSS: _list_cells(readings.in_loss),
         DETECTION_MEMORYLESS: _list_cells(readings.memoryless),
+        DETECTION_MEMORY: _list_cells(readings.memory),
         REAL_ACCURACY: {name: value.mean for name, value in readings.real_accuracy.items()},
         FLOOR: _list_quality(readings, readings.floor),
         FID: {cohort: {fid_name: readings.quality[cohort][FID].mean} for cohort in iteration_gans},
         PHI_SWEEP: _list_phi_sweep(readings),
-        GENERALISATION: _list_generalisation(readings),
+        MULTI_INSTANCE: {
+            f"t_{row.value}": {
+                DETECTION_IN_LOSS: row.in_loss.mean,
+                DETECTION_HELD_OUT: row.held_out.mean,
+            }
+            for row in readings.multi_instance
+        },
+        MUTUAL_FOOLING: _list_mutual_fooling(readings.mutual_fooling),
+        GENERALISATION: _list_detecting(readings.generalisation, "n"),
+        TRUNCATION: _list_detecting(readings.truncation, "psi"),
     }
     if readings.baseline is not None:
         metrics[BASELINE] = _list_quality(readings, readings.quality[readings.baseline])
@@ -93,9 +110,20 @@ def _list_phi_row(readings: Readings, row: FoolingRow) -> Metrics:
     }
 
 
-def _list_generalisation(readings: Readings) -> Metrics:
-    rows = readings.generalisation
-    keys = _make_keys((f"n_{row.value}", row.cohort) for row in rows)
+def _list_mutual_fooling(fooling: MutualFooling | None) -> Metrics:
+    """Average the rates of the classifier in the loss, and of all others of its cohort."""
+    if fooling is None:
+        return {}
+    square = fooling.get_square()
+    is_own = np.eye(len(square), dtype=bool)
+    return {
+        DETECTION_IN_LOSS: float(np.mean(square[is_own])),
+        DETECTION_HELD_OUT: float(np.mean(square[~is_own])) if len(square) > 1 else math.nan,
+    }
+
+
+def _list_detecting(rows: Sequence[DetectingRow], axis: str) -> Metrics:
+    keys = _make_keys((f"{axis}_{row.value:g}", row.cohort) for row in rows)
     return {key: row.held_out.mean for key, row in zip(keys, rows, strict=True)}
 
 
