@@ -12,7 +12,6 @@ from scipy.stats import chisquare
 
 from knowledge_gaps.data.images import to_float, to_uint8
 from knowledge_gaps.evaluation.audit import (
-    ALPHA,
     Check,
     Verdict,
     count_changed_bytes,
@@ -32,6 +31,7 @@ from knowledge_gaps.evaluation.replay import (
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.report.readings import audit as reading
 from knowledge_gaps.stages.audit import pass_through
+from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 
 SHAPE = (1, 6, 6)
@@ -181,7 +181,10 @@ def test_controls_are_judged_alone() -> None:
 
 
 def test_limit_itself_passes() -> None:
-    assert judge(("replay", ALPHA), ("control", ALPHA)) == [(ALPHA, "pass"), (None, "not_found")]
+    assert judge(("replay", AUDIT_ALPHA), ("control", AUDIT_ALPHA)) == [
+        (AUDIT_ALPHA, "pass"),
+        (None, "not_found"),
+    ]
 
 
 def test_measures_of_a_replay_by_hand() -> None:
@@ -231,4 +234,3 @@ def test_samples_that_are_stored_otherwise_are_seen() -> None:
 def test_report_knows_the_words_of_the_stage() -> None:
     assert set(reading.CHECKS) == set(Check)
     assert {word for words in reading.VERDICTS.values() for word in words} == set(Verdict)
-    assert reading.ALPHA == ALPHA

@@ -108,6 +108,27 @@ def test_few_instances_leave_undecided_what_many_decide() -> None:
     assert verdicts == {2: Verdict.UNDECIDED, 12: Verdict.SUPPORTED}
 
 
+def tell_small_gain(gans: str, classifiers: str, in_loss: bool, classifier: int) -> float:
+    return 0.93 if classifiers == "n_1" else 0.98
+
+
+def test_effect_smaller_than_the_threshold_is_said_to_be_there() -> None:
+    study = make_study(10)
+    detections = make_detections(study, tell_small_gain, lambda gans: 0.003)
+    answer = ask_study(study, detections, make_quality(study, {}, {}), choose_claims("1c"))["1c"]
+    assert 0 < answer.low < answer.high < FINDINGS.margins["detection_rate"]
+    assert answer.verdict is Verdict.CONTRADICTED
+    assert answer.reason == "there is an effect, smaller than the threshold"
+
+
+def test_instances_that_are_all_equal_decide_nothing() -> None:
+    detections = make_detections(STUDY, lambda *_: 1.0, lambda gans: 0.0)
+    answer = ask_study(STUDY, detections, make_quality(STUDY, {}, {}), choose_claims("1a"))["1a"]
+    assert answer.low == answer.high == answer.effect
+    assert answer.verdict is Verdict.UNDECIDED
+    assert "all instances are equal" in (answer.reason or "")
+
+
 def test_shuffled_study_supports_no_difference() -> None:
     """All pairs trade places, so every cell has the same mean; levels stay and are not asked."""
     detections = make_detections(STUDY, tell_the_papers_story)

@@ -383,6 +383,7 @@ def test_images_of_another_shape_are_refused(tmp_path: Path, study: Study) -> No
 def test_metrics_are_finite_nested_floats(root: Path, page: str) -> None:
     metrics = json.loads((root / "reports/metrics.json").read_text())
     assert set(metrics) == {
+        "audit_has_power",
         "audit_passed",
         "baseline",
         "fid",

@@ -201,6 +201,10 @@ def test_misspelt_key_is_told_rather_than_the_missing_one(tmp_path: Path) -> Non
             "report.memory.1.gans: 'x' is not in gans",
         ),
         ({"report.multi_instance": ["baseline"]}, "multi_instance: 'baseline' fools no classifier"),
+        (
+            {"report.mutual_fooling": ["fool_all_1"]},
+            "report.mutual_fooling: one GAN cohort found, at least two are needed",
+        ),
         ({"report.mutual_fooling": ["x"]}, "report.mutual_fooling.0: 'x' is not in gans"),
         (
             {"report.generalisation": {"gans": "baseline", "classifiers": ["x"]}},

@@ -22,9 +22,8 @@ from knowledge_gaps.evaluation.detection import (
     Scores,
     measure_detection,
 )
-from knowledge_gaps.statistics.hypotheses import adjust_holm, compare_scores
+from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, adjust_holm, compare_scores
 
-ALPHA = 0.01  # bound on the chance that an audit without a shortcut fails
 NO_FAULT = "none"
 
 CHECK = "check"
@@ -92,8 +91,8 @@ def measure_replay(scores_replayed: Scores, scores_real: Scores) -> dict[str, fl
 def judge_classifiers(rows: Sequence[Row]) -> list[Row]:
     """Add verdicts to the rows of all trained classifiers of an audit.
 
-    A replay fails when its p-value, adjusted by Holm's method over all replays, is below ALPHA. A
-    control is found when its own p-value is.
+    A replay fails when its p-value, adjusted by Holm's method over all replays, is below
+    AUDIT_ALPHA. A control is found when its own p-value is.
 
     Args:
         rows: of the checks REPLAY and CONTROL, with their p-values.
@@ -106,10 +105,10 @@ def judge_classifiers(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         if row[CHECK] == Check.REPLAY:
             p_holm = float(next(adjusted))
-            verdict = Verdict.FAIL if p_holm < ALPHA else Verdict.PASS
+            verdict = Verdict.FAIL if p_holm < AUDIT_ALPHA else Verdict.PASS
             judged.append({**row, P_HOLM: p_holm, VERDICT: verdict})
         else:
-            verdict = Verdict.FOUND if row[P_VALUE] < ALPHA else Verdict.NOT_FOUND
+            verdict = Verdict.FOUND if row[P_VALUE] < AUDIT_ALPHA else Verdict.NOT_FOUND
             judged.append({**row, P_HOLM: None, VERDICT: verdict})
     return judged
 

@@ -30,6 +30,7 @@ MUTUAL_FOOLING = "mutual_fooling"
 GENERALISATION = "generalisation"
 TRUNCATION = "truncation"
 AUDIT_PASSED = "audit_passed"
+AUDIT_HAS_POWER = "audit_has_power"
 VERDICTS = "verdicts"
 _DIGITS = 6
 
@@ -54,13 +55,7 @@ def make_headline_metrics(readings: Readings) -> Metrics:
         FLOOR: _list_quality(readings, readings.floor),
         FID: {cohort: {fid_name: readings.quality[cohort][FID].mean} for cohort in iteration_gans},
         PHI_SWEEP: _list_phi_sweep(readings),
-        MULTI_INSTANCE: {
-            f"t_{row.value}": {
-                DETECTION_IN_LOSS: row.in_loss.mean,
-                DETECTION_HELD_OUT: row.held_out.mean,
-            }
-            for row in readings.multi_instance
-        },
+        MULTI_INSTANCE: _list_multi_instance(readings.multi_instance),
         MUTUAL_FOOLING: _list_mutual_fooling(readings.mutual_fooling),
         GENERALISATION: _list_detecting(readings.generalisation, "n"),
         TRUNCATION: _list_detecting(readings.truncation, "psi"),
@@ -71,10 +66,11 @@ def make_headline_metrics(readings: Readings) -> Metrics:
 
 
 def make_trust_metrics(content: Content) -> Metrics:
-    """Say whether the shortcut audit passed (1 or 0), and how many claims have which verdict."""
+    """Say whether the shortcut audit passed and had power (1 or 0), and count the verdicts."""
     verdicts = Counter(judged.study.verdict for judged in content.judged)
     return {
         AUDIT_PASSED: float(content.evidence.audit.passed),
+        AUDIT_HAS_POWER: float(content.evidence.audit.has_power),
         VERDICTS: {word.value.replace(" ", "_"): float(verdicts[word]) for word in Verdict},
     }
 
@@ -110,8 +106,16 @@ def _list_phi_row(readings: Readings, row: FoolingRow) -> Metrics:
     }
 
 
+def _list_multi_instance(rows: Sequence[FoolingRow]) -> Metrics:
+    keys = _make_keys((f"t_{row.value}", row.cohort) for row in rows)
+    return {
+        key: {DETECTION_IN_LOSS: row.in_loss.mean, DETECTION_HELD_OUT: row.held_out.mean}
+        for key, row in zip(keys, rows, strict=True)
+    }
+
+
 def _list_mutual_fooling(fooling: MutualFooling | None) -> Metrics:
-    """Average the rates of the classifier in the loss, and of all others of its cohort."""
+    """Average the rates of the classifier in the loss, and of the others that some GANs fool."""
     if fooling is None:
         return {}
     square = fooling.get_square()

@@ -32,12 +32,10 @@ from knowledge_gaps.runtime.layout import (
 from knowledge_gaps.runtime.parallel import map_parallel
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.runtime.tables import write_table
+from knowledge_gaps.statistics.agreement import FOOLING, FOOLING_OTHERS, HELD_OUT
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import list_members
 
-HELD_OUT = "reals_and_held_out"  # test reals, and generators that no classifier was trained on
-FOOLING = "fooling"  # generators that fool classifiers of the cohort
-FOOLING_OTHERS = "fooling_others"  # of these, the ones that fool neither of the two
 COLUMNS = (
     "classifier_cohort",
     "classifier_a",

@@ -24,7 +24,7 @@ from knowledge_gaps.evaluation.detection import (
 )
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
-from knowledge_gaps.runtime.files import hash_file, write_text
+from knowledge_gaps.runtime.files import hash_file
 from knowledge_gaps.runtime.layout import (
     CLASSIFIER_FILE,
     DETECTIONS_FILE,
@@ -37,6 +37,7 @@ from knowledge_gaps.runtime.layout import (
 )
 from knowledge_gaps.runtime.parallel import map_parallel
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
+from knowledge_gaps.runtime.tables import write_table
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
 
@@ -61,7 +62,6 @@ _MEASURED = (  # in the order of the columns
     CALIBRATION_ERROR,
     C2ST_LOG10_P,
 )
-_FLOAT_FORMAT = "{:z.6f}"  # z: a logarithm just below 0 is no "-0.000000"
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ def run(root: Path, study: Study) -> None:
         name, instance = job.classifier
         print(f"detections: {name}/{instance} scored {len(rows)} generators", flush=True)
     table = pd.DataFrame([_make_row(study, pair, cache.get(keys[pair])) for pair in pairs])
-    text = table.to_csv(index=False, float_format=_FLOAT_FORMAT.format, lineterminator="\n")
-    write_text(get_reports_directory(root) / DETECTIONS_FILE, text)
+    write_table(get_reports_directory(root) / DETECTIONS_FILE, table)
     print(f"scored {len(missing)} pairs, {len(pairs) - len(missing)} were known")
 
 

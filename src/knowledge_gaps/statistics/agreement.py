@@ -16,6 +16,11 @@ from scipy.stats import permutation_test, rankdata
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
+# the kinds of images that two classifiers are compared on
+HELD_OUT = "reals_and_held_out"  # test reals, and generators that no classifier was trained on
+FOOLING = "fooling"  # generators that fool classifiers of the cohort
+FOOLING_OTHERS = "fooling_others"  # of these, the ones that fool neither of the two
+
 MIN_GRAM_IMAGES = 4  # the unbiased estimate divides by N - 3
 MIN_INSTANCES = 5  # below it too few permutations exist for any p-value to mean much
 NUM_PERMUTATIONS = 50_000  # all of them up to 8 instances; that many drawn at random above

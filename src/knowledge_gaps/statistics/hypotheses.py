@@ -14,6 +14,8 @@ from scipy.stats import mannwhitneyu
 
 FloatArray = npt.NDArray[np.float64]
 
+AUDIT_ALPHA = 0.01  # bound on the chance that a shortcut audit without a shortcut fails
+
 
 def compare_scores(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> float:
     """Test whether two sets of scores are drawn from one distribution.

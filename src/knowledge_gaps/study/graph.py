@@ -206,6 +206,8 @@ def _check_fooled(study: Study, reading: str, max_members: int | None) -> None:
         if max_members == 1 and fooled.setdefault(members[0], name) != name:
             raise UserError(f"report.{reading}: {fooled[members[0]]!r} and {name!r} fool the same")
         cohorts.update({cohort: name for cohort, _ in members})
+    if max_members == 1 and len(fooled) == 1:
+        raise UserError(f"report.{reading}: one GAN cohort found, at least two are needed")
     if len(cohorts) > 1:
         found = ", ".join(f"{gans} fools {cohort}" for cohort, gans in cohorts.items())
         raise UserError(f"report.{reading}: classifiers of one cohort are needed, {found}")

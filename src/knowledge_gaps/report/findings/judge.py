@@ -8,7 +8,7 @@ thresholds are in findings.yaml and were fixed before the study that they judge.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -19,13 +19,13 @@ from knowledge_gaps.report.findings.paper_cells import PaperSource
 from knowledge_gaps.report.findings.schema import Claim, Findings, Reading, Selection
 from knowledge_gaps.report.findings.study_cells import StudySource
 from knowledge_gaps.report.readings.cells import MEASURES
-from knowledge_gaps.report.readings.tables import PRECISION, RECALL
+from knowledge_gaps.report.readings.tables import COVERAGE, MEMORISED, PRECISION, RECALL
 from knowledge_gaps.statistics.bootstrap import Interval, PairMatrix
 from knowledge_gaps.statistics.clusters import Clusters
 from knowledge_gaps.statistics.extremes import Over, bound_effect
 from knowledge_gaps.study import Study
 
-SHARES = frozenset({*MEASURES, PRECISION, RECALL})  # measures in [0, 1]
+SHARES = frozenset({*MEASURES, PRECISION, RECALL, COVERAGE, MEMORISED})  # measures in [0, 1]
 
 
 class Verdict(StrEnum):
@@ -154,6 +154,10 @@ def ask(claim: Claim, threshold: float, source: Source) -> Answer:
     )
     if math.isnan(interval.low):
         return _leave_undecided(answer, "there is no interval: one instance, or no spread printed")
+    if interval.low == interval.high:
+        return _leave_undecided(answer, "all instances are equal, as few can be by chance")
+    if verdict is Verdict.CONTRADICTED and _is_small(interval, claim):
+        return replace(answer, reason="there is an effect, smaller than the threshold")
     if verdict is Verdict.SUPPORTED and clusters is not None and not clusters.is_significant:
         return _leave_undecided(
             answer, f"shuffled entries are divided as well (p = {clusters.p_value:.3f})"
@@ -205,7 +209,14 @@ def _find_clusters(claim: Claim, source: Source) -> Clusters | None:
 
 
 def _leave_undecided(answer: Answer, reason: str) -> Answer:
-    return Answer(**{**answer.__dict__, "verdict": Verdict.UNDECIDED, "reason": reason})
+    return replace(answer, verdict=Verdict.UNDECIDED, reason=reason)
+
+
+def _is_small(interval: Interval, claim: Claim) -> bool:
+    """Say whether a difference lies in the claimed direction all the same."""
+    if claim.right is None or claim.direction == "differs":
+        return False
+    return interval.low > 0 if claim.direction == "above" else interval.high < 0
 
 
 def _clip(interval: Interval, claim: Claim) -> Interval:

@@ -1,7 +1,8 @@
-"""What thresholds are made of: how far two instances of one recipe lie apart in a pilot study.
+"""What thresholds are made of: how far pairs of one cell lie apart in a pilot study.
 
-A margin is twice the standard deviation within a cell, so a difference beyond it is not one that
-two instances of a cohort show by chance. The numbers of findings.yaml were derived here.
+A margin is twice the standard deviation over the pairs of a cell, pooled over cells. It is a size
+below which a difference between cells is not worth the name, and no test: pairs share instances,
+and cells differ in spread. The numbers of findings.yaml were derived here.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from knowledge_gaps.report.gallery.page_figure import (
     make_chart,
     make_picture,
 )
-from knowledge_gaps.report.readings.agreement import FOOLING_OTHERS
 from knowledge_gaps.report.readings.artifacts import AttributionReading
 from knowledge_gaps.report.readings.collected import Readings
 from knowledge_gaps.report.readings.evidence import Evidence
@@ -25,6 +24,7 @@ from knowledge_gaps.runtime.layout import (
     get_prepared_directory,
     get_samples_file,
 )
+from knowledge_gaps.statistics.agreement import FOOLING_OTHERS
 from knowledge_gaps.study import Study
 
 _NUM_NEIGHBOURS = 20  # pairs shown
@@ -55,9 +55,12 @@ def _draw_agreement(readings: Readings, evidence: Evidence) -> Iterator[PageFigu
     if readings.mutual_fooling is None or FOOLING_OTHERS not in evidence.agreement:
         return
     agreement = evidence.agreement[FOOLING_OTHERS]
+    order = [instance for instance in list_order(readings) if instance in agreement.instances]
+    if len(order) < 2:
+        return
     yield make_chart(
         "mutual_fooling",
-        draw_agreement(agreement, list_order(readings), readings.mutual_fooling),
+        draw_agreement(agreement, order, readings.mutual_fooling),
         "Three coloured matrices: mutual fooling, error consistency, likeness of features.",
         "Left: detection by each classifier (row) of the GANs that were trained to fool another "
         "one (column); the diagonal is the classifier in the loss. Middle and right: how far two "

@@ -56,8 +56,8 @@ def make_limits(study: Study) -> tuple[str, ...]:
         "occurs: a rare instance that fools everybody, or clusters among classifiers, can be "
         f"missed altogether, most easily where a cohort has no more than {smallest}.",
         "± is the spread over pairs that share generators and classifiers, so the pairs are not "
-        "independent. It is no confidence interval, and two readings whose ± overlap may differ, "
-        "as two whose ± do not overlap may agree with other seeds.",
+        "independent. It is no confidence interval (those stand in brackets), and two readings "
+        "whose ± overlap may differ, as two whose ± do not overlap may agree with other seeds.",
         f"Training takes {gan_steps} steps for a GAN and {classifier_steps} for a classifier, on "
         "one dataset. That a generator still fails at something does not show that it could not "
         "learn it with more steps, and nothing here speaks to other data, larger images or other "
@@ -66,8 +66,12 @@ def make_limits(study: Study) -> tuple[str, ...]:
         "artefacts are gone” from “the scores have shifted”. The AUC against reals is given beside "
         "it: near 0.5 the classifier no longer separates the two, near 1 it still would at another "
         "threshold, and below 0.5 it takes generated images for more real than reals.",
-        "A high detection rate means nothing without the classifier's accuracy on reals, which is "
-        "why it stands in every table.",
+        "A high detection rate means nothing without the classifier's accuracy on reals; both are "
+        "in the table of detection statistics.",
+        "Intervals are of instances: all generators of a cohort fool the same classifiers, and all "
+        "classifiers of a cohort learnt from the same generators. Another choice of these would "
+        "move the numbers further than an interval says, and no reading here measures by how much, "
+        "but for mutual fooling.",
         "FID over a limited number of images has a floor above 0: the row “real train split” shows "
         "it. FIDs compare within this report and with reports of the same protocol, not with "
         "published ones.",

@@ -40,7 +40,9 @@ from knowledge_gaps.report.readings.tables import (
     PRECISION,
     RECALL,
 )
+from knowledge_gaps.statistics.clusters import SIGNIFICANCE
 from knowledge_gaps.statistics.collapse import describe_rule
+from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
 from knowledge_gaps.study import Study
 
 TEMPLATE = "page.html.j2"
@@ -102,7 +104,9 @@ def render_page(study: Study, content: Content, figures: Mapping[str, PageFigure
         metrics=METRICS,
         metric_titles=METRIC_TITLES,
         digits=DIGITS,
+        audit_alpha=AUDIT_ALPHA,
         collapse_rule=describe_rule(),
+        significance=SIGNIFICANCE,
         paper=paper,
         deviations=make_deviations(study),
         limits=make_limits(study),
@@ -112,5 +116,6 @@ def render_page(study: Study, content: Content, figures: Mapping[str, PageFigure
 
 def _list_shown_cohorts(study: Study) -> list[str]:
     """List the GAN cohorts of the iterations, whose samples the page shows without being asked."""
-    entries = [*study.report.iterations, *study.report.memoryless]
+    report = study.report
+    entries = [*report.iterations, *report.memoryless, *report.memory]
     return list(dict.fromkeys(entry.gans for entry in entries)) or list(study.gans)

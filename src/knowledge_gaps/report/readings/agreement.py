@@ -32,9 +32,6 @@ from knowledge_gaps.statistics.agreement import (
     symmetrise,
 )
 
-HELD_OUT = "reals_and_held_out"  # test reals, and generators that no classifier was trained on
-FOOLING = "fooling"  # generators that fool classifiers of the cohort
-FOOLING_OTHERS = "fooling_others"  # of these, the ones that fool neither of the two
 ON_IMAGES = "on_images"
 CLASSIFIER_A = "classifier_a"
 CLASSIFIER_B = "classifier_b"

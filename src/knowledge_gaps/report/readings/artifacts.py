@@ -222,7 +222,7 @@ def read_residuals(root: Path, cohorts: Sequence[str]) -> ResidualReading:
 
 
 def read_attributions(root: Path) -> AttributionReading | None:
-    """Read attributions and agreement; None when the study has no GAN cohort that fools.
+    """Read attributions and agreement; None when no GAN cohort of the iterations fools.
 
     Raises:
         UserError: when a file cannot be read or holds something else.

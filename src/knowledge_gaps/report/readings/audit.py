@@ -19,9 +19,8 @@ from knowledge_gaps.report.readings.columns import (
     read_columns,
 )
 from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.statistics.hypotheses import compute_detectable_auc
+from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, compute_detectable_auc
 
-ALPHA = 0.01  # of the stage's verdicts
 SMALLEST_P = 1e-6  # that the table's digits can show
 REPLAY = "replay"
 CONTROL = "control"
@@ -117,7 +116,7 @@ class Audit:
         """Area under the ROC curve from which a replay would have failed."""
         replays = self.select(REPLAY)
         num_images = min(row.num_images for row in replays)
-        return compute_detectable_auc(num_images, len(replays), ALPHA)
+        return compute_detectable_auc(num_images, len(replays), AUDIT_ALPHA)
 
     @property
     def statement(self) -> str:

@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from knowledge_gaps.report.readings.agreement import (
-    FOOLING,
-    FOOLING_OTHERS,
-    HELD_OUT,
     Agreement,
     FoolingComparison,
     compare_with_fooling,
@@ -36,6 +33,7 @@ from knowledge_gaps.runtime.layout import (
     NEIGHBOURS_FILE,
     get_reports_directory,
 )
+from knowledge_gaps.statistics.agreement import FOOLING, FOOLING_OTHERS, HELD_OUT
 from knowledge_gaps.study import Study
 
 _MAX_COHORTS = 8  # that a figure of spectra tells apart
@@ -50,7 +48,7 @@ class Evidence:
         audit: whether detection rates may be taken for what images show.
         spectra: of the reals and of some GAN cohorts.
         residuals: as spectra.
-        attributions: None when no GAN of the study fools.
+        attributions: None when no GAN of the iterations fools.
         agreement: of one classifier cohort, by the images that its pairs were compared on.
         comparisons: of mutual fooling with agreement, by the same images; empty without the former.
         neighbours: the closest pairs of generated and training images, over all cohorts.
@@ -92,7 +90,7 @@ def read_evidence(root: Path, study: Study, fooling: MutualFooling | None) -> Ev
 def choose_cohorts(study: Study) -> list[str]:
     """Choose the GAN cohorts whose spectra are shown: the chains', then some of the phi sweep."""
     report = study.report
-    chains = [entry.gans for entry in (*report.iterations, *report.memoryless)]
+    chains = [entry.gans for entry in (*report.iterations, *report.memoryless, *report.memory)]
     phis = sorted(report.phi_sweep, key=lambda cohort: study.gans[cohort].phi)
     if len(phis) > _NUM_PHIS:
         phis = [phis[0], phis[len(phis) // 2], phis[-1]]
