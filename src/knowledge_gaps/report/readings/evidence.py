@@ -94,4 +94,5 @@ def choose_cohorts(study: Study) -> list[str]:
     phis = sorted(report.phi_sweep, key=lambda cohort: study.gans[cohort].phi)
     if len(phis) > _NUM_PHIS:
         phis = [phis[0], phis[len(phis) // 2], phis[-1]]
-    return list(dict.fromkeys([*chains, *phis]))[:_MAX_COHORTS] or list(study.gans)[:_MAX_COHORTS]
+    chosen = [*dict.fromkeys(chains)][: _MAX_COHORTS - len(phis)]
+    return list(dict.fromkeys([*chosen, *phis])) or list(study.gans)[:_MAX_COHORTS]
