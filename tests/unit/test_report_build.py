@@ -356,6 +356,21 @@ def test_missing_cohort_is_named(tmp_path: Path, study: Study) -> None:
         build_report(tmp_path, study)
 
 
+@pytest.mark.parametrize(
+    ("table", "named"), [("detections", "classifier_instance"), ("quality", "")]
+)
+def test_table_that_was_cut_at_a_line_is_refused(
+    tmp_path: Path, study: Study, table: str, named: str
+) -> None:
+    fabricate_root(tmp_path, study)
+    path = tmp_path / f"reports/{table}.csv"
+    header, _, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, *rest]))
+    words = rf"{table}\.csv: 1 of \d+ rows are missing, first generator_cohort "
+    with pytest.raises(UserError, match=words):
+        build_report(tmp_path, study)
+
+
 def test_nothing_is_written_when_an_input_is_missing(tmp_path: Path, study: Study) -> None:
     fabricate_root(tmp_path, study)
     (tmp_path / "data/samples/baseline/1.npy").unlink()

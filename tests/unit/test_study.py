@@ -200,6 +200,13 @@ def test_misspelt_key_is_told_rather_than_the_missing_one(tmp_path: Path) -> Non
             {"report.memory": [{"gans": "baseline"}, {"gans": "x"}]},
             "report.memory.1.gans: 'x' is not in gans",
         ),
+        (
+            {
+                "classifiers.twin": {"recipe": "cnn", "instances": 1, "detects": "baseline_1"},
+                "report.truncation": {"gans": "baseline", "classifiers": ["iteration_0", "twin"]},
+            },
+            "'iteration_0' and 'twin' have one value of truncation, 1.0",
+        ),
         ({"report.multi_instance": ["baseline"]}, "multi_instance: 'baseline' fools no classifier"),
         (
             {"report.mutual_fooling": ["fool_all_1"]},
@@ -234,6 +241,11 @@ def fool(pool_name: str) -> dict[str, Any]:
             {"same": pool("classifiers/iteration_0", 0)},
             "mutual_fooling",
             "'fool_all_1' and 'a' fool the same",
+        ),
+        (
+            {"same": pool("classifiers/iteration_0", 1)},
+            "multi_instance",
+            "'fool_all_1' and 'a' have one value of classifiers in the loss, 1",
         ),
         (
             {"other": pool("classifiers/other", 0)},

@@ -5,7 +5,7 @@ The edges are cohort -> pool -> pool that it extends, and pool -> cohort that it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from knowledge_gaps.runtime.errors import UserError
@@ -179,6 +179,27 @@ def _check_report(study: Study) -> None:
                 need(name, study.classifiers, f"report.{key}.classifiers.{index}", "classifiers")
     _check_fooled(study, "multi_instance", max_members=None)
     _check_fooled(study, "mutual_fooling", max_members=1)
+    _check_differ(
+        "report.multi_instance",
+        {name: len(list_members(study, study.gans[name].fools)) for name in report.multi_instance},
+        "classifiers in the loss",
+    )
+    if report.truncation is not None:
+        _check_differ(
+            "report.truncation.classifiers",
+            {name: study.classifiers[name].truncation for name in report.truncation.classifiers},
+            "truncation",
+        )
+
+
+def _check_differ(key: str, values: Mapping[str, float], what: str) -> None:
+    """Refuse two entries at one place of an axis."""
+    seen: dict[float, str] = {}
+    for name, value in values.items():
+        if seen.setdefault(value, name) != name:
+            raise UserError(
+                f"{key}: {seen[value]!r} and {name!r} have one value of {what}, {value}"
+            )
 
 
 def _check_chain(study: Study, key: str, iterations: list[Iteration]) -> None:

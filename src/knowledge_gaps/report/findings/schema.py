@@ -11,14 +11,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from knowledge_gaps.report.readings.cells import MEASURES
 from knowledge_gaps.report.readings.columns import DETECTION_RATE
 from knowledge_gaps.report.readings.pairs import PairSet
+from knowledge_gaps.report.readings.tables import METRICS
 from knowledge_gaps.statistics.bootstrap import Statistic
 from knowledge_gaps.statistics.extremes import Over
 from knowledge_gaps.study.recipes import Count, Name, Positive, Section
 
 Text = Annotated[str, Field(min_length=1)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Reading(StrEnum):
@@ -61,10 +66,15 @@ class Range(Section):
         pick: of the cells that are left, those with the smallest or largest value.
     """
 
-    min: float | None = None
-    max: float | None = None
+    min: Finite | None = None
+    max: Finite | None = None
     parity: Literal["even", "odd"] | None = None
     pick: Literal["smallest", "largest"] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no value can lie in it."""
+        return self.min is not None and self.max is not None and self.min > self.max
 
 
 class Selection(Section):
@@ -101,6 +111,9 @@ class Selection(Section):
                     f"where.{name}: {what} of {self.reading} have no such coordinate "
                     f"(known: {', '.join(sorted(known)) or 'none'})"
                 )
+        for name, wanted in self.where.items():
+            if isinstance(wanted, Range) and wanted.is_empty:
+                raise ValueError(f"where.{name}: nothing lies from {wanted.min} to {wanted.max}")
         if self.same is not None and self.reading not in _WITH_KINSHIP:
             raise ValueError(
                 f"same is {self.same}, but {self.reading} has no clusters or architectures"
@@ -116,8 +129,8 @@ class Threshold(Section):
         margins: added to it, in margins of the measure.
     """
 
-    at: float
-    margins: float = 0.0
+    at: Finite
+    margins: Finite = 0.0
 
 
 class Claim(Section):
@@ -166,6 +179,14 @@ class Claim(Section):
             raise ValueError("differs needs a right side, and means on both sides")
         return self
 
+    @model_validator(mode="after")
+    def _check_measure(self) -> Self:
+        known = METRICS if self.left.pairs is None else MEASURES
+        if self.measure not in known:
+            what = "generators" if self.left.pairs is None else "pairs"
+            raise ValueError(f"measure is {self.measure!r}, of {what} there are {', '.join(known)}")
+        return self
+
 
 class Pilot(Section):
     """Where the margins come from.
@@ -211,7 +232,7 @@ class Findings(Section):
     """
 
     seed: Annotated[int, Field(ge=0)]
-    num_resamples: Annotated[int, Field(ge=100)]
+    num_resamples: Annotated[int, Field(ge=100, le=1_000_000)]
     pilot: Pilot
     margins: dict[Name, Positive]
     paper_spread: PaperSpread
@@ -230,6 +251,12 @@ class Findings(Section):
                 raise ValueError(
                     f"claims: the threshold of {claim.id!r} is in margins of {claim.measure!r}, "
                     f"which has none (known: {', '.join(sorted(self.margins))})"
+                )
+            threshold = self.get_threshold(claim)
+            if claim.direction == "differs" and threshold < 0:
+                raise ValueError(
+                    f"claims: the threshold of {claim.id!r} is {threshold:g}, at least 0 is needed "
+                    "for 'differs'"
                 )
             known.append(claim.id)
         return self

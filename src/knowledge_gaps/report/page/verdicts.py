@@ -27,6 +27,7 @@ class VerdictRow:
         id: of the claim.
         text: what is claimed.
         setting: where the paper found it.
+        why: reason of selection and threshold; empty where it is plain.
         verdict: a value of `Verdict`.
         reason: why there is no verdict, or why it is not the interval's alone; empty for none.
         effect: with its interval, or a dash.
@@ -42,6 +43,7 @@ class VerdictRow:
     id: str
     text: str
     setting: str
+    why: str
     verdict: str
     reason: str
     effect: str
@@ -73,6 +75,7 @@ def _make_row(findings: Findings, judged: Judged) -> VerdictRow:
         id=claim.id,
         text=claim.text,
         setting=claim.setting,
+        why=claim.why or "",
         verdict=here.verdict.value,
         reason=here.reason or "",
         effect=_format_effect(here),

@@ -7,7 +7,7 @@ params.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,12 @@ from knowledge_gaps.report.readings.cells import (
     list_keys,
     make_cells,
 )
-from knowledge_gaps.report.readings.columns import CLASSIFIER_COHORT, GENERATOR_COHORT
+from knowledge_gaps.report.readings.columns import (
+    CLASSIFIER_COHORT,
+    CLASSIFIER_INSTANCE,
+    GENERATOR_COHORT,
+    GENERATOR_INSTANCE,
+)
 from knowledge_gaps.report.readings.mutual_fooling import MutualFooling, make_mutual_fooling
 from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.report.readings.sweeps import (
@@ -45,8 +50,21 @@ from knowledge_gaps.report.readings.tables import (
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.layout import DETECTIONS_FILE, QUALITY_FILE, get_reports_directory
 from knowledge_gaps.statistics.clusters import Clusters, find_clusters
-from knowledge_gaps.study import NO_POOL, REALS, ClassifierSweep, Kind, Study
+from knowledge_gaps.study import (
+    NO_POOL,
+    REALS,
+    ClassifierCohort,
+    ClassifierSweep,
+    GanCohort,
+    Kind,
+    Study,
+)
 from knowledge_gaps.study.graph import list_members
+
+_GENERATOR = [GENERATOR_COHORT, GENERATOR_INSTANCE]
+_CLASSIFIER = [CLASSIFIER_COHORT, CLASSIFIER_INSTANCE]
+
+Cohort = GanCohort | ClassifierCohort
 
 
 @dataclass(frozen=True)
@@ -109,6 +127,8 @@ def read_tables(root: Path, study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     _check_cohorts(detections_file, detections, GENERATOR_COHORT, study.gans)
     _check_cohorts(detections_file, detections, CLASSIFIER_COHORT, study.classifiers)
     _check_cohorts(quality_file, quality, GENERATOR_COHORT, study.gans)
+    _check_rows(detections_file, detections, [*_GENERATOR, *_CLASSIFIER], _list_pairs(study))
+    _check_rows(quality_file, quality, _GENERATOR, _list_instances(study.gans))
     return detections, quality
 
 
@@ -212,6 +232,29 @@ def _sweep_classifiers(
         return ()
     values = {name: get_value(name) for name in sweep.classifiers}
     return make_detecting_sweep(detections, sweep.gans, values)
+
+
+def _list_instances(cohorts: Mapping[str, Cohort]) -> list[tuple[str, int]]:
+    return [
+        (name, instance) for name, cohort in cohorts.items() for instance in range(cohort.instances)
+    ]
+
+
+def _list_pairs(study: Study) -> list[tuple[str, int, str, int]]:
+    classifiers = _list_instances(study.classifiers)
+    return [(*gans, *other) for gans in _list_instances(study.gans) for other in classifiers]
+
+
+def _check_rows(
+    path: Path, frame: pd.DataFrame, columns: list[str], needed: Sequence[tuple[object, ...]]
+) -> None:
+    found = set(frame[columns].itertuples(index=False, name=None))
+    missing = [row for row in needed if row not in found]
+    if missing:
+        first = ", ".join(
+            f"{column} {value}" for column, value in zip(columns, missing[0], strict=True)
+        )
+        raise UserError(f"{path}: {len(missing)} of {len(needed)} rows are missing, first {first}")
 
 
 def _check_cohorts(
