@@ -202,13 +202,18 @@ def test_new_cohort_runs_only_what_is_new(first: Clone, second: Clone) -> None:
     expected = hash_tree(first.root / "models" / "gans")
     output = second.run("dvc", "repro")
     assert sorted(list_stages_run(output)) == [
+        "agreement",
+        "attributions",
+        "audit",
         "check",
         "detections",
         "gans@phi_1e-1",
         "quality",
         "report",
         "samples@phi_1e-1",
+        "spectra",
     ]
+    assert "trained 0 classifiers" in output  # the audit's
     assert f"scored {CLASSIFIERS} pairs, {GANS * CLASSIFIERS} were known" in output
     found = hash_tree(second.root / "models" / "gans")
     assert {name for name in found if not name.startswith("phi_1e-1/")} - {".gitignore"} == set(

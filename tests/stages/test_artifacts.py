@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from knowledge_gaps.report.readings.artifacts import (
     read_residuals,
     read_spectra,
 )
-from study_tools import change_params, copy_root, hash_tree, run_stage
+from study_tools import change_params, hash_tree, run_stage
 
 NUM_IMAGES = 64  # of the smoke study
 SETS = {
@@ -37,17 +36,6 @@ def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "1")
 
 
-@pytest.fixture(scope="module")
-def measured_root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a study's folder in which both stages were run; not to be altered."""
-    root = copy_root(trained_root, tmp_path_factory.mktemp("measured") / "study")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KGAPS_WORKERS", "2")
-        run_stage(root, "spectra")
-        run_stage(root, "attributions")
-    return root
-
-
 def load_set(root: Path, name: str) -> list[np.ndarray]:
     return [load_images(root / "data" / file)[:NUM_IMAGES] for file in SETS[name]]
 
@@ -59,29 +47,29 @@ def read_table(root: Path, name: str) -> pd.DataFrame:
 # ---------------------------------------------------------------------------------- spectra
 
 
-def test_spectra_have_every_set_of_images(measured_root: Path) -> None:
-    table = read_table(measured_root, "spectra")
+def test_spectra_have_every_set_of_images(trained_root: Path) -> None:
+    table = read_table(trained_root, "spectra")
     assert list(table) == ["generator_cohort", "generator_instance", "frequency", "power"]
     sets = [(name, instance) for name, files in SETS.items() for instance in range(len(files))]
     found = list(table[list(table)[:3]].itertuples(index=False, name=None))
     assert found == [(*one, frequency) for one in sets for frequency in range(1, 15)]
 
 
-def test_spectra_are_of_the_first_images(measured_root: Path) -> None:
-    table = read_table(measured_root, "spectra").set_index("generator_cohort")
+def test_spectra_are_of_the_first_images(trained_root: Path) -> None:
+    table = read_table(trained_root, "spectra").set_index("generator_cohort")
     for name in SETS:
-        spectra = [measure_spectra(images) for images in load_set(measured_root, name)]
+        spectra = [measure_spectra(images) for images in load_set(trained_root, name)]
         power = np.concatenate([one.power for one in spectra])
         np.testing.assert_allclose(table.loc[name, "power"], power, rtol=1e-5)  # six digits
-        directory = measured_root / "data" / "spectra" / name
+        directory = trained_root / "data" / "spectra" / name
         stored = load_array(directory / "residual_spectra.npy")
         np.testing.assert_allclose(stored, [one.residual_spectrum for one in spectra], rtol=1e-6)
         stored = load_array(directory / "fingerprints.npy")
         np.testing.assert_allclose(stored, [one.fingerprint for one in spectra], atol=1e-7)
 
 
-def test_floor_is_nearer_to_the_reals_than_any_generator(measured_root: Path) -> None:
-    distances = read_spectra(measured_root, ["baseline", "fool_all_1"]).measure_distances()
+def test_floor_is_nearer_to_the_reals_than_any_generator(trained_root: Path) -> None:
+    distances = read_spectra(trained_root, ["baseline", "fool_all_1"]).measure_distances()
     [floor] = distances.pop("real_train")
     assert all(floor < distance for one in distances.values() for distance in one)
 
@@ -95,8 +83,7 @@ def test_number_of_images_decides_the_spectra(trained_copy: Path) -> None:
     np.testing.assert_allclose(table.loc["real", "power"], expected, rtol=1e-5)
 
 
-def test_dropped_cohort_leaves_no_spectra(trained_copy: Path, measured_root: Path) -> None:
-    shutil.copytree(measured_root / "data" / "spectra", trained_copy / "data" / "spectra")
+def test_dropped_cohort_leaves_no_spectra(trained_copy: Path) -> None:
     changes = {"gans.fool_all_1": None, "report.phi_sweep": ["baseline"], "report.iterations": []}
     change_params(trained_copy, changes)
     run_stage(trained_copy, "spectra")
@@ -108,8 +95,8 @@ def test_dropped_cohort_leaves_no_spectra(trained_copy: Path, measured_root: Pat
 # ----------------------------------------------------------------------------- attributions
 
 
-def test_attributions_have_every_pair_of_classifiers(measured_root: Path) -> None:
-    table = read_table(measured_root, "attributions")
+def test_attributions_have_every_pair_of_classifiers(trained_root: Path) -> None:
+    table = read_table(trained_root, "attributions")
     names = list(table)[:7]
     assert names[0] == "images"
     assert list(table)[7:] == ["spearman_mean", "spearman_std"]
@@ -118,14 +105,14 @@ def test_attributions_have_every_pair_of_classifiers(measured_root: Path) -> Non
     assert list(table[names].itertuples(index=False, name=None)) == rows
 
 
-def test_attributions_by_a_direct_computation(measured_root: Path) -> None:
-    reading = read_attributions(measured_root)
+def test_attributions_by_a_direct_computation(trained_root: Path) -> None:
+    reading = read_attributions(trained_root)
     assert reading is not None
     assert (reading.gans, reading.classifiers) == ("fool_all_1", (0, 1))
-    directory = measured_root / "models" / "classifiers" / "iteration_0"
+    directory = trained_root / "models" / "classifiers" / "iteration_0"
     networks = [load_classifier(directory / str(instance)) for instance in (0, 1)]
     for row, (name, one) in zip(reading.agreement.itertuples(), reading.sets.items(), strict=True):
-        stored = load_images(measured_root / "data" / SETS[name][0])
+        stored = load_images(trained_root / "data" / SETS[name][0])
         images = to_float(torch.from_numpy(stored))
         maps = torch.stack([integrate_gradients(network, images) for network in networks]).numpy()
         agreement = [
@@ -140,11 +127,11 @@ def test_attributions_by_a_direct_computation(measured_root: Path) -> None:
         np.testing.assert_allclose(one.means, np.abs(maps).mean(axis=1), rtol=1e-3, atol=1e-6)
 
 
-def test_stored_attributions_are_complete(measured_root: Path) -> None:
+def test_stored_attributions_are_complete(trained_root: Path) -> None:
     """Their sums are the stored logits less that of a black image."""
-    reading = read_attributions(measured_root)
+    reading = read_attributions(trained_root)
     assert reading is not None
-    directory = measured_root / "models" / "classifiers" / "iteration_0"
+    directory = trained_root / "models" / "classifiers" / "iteration_0"
     black = -torch.ones(1, 1, 28, 28)
     for place, instance in enumerate(reading.classifiers):
         logit_black = load_classifier(directory / str(instance))(black).item()
@@ -191,21 +178,23 @@ def test_first_classifier_of_the_pool_comes_first(trained_copy: Path) -> None:
 # ------------------------------------------------------------------------------------- both
 
 
-def test_one_worker_writes_the_same_bytes(measured_root: Path, trained_copy: Path) -> None:
+def test_one_worker_writes_the_same_bytes(trained_root: Path, trained_copy: Path) -> None:
     for stage in ("spectra", "attributions"):
         run_stage(trained_copy, stage)
         directory, table = Path("data") / stage, Path("reports") / f"{stage}.csv"
-        assert hash_tree(trained_copy / directory) == hash_tree(measured_root / directory)
-        assert (trained_copy / table).read_bytes() == (measured_root / table).read_bytes()
+        assert hash_tree(trained_copy / directory) == hash_tree(trained_root / directory)
+        assert (trained_copy / table).read_bytes() == (trained_root / table).read_bytes()
 
 
-def test_stages_leave_their_inputs_alone(trained_root: Path, measured_root: Path) -> None:
+def test_stages_leave_their_inputs_alone(trained_root: Path, trained_copy: Path) -> None:
+    for stage in ("spectra", "attributions"):
+        run_stage(trained_copy, stage)
     for name in ("models", "data/prepared", "data/samples"):
-        assert hash_tree(measured_root / name) == hash_tree(trained_root / name)
+        assert hash_tree(trained_copy / name) == hash_tree(trained_root / name)
 
 
-def test_readings_find_what_the_stages_wrote(measured_root: Path) -> None:
-    residuals = read_residuals(measured_root, ["baseline", "fool_all_1"])
+def test_readings_find_what_the_stages_wrote(trained_root: Path) -> None:
+    residuals = read_residuals(trained_root, ["baseline", "fool_all_1"])
     maps = [residuals.reals, residuals.floor, *residuals.cohorts.values()]
     assert all(one.spectrum.shape == (28, 28) for one in maps)
     assert all(one.fingerprint.shape == (1, 28, 28) for one in maps)
