@@ -59,7 +59,6 @@ NAMES_PARAMS = {
 }
 PARSES_YAML = {
     "knowledge_gaps.study.load": "params.yaml",
-    "knowledge_gaps.report.findings.load": "findings.yaml",
     "knowledge_gaps.runtime.tracking.records": "dvc.lock",
 }
 

@@ -238,18 +238,18 @@ def write(path: Path, old: str, new: str) -> Path:
         ("seed: 0", "seed: zero", "seed: Input should be a valid integer (found 'zero')"),
         ("fid: 1.75", "fid: -1.75", "margins.fid: Input should be greater than 0"),
         ("instances: 10", "instances: 1", "paper_spread.instances: Input should be greater"),
-        ("claims:\n", "claims: [\n", "findings.yaml: not valid YAML"),
-        ("seed: 0", "seed: 0\nseed: 1", "findings.yaml: not valid YAML"),
+        ("claims:\n", "claims: [\n", "findings.yaml, line 46: not valid YAML: "),
+        ("seed: 0", "seed: 0\nseed: 1", "findings.yaml, line 17: not valid YAML: "),
     ],
 )
 def test_bad_file_is_named_in_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(UserError) as found:
         load_findings(write(tmp_path / "findings.yaml", old, new))
     assert message in str(found.value)
-    assert str(found.value).startswith("findings.yaml: ")
+    assert str(found.value).startswith(("findings.yaml: ", "findings.yaml, line "))
     assert "\n" not in str(found.value)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"findings\.yaml: cannot be read"):
+    with pytest.raises(UserError, match=r"findings\.yaml: missing; kgaps runs in"):
         load_findings(tmp_path / "findings.yaml")

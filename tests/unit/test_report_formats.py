@@ -18,7 +18,6 @@ from knowledge_gaps.report.formats import (
     format_phi,
     format_phi_key,
     format_phis,
-    format_range,
     format_summary,
 )
 from knowledge_gaps.report.metrics import make_headline_metrics
@@ -119,12 +118,6 @@ def test_phi_is_written_without_padding(phi: float, key: str, text: str) -> None
 )
 def test_summary_shows_no_spread_that_it_has_not(values: list[float], text: str) -> None:
     assert format_summary(summarise(values)).replace("\u00a0", " ") == text
-
-
-def test_range_skips_what_is_missing() -> None:
-    assert format_range([NAN, 0.25, 0.5]) == "0.25 to 0.50"
-    assert format_range([0.5]) == "0.50"
-    assert format_range([NAN]) == NOTHING
 
 
 def test_counts_and_phis_are_written_from_small_to_large() -> None:

@@ -48,8 +48,8 @@ def read_content(root: Path, study: Study) -> Content:
         UserError: when a file is missing or malformed, or has no row of a cohort of the study.
     """
     detections, quality = read_tables(root, study)
-    readings = make_readings(detections, quality, study)
     findings = load_findings(root / FINDINGS_FILE)
+    readings = make_readings(detections, quality, study, findings.seed)
     return Content(
         dataset=read_json(get_prepared_directory(root) / DATASET_FILE),
         readings=readings,

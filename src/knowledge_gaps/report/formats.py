@@ -74,15 +74,6 @@ def format_interval(interval: Interval, digits: int = 2) -> str:
     return text
 
 
-def format_range(values: Iterable[float], digits: int = 2) -> str:
-    """Write the smallest and largest of some numbers, or a dash."""
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return NOTHING
-    ends = [format_number(value, digits) for value in (min(finite), max(finite))]
-    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
-
-
 def format_counts(counts: Iterable[int]) -> str:
     """Write one whole number, or the smallest and largest of several.
 

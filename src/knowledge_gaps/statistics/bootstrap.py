@@ -28,7 +28,7 @@ and 76, 87, 92 and 94 %, at 3 x 3, 4 x 4, 8 x 8 and 20 x 20 (benchmarks/coverage
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -116,6 +116,11 @@ class Interval:
     high: float
     num_dropped: int
     fixed: tuple[str, ...]
+
+    def clip(self, low: float, high: float) -> Interval:
+        """Keep the bounds within what is possible; NaN stays."""
+        bounds = [float(np.clip(bound, low, high)) for bound in (self.low, self.high)]
+        return replace(self, low=bounds[0], high=bounds[1])
 
 
 def resample_cells(

@@ -25,7 +25,7 @@ def load_study(path: Path) -> Study:
     Raises:
         UserError: one line that names the file, the key, what was found and what is allowed.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     try:
         study = Study.model_validate(content)
         check_graph(study)
@@ -36,8 +36,12 @@ def load_study(path: Path) -> Study:
     return study
 
 
-def _read_yaml(path: Path) -> Any:
-    """Read YAML 1.2 by the parser that DVC reads params.yaml with; a key may stand only once."""
+def read_yaml(path: Path) -> Any:
+    """Read YAML 1.2 by the parser that DVC reads params.yaml with; a key may stand only once.
+
+    Raises:
+        UserError: when the file cannot be read or is not valid YAML.
+    """
     try:
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -224,8 +224,7 @@ def _clip(interval: Interval, claim: Claim) -> Interval:
     if claim.measure not in SHARES:
         return interval
     floor = 0.0 if claim.right is None else -1.0
-    low, high = (float(np.clip(bound, floor, 1.0)) for bound in (interval.low, interval.high))
-    return Interval(interval.point, low, high, interval.num_dropped, interval.fixed)
+    return interval.clip(floor, 1.0)
 
 
 def _count_pairs(cell: Cell) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from knowledge_gaps.report.findings.schema import Findings
 from knowledge_gaps.runtime.errors import UserError, describe_first_error
+from knowledge_gaps.study.load import read_yaml
 
 FINDINGS_FILE = "findings.yaml"
 
@@ -25,16 +23,6 @@ def load_findings(path: Path) -> Findings:
         UserError: one line that names the file, the key, what was found and what is allowed.
     """
     try:
-        return Findings.model_validate(_read_yaml(path))
+        return Findings.model_validate(read_yaml(path))
     except ValidationError as error:
         raise UserError(f"{path.name}: {describe_first_error(error, Findings)}") from error
-
-
-def _read_yaml(path: Path) -> Any:
-    """Read YAML 1.2 as params.yaml is read: a key may stand only once."""
-    try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (YAMLError, ValueError) as error:
-        raise UserError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from error

@@ -51,7 +51,6 @@ MEASURES = (  # of a pair, shares in [0, 1]
     EQUAL_ERROR_RATE,
     CALIBRATION_ERROR,
 )
-SEED = 0  # of the resamples; another one moves the bounds in their third digit
 
 CellKey = tuple[PairSet, str, str]  # pairs, classifier cohort, GAN cohort
 
@@ -77,18 +76,21 @@ class CohortCell:
     c2st_log10_p: float
 
 
-def make_cells(detections: pd.DataFrame, keys: Iterable[CellKey]) -> dict[CellKey, CohortCell]:
+def make_cells(
+    detections: pd.DataFrame, keys: Iterable[CellKey], seed: int
+) -> dict[CellKey, CohortCell]:
     """Sum up cells of the table.
 
     Args:
         detections: as from `tables.read_detections`.
         keys: which cells; one without a pair is left out.
+        seed: of the resamples; another one moves the bounds in their third digit.
     """
     blocks = {key: block for key in keys if len(block := _select_block(detections, key)) > 0}
     if not blocks:
         return {}
     sizes = _count_instances(detections)
-    intervals = {measure: _bound(blocks, sizes, measure) for measure in MEASURES}
+    intervals = {measure: _bound(blocks, sizes, measure, seed) for measure in MEASURES}
     return {
         key: CohortCell(
             num_generators=block[GENERATOR_INSTANCE].nunique(),
@@ -159,13 +161,13 @@ def _count_instances(detections: pd.DataFrame) -> dict[str, int]:
 
 
 def _bound(
-    blocks: Mapping[CellKey, pd.DataFrame], sizes: Mapping[str, int], measure: str
+    blocks: Mapping[CellKey, pd.DataFrame], sizes: Mapping[str, int], measure: str, seed: int
 ) -> dict[CellKey, Interval]:
     matrices = [_make_matrix(key, block, sizes, measure) for key, block in blocks.items()]
-    resampled = resample_cells(matrices, SEED)
+    resampled = resample_cells(matrices, seed)
     chosen = np.eye(len(matrices))
     return {
-        key: _clip(make_interval(resampled, coefficients))
+        key: make_interval(resampled, coefficients).clip(0.0, 1.0)
         for key, coefficients in zip(blocks, chosen, strict=True)
     }
 
@@ -178,12 +180,6 @@ def _make_matrix(
     values: npt.NDArray[np.float64] = np.full([sizes[name] for name in names], np.nan)
     values[block[GENERATOR_INSTANCE], block[CLASSIFIER_INSTANCE]] = block[measure]
     return PairMatrix(values, *names)
-
-
-def _clip(interval: Interval) -> Interval:
-    """Keep the bounds of a share within [0, 1]."""
-    low, high = (float(np.clip(bound, 0.0, 1.0)) for bound in (interval.low, interval.high))
-    return Interval(interval.point, low, high, interval.num_dropped, interval.fixed)
 
 
 def _count_fooling(block: pd.DataFrame) -> dict[str, int]:

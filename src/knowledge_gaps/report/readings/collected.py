@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from knowledge_gaps.report.readings.cells import (
-    SEED,
     CellKey,
     CohortCell,
     list_keys,
@@ -132,8 +131,17 @@ def read_tables(root: Path, study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     return detections, quality
 
 
-def make_readings(detections: pd.DataFrame, quality: pd.DataFrame, study: Study) -> Readings:
-    """Make every reading that the study names; pure, as all readings are."""
+def make_readings(
+    detections: pd.DataFrame, quality: pd.DataFrame, study: Study, seed: int
+) -> Readings:
+    """Make every reading that the study names; pure, as all readings are.
+
+    Args:
+        detections: as from `read_tables`.
+        quality: as from `read_tables`.
+        study: names the readings.
+        seed: of resamples and permutations.
+    """
     report = study.report
 
     def make_tables(key: str) -> tuple[IterationTable | None, IterationTable | None]:
@@ -173,9 +181,9 @@ def make_readings(detections: pd.DataFrame, quality: pd.DataFrame, study: Study)
         real_accuracy={
             cohort: summarise_real_accuracy(detections, cohort) for cohort in study.classifiers
         },
-        cells=make_cells(detections, list_keys(detections)),
+        cells=make_cells(detections, list_keys(detections), seed),
         mutual_fooling=fooling,
-        clusters=None if fooling is None else _find_clusters(fooling),
+        clusters=None if fooling is None else _find_clusters(fooling, seed),
         metric_names={metric: find_metric(quality, metric) for metric in METRICS},
     )
 
@@ -213,10 +221,10 @@ def count_detected(study: Study, classifiers: str) -> int:
     return sum(cohort == of_cohort for cohort, _ in members)
 
 
-def _find_clusters(fooling: MutualFooling) -> Clusters | None:
+def _find_clusters(fooling: MutualFooling, seed: int) -> Clusters | None:
     square = fooling.get_square()
     is_whole = np.isfinite(square[~np.eye(len(square), dtype=bool)]).all()
-    return find_clusters(square, SEED) if is_whole else None
+    return find_clusters(square, seed) if is_whole else None
 
 
 def _sweep_gans(
