@@ -57,7 +57,9 @@ class OptimizerSettings(Section):
         learning_rate: step size at the start.
         betas: decay rates of the moment estimates.
         weight_decay: decoupled weight decay (AdamW when above 0).
-        schedule: "constant", or a fall to 0 along a line or half a cosine.
+        schedule: "constant", a fall to 0 along a line or half a cosine, or "step", which divides
+            the rate by ten after each third of the fall (He et al. 2016, section 3.4, but for
+            where the plateaus lie).
         decay_from: share of the training after which the rate falls.
     """
 
@@ -66,7 +68,7 @@ class OptimizerSettings(Section):
         default=(0.9, 0.999), strict=False
     )
     weight_decay: NonNegative = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
     decay_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
@@ -83,6 +85,10 @@ class TrainingSettings(Section):
         max_gradient_norm: gradients are clipped to this 2-norm; null for no clipping.
         ema_decay: decay of the moving average of the weights that becomes the result; null
             keeps the last weights.
+        ema_ramp_up: the average's half-life is at most this share of the steps so far, so that it
+            forgets the start (0.05 in the StyleGAN2 family's code); null for none.
+        mirror: images of a batch are mirrored left to right with probability 1/2: reals in a GAN's
+            training, reals and generated images alike in a classifier's.
         log_every: steps between two rows of curves.csv.
     """
 
@@ -94,6 +100,8 @@ class TrainingSettings(Section):
     gradient_accumulation_steps: Count = 1
     max_gradient_norm: Positive | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    ema_ramp_up: Positive | None = None
+    mirror: bool = False
     log_every: Count = 50
 
 
@@ -106,12 +114,39 @@ class GanRecipe(TrainingSettings):
         r1_gamma: weight of the R1 penalty on reals (Mescheder et al. 2018, eq. 9); 0 for none.
         r1_interval: the penalty is taken every so many steps, with its weight scaled by the
             interval (lazy regularisation, Karras et al. 2020, section 3.1).
+        path_length_weight: weight of the path-length penalty (Karras et al. 2020, eq. 4), for
+            architectures that have styles; 0 for none.
+        path_length_interval: as r1_interval, of the generator's own penalty.
+        path_length_decay: of the moving average of path lengths that the penalty pulls towards.
+        path_length_shrink: the penalty is taken over batch_size divided by this, at least 1 image.
     """
 
     generator_optimizer: OptimizerSettings
     discriminator_optimizer: OptimizerSettings
     r1_gamma: NonNegative = 0.0
     r1_interval: Count = 16
+    path_length_weight: NonNegative = 0.0
+    path_length_interval: Count = 4
+    path_length_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    path_length_shrink: Count = 2
+
+
+class EarlyStopping(Section):
+    """Ends a classifier's training by its accuracy on generators that it is not trained on.
+
+    Attributes:
+        held_out_generators: how many of the pool's last generators are kept for it, out of the
+            training; at least one generator must be left.
+        num_images: generated images of each of them, and as many reals, that are looked at.
+        check_every: steps between two looks.
+        patience: looks without a better balanced accuracy before the training ends; the weights of
+            the best look are the result.
+    """
+
+    held_out_generators: Count = 1
+    num_images: Count
+    check_every: Count
+    patience: Count
 
 
 class ClassifierRecipe(TrainingSettings):
@@ -119,11 +154,31 @@ class ClassifierRecipe(TrainingSettings):
 
     Attributes:
         optimizer: Adam of the classifier.
+        initialisation: "random", or "imagenet" for torchvision's published weights.
+        initial_weights: file of those weights, relative to the repository's root or absolute; null
+            for torchvision's cache.
+        auxiliary_weight: weight of the loss of every auxiliary head, for architectures with one.
+        gradient_checkpointing: activations are computed again in the backward pass, for memory.
         translation_px: reals and generated images are both shifted by up to so many pixels.
+        cutout_px: a square of so many pixels a side, placed at random, is set to mid-grey in reals
+            and generated images alike; 0 for none.
+        early_stopping: null trains all steps.
     """
 
     optimizer: OptimizerSettings
+    initialisation: Literal["random", "imagenet"] = "random"
+    initial_weights: str | None = None
+    auxiliary_weight: NonNegative = 0.4
+    gradient_checkpointing: bool = False
     translation_px: Annotated[int, Field(ge=0)] = 0
+    cutout_px: Annotated[int, Field(ge=0)] = 0
+    early_stopping: EarlyStopping | None = None
+
+    @model_validator(mode="after")
+    def _check_initial_weights(self) -> Self:
+        if self.initialisation == "random" and self.initial_weights is not None:
+            raise ValueError("initial_weights is set but initialisation is 'random'")
+        return self
 
 
 class GanCohort(Section):

@@ -40,20 +40,48 @@ class DataSettings(Section):
     """The dataset of reals.
 
     Attributes:
-        name: the dataset; "mnist" has its checksums in `knowledge_gaps.data.source`, any other
-            name is an IDX dataset in `directory` whose checksums are not known beforehand.
+        name: the dataset; it stands in the report. "mnist" and "fashion-mnist" have checksums in
+            `knowledge_gaps.data.source`, others what their directory lists.
         source: "reduced" for the sample in the repository, "idx" for the four IDX files in
-            `directory`, "torchvision" for torchvision's downloader into `directory`.
-        directory: folder of the IDX files, relative to the repository's root or absolute.
+            `directory`, "torchvision" for torchvision's downloader into `directory`, "images" for
+            a folder or a zip archive of images, "dicebear" for cartoon faces drawn by seed.
+        directory: folder of the files or the archive itself, relative to the repository's root or
+            absolute.
         num_train: how many training images are used, from the start; null for all.
-        num_test: how many test images are used, from the start; null for all.
+        num_test: how many test images are used, from the start; null for all. Images and drawn
+            faces have no split of their own: there the last `num_test` images, in the order of
+            their names, are the test split, and a number is needed.
+        resolution_px: side that images are resized to, once, with antialiasing; null keeps theirs.
+            A power of two. For "images" and "dicebear".
+        channels: 1 for grey, 3 for colour images; for "images" and "dicebear".
+        allow_bad: names of images that may be unreadable and are then left out.
+        style: of "dicebear", a name of its styles.
     """
 
     name: Name
-    source: Literal["reduced", "idx", "torchvision"]
+    source: Literal["reduced", "idx", "torchvision", "images", "dicebear"]
     directory: str
     num_train: Count | None = None
     num_test: Count | None = None
+    resolution_px: Annotated[int, Field(ge=4)] | None = None
+    channels: Literal[1, 3] | None = None
+    allow_bad: list[str] = Field(default_factory=list)
+    style: Name | None = None
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        folder_only = {"resolution_px", "channels", "allow_bad"} & self.model_fields_set
+        if self.source not in ("images", "dicebear") and folder_only:
+            raise ValueError(f"{sorted(folder_only)[0]} is for source 'images' or 'dicebear'")
+        if self.source in ("images", "dicebear") and self.num_test is None:
+            raise ValueError(f"num_test is missing, source {self.source!r} has no split of its own")
+        if self.resolution_px is not None and self.resolution_px.bit_count() != 1:
+            raise ValueError(f"resolution_px is {self.resolution_px}, a power of two is needed")
+        if (self.source == "dicebear") != (self.style is not None):
+            raise ValueError("style is needed by source 'dicebear', and by no other")
+        if self.source == "dicebear" and (self.num_train is None or self.resolution_px is None):
+            raise ValueError("num_train and resolution_px are needed by source 'dicebear'")
+        return self
 
 
 class Pool(Section):
@@ -94,8 +122,12 @@ class Pool(Section):
 # stands where a GAN cohort stands in a table of spectra, for the train split of the reals
 REALS_TRAIN = "real_train"
 
-# channels, height, width of the images that an extractor takes
-EXTRACTOR_IMAGE_SHAPES = {"lenet": (1, 28, 28)}
+# channels, height, width of the images that an extractor takes; None: any
+EXTRACTOR_IMAGE_SHAPES: dict[str, tuple[int | None, int | None, int | None]] = {
+    "inception": (3, None, None),
+    "lenet": (1, 28, 28),
+    "random_vgg": (None, None, None),
+}
 
 
 class EvaluationSettings(Section):
@@ -103,11 +135,16 @@ class EvaluationSettings(Section):
 
     Attributes:
         num_images: images sampled once of each generator, and as many reals for quality.
-        extractor: features for quality; "lenet" is the package's own for 28 px grey digits.
+        extractor: features for quality; "lenet" is the package's own for 28 px grey digits,
+            "inception" the Inception of FID for colour images, "random_vgg" an untrained network
+            with fixed weights for images of any kind.
+        inception_weights: file of the Inception of FID, relative to the repository's root or
+            absolute; null for torch-fidelity's usual cache.
     """
 
     num_images: Annotated[int, Field(ge=16)]
-    extractor: Literal["lenet"] = "lenet"
+    extractor: Literal["lenet", "inception", "random_vgg"] = "lenet"
+    inception_weights: str | None = None
 
 
 class Iteration(Section):
@@ -124,6 +161,13 @@ class ClassifierSweep(Section):
     classifiers: Annotated[list[Name], Field(min_length=1)]
 
 
+class ArchitecturePair(Section):
+    """A classifier cohort of one architecture, and GANs that fool classifiers of it."""
+
+    classifiers: Name
+    gans: Name
+
+
 class ReportSettings(Section):
     """Which readings the report makes of the two tables.
 
@@ -134,7 +178,8 @@ class ReportSettings(Section):
         phi_sweep: GAN cohorts that differ in phi.
         multi_instance: GAN cohorts that differ in how many classifiers of a cohort they fool.
         mutual_fooling: GAN cohorts that each fool one classifier, all of one classifier cohort.
-        generalisation: classifiers against the number of generators; null for none.
+        architectures: the paper's table A, one entry an architecture of classifiers.
+        generalisation: classifiers against the number of generators, one sweep an architecture.
         truncation: classifiers that differ in the truncation of their training latents; null for
             none.
     """
@@ -145,7 +190,8 @@ class ReportSettings(Section):
     phi_sweep: list[Name] = Field(default_factory=list)
     multi_instance: list[Name] = Field(default_factory=list)
     mutual_fooling: list[Name] = Field(default_factory=list)
-    generalisation: ClassifierSweep | None = None
+    architectures: list[ArchitecturePair] = Field(default_factory=list)
+    generalisation: list[ClassifierSweep] = Field(default_factory=list)
     truncation: ClassifierSweep | None = None
 
 
