@@ -170,13 +170,11 @@ def _check_report(study: Study) -> None:
         _check_no_repeats(names, f"report.{key}")
         for index, name in enumerate(names):
             need(name, study.gans, f"report.{key}.{index}", "gans")
-    for key in ("generalisation", "truncation"):
-        sweep: ClassifierSweep | None = getattr(report, key)
-        if sweep is not None:
-            need(sweep.gans, study.gans, f"report.{key}.gans", "gans")
-            _check_no_repeats(sweep.classifiers, f"report.{key}.classifiers")
-            for index, name in enumerate(sweep.classifiers):
-                need(name, study.classifiers, f"report.{key}.classifiers.{index}", "classifiers")
+    for index, sweep in enumerate(report.generalisation):
+        _check_sweep(study, f"report.generalisation.{index}", sweep)
+    if report.truncation is not None:
+        _check_sweep(study, "report.truncation", report.truncation)
+    _check_architectures(study)
     _check_fooled(study, "multi_instance", max_members=None)
     _check_fooled(study, "mutual_fooling", max_members=1)
     _check_differ(
@@ -190,6 +188,30 @@ def _check_report(study: Study) -> None:
             {name: study.classifiers[name].truncation for name in report.truncation.classifiers},
             "truncation",
         )
+
+
+def _check_sweep(study: Study, key: str, sweep: ClassifierSweep) -> None:
+    need(sweep.gans, study.gans, f"{key}.gans", "gans")
+    _check_no_repeats(sweep.classifiers, f"{key}.classifiers")
+    for index, name in enumerate(sweep.classifiers):
+        need(name, study.classifiers, f"{key}.classifiers.{index}", "classifiers")
+
+
+def _check_architectures(study: Study) -> None:
+    """Check that each entry's GANs fool classifiers of the entry's own cohort."""
+    entries = study.report.architectures
+    _check_no_repeats([entry.classifiers for entry in entries], "report.architectures")
+    for index, entry in enumerate(entries):
+        key = f"report.architectures.{index}"
+        need(entry.classifiers, study.classifiers, f"{key}.classifiers", "classifiers")
+        need(entry.gans, study.gans, f"{key}.gans", "gans")
+        fooled = {cohort for cohort, _ in list_members(study, study.gans[entry.gans].fools)}
+        if fooled != {f"{Kind.CLASSIFIERS}/{entry.classifiers}"}:
+            found = ", ".join(sorted(fooled)) or "no classifier"
+            raise UserError(
+                f"{key}.gans: {entry.gans!r} fools {found}, "
+                f"classifiers/{entry.classifiers} alone is needed"
+            )
 
 
 def _check_differ(key: str, values: Mapping[str, float], what: str) -> None:
