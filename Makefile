@@ -39,7 +39,7 @@ ui: setup
 		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra dev --extra faces --universal --python-version 3.11 \
 		--generate-hashes --no-header --output-file requirements.lock
 
 clean:

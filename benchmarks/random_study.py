@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from knowledge_gaps.data.images import save_array
+from knowledge_gaps.data.store import name_shard
 from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.frozen import FORMAT
 from knowledge_gaps.models.input_spec import GanClassifier
@@ -20,7 +21,7 @@ from knowledge_gaps.runtime.files import write_json
 from knowledge_gaps.runtime.layout import (
     CLASSIFIER_FILE,
     META_FILE,
-    TEST_IMAGES_FILE,
+    TEST_IMAGES,
     get_instance_directory,
     get_prepared_directory,
     get_samples_file,
@@ -33,7 +34,7 @@ CNN = CnnSettings(channels=[32, 64])  # as in the reduced study
 
 def write_reals(root: Path, num_images: int) -> None:
     """Write the reals that classifiers are tested on."""
-    write_images(get_prepared_directory(root) / TEST_IMAGES_FILE, num_images, seed=0)
+    write_images(get_prepared_directory(root) / TEST_IMAGES / name_shard(0), num_images, seed=0)
 
 
 def write_study(

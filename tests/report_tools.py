@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from knowledge_gaps.report.readings.evidence import choose_cohorts
 from knowledge_gaps.study import Study
@@ -24,7 +27,6 @@ EVIDENCE_TABLES = (
     "neighbours.csv",
     "spectra.csv",
 )
-NUM_FREQUENCIES = 14
 
 DETECTION_FILLERS = {
     "balanced_accuracy": "0.75",
@@ -52,8 +54,20 @@ def widen(table: str, fillers: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_evidence(root: Path, study: Study, audit: str = AUDIT) -> None:
-    """Write what the stages beside detections and quality leave below a root."""
+def write_evidence(
+    root: Path,
+    study: Study,
+    audit: str = AUDIT,
+    shape: tuple[int, ...] = (1, 28, 28),
+) -> None:
+    """Write what the stages beside detections and quality leave below a root.
+
+    Args:
+        root: of the report.
+        study: whose cohorts are named.
+        audit: content of audit.csv.
+        shape: channels, height, width of the images.
+    """
     reports = root / "reports"
     reports.mkdir(parents=True, exist_ok=True)
     (root / "findings.yaml").write_bytes((REPOSITORY / "findings.yaml").read_bytes())
@@ -71,18 +85,56 @@ def write_evidence(root: Path, study: Study, audit: str = AUDIT) -> None:
     index = root / "data/attributions/index.json"
     index.parent.mkdir(parents=True, exist_ok=True)
     index.write_text(json.dumps({"gans": None}))
-    _write_spectra(root, ["real", "real_train", *choose_cohorts(study)])
+    _write_spectra(root, ["real", "real_train", *choose_cohorts(study)], shape)
 
 
-def _write_spectra(root: Path, names: list[str]) -> None:
+def write_attributions(
+    root: Path, gans: str, classifiers: str, shape: tuple[int, ...], num_classifiers: int = 3
+) -> None:
+    """Write what the stage of that name leaves: two sets of images, every pair of classifiers."""
+    rng = np.random.default_rng(1)
+    directory = root / "data/attributions"
+    names, num_images, num_shown = ["real", gans], 32, 6
+    for name in names:
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "images": rng.integers(0, 256, (num_shown, *shape), dtype=np.uint8),
+            "attributions": rng.normal(0, 0.1, (num_classifiers, num_shown, *shape)),
+            "logits": rng.normal(0, 2, (num_classifiers, num_shown)),
+            "mean_absolute": rng.uniform(0, 0.1, (num_classifiers, *shape)),
+        }
+        (directory / name).mkdir(parents=True, exist_ok=True)
+        for file, array in arrays.items():
+            stored = array if array.dtype == np.uint8 else array.astype(np.float32)
+            np.save(directory / name / f"{file}.npy", stored, allow_pickle=False)
+    index = {
+        "gans": gans,
+        "classifier_cohort": classifiers,
+        "classifiers": list(range(num_classifiers)),
+        "images": names,
+        "num_images": dict.fromkeys(names, num_images),
+    }
+    (directory / "index.json").write_text(json.dumps(index))
+    lines = [
+        "images,classifier_cohort,classifier_a,classifier_b,a_in_loss,b_in_loss,num_images,"
+        "spearman_mean,spearman_std"
+    ]
+    for name in names:
+        for a, b in combinations(range(num_classifiers), 2):
+            rest = f"{str(a == 0).lower()},false,{num_images},{rng.uniform():.6f},0.05"
+            lines.append(f"{name},{classifiers},{a},{b},{rest}")
+    (root / "reports/attributions.csv").write_text("\n".join(lines) + "\n")
+
+
+def _write_spectra(root: Path, names: list[str], shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     lines = ["generator_cohort,generator_instance,frequency,power"]
     for name in names:
-        powers = rng.uniform(0.5, 1.5, NUM_FREQUENCIES)
+        powers = rng.uniform(0.5, 1.5, shape[-1] // 2)
         lines += [f"{name},0,{f},{power:.6f}" for f, power in enumerate(powers, start=1)]
         directory = root / "data/spectra" / name
         directory.mkdir(parents=True, exist_ok=True)
-        spectra = rng.uniform(0.5, 1.5, (1, 28, 28)).astype(np.float32)
+        spectra = rng.uniform(0.5, 1.5, (1, *shape[1:])).astype(np.float32)
+        fingerprints = rng.normal(0, 0.01, (1, *shape)).astype(np.float32)
         np.save(directory / "residual_spectra.npy", spectra, allow_pickle=False)
-        np.save(directory / "fingerprints.npy", 0 * spectra[:, None], allow_pickle=False)
+        np.save(directory / "fingerprints.npy", fingerprints, allow_pickle=False)
     (root / "reports/spectra.csv").write_text("\n".join(lines) + "\n")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.runtime.launch import check_alone, note_outcome
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from knowledge_gaps.study.presets import list_presets, use_preset
 
@@ -28,6 +29,11 @@ app.add_typer(track_app, name="track")
 app.add_typer(settings_app, name="settings")
 
 Cohort = Annotated[str, typer.Argument(help="name of the cohort in params.yaml")]
+NumProcesses = Annotated[
+    int | None,
+    typer.Option(min=1, help="processes that train one instance together; by the machine if none"),
+]
+_IN_RANKS = ("gans", "classifiers")  # what torchrun may start in several processes
 
 
 def main() -> None:
@@ -35,14 +41,17 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except UserError as error:
-        print(f"kgaps: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(2, "", str(error))
     except OSError as error:  # a full disk under something that does not know UserError
-        print(f"kgaps: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        _end(2, "", f"{error.filename or 'file'}: {error.strerror or error}")
     except (StoppedError, KeyboardInterrupt) as error:
-        print(f"kgaps: interrupted {error}".rstrip(), file=sys.stderr)
-        sys.exit(130)
+        _end(130, "interrupted ", str(error))
+
+
+def _end(code: int, start: str, text: str) -> NoReturn:
+    note_outcome(code, text)
+    print(f"kgaps: {start}{text}".rstrip(), file=sys.stderr)
+    sys.exit(code)
 
 
 @app.command()
@@ -58,15 +67,15 @@ def prepare() -> None:
 
 
 @app.command()
-def gans(cohort: Cohort) -> None:
+def gans(cohort: Cohort, num_processes: NumProcesses = None) -> None:
     """Train the GANs of a cohort."""
-    _run_stage("gans", cohort)
+    _run_stage("gans", cohort, num_processes=num_processes)
 
 
 @app.command()
-def classifiers(cohort: Cohort) -> None:
+def classifiers(cohort: Cohort, num_processes: NumProcesses = None) -> None:
     """Train the GAN-classifiers of a cohort."""
-    _run_stage("classifiers", cohort)
+    _run_stage("classifiers", cohort, num_processes=num_processes)
 
 
 @app.command()
@@ -123,6 +132,16 @@ def report() -> None:
     _run_stage("report")
 
 
+@app.command()
+def plan(
+    probe: Annotated[bool, typer.Option(help="measure time and memory where not known yet")] = True,
+    json: Annotated[bool, typer.Option("--json", help="print JSON, in bytes and seconds")] = False,
+    probe_sec: Annotated[float, typer.Option(help="about the longest that one probe takes")] = 60.0,
+) -> None:
+    """Say what the study costs on this machine: trainings, memory, time, disk, what is there."""
+    _run_stage("plan", with_probes=probe, as_json=json, budget_sec=probe_sec)
+
+
 @track_app.command("sync")
 def track_sync() -> None:
     """Rebuild MLflow's runs and registry from the files; nothing the second time."""
@@ -141,8 +160,12 @@ def settings_use(name: Annotated[str, typer.Argument(help="a file in settings/")
     use_preset(Path.cwd(), name)
 
 
-def _run_stage(stage: str, *names: str, function: str = "run") -> None:
+def _run_stage(stage: str, *names: str, function: str = "run", **options: object) -> None:
     """Read the study, then import the stage: a wrong study is refused before torch is imported."""
+    if stage not in _IN_RANKS:
+        check_alone(stage)
     root = Path.cwd()
     study = load_study(root / PARAMS_FILE)
-    getattr(import_module(f"knowledge_gaps.stages.{stage}"), function)(root, study, *names)
+    getattr(import_module(f"knowledge_gaps.stages.{stage}"), function)(
+        root, study, *names, **options
+    )

@@ -7,6 +7,7 @@ scalar; nothing here knows a network, an optimiser or a device.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -96,3 +97,51 @@ def compute_r1_penalty(images_real: Tensor, logits_real: Tensor) -> Tensor:
     """
     (gradient,) = torch.autograd.grad(logits_real.sum(), images_real, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+def compute_path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
+    """Path lengths |J_w^T y|: how far an image moves for a step of its styles, seen by y.
+
+    y is the noise divided by sqrt(H W), and the square root is of a mean over the layers. With that
+    scale the paper's weight of the penalty, ln 2 / (r^2 (ln r - ln 2)), is 2 at every resolution r.
+
+    Source: Karras et al. 2020, section 3.2, eq. 4 and appendix B.
+
+    Args:
+        images: [N, C, H, W], computed from `styles`.
+        styles: [N, L, W] that have a gradient.
+        noise: [N, C, H, W], standard normal.
+
+    Returns:
+        [N].
+    """
+    height, width = images.shape[2:]
+    seen = (images * noise).sum() / math.sqrt(height * width)
+    with torch.autocast(images.device.type, enabled=False):  # or parts would be in half precision
+        (gradient,) = torch.autograd.grad(seen, styles, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+def average_path_lengths(mean: Tensor, lengths: Tensor, decay: float) -> Tensor:
+    """Carry the moving average of path lengths, a of eq. 4, on by one batch.
+
+    Source: Karras et al. 2020, section 3.2.
+
+    Args:
+        mean: scalar, 0 at first.
+        lengths: [N]; no gradient goes through the average.
+        decay: in [0, 1).
+    """
+    return mean.lerp(lengths.detach().mean(), 1 - decay)
+
+
+def compute_path_length_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
+    """Mean squared distance of path lengths from their average.
+
+    Source: Karras et al. 2020, eq. 4.
+
+    Args:
+        lengths: [N].
+        mean: scalar, constant.
+    """
+    return (lengths - mean).square().mean()

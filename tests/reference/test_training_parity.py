@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from knowledge_gaps.data.store import ImageStore, hold_images
 from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.dcgan import DcganDiscriminator, DcganGenerator, DcganSettings
 from knowledge_gaps.models.input_spec import GanClassifier
@@ -20,7 +21,8 @@ from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals, split_evenly
 from knowledge_gaps.training.classifier import ClassifierTrainer
-from knowledge_gaps.training.gan import Fooling, GanTrainer
+from knowledge_gaps.training.gan import GanTrainer
+from knowledge_gaps.training.phases import Fooling
 
 SHAPE = (1, 28, 28)
 STEPS = 6
@@ -32,9 +34,10 @@ ADAM = OptimizerSettings(learning_rate=1e-3, betas=(0.5, 0.999))
 ATOL = 2e-5
 
 
-def make_images() -> Tensor:
+def make_images() -> ImageStore:
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (64, *SHAPE), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (64, *SHAPE), dtype=torch.uint8, generator=generator)
+    return hold_images(images.numpy())
 
 
 def make_gan() -> tuple[DcganGenerator, DcganDiscriminator]:

@@ -24,8 +24,8 @@ from study_tools import change_params, hash_tree, run_stage
 
 NUM_IMAGES = 64  # of the smoke study
 SETS = {
-    "real": ["prepared/test_images.npy"],
-    "real_train": ["prepared/train_images.npy"],
+    "real": ["prepared/test/00000.npy"],
+    "real_train": ["prepared/train/00000.npy"],
     "baseline": ["samples/baseline/0.npy", "samples/baseline/1.npy"],
     "fool_all_1": ["samples/fool_all_1/0.npy", "samples/fool_all_1/1.npy"],
 }

@@ -61,6 +61,45 @@ BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
     ({"gan_recipes.dcgan.architecture": "dcgam"}, ("gan_recipes.dcgan", "'dcgam'", "known: dcgan")),
     ({"gan_recipes.dcgan.model.depth": 3}, ("gan_recipes.dcgan", "depth", "unknown key")),
     ({"classifier_recipes.cnn.model.channels": []}, ("classifier_recipes.cnn", "channels", "1")),
+    (
+        {"gan_recipes.dcgan.path_length_weight": 2.0},
+        ("gan_recipes.dcgan: path_length_weight", "2.0", "'dcgan' has no styles", "0.0"),
+    ),
+    (
+        {"classifier_recipes.cnn.gradient_checkpointing": True},
+        ("classifier_recipes.cnn: gradient_checkpointing", "true", "'cnn' has no blocks", "false"),
+    ),
+    (
+        {"classifier_recipes.cnn.initialisation": "imagenet"},
+        ("classifier_recipes.cnn: initialisation", "'imagenet'", "'cnn'", "known: inception_v3"),
+    ),
+    (
+        {
+            "classifier_recipes.cnn.architecture": "resnet50",
+            "classifier_recipes.cnn.model": {"width_divisor": 4},
+            "classifier_recipes.cnn.initialisation": "imagenet",
+        },
+        ("classifier_recipes.cnn: initialisation", "width_divisor 1", "found 4"),
+    ),
+    (
+        {
+            "classifier_recipes.cnn.architecture": "resnet50",
+            "classifier_recipes.cnn.model": {},
+            "classifier_recipes.cnn.initialisation": "imagenet",
+            "classifier_recipes.cnn.initial_weights": "absent.pth",
+        },
+        ("initial_weights", "absent.pth is missing", "resnet50-11ad3fa6.pth", "downloaded"),
+    ),
+    (
+        {
+            "classifier_recipes.cnn.early_stopping": {
+                "num_images": 8,
+                "check_every": 4,
+                "patience": 1,
+            }
+        },
+        ("cnn.early_stopping.held_out_generators: 1", "classifiers.iteration_0", "pool of 1"),
+    ),
 ]
 
 
@@ -388,7 +427,7 @@ def test_cohort_of_a_pool_was_not_trained(trained_copy: Path, refuse: Refuse) ->
 def test_reals_were_not_prepared(trained_copy: Path, refuse: Refuse) -> None:
     shutil.rmtree(trained_copy / "data" / "prepared")
     shutil.rmtree(trained_copy / "models" / "gans" / "baseline")
-    words = ("train_images.npy", "No such file")
+    words = ("data/prepared/train: ", "No such file")
     refuse(trained_copy, "gans baseline", words, "models/gans/baseline")
 
 
@@ -415,7 +454,7 @@ def test_images_do_not_fit_the_architecture(
 ) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "1")
     images = np.zeros((32, 1, 30, 30), np.uint8)
-    save_array(trained_copy / "data" / "prepared" / "train_images.npy", images)
+    save_array(trained_copy / "data" / "prepared" / "train" / "00000.npy", images)
     shutil.rmtree(trained_copy / "models" / "gans" / "baseline")
     words = ("gans/baseline/0", "model.channels", "30x30", "multiple of 4")
     refuse(trained_copy, "gans baseline", words, "models/gans/baseline")

@@ -24,6 +24,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from filelock import FileLock
 
+from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.frozen import load_classifier, load_generator
 from knowledge_gaps.models.registry import gan_architectures, parse_settings
 from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors, write_tensors
@@ -33,9 +34,10 @@ from knowledge_gaps.study import GanRecipe, Kind, load_study
 from knowledge_gaps.training import cohort as cohort_module
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.cohort import train_cohort
-from knowledge_gaps.training.gan import Fooling, GanTrainer
+from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.instance import train_instance
 from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
+from knowledge_gaps.training.phases import Fooling
 from knowledge_gaps.training.task import make_tasks
 from study_tools import (
     change_params,
@@ -129,7 +131,7 @@ def test_lineage_names_the_pool(trained_root: Path) -> None:
             "sha256": classifier["files"]["classifier.safetensors"],
         }
     ]
-    reals = hash_tree(trained_root / "data" / "prepared")["train_images.npy"]
+    reals = hash_tree(trained_root / "data" / "prepared")["train/00000.npy"]
     assert gan["lineage"]["data"] == {"name": "mnist", "sha256": reals}
 
 
@@ -471,7 +473,7 @@ def build_trainer(root: Path, pool: list[Any], phi: float, form: str = "sum") ->
         architecture.build_generator(settings, (1, 28, 28)),
         architecture.build_discriminator(settings, (1, 28, 28)),
         Fooling(pool, phi, form),
-        images,
+        hold_images(images.numpy()),
         recipe,
         Stream(0, "gans/baseline", 0),
         build_accelerator(0),
@@ -546,7 +548,7 @@ def test_resumed_state_is_the_whole_state(trained_root: Path, tmp_path: Path) ->
     resumed = build_trainer(trained_root, [], 0.0)
     assert not are_equal(collect_tensors(resumed), collect_tensors(trainer))
     finished = recipe.model_copy(update={"steps": 11})
-    curves = run_training(resumed, finished, state, _Session())
+    curves, _ = run_training(resumed, finished, state, _Session())
     assert are_equal(collect_tensors(resumed), collect_tensors(trainer))
     names = {name.partition("/")[0] for name in collect_tensors(resumed)}
     assert names == {"generator", "discriminator", "average"}

@@ -19,7 +19,7 @@ from knowledge_gaps.study.graph import check_graph, list_members
 REPOSITORY = Path(__file__).parents[2]
 FINDINGS = load_findings(REPOSITORY / "findings.yaml")
 NUM_TARGETS = 8
-RECIPE = {"architecture": "x", "steps": 1, "batch_size": 2}
+RECIPE = {"steps": 1, "batch_size": 2}
 ADAM = {"learning_rate": 0.1}
 
 # of a GAN cohort, a classifier cohort, and whether the classifier is in the loss: a mean
@@ -33,10 +33,19 @@ def choose_claims(*ids: str) -> Findings:
     return FINDINGS.model_copy(update={"claims": claims})
 
 
-def make_study(num: int = 6) -> Study:
-    """Make a study with all readings, with `num` instances in most of its cohorts."""
+def make_study(num: int = 6, gan: str = "dcgan") -> Study:
+    """Make a study with all readings.
+
+    Args:
+        num: instances in most of its cohorts.
+        gan: architecture of its GANs; with "stylegan2" its iterations are of ResNet-50, and there
+            is generalisation for three architectures.
+    """
+    classifier = {"dcgan": "cnn", "stylegan2": "resnet50"}[gan]
+    architectures = {"c": classifier, "i": "inception_v3", "m": "mobilenet_v2"}
     cohorts = {f"fool_{i}": [f"c_{j}" for j in range(i)] for i in (1, 2, 3)}
     cohorts |= {"less_2": ["c_1"], "less_3": ["cless_2"], "memory_3": ["c_1", "c_2"]}
+    cohorts |= {"fool_i": ["i_2"], "fool_m": ["m_2"]}
     phis = {f"phi_{power}": 10.0**power for power in (-2, -1, 0, 1, 2, 3)}
     pools: dict[str, Any] = {}
     gans: dict[str, Any] = {"base": _make_gans(num + 3, "none", 0.0)}
@@ -52,21 +61,33 @@ def make_study(num: int = 6) -> Study:
         gans[f"hit_{target}"] = _make_gans(2, f"target_{target}", 0.1)
     trained_on = {f"c_{i}": f"fool_{i}" for i in (1, 2, 3)}
     trained_on |= {"cless_2": "less_2", "cless_3": "less_3", "cmemory_3": "memory_3"}
-    for name in ("base", *trained_on.values()):
+    for name in dict.fromkeys(["base", *trained_on.values()]):
         pools |= _chain(f"on_{name}", [(f"gans/{name}", 0), (f"gans/{name}", 1)])
     pools |= _chain("on_one", [("gans/base", 0)])
     classifiers = {name: _make_classifiers(num, f"on_{of}") for name, of in trained_on.items()}
     classifiers |= {"c_0": _make_classifiers(max(num, NUM_TARGETS), "on_base")}
     classifiers |= {"n_1": _make_classifiers(num, "on_one"), "n_2": classifiers["c_0"]}
+    for other in ("i", "m"):
+        classifiers[f"{other}_1"] = _make_classifiers(num, "on_one", other)
+        classifiers[f"{other}_2"] = _make_classifiers(num, "on_base", other)
+    sweeps = [_make_sweep("n_1", "n_2"), _make_sweep("i_1", "i_2"), _make_sweep("m_1", "m_2")]
     classifiers |= {"psi": _make_classifiers(num, "on_base") | {"truncation": 0.5}}
     study = Study.model_validate(
         {
             "study": {"name": "made_up", "seed": 0},
             "data": {"name": "mnist", "source": "reduced", "directory": "data"},
             "gan_recipes": {
-                "g": {**RECIPE, "generator_optimizer": ADAM, "discriminator_optimizer": ADAM}
+                "g": {
+                    **RECIPE,
+                    "architecture": gan,
+                    "generator_optimizer": ADAM,
+                    "discriminator_optimizer": ADAM,
+                }
             },
-            "classifier_recipes": {"c": {**RECIPE, "optimizer": ADAM}},
+            "classifier_recipes": {
+                name: {**RECIPE, "architecture": architecture, "optimizer": ADAM}
+                for name, architecture in architectures.items()
+            },
             "pools": pools,
             "gans": gans,
             "classifiers": classifiers,
@@ -78,7 +99,12 @@ def make_study(num: int = 6) -> Study:
                 "phi_sweep": list(phis),
                 "multi_instance": ["multi_1", "multi_3"],
                 "mutual_fooling": [f"hit_{target}" for target in range(NUM_TARGETS)],
-                "generalisation": {"gans": "base", "classifiers": ["n_1", "n_2"]},
+                "architectures": [
+                    {"classifiers": "c_0", "gans": "fool_1"},
+                    {"classifiers": "i_2", "gans": "fool_i"},
+                    {"classifiers": "m_2", "gans": "fool_m"},
+                ],
+                "generalisation": sweeps if gan == "stylegan2" else sweeps[:1],
                 "truncation": {"gans": "base", "classifiers": ["psi", "n_2"]},
             },
         }
@@ -150,8 +176,12 @@ def _make_gans(num: int, fools: str, phi: float) -> dict[str, Any]:
     return {"recipe": "g", "instances": num, "fools": fools, "phi": phi}
 
 
-def _make_classifiers(num: int, detects: str) -> dict[str, Any]:
-    return {"recipe": "c", "instances": num, "detects": detects}
+def _make_classifiers(num: int, detects: str, recipe: str = "c") -> dict[str, Any]:
+    return {"recipe": recipe, "instances": num, "detects": detects}
+
+
+def _make_sweep(*classifiers: str) -> dict[str, Any]:
+    return {"gans": "base", "classifiers": list(classifiers)}
 
 
 def _chain(name: str, members: list[tuple[str, int]]) -> dict[str, Any]:

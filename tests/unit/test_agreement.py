@@ -231,7 +231,7 @@ def score(classifier: GanClassifier, images: npt.NDArray[np.uint8]) -> npt.NDArr
 
 
 def test_features_are_what_the_head_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "BATCH_SIZE", 7)
+    monkeypatch.setattr(asking, "count_scored", lambda _: 7)
     classifier, images = make_classifier(), make_images(20)
     features = extract_features(classifier, images)
     assert features.shape == (20, 6 * 2 * 2)

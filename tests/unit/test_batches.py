@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from knowledge_gaps.data.images import to_float
+from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.training.batches import (
     Stream,
@@ -17,7 +17,6 @@ from knowledge_gaps.training.batches import (
     draw_reals,
     sample_images,
     split_evenly,
-    translate,
 )
 
 STREAM = Stream(0, "gans/baseline", 0)
@@ -33,16 +32,12 @@ class Painter(Generator):
         return 2 * latents.view(-1, 1, 2, 2)
 
 
-def draw_stored(*shape: int) -> Tensor:
-    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
-
-
 # --- drawing
 
 
 def draw_both(stream: Stream, *names: str | int) -> tuple[Tensor, Tensor]:
-    images = torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1)
-    return draw_latents(stream, 6, 5, *names), draw_reals(stream, images, 40, *names)
+    store = hold_images(np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1))
+    return draw_latents(stream, 6, 5, *names), draw_reals(stream, store, 40, *names)
 
 
 def test_same_step_draws_the_same() -> None:
@@ -70,8 +65,8 @@ def test_latents_are_standard_normal() -> None:
 
 
 def test_reals_are_drawn_from_all_images_alike() -> None:
-    images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
-    drawn = draw_reals(STREAM, images, 5000, 0)
+    store = hold_images(np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1))
+    drawn = draw_reals(STREAM, store, 5000, 0)
     assert (drawn.shape, drawn.dtype) == ((5000, 1, 1, 1), torch.uint8)
     counts = torch.bincount(drawn.flatten().int(), minlength=10)
     assert counts.min() > 400
@@ -128,40 +123,11 @@ def test_truncation_scales_the_latents() -> None:
     assert not torch.equal(truncated, sample_images(Painter(), latents))
 
 
-# --- translation
-
-
-def translate_by_hand(images: Tensor, shifts: Tensor, max_shift_px: int) -> Tensor:
-    shifted = torch.zeros_like(images)
-    num_images, channels, height, width = images.shape
-    for n, c, y, x in itertools.product(*map(range, (num_images, channels, height, width))):
-        row = y + int(shifts[n, 0]) - max_shift_px
-        column = x + int(shifts[n, 1]) - max_shift_px
-        if 0 <= row < height and 0 <= column < width:
-            shifted[n, c, y, x] = images[n, c, row, column]
-    return shifted
-
-
-@pytest.mark.parametrize("max_shift_px", [1, 2, 5])
-@pytest.mark.parametrize("shape", [(7, 1, 4, 6), (5, 3, 5, 3)])
-def test_translation_equals_the_loop(shape: tuple[int, ...], max_shift_px: int) -> None:
-    images = draw_stored(*shape)
-    generator = torch.Generator().manual_seed(1)
-    shifts = torch.randint(2 * max_shift_px + 1, (shape[0], 2), generator=generator)
-    shifted = translate(images, shifts, max_shift_px)
-    assert shifted.dtype == torch.uint8
-    assert torch.equal(shifted, translate_by_hand(images, shifts, max_shift_px))
-
-
-def test_middle_is_no_shift_and_brings_no_grey() -> None:
-    images = draw_stored(3, 1, 4, 4)
-    assert torch.equal(translate(images, torch.full((3, 2), 2), 2), images)
-    moved = translate(images, torch.tensor([[0, 2], [2, 0], [4, 4]]), 2)
-    assert (to_float(moved)[0, 0, :2] == -1).all()  # black, as the background of the digits
-
-
 @pytest.mark.parametrize("draw", [draw_latents, draw_reals])
 def test_drawing_leaves_torchs_global_state(draw: Callable[..., Tensor]) -> None:
     before = torch.random.get_rng_state()
-    draw(STREAM, *((6, 5) if draw is draw_latents else (draw_stored(4, 1, 1, 1), 2)))
+    draw(
+        STREAM,
+        *((6, 5) if draw is draw_latents else (hold_images(np.zeros((4, 1, 1, 1), np.uint8)), 2)),
+    )
     assert torch.equal(torch.random.get_rng_state(), before)

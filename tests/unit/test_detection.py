@@ -15,6 +15,16 @@ from torch import Tensor, nn
 
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.evaluation.detection import (
+    Scores,
+    find_detection_at_false_alarms,
+    measure_detection,
+    score_images,
+    trace_roc,
+)
+from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
+from knowledge_gaps.models.frozen import freeze
+from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
+from knowledge_gaps.statistics.measures import (
     AUC,
     AVERAGE_PRECISION,
     BALANCED_ACCURACY,
@@ -25,15 +35,7 @@ from knowledge_gaps.evaluation.detection import (
     DETECTION_RATE,
     EQUAL_ERROR_RATE,
     REAL_ACCURACY,
-    Scores,
-    find_detection_at_false_alarms,
-    measure_detection,
-    score_images,
-    trace_roc,
 )
-from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
-from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 
 SHAPE = (1, 12, 12)
 

@@ -18,15 +18,14 @@ from findings_tools import (
 from knowledge_gaps.report.findings.cells import NotAskedError, choose_cells
 from knowledge_gaps.report.findings.form import to_json
 from knowledge_gaps.report.findings.judge import Verdict, decide, judge
-from knowledge_gaps.report.findings.schema import Range, Selection
+from knowledge_gaps.report.findings.selection import Range, Selection
 from knowledge_gaps.report.findings.study_cells import StudySource
 from knowledge_gaps.runtime.files import dump_json
 from knowledge_gaps.statistics.bootstrap import Interval
-from knowledge_gaps.study import Study
 
 STUDY = make_study()
 ITERATIONS = ["base", "fool_1", "fool_2", "fool_3"]
-OF_PAPER_ALONE = "6"
+SETTINGS = {"dcgan": ("1", "3", "4"), "stylegan2": ("2", "5")}  # findings of one GAN alone
 
 
 def tell_the_papers_story(gans: str, classifiers: str, in_loss: bool, classifier: int) -> float:
@@ -40,8 +39,12 @@ def tell_the_papers_story(gans: str, classifiers: str, in_loss: bool, classifier
         return {"multi_1": 0.6, "multi_3": 0.2}[gans]
     if gans.startswith("hit"):  # two clusters, 0 to 3 and 4 to 7
         return 0.1 if (int(gans[-1]) < 4) == (classifier < 4) else 0.9
-    if gans == "base" and classifiers in ("n_1", "n_2", "psi"):
-        return {"n_1": 0.75, "n_2": 0.97, "psi": 0.6}[classifiers]
+    if gans == "base" and classifiers != "c_0" and chain in ("n_", "i_", "m_", "ps"):
+        return 0.6 if classifiers == "psi" else {"1": 0.75, "2": 0.97}[classifiers[-1]]
+    if gans in ("fool_i", "fool_m"):
+        return 0.1 if classifiers[0] == gans[-1] else 0.8
+    if gans == "fool_1" and chain in ("i_", "m_"):
+        return 0.8
     if gans.startswith("less"):
         return 0.9 if (int(gans[-1]) - row) % 2 == 0 else 0.1
     if gans == "memory_3":
@@ -72,30 +75,100 @@ def get_wide_noise(gans: str) -> float:
 LOUD = {f"phi_{power}": value for power, value in ((2, 60.0), (3, 70.0))}
 
 
-@pytest.fixture(scope="module")
-def wide_study() -> Study:
-    return make_study(10)
+def expect(gan: str, verdict: Verdict) -> dict[str, Verdict]:
+    """Expect a verdict of every claim, but of the claims that are about the other GAN."""
+    (other,) = SETTINGS.keys() - {gan}
+    return {
+        claim.id: Verdict.NOT_ASKED if str(claim.finding) in SETTINGS[other] else verdict
+        for claim in FINDINGS.claims
+    }
 
 
-def test_every_claim_can_be_supported(wide_study: Study) -> None:
-    detections = make_detections(wide_study, tell_the_papers_story, get_wide_noise)
+@pytest.mark.parametrize("gan", SETTINGS)
+def test_every_claim_can_be_supported(gan: str) -> None:
+    study = make_study(10, gan)
+    detections = make_detections(study, tell_the_papers_story, get_wide_noise)
     detections["auc"] = 0.9
-    quality = make_quality(wide_study, fid=LOUD, entropy={"phi_2": 0.1, "phi_3": 0.0})
-    answers = ask_study(wide_study, detections, quality)
-    found = {name: answer.verdict for name, answer in answers.items() if name != OF_PAPER_ALONE}
-    assert found == dict.fromkeys(found, Verdict.SUPPORTED)
-    assert answers[OF_PAPER_ALONE].verdict is Verdict.NOT_ASKED
+    quality = make_quality(study, fid=LOUD, entropy={"phi_2": 0.1, "phi_3": 0.0})
+    answers = ask_study(study, detections, quality)
+    found = {name: answer.verdict for name, answer in answers.items()}
+    assert found == expect(gan, Verdict.SUPPORTED)
 
 
-def test_every_claim_can_be_contradicted() -> None:
-    detections = make_detections(STUDY, tell_the_opposite, lambda gans: 0.01)
+@pytest.mark.parametrize("gan", SETTINGS)
+def test_every_claim_can_be_contradicted(gan: str) -> None:
+    study = make_study(gan=gan)
+    detections = make_detections(study, tell_the_opposite, lambda gans: 0.01)
     detections["auc"] = 0.3
-    fid = {"fool_2": 60.0, **{f"phi_{power}": 90.0 for power in (-2, -1)}}
+    fid = {"fool_1": 40.0, "fool_2": 60.0, **{f"phi_{power}": 90.0 for power in (-2, -1)}}
     entropy = {"phi_-2": 0.0, "phi_-1": 0.0}
-    answers = ask_study(STUDY, detections, make_quality(STUDY, fid=fid, entropy=entropy))
-    found = {name: answer.verdict for name, answer in answers.items() if name != OF_PAPER_ALONE}
+    answers = ask_study(study, detections, make_quality(study, fid=fid, entropy=entropy))
+    found = {name: answer.verdict for name, answer in answers.items()}
     # generalisation and truncation are at one rate, so 11 is contradicted by no difference
-    assert found == dict.fromkeys(found, Verdict.CONTRADICTED)
+    assert found == expect(gan, Verdict.CONTRADICTED)
+
+
+def test_claim_of_one_architecture_is_asked_of_its_cells_alone() -> None:
+    study = make_study(gan="stylegan2")
+    detections = make_detections(study, tell_the_papers_story)
+    findings = choose_claims("1a", "2a", "2b", "5a", "5b")
+    answers = ask_study(study, detections, make_quality(study, {}, {}), findings)
+    assert (answers["2a"].left, answers["2a"].right) == (("n_2 on base",), ("n_1 on base",))
+    assert (answers["2b"].left, answers["2b"].right) == (("i_2 on base",), ("i_1 on base",))
+    assert answers["5a"].left == ("c_0 on fool_1",)
+    assert answers["5b"].left == ("base", "fool_1")  # a baseline fools no other architecture
+    assert answers["1a"].reason == "it is asked of DCGAN alone"
+
+
+def test_iterations_of_another_architecture_are_not_asked() -> None:
+    study = make_study(gan="stylegan2")
+    recipes = {
+        name: recipe.model_copy(update={"architecture": "mobilenet_v2"})
+        for name, recipe in study.classifier_recipes.items()
+    }
+    study = study.model_copy(update={"classifier_recipes": recipes})
+    detections = make_detections(study, tell_the_papers_story)
+    answers = ask_study(study, detections, make_quality(study, {}, {}), choose_claims("5a", "9a"))
+    assert answers["5a"].reason == "it is asked of StyleGAN2 and ResNet-50 alone"
+    assert answers["9a"].verdict is Verdict.SUPPORTED
+
+
+def test_architectures_divide_into_same_and_other() -> None:
+    source = make_source()
+    rows, columns = ("c_0", "i_2", "m_2"), ("fool_1", "fool_i", "fool_m")
+    for same, expected in (
+        (True, {f"{row} on {column}" for row, column in zip(rows, columns, strict=True)}),
+        (None, {f"{row} on {column}" for row in rows for column in columns}),
+    ):
+        selection = select(reading="architectures", pairs="held_out", same=same)
+        chosen = choose_cells(source.list_cells("detection_rate", selection), selection)
+        assert {cell.name for cell in chosen} == expected
+        assert len(chosen) == len(expected)
+    (own,) = [cell for cell in chosen if cell.name == "i_2 on fool_i"]
+    # the instance in the loss is left out of the diagonal
+    assert (np.isnan(own.numbers.values).all(axis=0) == ([True] + [False] * 5)).all()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("extractor", "column", "verdict"),
+    [
+        ("lenet", "fid_lenet_4k", Verdict.SUPPORTED),
+        ("random_vgg", "frechet_random_vgg_4k", Verdict.UNDECIDED),
+    ],
+)
+def test_margin_of_a_distance_decides_in_the_pilots_units_alone(
+    extractor: str, column: str, verdict: Verdict
+) -> None:
+    evaluation = STUDY.evaluation.model_copy(update={"extractor": extractor})
+    study = STUDY.model_copy(update={"evaluation": evaluation})
+    quality = make_quality(study, {}, {}).rename(columns={"fid_lenet_4k": column})
+    detections = make_detections(study, tell_the_papers_story)
+    answers = ask_study(study, detections, quality, choose_claims("9a", "9e"))
+    assert answers["9e"].verdict is verdict
+    assert answers["9e"].effect < FINDINGS.margins["fid"]
+    assert answers["9e"].measure == column.partition("_")[0]
+    assert ("units of lenet" in (answers["9e"].reason or "")) == (extractor != "lenet")
+    assert answers["9a"].verdict is Verdict.SUPPORTED  # a share has no units
 
 
 def test_few_instances_leave_undecided_what_many_decide() -> None:

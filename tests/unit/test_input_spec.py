@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec, make_resize_matrix
+from knowledge_gaps.runtime.errors import UserError
 
 SIZES = [(28, 28), (28, 64), (64, 28), (28, 7), (7, 28), (1, 5), (32, 299)]
 
@@ -96,8 +99,54 @@ def test_logits_are_float32_one_an_image() -> None:
 def test_images_of_another_size_are_refused() -> None:
     classifier = GanClassifier(Recorder(), make_spec((8, 8), (4, 4)))
     for shape in ((5, 3, 8, 9), (5, 1, 8, 8)):
-        with pytest.raises(AssertionError):
+        found = "x".join(map(str, shape[1:]))
+        with pytest.raises(UserError, match=f"takes images of 3x8x8 .*given images of {found} "):
             classifier(torch.zeros(shape))
+
+
+def test_grey_images_are_repeated_where_the_network_sees_colours() -> None:
+    colours = make_spec((8, 6), (12, 9))
+    grey = colours.model_copy(update={"channels": 1})
+    assert grey.input_shape == colours.input_shape == (3, 12, 9)
+    images = torch.rand(2, 1, 8, 6, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    assert torch.equal(prepare(images, grey), prepare(images.expand(-1, 3, -1, -1), colours))
+
+
+@pytest.mark.parametrize("changes", [{"channels": 2}, {"mean": (0.5,)}, {"std": (0.5,) * 4}])
+def test_spec_whose_channels_do_not_fit_is_refused(changes: dict[str, Any]) -> None:
+    values = {**make_spec((8, 8), (4, 4)).model_dump(), **changes}
+    with pytest.raises(ValueError, match="do not fit"):
+        InputSpec.model_validate(values)
+
+
+def test_resizing_keeps_float32_under_autocast() -> None:
+    spec = make_spec((8, 8), (12, 12))
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    with torch.autocast("cpu", torch.bfloat16):
+        prepared = prepare(images, spec)
+    assert torch.equal(prepared, prepare(images, spec))
+
+
+# --- heads
+
+
+class TwoHeads(nn.Module):
+    """A network with an auxiliary head in training, in half precision."""
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        main = images.mean(dim=(1, 2, 3)).bfloat16()
+        return (main, 2 * main) if self.training else main
+
+
+def test_main_head_alone_is_what_a_classifier_returns() -> None:
+    classifier = GanClassifier(TwoHeads(), make_spec((8, 8), (4, 4)))
+    images = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(6))
+    main, auxiliary = classifier.compute_heads(images)
+    assert (main.dtype, auxiliary.dtype, main.shape) == (torch.float32, torch.float32, (5,))
+    assert torch.equal(auxiliary, 2 * main)
+    assert torch.equal(classifier(images), main)
+    assert len(classifier.eval().compute_heads(images)) == 1
+    assert torch.equal(classifier(images), main)
 
 
 def test_spec_is_stored_beside_the_weights_and_not_in_them() -> None:

@@ -15,15 +15,10 @@ from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.seeding import make_generator
 from knowledge_gaps.study import OptimizerSettings, TrainingSettings
-from knowledge_gaps.training.loop import (
-    SAVE_VARIABLE,
-    Curves,
-    Row,
-    average_weights,
-    build_optimizer,
-    compute_decay,
-    run_training,
-)
+from knowledge_gaps.training.average import average_weights
+from knowledge_gaps.training.curves import Curves, Row
+from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
+from knowledge_gaps.training.optimizers import build_optimizer, compute_decay
 
 ADAM = OptimizerSettings(learning_rate=0.1, schedule="cosine")
 STEPS = 10
@@ -35,12 +30,16 @@ class TinyTrainer:
     Args:
         bad_step: where a weight becomes nan.
         is_hidden: whether that step's loss, taken before the update, is still finite.
+        last_step: the training is finished after so many steps.
     """
 
-    def __init__(self, bad_step: int | None = None, is_hidden: bool = False) -> None:
+    def __init__(
+        self, bad_step: int | None = None, is_hidden: bool = False, last_step: int | None = None
+    ) -> None:
         torch.manual_seed(0)
         network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
-        self.bad_step, self.is_hidden = bad_step, is_hidden
+        self.bad_step, self.is_hidden, self.last_step = bad_step, is_hidden, last_step
+        self.scalars = {"loss_mean": torch.tensor(0.0)}
         self.accelerator = build_accelerator(0)
         self.average = average_weights(network, 0.9)
         self.modules: dict[str, nn.Module] = {"network": network, "average": self.average}
@@ -55,7 +54,8 @@ class TinyTrainer:
         loss.backward()
         self.adam.step()
         self.rates.append(self.adam.param_groups[0]["lr"])
-        self.average.update_parameters(self.modules["network"])
+        self.average.update(self.modules["network"], step)
+        self.scalars["loss_mean"] = self.scalars["loss_mean"].lerp(loss.detach(), 0.1)
         logged = {"loss": loss.detach(), "a_scalar": -loss.detach()}  # not in alphabetical order
         if step == self.bad_step:
             with torch.no_grad():
@@ -63,6 +63,9 @@ class TinyTrainer:
             if not self.is_hidden:
                 logged["loss"] = torch.tensor(math.nan)
         return logged
+
+    def is_finished(self, step: int) -> bool:
+        return step == self.last_step
 
     def get_state(self) -> dict[str, Tensor]:
         state = {
@@ -72,7 +75,7 @@ class TinyTrainer:
         }
         for index, moments in self.adam.state_dict()["state"].items():
             state.update({f"adam/{index}/{key}": value for key, value in moments.items()})
-        return state
+        return {**state, **self.scalars}
 
 
 class TinySession:
@@ -143,6 +146,17 @@ def test_schedule_has_its_hand_values(
         assert compute_decay(settings, 4, 4) == pytest.approx(0)
 
 
+@pytest.mark.parametrize(
+    ("decay_from", "factors"),
+    [(0.0, [1, 1, 0.1, 0.1, 0.01, 0.01]), (0.5, [1, 1, 1, 1, 0.1, 0.01])],
+)
+def test_steps_of_a_schedule_are_thirds_of_its_fall(
+    decay_from: float, factors: list[float]
+) -> None:
+    settings = OptimizerSettings(learning_rate=1.0, schedule="step", decay_from=decay_from)
+    assert [compute_decay(settings, step, 6) for step in range(6)] == factors
+
+
 def test_optimizer_takes_the_recipe() -> None:
     settings = OptimizerSettings(learning_rate=0.01, betas=(0.5, 0.9), weight_decay=0.1)
     (group,) = build_optimizer(nn.Linear(2, 1), settings).param_groups
@@ -165,7 +179,7 @@ def test_average_has_its_hand_values() -> None:
             network.weight.fill_(value)
             assert network.running_mean is not None
             network.running_mean.fill_(value)
-            average.update_parameters(network)
+            average.update(network, 0)
     module = average.module
     assert isinstance(module, nn.BatchNorm1d)
     assert module.weight.item() == pytest.approx(0.9 * (0.9 * 1 + 0.1 * 3) + 0.1 * 5)
@@ -216,7 +230,8 @@ def test_curves_as_csv() -> None:
 
 def test_every_step_follows_the_schedule_and_is_reported(state_file: Path) -> None:
     trainer, session = TinyTrainer(), TinySession()
-    curves = run_training(trainer, make_settings(), state_file, session)
+    curves, steps = run_training(trainer, make_settings(), state_file, session)
+    assert steps == STEPS
     expected = [0.1 * compute_decay(ADAM, step, STEPS) for step in range(STEPS)]
     assert trainer.rates == pytest.approx(expected)
     assert [step for step, _ in session.reports] == list(range(STEPS + 1))
@@ -228,14 +243,14 @@ def test_every_step_follows_the_schedule_and_is_reported(state_file: Path) -> No
 @pytest.mark.parametrize("stop_before", [0, 1, 4, 6, 9])
 def test_resumed_training_ends_in_the_same_bits(state_file: Path, stop_before: int) -> None:
     whole = TinyTrainer()
-    expected = run_training(whole, make_settings(), state_file, TinySession())
+    expected, _ = run_training(whole, make_settings(), state_file, TinySession())
     with pytest.raises(StoppedError, match=f"saved at step {stop_before}"):
         run_training(TinyTrainer(), make_settings(), state_file, TinySession(stop_before))
     assert read_step(state_file) == stop_before
     resumed, session = TinyTrainer(), TinySession()
     resumed.run_step(99)  # whatever a fresh trainer holds is overwritten
     resumed.rates.clear()
-    curves = run_training(resumed, make_settings(), state_file, session)
+    curves, _ = run_training(resumed, make_settings(), state_file, session)
     assert session.reports[0] == (stop_before, None)
     assert resumed.rates == whole.rates[stop_before:]
     assert curves == expected
@@ -250,7 +265,7 @@ def test_saved_state_holds_weights_moments_and_sums(state_file: Path) -> None:
     with pytest.raises(StoppedError):
         run_training(trainer, make_settings(), state_file, TinySession(4))
     names = list(read_tensors(state_file))
-    assert {name.partition("/")[0] for name in names} == {"module", "optimizer", "sum"}
+    assert {name.partition("/")[0] for name in names} == {"module", "optimizer", "scalar", "sum"}
     moments = [name for name in names if name.startswith("optimizer/network/0/")]
     assert sorted(name.rpartition("/")[2] for name in moments) == ["exp_avg", "exp_avg_sq", "step"]
     assert len(names) == len(trainer.get_state()) + 2
@@ -279,7 +294,7 @@ def test_loss_that_is_not_finite_ends_the_training_with_the_last_good_state(
         run_training(TinyTrainer(bad_step=4), make_settings(), state_file, TinySession())
     assert read_step(state_file) == 4
     assert is_finite(state_file)
-    resumed = run_training(TinyTrainer(), make_settings(), state_file, TinySession())
+    resumed, _ = run_training(TinyTrainer(), make_settings(), state_file, TinySession())
     assert len(resumed.rows) == 4
 
 

@@ -20,20 +20,18 @@ from torch.utils.data import Dataset
 
 from knowledge_gaps.evaluation.lenet import IMAGE_SHAPE, LeNet, load_lenet, register_extractor
 from knowledge_gaps.evaluation.quality import distances, table
-from knowledge_gaps.evaluation.quality.distances import compute_fid, compute_kid
-from knowledge_gaps.evaluation.quality.extractors import EXTRACTORS, get_extractor
+from knowledge_gaps.evaluation.quality.distances import compute_frechet, compute_kid
 from knowledge_gaps.evaluation.quality.features import FeatureSet, extract_features
 from knowledge_gaps.evaluation.quality.neighbours import Nearest, find_nearest
 from knowledge_gaps.evaluation.quality.table import (
-    METRICS,
     Reals,
     compute_floor,
     compute_quality,
-    name_metric,
 )
 from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import hash_file
-from knowledge_gaps.study import EXTRACTOR_IMAGE_SHAPES, EvaluationSettings
+from knowledge_gaps.statistics.measures import (
+    METRICS,
+)
 
 NUM_IMAGES = 300
 
@@ -107,38 +105,7 @@ def compare(generated: FeatureSet, reals: Reals) -> dict[str, float]:
     return compute_quality(generated, reals, nearest.distances)
 
 
-# -------------------------------------------------------------------- extractors, features
-
-
-@pytest.mark.parametrize("name", EXTRACTORS)
-def test_extractor_is_what_a_study_can_name(name: str) -> None:
-    EvaluationSettings.model_validate({"num_images": 64, "extractor": name})
-    extractor = get_extractor(name).load()
-    assert extractor.name == name
-    assert extractor.image_shape == EXTRACTOR_IMAGE_SHAPES[name]
-    assert len(hash_file(get_extractor(name).weights)) == 64
-
-
-@pytest.mark.parametrize("name", EXTRACTORS)
-def test_extractor_gives_finite_features_that_tell_images_apart(name: str) -> None:
-    extractor = get_extractor(name).load()
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (8, *extractor.image_shape), dtype=np.uint8)
-    found = extract_features(images, extractor)
-    assert len(found.logits) == len(found.features) == 8
-    assert np.isfinite(found.features).all()
-    assert len(np.unique(found.features, axis=0)) == 8
-    again = extract_features(images, get_extractor(name).load())
-    assert np.array_equal(again.features, found.features)
-
-
-def test_every_extractor_of_the_study_is_registered() -> None:
-    assert set(EXTRACTORS) == set(EXTRACTOR_IMAGE_SHAPES)
-
-
-def test_unknown_extractor_is_refused() -> None:
-    with pytest.raises(UserError, match=r"evaluation\.extractor: 'vgg' found, one of lenet is"):
-        get_extractor("vgg")
+# -------------------------------------------------------------------------------- features
 
 
 def test_features_are_those_of_the_extractor(
@@ -184,7 +151,7 @@ def test_read_only_images_are_taken(lenet: LeNet, images_real: npt.NDArray[np.ui
 
 
 def test_fid_of_a_set_with_itself_is_zero(real: FeatureSet) -> None:
-    assert compute_fid(real, real) == pytest.approx(0.0, abs=1e-4)
+    assert compute_frechet(real, real) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_fid_equals_the_formula_with_a_matrix_root() -> None:
@@ -194,13 +161,13 @@ def test_fid_equals_the_formula_with_a_matrix_root() -> None:
     cov_x, cov_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
     root = scipy.linalg.sqrtm(cov_x @ cov_y).real
     expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(cov_x + cov_y - 2 * root)
-    assert compute_fid(first, second) == pytest.approx(expected, rel=1e-6)
+    assert compute_frechet(first, second) == pytest.approx(expected, rel=1e-6)
 
 
 def test_fid_of_shifted_features_is_the_squared_shift() -> None:
     first = draw_features(400, seed=3)
     second = FeatureSet(first.features + np.float32(0.5), first.logits, "lenet")
-    assert compute_fid(first, second) == pytest.approx(84 * 0.25, rel=1e-4)
+    assert compute_frechet(first, second) == pytest.approx(84 * 0.25, rel=1e-4)
 
 
 def test_fid_statistics_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +183,7 @@ def test_fid_statistics_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(metric_fid, "fid_features_to_statistics", count_calls)
     real = draw_features(50, seed=0)
     for seed in (1, 2, 3):
-        compute_fid(draw_features(40, seed=seed), real)
+        compute_frechet(draw_features(40, seed=seed), real)
     assert calls.count(50) == 1
     assert calls.count(40) == 3
 
@@ -261,13 +228,6 @@ def test_kid_std_is_that_of_random_subsets(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # ----------------------------------------------------------------------------------- table
-
-
-@pytest.mark.parametrize(
-    ("num_images", "count"), [(4000, "4k"), (10000, "10k"), (300, "300"), (1500, "1500")]
-)
-def test_metric_names_state_the_number_of_images(num_images: int, count: str) -> None:
-    assert name_metric("fid", num_images, "lenet") == f"fid_lenet_{count}"
 
 
 def test_quality_agrees_with_torch_fidelity_end_to_end(
@@ -364,7 +324,7 @@ def test_too_few_images_are_refused(num_generated: int, num_real: int) -> None:
         compare(generated, Reals(real, real))
 
 
-@pytest.mark.parametrize("compute", [compute_fid, compute_kid])
+@pytest.mark.parametrize("compute", [compute_frechet, compute_kid])
 def test_one_image_has_no_spread(compute: Callable[[FeatureSet, FeatureSet], float]) -> None:
     with pytest.raises(UserError, match=r"found 1, .* needs at least 2"):
         compute(draw_features(1, seed=0), draw_features(10, seed=1))

@@ -12,7 +12,12 @@ import pytest
 from knowledge_gaps.evaluation.quality.classes import compute_class_entropy, count_missing_classes
 from knowledge_gaps.evaluation.quality.features import measure_contrast
 from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.statistics.collapse import Collapse, Diversity, judge_collapse
+from knowledge_gaps.statistics.collapse import (
+    Collapse,
+    Diversity,
+    describe_rule,
+    judge_collapse,
+)
 
 FLOOR = Diversity(contrast=77.0, class_entropy=2.0, missing_share=0.0, recall=0.8)
 
@@ -101,3 +106,30 @@ def test_verdict(changes: dict[str, float], verdict: Collapse) -> None:
 
 def test_verdict_is_written_as_a_word() -> None:
     assert [str(word) for word in Collapse] == ["empty", "collapsed", "reduced", "intact"]
+
+
+# ------------------------------------------------------------------------- without classes
+
+
+@pytest.mark.parametrize(
+    ("contrast", "recall", "expected"),
+    [
+        (7.9, 0.8, Collapse.EMPTY),
+        (8.0, 0.8, Collapse.INTACT),
+        (77.0, 0.39, Collapse.REDUCED),
+        (77.0, 0.41, Collapse.INTACT),
+        (77.0, 0.0, Collapse.REDUCED),  # one image again and again may be this, and is not told
+    ],
+)
+def test_without_classes_contrast_and_recall_decide(
+    contrast: float, recall: float, expected: Collapse
+) -> None:
+    floor = dataclasses.replace(FLOOR, class_entropy=None, missing_share=None)
+    found = dataclasses.replace(floor, contrast=contrast, recall=recall)
+    assert judge_collapse(found, floor) is expected
+
+
+def test_rule_without_classes_speaks_of_none() -> None:
+    assert "class entropy" in describe_rule()
+    assert "class entropy" not in describe_rule(has_classes=False)
+    assert "50% of the floor's" in describe_rule(has_classes=False)

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from fabrication import NUM_IMAGES, fabricate_root
 from knowledge_gaps.report.build import build_report
 from knowledge_gaps.report.content import read_content
 from knowledge_gaps.report.formats import NOTHING
 from knowledge_gaps.report.gallery.draw import draw_gallery
 from knowledge_gaps.report.page.render import render_page
+from knowledge_gaps.report.readings.audit import Audit
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import Study
-from knowledge_gaps.study.graph import list_members
-from report_tools import AUDIT, EVIDENCE_TABLES, QUALITY_FILLERS, write_evidence
+from report_tools import AUDIT, EVIDENCE_TABLES, write_evidence
 
-NUM_IMAGES = 64
 STUDY: dict[str, Any] = {
     "study": {"name": "fabricated", "seed": 0},
     "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist_reduced"},
@@ -76,10 +73,9 @@ STUDY: dict[str, Any] = {
             {"gans": "memoryless_2"},
         ],
         "phi_sweep": ["phi_1e-2", "phi_1e4"],
-        "generalisation": {"gans": "baseline", "classifiers": ["n_1", "iteration_0"]},
+        "generalisation": [{"gans": "baseline", "classifiers": ["n_1", "iteration_0"]}],
     },
 }
-COLLAPSED = "phi_1e4"  # its quality is empty, as for a generator whose FID does not exist
 
 
 @pytest.fixture(scope="module")
@@ -98,127 +94,6 @@ def root(tmp_path_factory: pytest.TempPathFactory, study: Study) -> Path:
 def page(root: Path, study: Study) -> str:
     build_report(root, study)
     return (root / "reports/index.html").read_text(encoding="utf-8")
-
-
-def fabricate_root(root: Path, study: Study, reals: npt.NDArray[np.uint8] | None = None) -> None:
-    """Write the inputs of a report as the stages would, with numbers drawn from a fixed seed.
-
-    Args:
-        root: an empty folder.
-        study: whose cohorts are made up.
-        reals: uint8 [N, 1, 28, 28] to draw all images from; None for noise.
-    """
-    rng = np.random.default_rng(0)
-    if reals is None:
-        reals = rng.integers(0, 256, (NUM_IMAGES, 1, 28, 28), dtype=np.uint8)
-    _write_dataset(root, reals)
-    _write_csv(root / "reports/detections.csv", list(_list_detections(study, rng)))
-    _write_csv(root / "reports/quality.csv", list(_list_quality(study, rng)))
-    write_evidence(root, study)
-    for cohort, gans in study.gans.items():
-        for instance in range(gans.instances):
-            images = _fabricate_images(reals, gans.phi, rng)
-            _save(root / f"data/samples/{cohort}/{instance}.npy", images)
-            curves = list(_list_curves(gans.phi > 0, gans.phi, rng))
-            _write_csv(root / f"models/gans/{cohort}/{instance}/curves.csv", curves)
-
-
-def _write_dataset(root: Path, reals: npt.NDArray[np.uint8]) -> None:
-    _save(root / "data/prepared/test_images.npy", reals)
-    _save(root / "data/prepared/train_images.npy", reals)
-    dataset = {"name": "mnist", "image_shape": [1, 28, 28], "num_train": 600, "num_test": 64}
-    (root / "data/prepared/dataset.json").write_text(json.dumps(dataset))
-
-
-def _save(path: Path, images: npt.NDArray[np.uint8]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, images, allow_pickle=False)
-
-
-def _write_csv(path: Path, rows: list[dict[str, object]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _list_detections(study: Study, rng: np.random.Generator) -> Iterator[dict[str, object]]:
-    for gan_cohort, gans in study.gans.items():
-        fooled = list_members(study, gans.fools)
-        for classifier_cohort, classifiers in study.classifiers.items():
-            detected = list_members(study, classifiers.detects)
-            for pair in np.ndindex(gans.instances, classifiers.instances):
-                in_loss = (f"classifiers/{classifier_cohort}", pair[1]) in fooled
-                rate = (
-                    0.02 if in_loss else max(0.0, 0.99 - 0.08 * rng.exponential(1 + gans.phi / 9))
-                )
-                yield {
-                    "generator_cohort": gan_cohort,
-                    "generator_instance": pair[0],
-                    "classifier_cohort": classifier_cohort,
-                    "classifier_instance": pair[1],
-                    "in_loss": str(in_loss).lower(),
-                    "in_training": str((f"gans/{gan_cohort}", pair[0]) in detected).lower(),
-                    "num_images": study.evaluation.num_images,
-                    "detection_rate": round(rate, 6),
-                    "real_accuracy": 0.98 + 0.002 * pair[1],
-                    "auc": round(0.5 + rate / 2, 6),
-                    "balanced_accuracy": round((rate + 0.98) / 2, 6),
-                    "average_precision": round(0.5 + rate / 2, 6),
-                    "detection_at_1pct_false_alarms": round(0.8 * rate, 6),
-                    "detection_at_5pct_false_alarms": round(0.9 * rate, 6),
-                    "equal_error_rate": round((1 - rate) / 2, 6),
-                    "calibration_error": round((1 - rate) / 2, 6),
-                    "c2st_log10_p": round(-1000 * rate, 6),
-                }
-
-
-def _list_quality(study: Study, rng: np.random.Generator) -> Iterator[dict[str, object]]:
-    def make_row(
-        cohort: str, instance: int, phi: float | str, fid: float | str
-    ) -> dict[str, object]:
-        is_empty = fid == ""
-        return {
-            "generator_cohort": cohort,
-            "generator_instance": instance,
-            "phi": phi,
-            "fid_lenet_4k": fid,
-            "kid_lenet_4k": "" if is_empty else 0.0123,
-            "precision_lenet_4k": "" if is_empty else 0.71,
-            "recall_lenet_4k": "" if is_empty else 0.42,
-            "class_entropy_lenet_4k": round(2.29 / (1 + np.log10(1 + float(phi or 0))), 6),
-            **QUALITY_FILLERS,
-        }
-
-    for cohort, gans in study.gans.items():
-        for instance in range(gans.instances):
-            fid = round(6 + rng.uniform() + 4 * gans.phi**0.5, 6)
-            yield make_row(cohort, instance, gans.phi, "" if cohort == COLLAPSED else fid)
-    yield make_row("real", 0, "", 0.85)
-
-
-def _list_curves(
-    has_fooling: bool, phi: float, rng: np.random.Generator
-) -> Iterator[dict[str, object]]:
-    for step in range(50, 3001, 50):
-        fooling = 3 / (1 + step / 300) / (1 + phi) + 0.05 * rng.uniform()
-        yield {
-            "step": step,
-            "loss_discriminator": 1.2 + 0.1 * rng.normal(),
-            "loss_generator": 0.9 + 0.1 * rng.normal() + (fooling if has_fooling else 0),
-            "loss_fooling": fooling if has_fooling else "",
-        }
-
-
-def _fabricate_images(
-    reals: npt.NDArray[np.uint8], phi: float, rng: np.random.Generator
-) -> npt.NDArray[np.uint8]:
-    """Damage reals: the more, the larger phi."""
-    noise = rng.normal(0, 8 + 25 * np.log10(1 + phi), (NUM_IMAGES, *reals.shape[1:]))
-    chosen = reals[rng.integers(0, len(reals), NUM_IMAGES)]
-    damaged: npt.NDArray[np.uint8] = np.clip(chosen + noise, 0, 255).astype(np.uint8)
-    return damaged
 
 
 def read_outputs(root: Path) -> dict[str, bytes]:
@@ -292,9 +167,10 @@ def test_page_shows_missing_numbers_as_dashes(page: str) -> None:
 
 def test_page_escapes_names(root: Path, study: Study) -> None:
     content = read_content(root, study)
-    dataset = {**content.dataset, "name": "<script>alert(1)</script>"}
+    row = dataclasses.replace(content.evidence.audit.rows[0], subject="<script>alert(1)</script>")
+    evidence = dataclasses.replace(content.evidence, audit=Audit((row,)))
     page = render_page(
-        study, dataclasses.replace(content, dataset=dataset), draw_gallery(root, study, content)
+        study, dataclasses.replace(content, evidence=evidence), draw_gallery(root, study, content)
     )
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
@@ -323,10 +199,10 @@ def make_study(**report: object) -> Study:
     ("report", "anchors", "figures"),
     [
         ({"phi_sweep": []}, ["phi"], ["phi_sweep", "phi_samples"]),
-        ({"generalisation": None}, ["generalisation"], ["generalisation"]),
+        ({"generalisation": []}, ["generalisation"], ["generalisation"]),
         ({"memoryless": []}, ["memoryless"], []),
         (
-            {"iterations": [], "memoryless": [], "phi_sweep": [], "generalisation": None},
+            {"iterations": [], "memoryless": [], "phi_sweep": [], "generalisation": []},
             ["iterations", "phi", "generalisation", "memoryless"],
             ["iterations", "phi_sweep", "phi_samples", "generalisation"],
         ),
@@ -391,7 +267,7 @@ def test_curves_without_a_column_are_named(tmp_path: Path, study: Study, column:
 def test_images_of_another_shape_are_refused(tmp_path: Path, study: Study) -> None:
     fabricate_root(tmp_path, study)
     np.save(tmp_path / "data/samples/baseline/0.npy", np.zeros((4, 28, 28), dtype=np.float32))
-    with pytest.raises(UserError, match=r"0\.npy: found float32 \[4, 28, 28\], uint8"):
+    with pytest.raises(UserError, match=r"0\.npy: holds float32 \(4, 28, 28\), uint8"):
         build_report(tmp_path, study)
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import numpy as np
 import pytest
 
-from knowledge_gaps.report.figures.grids import ImageRow, draw_image_rows
+from knowledge_gaps.report.figures.grids import ImageRow, draw_image_rows, shrink_images
 from knowledge_gaps.report.figures.heat import draw_iteration_table
 from knowledge_gaps.report.figures.style import render_png
-from knowledge_gaps.report.figures.sweeps import draw_detecting_sweep, draw_phi_sweep
+from knowledge_gaps.report.figures.sweeps import (
+    draw_detecting_panels,
+    draw_detecting_sweep,
+    draw_phi_sweep,
+)
 from knowledge_gaps.report.formats import (
     NOTHING,
     format_counts,
+    format_distance,
     format_phi,
     format_phi_key,
     format_phis,
@@ -25,10 +31,22 @@ from knowledge_gaps.report.plots import make_plots
 from knowledge_gaps.report.readings.collected import Readings
 from knowledge_gaps.report.readings.curves import average_curves
 from knowledge_gaps.report.readings.pairs import PairSet
-from knowledge_gaps.report.readings.sweeps import DetectingRow, FoolingRow, HeldOutPair
-from knowledge_gaps.report.readings.tables import METRICS, Cell, IterationTable, summarise
+from knowledge_gaps.report.readings.sweeps import (
+    DetectingRow,
+    FoolingRow,
+    GeneralisationSweep,
+    HeldOutPair,
+)
+from knowledge_gaps.report.readings.tables import (
+    Cell,
+    IterationTable,
+    summarise,
+)
+from knowledge_gaps.report.setting import Classes
+from knowledge_gaps.statistics.measures import FID, METRICS
 
 NAN = math.nan
+CLASSES = Classes("four classes", 4)
 EMPTY = summarise([])
 PHI_ROW = FoolingRow(
     cohort="strong",
@@ -53,6 +71,7 @@ GENERALISATION_ROW = DetectingRow(
     real_accuracy=EMPTY,
     pairs=(HeldOutPair(0, 2, 1 / 3, NAN, is_common=False),),
 )
+SWEEP = GeneralisationSweep("base", "cnn", (GENERALISATION_ROW,))
 TABLE = IterationTable(
     pairs=PairSet.HELD_OUT,
     classifiers=("c",),
@@ -79,7 +98,9 @@ READINGS = Readings(
     multi_instance=(),
     truncation=(),
     phi_sweep=(dataclasses.replace(PHI_ROW, cohort="base", value=0.0), PHI_ROW),
-    generalisation=(GENERALISATION_ROW,),
+    architectures=None,
+    architectures_in_loss=None,
+    generalisation=(SWEEP,),
     baseline=None,
     quality={"base": {metric: summarise([3.0]) for metric in METRICS}, "fool": PHI_ROW.quality},
     floor=None,
@@ -143,9 +164,32 @@ def test_metrics_are_rounded_and_leave_out_what_is_missing() -> None:
 
 def test_metrics_tell_rows_of_the_same_label_apart() -> None:
     other = dataclasses.replace(GENERALISATION_ROW, cohort="other", held_out=summarise([1.0]))
-    rows = (GENERALISATION_ROW, other)
-    metrics = make_headline_metrics(dataclasses.replace(READINGS, generalisation=rows))
+    sweep = dataclasses.replace(SWEEP, rows=(GENERALISATION_ROW, other))
+    metrics = make_headline_metrics(dataclasses.replace(READINGS, generalisation=(sweep,)))
     assert metrics["generalisation"] == {"n_2_two": 0.333333, "n_2_other": 1.0}
+
+
+def test_metrics_of_several_sweeps_stand_below_their_architectures() -> None:
+    wide, small = (dataclasses.replace(SWEEP, architecture=name) for name in ("wide", "small"))
+    metrics = make_headline_metrics(dataclasses.replace(READINGS, generalisation=(wide, small)))
+    assert metrics["generalisation"] == {"wide": {"n_2": 0.333333}, "small": {"n_2": 0.333333}}
+
+
+def test_metrics_of_architectures_are_rows_and_columns() -> None:
+    metrics = make_headline_metrics(dataclasses.replace(READINGS, architectures=TABLE))
+    assert metrics["architectures"] == {"c": {"base": 0.75}}  # a cell without pairs has no key
+
+
+def test_distance_that_is_no_fid_has_its_own_key_and_column() -> None:
+    names = {**READINGS.metric_names, FID: "frechet_random_vgg_4k"}
+    readings = dataclasses.replace(READINGS, metric_names=names)
+    metrics = make_headline_metrics(readings)
+    assert metrics["frechet"] == {"base": {"frechet_random_vgg_4k": 3.0}}
+    assert "fid" not in json.dumps(metrics)
+    header = make_plots(readings, {})["phi_sweep.csv"].splitlines()[0]
+    assert header.endswith(",real_accuracy,frechet,precision,recall,class_entropy")
+    assert format_distance("frechet_random_vgg_4k") == "Fréchet distance"
+    assert format_distance("fid_inception_50k") == "FID"
 
 
 def test_plots_hold_the_single_pairs_and_leave_the_baseline_off_the_log_axis() -> None:
@@ -200,7 +244,7 @@ def test_png_bytes_depend_on_the_figure_alone() -> None:
 
 
 def test_figures_bear_missing_numbers() -> None:
-    figure = draw_phi_sweep(READINGS.phi_sweep, "fid_lenet_4k")
+    figure = draw_phi_sweep(READINGS.phi_sweep, "fid_lenet_4k", CLASSES)
     assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 3
     assert figure.axes[0].get_ylim() == (-0.04, 1.04)
     assert render_png(figure).startswith(b"\x89PNG")
@@ -212,9 +256,38 @@ def test_figures_bear_missing_numbers() -> None:
 
 def test_fid_axis_is_logarithmic_over_a_wide_range() -> None:
     wide = dataclasses.replace(PHI_ROW, fids=(1.0, 1000.0))
-    assert draw_phi_sweep([wide], "fid_lenet_4k").axes[1].get_yscale() == "log"
+    assert draw_phi_sweep([wide], "fid_lenet_4k", CLASSES).axes[1].get_yscale() == "log"
     narrow = dataclasses.replace(PHI_ROW, fids=(1.0, 10.0))
-    assert draw_phi_sweep([narrow], "fid_lenet_4k").axes[1].get_yscale() == "linear"
+    assert draw_phi_sweep([narrow], "fid_lenet_4k", CLASSES).axes[1].get_yscale() == "linear"
+
+
+def test_entropy_has_a_panel_only_where_there_are_classes() -> None:
+    with_classes = draw_phi_sweep([PHI_ROW], "fid_lenet_4k", CLASSES).axes
+    assert len(with_classes) == 3
+    (line,) = [line for line in with_classes[2].get_lines() if line.get_linestyle() == "--"]
+    assert line.get_ydata()[0] == pytest.approx(math.log(4))
+    assert with_classes[2].get_ylim() == (-0.1, 1.7)
+    without = draw_phi_sweep([PHI_ROW], "frechet_random_vgg_4k", None).axes
+    assert [axes.get_ylabel().partition(",")[0] for axes in without][1:] == ["Fréchet distance"]
+
+
+def test_sweeps_of_several_architectures_have_panels_on_one_scale() -> None:
+    panels = {name: [GENERALISATION_ROW] for name in ("one", "two", "three", "four")}
+    figure = draw_detecting_panels(panels, "generators")
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title("left") for axes in shown] == list(panels)
+    assert len({axes.get_ylim() for axes in shown}) == 1
+
+
+def test_large_images_are_shrunk_to_means_of_squares() -> None:
+    images = np.zeros((1, 3, 258, 256), dtype=np.uint8)
+    images[:, 1, 4:8, 9:12] = 200  # 4 rows and 3 columns, of squares of 3 by 3
+    shrunk = shrink_images(images)
+    assert shrunk.shape == (1, 3, 86, 85)
+    assert shrunk.dtype == np.uint8
+    assert shrunk[0, 1, 1:3, 3].tolist() == [133, 133]  # two of three rows each
+    assert shrunk.sum() == 2 * 133
+    assert (shrink_images(images[:, :, :128, :128]) == images[:, :, :128, :128]).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

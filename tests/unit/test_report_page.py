@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from knowledge_gaps.report.formats import NOTHING, format_pool
-from knowledge_gaps.report.page.deviations import make_deviations, make_limits
+from knowledge_gaps.report.page.deviations import make_deviations
+from knowledge_gaps.report.page.limits import make_limits
 from knowledge_gaps.report.page.recipes import make_recipe_table
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Study
 
@@ -142,13 +143,13 @@ def test_shift_is_said_to_bear_on_the_findings_only_where_there_is_one() -> None
 
 
 def test_lenet_of_digits_is_pointed_out_for_other_images() -> None:
-    assert "fashion-mnist" in find_choice(make_study(dataset="fashion-mnist"), "FID")
+    assert "Fashion-MNIST" in find_choice(make_study(dataset="fashion-mnist"), "FID")
     assert "never seen" not in find_choice(make_study(), "FID")
 
 
 @pytest.mark.parametrize(("instances", "words"), [(3, "3 to 5 GANs or 3"), (10, "10 to 12 GANs")])
 def test_limits_state_the_sizes_of_the_cohorts(instances: int, words: str) -> None:
-    limits = make_limits(make_study(instances=instances))
+    limits = make_limits(make_study(instances=instances), "FID")
     assert words in limits[0]
     assert f"no more than {instances}" in limits[0]
     assert any("2,000 steps for a GAN and 300 for a classifier" in limit for limit in limits)

@@ -27,6 +27,7 @@ from knowledge_gaps.report.readings.tables import (
 )
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import Iteration, Study
+from knowledge_gaps.study.schema import ArchitecturePair
 from report_tools import DETECTION_FILLERS, QUALITY_FILLERS, widen
 
 # base: 3 generators. c: 3 classifiers, trained on base/0 and base/1. fool: 2 generators, trained
@@ -80,7 +81,14 @@ MIXED_STUDY = {  # its classifiers are trained on generators of two cohorts
     "study": {"name": "mixed", "seed": 0},
     "data": {"name": "mnist", "source": "reduced", "directory": "data"},
     "gan_recipes": {},
-    "classifier_recipes": {},
+    "classifier_recipes": {
+        "cnn": {
+            "architecture": "cnn",
+            "steps": 1,
+            "batch_size": 2,
+            "optimizer": {"learning_rate": 0.1},
+        }
+    },
     "pools": {
         "base_2": {"extends": "none", "cohort": "gans/base", "instances": [0, 1]},
         "mixed": {"extends": "base_2", "cohort": "gans/fool", "instances": [0]},
@@ -91,7 +99,7 @@ MIXED_STUDY = {  # its classifiers are trained on generators of two cohorts
     },
     "classifiers": {"c": {"recipe": "cnn", "instances": 3, "detects": "mixed"}},
     "evaluation": {"num_images": 100},
-    "report": {"generalisation": {"gans": "base", "classifiers": ["c"]}},
+    "report": {"generalisation": [{"gans": "base", "classifiers": ["c"]}]},
 }
 ITERATIONS = [Iteration(gans="base", classifiers="c"), Iteration(gans="fool", classifiers="d")]
 
@@ -212,7 +220,9 @@ def test_generalisation_counts_the_generators_of_its_own_cohort(
     detections: pd.DataFrame, quality: pd.DataFrame
 ) -> None:
     study = Study.model_validate(MIXED_STUDY)
-    (row,) = make_readings(detections, quality, study, seed=0).generalisation
+    (sweep,) = make_readings(detections, quality, study, seed=0).generalisation
+    (row,) = sweep.rows
+    assert (sweep.gans, sweep.architecture) == ("base", "cnn")
     assert row.value == 2  # and one of "fool", which is another matter
 
 
@@ -253,6 +263,30 @@ def test_metric_is_not_found_by_the_start_of_another_ones_name(quality: pd.DataF
     turned = quality[quality.columns[::-1]]
     assert find_metric(turned, "kid") == "kid_lenet_4k"
     assert find_metric(turned, "kid_std") == "kid_std_lenet_4k"
+
+
+def test_distance_is_found_under_either_name(tmp_path: Path) -> None:
+    text = QUALITY.replace("fid_lenet_4k", "frechet_random_vgg_4k")
+    renamed = read_quality(write(tmp_path / "quality.csv", text))
+    assert find_metric(renamed, "fid") == "frechet_random_vgg_4k"
+    table = make_iteration_table(
+        read_detections(write(tmp_path / "d.csv", DETECTIONS)), renamed, ITERATIONS
+    )
+    assert table.fid["base"].mean == 12.0
+
+
+def test_architecture_entries_are_read_as_rows_and_columns(
+    detections: pd.DataFrame, quality: pd.DataFrame
+) -> None:
+    entries = [
+        ArchitecturePair(classifiers="c", gans="fool"),
+        ArchitecturePair(classifiers="d", gans="base"),
+    ]
+    table = make_iteration_table(detections, quality, entries)
+    assert table.cells["c", "fool"].detection.num == 4  # c/0 is in the loss
+    assert table.cells["c", "fool"].detection.mean == pytest.approx(0.5)
+    assert table.cells["d", "base"].detection.mean == pytest.approx(0.2)
+    assert table.cells["c", "base"].detection.mean == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize(

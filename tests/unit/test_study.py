@@ -20,6 +20,7 @@ from knowledge_gaps.study.presets import list_presets, use_preset
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "settings" / "smoke.yaml"
 CONTENT: dict[str, Any] = yaml.safe_load(SMOKE.read_text(encoding="utf-8"))
+OTHER_RECIPE = {**CONTENT["classifier_recipes"]["cnn"], "architecture": "other"}
 REMOVED = object()
 
 
@@ -92,7 +93,11 @@ def test_default_study_loads() -> None:
         ("study.seed", -1, "study.seed: .*greater than or equal to 0.*found -1"),
         ("study.name", "a/b", "study.name: letters, digits.*found 'a/b'"),
         ("study.name", "", "study.name: letters, digits.*found ''"),
-        ("data.source", "web", "data.source: .*'reduced', 'idx' or 'torchvision'.*found 'web'"),
+        (
+            "data.source",
+            "web",
+            "data.source: .*'idx'.*'images' or 'dicebear'.*found 'web'",
+        ),
         ("data.num_train", 0, "data.num_train: .*greater than or equal to 1.*found 0"),
         ("gans", 3, "gans: .*valid dictionary.*found 3"),
         ("gans.baseline.instances", 0, r"gans.baseline.instances: .*or equal to 1.*found 0"),
@@ -185,8 +190,8 @@ def test_misspelt_key_is_told_rather_than_the_missing_one(tmp_path: Path) -> Non
             "report.memoryless.0.classifiers: 'x' is not in classifiers",
         ),
         (
-            {"report.generalisation": {"gans": "x", "classifiers": ["iteration_0"]}},
-            "report.generalisation.gans: 'x' is not in gans",
+            {"report.generalisation": [{"gans": "x", "classifiers": ["iteration_0"]}]},
+            "report.generalisation.0.gans: 'x' is not in gans",
         ),
         (
             {"report.truncation": {"gans": "baseline", "classifiers": []}},
@@ -214,8 +219,30 @@ def test_misspelt_key_is_told_rather_than_the_missing_one(tmp_path: Path) -> Non
         ),
         ({"report.mutual_fooling": ["x"]}, "report.mutual_fooling.0: 'x' is not in gans"),
         (
-            {"report.generalisation": {"gans": "baseline", "classifiers": ["x"]}},
-            "report.generalisation.classifiers.0: 'x' is not in classifiers",
+            {"report.generalisation": [{"gans": "baseline", "classifiers": ["x"]}]},
+            "report.generalisation.0.classifiers.0: 'x' is not in classifiers",
+        ),
+        (
+            {"report.generalisation": [{"gans": "baseline", "classifiers": ["iteration_0"]}] * 2},
+            "report.generalisation: 'iteration_0' stands in it twice",
+        ),
+        (
+            {
+                "classifier_recipes.other": OTHER_RECIPE,
+                "classifiers.twin": {"recipe": "other", "instances": 1, "detects": "baseline_1"},
+                "report.generalisation": [
+                    {"gans": "baseline", "classifiers": ["iteration_0", "twin"]}
+                ],
+            },
+            "0.classifiers: one architecture is needed, iteration_0 is cnn, twin is other$",
+        ),
+        (
+            {"report.architectures": [{"gans": "fool_all_1", "classifiers": "x"}]},
+            "report.architectures.0.classifiers: 'x' is not in classifiers",
+        ),
+        (
+            {"report.architectures": [{"gans": "baseline", "classifiers": "iteration_0"}]},
+            "'baseline' fools no classifier, classifiers/iteration_0 alone is needed",
         ),
     ],
 )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from knowledge_gaps.data.images import to_uint8
+from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.losses import compute_classifier_loss
 from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.dcgan import DcganDiscriminator, DcganGenerator, DcganSettings
@@ -20,14 +21,18 @@ from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
-from knowledge_gaps.training.gan import Fooling, GanBatch, GanTrainer
-from knowledge_gaps.training.loop import build_optimizer
+from knowledge_gaps.training.gan import GanTrainer
+from knowledge_gaps.training.gan_batch import GanBatch
+from knowledge_gaps.training.optimizers import build_optimizer
+from knowledge_gaps.training.phases import Fooling
 
 SHAPE = (1, 8, 8)
 BATCH = 6
 ADAM = OptimizerSettings(learning_rate=1e-2, betas=(0.5, 0.999))
-IMAGES = torch.randint(
-    128, 256, (40, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+IMAGES = hold_images(
+    torch.randint(
+        128, 256, (40, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    ).numpy()
 )
 
 
@@ -60,12 +65,16 @@ def make_gan_trainer(fooling: Fooling | None = None, **recipe: Any) -> GanTraine
 
 
 def make_classifier_trainer(
-    num_generators: int = 2, accelerator: Any = None, **recipe: Any
+    num_generators: int = 2,
+    accelerator: Any = None,
+    network: nn.Module | None = None,
+    **recipe: Any,
 ) -> ClassifierTrainer:
     settings = {"architecture": "cnn", "steps": 9, "batch_size": BATCH, **recipe}
     accumulated = recipe.get("gradient_accumulation_steps", 1)
+    classifier = make_classifier()
     return ClassifierTrainer(
-        make_classifier(),
+        classifier if network is None else GanClassifier(network, classifier.spec),
         [make_generator(seed) for seed in range(num_generators)],
         recipe.pop("truncation", 1.0),
         IMAGES,
@@ -81,6 +90,13 @@ def clone_state(module: nn.Module) -> dict[str, Tensor]:
 
 def is_same(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(state[name], other[name]) for name in state)
+
+
+def get_network(trainer: ClassifierTrainer) -> nn.Module:
+    """Return what the images come to as they are: the CNN's InputSpec changes nothing here."""
+    network = trainer.get_result().network
+    assert isinstance(network, nn.Module)
+    return network
 
 
 def record_inputs(module: nn.Module) -> list[Tensor]:
@@ -200,7 +216,7 @@ def test_average_is_the_result_where_there_is_one() -> None:
 
 def test_batch_is_balanced_both_ways() -> None:
     trainer = make_classifier_trainer(num_generators=4)  # 6 images: two generators make 2, two 1
-    seen = record_inputs(trainer.modules["classifier"])
+    seen = record_inputs(get_network(trainer))
     made = [record_outputs(generator) for generator in trainer._generators]
     for step in range(4):
         trainer.run_step(step)
@@ -219,10 +235,41 @@ def record_outputs(module: nn.Module) -> list[Tensor]:
 
 def test_generated_images_are_on_the_256_levels() -> None:
     trainer = make_classifier_trainer()
-    seen = record_inputs(trainer.modules["classifier"])
+    seen = record_inputs(get_network(trainer))
     trainer.run_step(0)
     levels = (seen[0] + 1) * 127.5
     torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-3)
+
+
+# --- auxiliary heads
+
+
+class TwoHeads(nn.Module):
+    """A linear network with an auxiliary head in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main, self.auxiliary = nn.Linear(64, 1), nn.Linear(64, 1)
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        main = self.main(images.flatten(1)).squeeze(1)
+        return (main, self.auxiliary(images.flatten(1)).squeeze(1)) if self.training else main
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_auxiliary_heads_add_their_weighted_loss(weight: float) -> None:
+    trainer = make_classifier_trainer(network=TwoHeads(), auxiliary_weight=weight)
+    network = get_network(trainer)
+    seen = record_inputs(network)
+    heads: list[list[Tensor]] = []
+    network.register_forward_hook(lambda _, inputs, output: heads.append(list(output)))
+    logged = trainer.run_step(0)
+    assert len(seen) == len(heads) == 1
+    main, auxiliary = (compute_classifier_loss(h[:BATCH], h[BATCH:]) for h in heads[0])
+    torch.testing.assert_close(logged["loss"], main.detach() + weight * auxiliary.detach())
+    right = (heads[0][0] > 0) == (torch.arange(2 * BATCH) < BATCH)  # the main head's alone
+    assert logged["accuracy_real"] == right[:BATCH].float().mean()
+    assert logged["accuracy_generated"] == right[BATCH:].float().mean()
 
 
 # --- accumulated gradients
@@ -232,7 +279,7 @@ def test_accumulated_gradient_is_the_mean_over_all_micro_batches() -> None:
     trainer = make_classifier_trainer(gradient_accumulation_steps=3)
     expected = make_classifier()
     adam = build_optimizer(expected, ADAM)
-    seen = record_inputs(trainer.modules["classifier"])
+    seen = record_inputs(get_network(trainer))
     trainer.run_step(0)
     assert len(seen) == 3
     assert not torch.equal(seen[0], seen[1])

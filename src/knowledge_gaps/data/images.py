@@ -1,9 +1,14 @@
-"""The one conversion between stored images (uint8) and what networks see ([-1, 1])."""
+"""The one conversion between stored images (uint8) and what networks see ([-1, 1]), and writing.
+
+Reading stored images a few at a time is in `knowledge_gaps.data.store`.
+"""
 
 from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from knowledge_gaps.data.store import SHARD_BYTES, name_shard, open_images
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import replace_atomically, write_bytes
 
@@ -53,8 +59,49 @@ def save_array(path: Path, array: npt.NDArray[np.generic]) -> None:
         np.save(file, array, allow_pickle=False)
 
 
+def save_batches(path: Path, num_images: int, batches: Iterable[npt.NDArray[np.uint8]]) -> None:
+    """Store images that come in batches, one in memory at a time; the bytes are `save_array`'s.
+
+    Args:
+        path: of the .npy file.
+        num_images: in all batches together, at least 1.
+        batches: uint8 [n, C, H, W] each.
+
+    Raises:
+        UserError: as `save_array`.
+        ValueError: when the batches hold another number of images.
+    """
+    num_written = 0
+    with replace_atomically(path) as temporary, temporary.open("wb") as file:
+        for batch in batches:
+            if num_written == 0:
+                shape = (num_images, *batch.shape[1:])
+                header = {"descr": batch.dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(batch.tobytes())
+            num_written += len(batch)
+        if num_written != num_images:
+            raise ValueError(f"{path}: {num_written} images came, {num_images} were announced")
+
+
+def save_shards(directory: Path, images: Iterable[npt.NDArray[np.uint8]]) -> None:
+    """Store images as a folder of shards, with one shard in memory at a time.
+
+    Args:
+        directory: of the shards.
+        images: uint8 [C, H, W] each, or all of them as one array; none make no folder.
+
+    Raises:
+        UserError: as `save_array`.
+    """
+    rest = iter(images)
+    for index, first in enumerate(rest):
+        num_more = SHARD_BYTES // first.size - 1
+        save_array(directory / name_shard(index), np.stack([first, *islice(rest, num_more)]))
+
+
 def load_images(path: Path) -> npt.NDArray[np.uint8]:
-    """Read stored images.
+    """Read all stored images of a file or of a folder of shards.
 
     Returns:
         uint8 [N, C, H, W].
@@ -62,17 +109,24 @@ def load_images(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         UserError: when the file is missing, truncated or holds anything else.
     """
-    array = load_array(path)
-    if array.dtype != np.uint8 or array.ndim != 4:
-        raise UserError(f"{path}: holds {array.dtype} {array.shape}, uint8 [N, C, H, W] is needed")
-    images: npt.NDArray[np.uint8] = array.view(np.uint8)
-    return images
+    store = open_images(path)
+    return store.read(0, len(store))
 
 
-def load_array(path: Path) -> npt.NDArray[np.generic]:
-    """Read any .npy file without pickle. Raises UserError when it is missing or not whole."""
+def load_array(path: Path, is_mapped: bool = False) -> npt.NDArray[np.generic]:
+    """Read any .npy file without pickle.
+
+    Args:
+        path: of the file.
+        is_mapped: leave it on disk, to be read where it is looked at.
+
+    Raises:
+        UserError: when it is missing or not whole.
+    """
     try:
-        array: npt.NDArray[np.generic] = np.load(path, allow_pickle=False)
+        array: npt.NDArray[np.generic] = np.load(
+            path, mmap_mode="r" if is_mapped else None, allow_pickle=False
+        )
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, EOFError) as error:

@@ -1,4 +1,4 @@
-"""Where reals come from: MNIST and its relatives, as four IDX files, with their checksums.
+"""MNIST and its relatives, as four IDX files, with their checksums.
 
 Another dataset in IDX format needs no code: its name and directory in params.yaml are enough, and
 its checksums are checked when the directory holds a checksums.json (file name to sha256).
@@ -9,13 +9,21 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from knowledge_gaps.data.idx import read_idx
+from knowledge_gaps.data.images import save_array, save_shards
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import hash_file, read_json
+from knowledge_gaps.runtime.layout import (
+    TEST_IMAGES,
+    TEST_LABELS_FILE,
+    TRAIN_IMAGES,
+    TRAIN_LABELS_FILE,
+)
 from knowledge_gaps.study import DataSettings
 
 CHECKSUMS_FILE = "checksums.json"
@@ -59,6 +67,30 @@ class Dataset:
     name: str
     train: Split
     test: Split
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        _, channels, height, width = self.train.images.shape
+        return channels, height, width
+
+    @property
+    def num_train(self) -> int:
+        """How many images train."""
+        return len(self.train.images)
+
+    @property
+    def num_test(self) -> int:
+        """How many images measure."""
+        return len(self.test.images)
+
+    def write(self, directory: Path) -> dict[str, Any]:
+        """Write images as shards, and labels; return what dataset.json says of them."""
+        save_shards(directory / TRAIN_IMAGES, self.train.images)
+        save_array(directory / TRAIN_LABELS_FILE, self.train.labels)
+        save_shards(directory / TEST_IMAGES, self.test.images)
+        save_array(directory / TEST_LABELS_FILE, self.test.labels)
+        return {"sha256": self.compute_sha256()}
 
     def compute_sha256(self) -> str:
         """Hash name, shapes and values, for people who compare datasets."""

@@ -16,7 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from knowledge_gaps.data.images import load_images, to_float
+from knowledge_gaps.data.images import to_float
+from knowledge_gaps.data.store import open_images
+from knowledge_gaps.evaluation.batches import Images, count_scored, split_images
 from knowledge_gaps.evaluation.detection import score_images
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.statistics.agreement import (
@@ -27,10 +29,8 @@ from knowledge_gaps.statistics.agreement import (
 )
 
 MAX_CKA_IMAGES = 2_000  # of a set of images; the estimate of CKA does not depend on how many
-BATCH_SIZE = 250  # images a forward pass
 
 BoolArray = npt.NDArray[np.bool_]
-Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -77,21 +77,24 @@ def ask_classifier(classifier: GanClassifier, sources: Sequence[Source]) -> Answ
     correct: list[BoolArray] = []
     features: list[npt.NDArray[np.float32]] = []
     for source, num_features in zip(sources, _count_cka_images(sources), strict=True):
-        images = load_images(source.path)[: source.num_images]
-        scores = score_images(classifier, images, BATCH_SIZE)
+        images = open_images(source.path)
+        scores = score_images(classifier, images, num_images=source.num_images)
         correct.append((scores > 0) == source.is_real)  # a logit of 0 calls an image generated
-        features.append(extract_features(classifier, images[:num_features]))
+        features.append(extract_features(classifier, images, num_features))
     gram = compute_gram(np.concatenate(features))
     return Answer(np.concatenate(correct), gram.astype(np.float32))
 
 
 @torch.no_grad()
-def extract_features(classifier: GanClassifier, images: Images) -> npt.NDArray[np.float32]:
+def extract_features(
+    classifier: GanClassifier, images: Images, num_images: int | None = None
+) -> npt.NDArray[np.float32]:
     """Return the penultimate features: what the last linear layer of a classifier is given.
 
     Args:
         classifier: in evaluation mode.
         images: uint8 [N, C, H, W], at least one.
+        num_images: how many of the first images; None for all.
 
     Returns:
         float32 [N, F].
@@ -109,9 +112,9 @@ def extract_features(classifier: GanClassifier, images: Images) -> npt.NDArray[n
     device = next(classifier.parameters()).device
     features: list[Tensor] = []
     try:
-        for batch in torch.from_numpy(images).split(BATCH_SIZE):
+        for batch in split_images(images, count_scored(classifier.spec), num_images):
             given.clear()
-            classifier(to_float(batch.to(device)))
+            classifier(to_float(torch.from_numpy(batch).to(device)))
             if not given:
                 raise ValueError(f"{type(classifier.network).__name__}: no linear layer runs")
             features.append(given[-1].flatten(1).float().cpu())

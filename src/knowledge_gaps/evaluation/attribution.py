@@ -20,7 +20,10 @@ from knowledge_gaps.data.images import to_float
 FloatArray = npt.NDArray[np.float64]
 Classifier = Callable[[Tensor], Tensor]
 
-BLACK = -1.0  # the baseline: what an empty image of digits is, in units of [-1, 1]
+# The baseline, in units of [-1, 1]. Of digits it is the empty image. A photograph has no empty
+# image; black stays the baseline there, so that one rule holds for all data: attributions say what
+# made the logit rise as the image was lit, and black parts of a photograph get none.
+BLACK = -1.0
 NUM_STEPS = 32
 
 
@@ -46,40 +49,42 @@ class Look:
 
 
 def look_at(
-    images: npt.NDArray[np.uint8], classifiers: Sequence[Classifier], num_examples: int
+    images: npt.NDArray[np.uint8],
+    classifiers: Sequence[Classifier],
+    num_examples: int,
+    device: torch.device | None = None,
 ) -> Look:
     """Let classifiers look at images.
 
     Args:
         images: uint8 [N, C, H, W].
         classifiers: K frozen ones, from images float32 in [-1, 1] to logits float32 [N].
-        num_examples: how many of the first images are kept with their attributions.
+        num_examples: how many of the first images are kept with their attributions, from 0.
+        device: of the classifiers; None for the CPU.
     """
-    prepared = to_float(torch.from_numpy(images))
+    prepared = to_float(torch.from_numpy(images).to(device))
     attributed = [integrate_gradients(classifier, prepared) for classifier in classifiers]
     gaps = [
         measure_gaps(classifier, prepared, one)
         for classifier, one in zip(classifiers, attributed, strict=True)
     ]
-    with torch.no_grad():
-        logits = torch.stack([classifier(prepared[:num_examples]) for classifier in classifiers])
-    attributions = torch.stack(attributed).numpy()
+    attributions = torch.stack(attributed).cpu().numpy()
     return Look(
         images=images[:num_examples],
         attributions=attributions[:, :num_examples],
-        logits=logits.numpy(),
+        logits=_score_examples(classifiers, prepared[:num_examples]),
         absolute_sum=np.abs(attributions).sum(axis=1, dtype=np.float64),
-        correlations=correlate_attributions(attributions, prepared.numpy()),
+        correlations=correlate_attributions(attributions, prepared.cpu().numpy()),
         largest_gap=float(torch.stack(gaps).abs().max()),
     )
 
 
 def join_looks(looks: Sequence[Look]) -> Look:
-    """Join what the same classifiers saw in parts of a set; the first part gives the examples."""
+    """Join what the same classifiers saw in the parts of a set, in order."""
     return Look(
-        images=looks[0].images,
-        attributions=looks[0].attributions,
-        logits=looks[0].logits,
+        images=np.concatenate([look.images for look in looks]),
+        attributions=np.concatenate([look.attributions for look in looks], axis=1),
+        logits=np.concatenate([look.logits for look in looks], axis=1),
         absolute_sum=np.sum([look.absolute_sum for look in looks], axis=0),
         correlations=np.concatenate([look.correlations for look in looks]),
         largest_gap=max(look.largest_gap for look in looks),
@@ -139,7 +144,7 @@ def correlate_attributions(
     """Correlate the attributions of every two classifiers by rank, image by image.
 
     Pixels that equal the baseline are left out: their attribution is 0 whatever the classifier,
-    and a background in common is no agreement.
+    and a background in common is no agreement. A colour counts by its channels.
 
     Args:
         attributions: float32 [K, N, C, H, W], of K classifiers.
@@ -157,3 +162,14 @@ def correlate_attributions(
             ranks = rankdata(values, axis=1)
             correlations[index] = np.corrcoef(ranks).reshape(num_classifiers, num_classifiers)
     return correlations
+
+
+@torch.no_grad()
+def _score_examples(classifiers: Sequence[Classifier], images: Tensor) -> npt.NDArray[np.float32]:
+    """Return the logits float32 [K, E] of images [E, C, H, W]; not every network takes none."""
+    if len(images) == 0:
+        return np.empty((len(classifiers), 0), np.float32)
+    scores: npt.NDArray[np.float32] = (
+        torch.stack([classifier(images) for classifier in classifiers]).cpu().numpy()
+    )
+    return scores

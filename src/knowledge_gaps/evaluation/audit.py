@@ -16,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from knowledge_gaps.evaluation.detection import (
-    AUC,
-    DETECTION_RATE,
-    REAL_ACCURACY,
     Scores,
     measure_detection,
 )
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, adjust_holm, compare_scores
+from knowledge_gaps.statistics.measures import (
+    AUC,
+    DETECTION_RATE,
+    REAL_ACCURACY,
+)
 
 NO_FAULT = "none"
 

@@ -20,12 +20,11 @@ from knowledge_gaps.data.images import to_float
 from knowledge_gaps.runtime.checkpoint import read_tensors
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import read_json
-from knowledge_gaps.study import EXTRACTOR_IMAGE_SHAPES
 
 if TYPE_CHECKING:
     from torch_fidelity import FeatureExtractorBase
 
-IMAGE_SHAPE = EXTRACTOR_IMAGE_SHAPES["lenet"]  # C, H, W
+IMAGE_SHAPE = (1, 28, 28)  # C, H, W
 NUM_CLASSES = 10
 NUM_FEATURES = 84
 FEATURES = "features"  # names of the two outputs, in this order
@@ -48,6 +47,7 @@ class LeNet(nn.Module):
 
     name = "lenet"  # as in the names of the metrics: fid_lenet_4k
     image_shape = IMAGE_SHAPE
+    input_px = None
 
     def __init__(self) -> None:
         super().__init__()

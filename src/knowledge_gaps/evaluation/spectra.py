@@ -7,13 +7,14 @@ Pure functions on stored images. Which sets of images there are is known by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import fft2, fftfreq, fftshift
 from scipy.ndimage import median_filter
+
+from knowledge_gaps.evaluation.batches import Images, count_together, split_images
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -22,7 +23,8 @@ POWER = "power"
 
 _LEVELS_PER_UNIT = 127.5  # stored levels in one unit of what networks see, [-1, 1]
 _MEDIAN_PX = 3  # side of the denoiser's window
-_BATCH_SIZE = 100  # images whose complex spectra are in memory at once
+_BATCH_SIZE = 100  # small images whose complex spectra are in memory at once
+_BATCH_VALUES = 1 << 20  # of larger images together: 16 MiB of complex numbers
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Spectra:
     fingerprint: FloatArray
 
 
-def measure_spectra(images: npt.NDArray[np.uint8]) -> Spectra:
+def measure_spectra(images: Images, num_images: int | None = None) -> Spectra:
     """Measure the spectra and the fingerprint of a set of images.
 
     Source: the spectrum of high-pass filtered images is that of Wang et al. 2020, "CNN-generated
@@ -50,18 +52,21 @@ def measure_spectra(images: npt.NDArray[np.uint8]) -> Spectra:
 
     Args:
         images: uint8 [N, C, H, W], at least one.
+        num_images: how many of the first images; None for all.
     """
     shape = images.shape[1:]
     power, amplitude, residual_sum = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    for batch in _split(images):
+    size, num_measured = count_together(shape, _BATCH_SIZE, _BATCH_VALUES), 0
+    for batch in split_images(images, size, num_images):
+        num_measured += len(batch)
         power += compute_power(batch / _LEVELS_PER_UNIT).sum(axis=0)
         residuals = compute_residuals(batch)
         amplitude += _compute_amplitude(residuals).sum(axis=0)
         residual_sum += residuals.sum(axis=0)
     return Spectra(
-        power=average_rings((power / len(images)).mean(axis=0)),
-        residual_spectrum=fftshift((amplitude / len(images)).mean(axis=0)),
-        fingerprint=residual_sum / len(images),
+        power=average_rings((power / num_measured).mean(axis=0)),
+        residual_spectrum=fftshift((amplitude / num_measured).mean(axis=0)),
+        fingerprint=residual_sum / num_measured,
     )
 
 
@@ -125,7 +130,3 @@ def _compute_radii(height: int, width: int) -> npt.NDArray[np.int64]:
     cycles = min(height, width) * np.hypot(fftfreq(height)[:, None], fftfreq(width)[None])
     radii: npt.NDArray[np.int64] = np.rint(cycles).astype(np.int64)
     return radii
-
-
-def _split(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
-    return (images[start : start + _BATCH_SIZE] for start in range(0, len(images), _BATCH_SIZE))

@@ -6,21 +6,27 @@ CUDA's bilinear upsampling is not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Self
+
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
+
+from knowledge_gaps.runtime.errors import UserError
 
 
 class InputSpec(BaseModel):
     """Size and normalisation of a classifier's input; stored with its weights.
 
     Attributes:
-        channels: of the images that it is given, and of its input.
+        channels: of the images that it is given.
         image_px: height and width of the images that it is given.
         input_px: height and width that the network sees.
-        mean: subtracted, per channel, after [-1, 1] was mapped to [0, 1].
-        std: divided by, per channel.
+        mean: subtracted, per channel that the network sees, after [-1, 1] was mapped to [0, 1].
+            Grey images are repeated where it has more than one entry.
+        std: divided by, per channel that the network sees.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,14 +40,23 @@ class InputSpec(BaseModel):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of what the network sees."""
-        return (self.channels, *self.input_px)
+        return (len(self.mean), *self.input_px)
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> Self:
+        if len(self.mean) != len(self.std) or self.channels not in (1, len(self.mean)):
+            raise ValueError(
+                f"images of {self.channels} channels do not fit {len(self.mean)} means and "
+                f"{len(self.std)} standard deviations"
+            )
+        return self
 
 
 class GanClassifier(nn.Module):
     """A GAN-classifier C: prepares images by its InputSpec and returns one logit each.
 
     Args:
-        network: maps prepared images to logits.
+        network: maps prepared images to logits, or to a tuple of logits, the main head's first.
         spec: how images are prepared.
     """
 
@@ -54,7 +69,7 @@ class GanClassifier(nn.Module):
         super().__init__()
         self.network = network
         self.spec = spec
-        per_channel = (1, spec.channels, 1, 1)
+        per_channel = (1, len(spec.mean), 1, 1)
         # not in the state dict: the spec is stored beside the weights, and rebuilds them
         # ((x + 1) / 2 - mean) / std as one multiplication and one addition
         mean, std = (
@@ -68,13 +83,42 @@ class GanClassifier(nn.Module):
             self.register_buffer(name, matrix, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits float32 [N], positive = real, of images float32 [N, C, H, W] in [-1, 1]."""
-        assert images.shape[1:] == (self.spec.channels, *self.spec.image_px), images.shape
-        prepared = images
+        """Return logits float32 [N], positive = real, of images float32 [N, C, H, W] in [-1, 1].
+
+        Raises:
+            UserError: when the images are not what the InputSpec says.
+        """
+        return self.compute_heads(images)[0]
+
+    def compute_heads(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits of all heads, each as `forward`'s: the main one, then auxiliary ones.
+
+        Auxiliary heads take part in training mode only.
+        """
+        outputs = self.network(self._prepare(images))
+        heads: tuple[Tensor, ...] = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(logits.float() for logits in heads)
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        self._check_images(images)
         if self.spec.image_px != self.spec.input_px:
-            prepared = self._rows @ prepared @ self._columns.T
-        logits: Tensor = self.network(torch.addcmul(self._shift, prepared, self._scale))
-        return logits.float()
+            # bfloat16 has fewer levels than a stored image
+            with torch.autocast(images.device.type, enabled=False):
+                images = self._rows @ images @ self._columns.T
+        # grey images are repeated by broadcasting
+        return torch.addcmul(self._shift, images, self._scale)
+
+    def _check_images(self, images: Tensor) -> None:
+        expected = (self.spec.channels, *self.spec.image_px)
+        if images.shape[1:] != expected:
+            raise UserError(
+                f"input_spec: the classifier takes images of {_format_shape(expected)}, "
+                f"it was given images of {_format_shape(images.shape[1:])}"
+            )
+
+
+def _format_shape(shape: Sequence[int]) -> str:
+    return f"{'x'.join(str(size) for size in shape)} (channels x height x width)"
 
 
 def make_resize_matrix(from_px: int, to_px: int) -> Tensor:

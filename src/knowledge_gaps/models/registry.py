@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -36,17 +37,55 @@ class Generator(nn.Module):
 
     latent_dim: int
 
-    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
-        """Lower the diversity of latents (paper's finding 11).
+    def sample(self, latents: Tensor, truncation: float = 1.0) -> Tensor:
+        """Generate images, of lower diversity where asked (paper's finding 11).
 
         Args:
             latents: float32 [N, latent_dim], standard normal.
-            truncation: in (0, 1]; 1 changes nothing.
+            truncation: in (0, 1]; 1 gives the bits of `forward`. Here the standard deviation that
+                the latents are scaled to.
 
         Returns:
-            Latents of the same shape, here scaled to that standard deviation.
+            Images float32 [N, C, H, W].
         """
-        return latents * truncation
+        images: Tensor = self(latents * truncation)
+        return images
+
+
+class StyleGenerator(Generator, ABC):
+    """A generator that turns latents into styles, and those into images.
+
+    In training mode its forward pass mixes styles and tracks their average; in evaluation mode it
+    does neither. Noise inputs, mixing latents and crossovers come from the device's global random
+    numbers, which the training loop seeds anew for every step.
+
+    Attributes:
+        style_average: float32 [W], moving average of styles; a buffer, stored with the weights.
+    """
+
+    style_average: Tensor
+
+    @abstractmethod
+    def map_latents(self, latents: Tensor) -> Tensor:
+        """Return styles [N, L, W], one for each of L layers, of latents [N, latent_dim]."""
+
+    @abstractmethod
+    def synthesize(self, styles: Tensor) -> Tensor:
+        """Return images float32 [N, C, H, W] of styles [N, L, W]."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return images float32 [N, C, H, W] of latents [N, latent_dim]."""
+        return self.synthesize(self.map_latents(latents))
+
+    def sample(self, latents: Tensor, truncation: float = 1.0) -> Tensor:
+        """Generate images; truncation psi pulls all styles towards their average.
+
+        Source: Karras et al. 2019, appendix B.
+        """
+        styles = self.map_latents(latents)
+        if truncation != 1:
+            styles = self.style_average.lerp(styles, truncation)
+        return self.synthesize(styles)
 
 
 @dataclass(frozen=True)
@@ -57,7 +96,7 @@ class GanArchitecture:
         name: the value of `architecture` in a recipe.
         settings: type of the recipe's `model` section.
         build_generator: from settings and image shape to a freshly initialised generator that maps
-            latents [N, latent_dim] to images float32 [N, C, H, W] in [-1, 1].
+            latents [N, latent_dim] to images float32 [N, C, H, W], nominally in [-1, 1].
         build_discriminator: likewise, mapping images to logits float32 [N], positive = real.
     """
 
@@ -68,6 +107,25 @@ class GanArchitecture:
 
 
 @dataclass(frozen=True)
+class ImagenetWeights:
+    """Published weights of a classifier's network.
+
+    Attributes:
+        file_name: torchvision's, which ends in the first digits of the file's sha256.
+        load: puts the published state into a network of the published width; its heads, which end
+            in other classes, stay as they are.
+    """
+
+    file_name: str
+    load: Callable[[nn.Module, Mapping[str, Tensor]], None]
+
+    @property
+    def sha256_start(self) -> str:
+        """First digits of the file's sha256."""
+        return self.file_name.rpartition("-")[2].partition(".")[0]
+
+
+@dataclass(frozen=True)
 class ClassifierArchitecture:
     """A GAN-classifier.
 
@@ -75,14 +133,20 @@ class ClassifierArchitecture:
         name: the value of `architecture` in a recipe.
         settings: type of the recipe's `model` section.
         build: from settings and input shape to a freshly initialised network that maps images as
-            the InputSpec prepares them to logits float32 [N], positive = real.
+            the InputSpec prepares them to logits float32 [N], positive = real; in training mode,
+            where it has auxiliary heads, to a tuple of such with the main head's first.
         make_input_spec: from settings and the dataset's image shape to what the network expects.
+        blocks: names of the types of its blocks, for `recompute.recompute_blocks`; none where
+            gradient checkpointing is not offered.
+        imagenet: published weights, where there are any.
     """
 
     name: str
     settings: type[ModelSettings]
     build: Callable[[Any, ImageShape], nn.Module]
     make_input_spec: Callable[[Any, ImageShape], InputSpec]
+    blocks: tuple[str, ...] = ()
+    imagenet: ImagenetWeights | None = None
 
 
 _Architecture = TypeVar("_Architecture", GanArchitecture, ClassifierArchitecture)

@@ -6,6 +6,10 @@ import math
 from collections.abc import Iterable
 
 from knowledge_gaps.report.readings.tables import (
+    Summary,
+)
+from knowledge_gaps.statistics.bootstrap import Interval
+from knowledge_gaps.statistics.measures import (
     CLASS_ENTROPY,
     COVERAGE,
     DENSITY,
@@ -16,9 +20,8 @@ from knowledge_gaps.report.readings.tables import (
     MISSING_CLASSES,
     PRECISION,
     RECALL,
-    Summary,
+    find_metric_of,
 )
-from knowledge_gaps.statistics.bootstrap import Interval
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
 
@@ -26,8 +29,12 @@ NOTHING = "\N{EN DASH}"  # no pair, no instance, or a value that could not be co
 TITLES = {  # of names in a study
     "cnn": "a plain CNN",
     "dcgan": "DCGAN",
+    "fashion-mnist": "Fashion-MNIST",
     "ffhq": "FFHQ",
+    "inception_v3": "Inception-v3",
     "mnist": "MNIST",
+    "mobilenet_v2": "MobileNetV2",
+    "resnet50": "ResNet-50",
     "stylegan2": "StyleGAN2",
 }
 DIGITS = {  # by metric
@@ -87,6 +94,11 @@ def format_counts(counts: Iterable[int]) -> str:
 def format_title(name: str) -> str:
     """Write a dataset or architecture as a reader knows it; an unknown name stays as it is."""
     return TITLES.get(name, name)
+
+
+def format_distance(metric_name: str) -> str:
+    """Name the Fréchet distance of a column; only an extractor's own FID is called so."""
+    return "FID" if find_metric_of(metric_name) == FID else "Fréchet distance"
 
 
 def format_pool(study: Study, pool: str) -> str:

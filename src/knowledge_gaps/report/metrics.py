@@ -13,15 +13,28 @@ from knowledge_gaps.report.content import Content
 from knowledge_gaps.report.findings.judge import Verdict
 from knowledge_gaps.report.formats import format_phi_key
 from knowledge_gaps.report.readings.collected import Readings
-from knowledge_gaps.report.readings.columns import REAL_ACCURACY
 from knowledge_gaps.report.readings.mutual_fooling import MutualFooling
-from knowledge_gaps.report.readings.sweeps import DetectingRow, FoolingRow
-from knowledge_gaps.report.readings.tables import CLASS_ENTROPY, FID, IterationTable, Summary
+from knowledge_gaps.report.readings.sweeps import (
+    DetectingRow,
+    FoolingRow,
+    GeneralisationSweep,
+)
+from knowledge_gaps.report.readings.tables import (
+    IterationTable,
+    Summary,
+)
+from knowledge_gaps.statistics.measures import (
+    CLASS_ENTROPY,
+    FID,
+    REAL_ACCURACY,
+    find_metric_of,
+)
 
 DETECTION_HELD_OUT = "held_out_detection"
 DETECTION_IN_LOSS = "in_loss_detection"
 DETECTION_MEMORYLESS = "memoryless_held_out_detection"
 DETECTION_MEMORY = "memory_held_out_detection"
+ARCHITECTURES = "architectures"
 BASELINE = "baseline"
 FLOOR = "floor"
 PHI_SWEEP = "phi_sweep"
@@ -53,11 +66,14 @@ def make_headline_metrics(readings: Readings) -> Metrics:
         DETECTION_MEMORY: _list_cells(readings.memory),
         REAL_ACCURACY: {name: value.mean for name, value in readings.real_accuracy.items()},
         FLOOR: _list_quality(readings, readings.floor),
-        FID: {cohort: {fid_name: readings.quality[cohort][FID].mean} for cohort in iteration_gans},
+        find_metric_of(fid_name) or FID: {
+            cohort: {fid_name: readings.quality[cohort][FID].mean} for cohort in iteration_gans
+        },
         PHI_SWEEP: _list_phi_sweep(readings),
         MULTI_INSTANCE: _list_multi_instance(readings.multi_instance),
         MUTUAL_FOOLING: _list_mutual_fooling(readings.mutual_fooling),
-        GENERALISATION: _list_detecting(readings.generalisation, "n"),
+        ARCHITECTURES: _list_cells(readings.architectures),
+        GENERALISATION: _list_generalisation(readings.generalisation),
         TRUNCATION: _list_detecting(readings.truncation, "psi"),
     }
     if readings.baseline is not None:
@@ -124,6 +140,14 @@ def _list_mutual_fooling(fooling: MutualFooling | None) -> Metrics:
         DETECTION_IN_LOSS: float(np.mean(square[is_own])),
         DETECTION_HELD_OUT: float(np.mean(square[~is_own])) if len(square) > 1 else math.nan,
     }
+
+
+def _list_generalisation(sweeps: Sequence[GeneralisationSweep]) -> Metrics:
+    """List rates by the number of generators; of several sweeps below their architectures."""
+    if len(sweeps) == 1:
+        return _list_detecting(sweeps[0].rows, "n")
+    keys = _make_keys((sweep.architecture, sweep.rows[0].cohort) for sweep in sweeps)
+    return {key: _list_detecting(sweep.rows, "n") for key, sweep in zip(keys, sweeps, strict=True)}
 
 
 def _list_detecting(rows: Sequence[DetectingRow], axis: str) -> Metrics:

@@ -13,25 +13,28 @@ import pandas as pd
 
 from knowledge_gaps.report.readings.collected import Readings
 from knowledge_gaps.report.readings.columns import (
-    AUC,
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
-    DETECTION_RATE,
     GENERATOR_COHORT,
     GENERATOR_INSTANCE,
     PHI,
-    REAL_ACCURACY,
 )
 from knowledge_gaps.report.readings.curves import average_curves
 from knowledge_gaps.report.readings.sweeps import FoolingRow
 from knowledge_gaps.report.readings.tables import (
-    CLASS_ENTROPY,
-    FID,
-    PRECISION,
-    RECALL,
     IterationTable,
 )
 from knowledge_gaps.runtime.tables import SIX_DIGITS, format_table
+from knowledge_gaps.statistics.measures import (
+    AUC,
+    CLASS_ENTROPY,
+    DETECTION_RATE,
+    FID,
+    PRECISION,
+    REAL_ACCURACY,
+    RECALL,
+    find_metric_of,
+)
 
 ITERATIONS_FILE = "iterations.csv"
 PHI_SWEEP_FILE = "phi_sweep.csv"
@@ -63,7 +66,7 @@ _PHI_COLUMNS = (
     "num_pairs",
     REAL_ACCURACY,
 )
-_PHI_METRICS = (FID, PRECISION, RECALL, CLASS_ENTROPY)
+_PHI_METRICS = (FID, PRECISION, RECALL, CLASS_ENTROPY)  # FID under the name that it has
 _GENERALISATION_COLUMNS = (
     "num_generators",
     CLASSIFIER_COHORT,
@@ -113,7 +116,8 @@ def _list_cells(table: IterationTable) -> list[tuple[object, ...]]:
 def _list_phi_sweep(readings: Readings) -> pd.DataFrame:
     # a baseline has no place on a logarithmic axis
     rows = [_list_phi_row(row) for row in readings.phi_sweep if row.value > 0]
-    return _make_frame(rows, (*_PHI_COLUMNS, *_PHI_METRICS))
+    distance = find_metric_of(readings.metric_names[FID]) or FID
+    return _make_frame(rows, (*_PHI_COLUMNS, distance, *_PHI_METRICS[1:]))
 
 
 def _list_phi_row(row: FoolingRow) -> tuple[object, ...]:
@@ -145,7 +149,8 @@ def _list_generalisation(readings: Readings) -> pd.DataFrame:
             pair.auc,
             str(pair.is_common).lower(),
         )
-        for row in readings.generalisation
+        for sweep in readings.generalisation
+        for row in sweep.rows
         for pair in row.pairs
     ]
     return _make_frame(rows, _GENERALISATION_COLUMNS)

@@ -1,7 +1,8 @@
-"""The machine: how many workers, and which device.
+"""The machine: how many workers, which device, and which rank this process is.
 
 None of it is a parameter of a study. Environment variables override what is found:
-KGAPS_WORKERS (processes side by side) and KGAPS_DEVICE ("cpu" keeps off a GPU).
+KGAPS_WORKERS (processes side by side) and KGAPS_DEVICE ("cpu" keeps off a GPU). How many processes
+train one instance together is decided by `knowledge_gaps.runtime.launch`.
 """
 
 from __future__ import annotations
@@ -9,29 +10,62 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knowledge_gaps.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
 WORKERS_VARIABLE = "KGAPS_WORKERS"
 DEVICE_VARIABLE = "KGAPS_DEVICE"
 
-# of torchrun, MPI and SLURM; Accelerate would wait for other ranks that nobody starts
-_DISTRIBUTED_VARIABLES = (
-    "WORLD_SIZE",
-    "RANK",
-    "LOCAL_RANK",
-    "PMI_SIZE",
-    "OMPI_COMM_WORLD_SIZE",
-    "MV2_COMM_WORLD_SIZE",
-)
+# all of them are there in a process that torchrun started
+_RANK_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+# of MPI, SLURM and half a torchrun; Accelerate would wait for other ranks that nobody starts
+_MPI_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_DISTRIBUTED_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", *_MPI_VARIABLES)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGEST_MMAP_THRESHOLD_BYTES = 32 << 20
 _KEPT_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Rank:
+    """This process among those that torchrun started to train together.
+
+    Attributes:
+        index: among all, on all hosts; 0 is the one that writes.
+        local_index: among those of this host; decides its GPU.
+        size: how many there are, at least 2.
+    """
+
+    index: int
+    local_index: int
+    size: int
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes, reports and holds the lock."""
+        return self.index == 0
+
+
+def read_rank() -> Rank | None:
+    """Return which rank torchrun made this process; None when it is on its own.
+
+    Raises:
+        UserError: when torchrun's variables are no counts.
+    """
+    if any(name not in os.environ for name in _RANK_VARIABLES):
+        return None
+    values = [os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")]
+    if not all(value.isdecimal() for value in values):
+        raise UserError(f"RANK, LOCAL_RANK, WORLD_SIZE: {values} found, counts are needed")
+    index, local_index, size = (int(value) for value in values)
+    return Rank(index, local_index, size) if size > 1 else None
 
 
 def count_workers(num_tasks: int, use_gpus: bool = True) -> int:
@@ -76,6 +110,13 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
+def find_device() -> torch.device:
+    """Return the device that evaluation runs on: the first GPU, or the CPU where there is none."""
+    import torch
+
+    return torch.device("cuda" if count_gpus() > 0 else "cpu")
+
+
 def keep_freed_memory() -> None:
     """Let the C library keep the memory that this process frees, for its next allocation.
 
@@ -92,29 +133,49 @@ def keep_freed_memory() -> None:
 def build_accelerator(
     worker: int, mixed_precision: str = "no", gradient_accumulation_steps: int = 1
 ) -> Accelerator:
-    """Build the Accelerator of one worker: one process, whatever a launcher's variables say.
+    """Build the Accelerator of one worker on its own, or of one rank among those of torchrun.
 
     Args:
-        worker: index of the worker; worker k takes GPU k modulo their number.
+        worker: index of the worker; worker k takes GPU k modulo their number. A rank takes the GPU
+            of its index on its host instead.
         mixed_precision: "no", "bf16" or "fp16".
         gradient_accumulation_steps: batches whose gradients are averaged for one update.
 
     Raises:
-        UserError: for fp16 without a GPU, where no loss scaling would protect it.
+        UserError: for fp16 without a GPU, where no loss scaling would protect it; for more ranks on
+            this host than GPUs.
     """
     num_gpus = count_gpus()
     if mixed_precision == "fp16" and num_gpus == 0:
         raise UserError("mixed_precision: 'fp16' needs a GPU; 'bf16' and 'no' are allowed here")
-    for variable in _DISTRIBUTED_VARIABLES:
+    rank = read_rank()
+    for variable in _DISTRIBUTED_VARIABLES if rank is None else _MPI_VARIABLES:
         os.environ.pop(variable, None)
-    from accelerate import Accelerator
-
     if num_gpus > 0:
         import torch
 
-        torch.cuda.set_device(worker % num_gpus)
-    return Accelerator(
+        torch.cuda.set_device(worker % num_gpus if rank is None else find_gpu(rank, num_gpus))
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(
         cpu=num_gpus == 0,
         mixed_precision=mixed_precision,
         gradient_accumulation_steps=gradient_accumulation_steps,
     )
+    size = 1 if rank is None else rank.size
+    if accelerator.num_processes != size:
+        raise UserError(
+            f"WORLD_SIZE: {size} processes were asked for, Accelerate has "
+            f"{accelerator.num_processes}"
+        )
+    return accelerator
+
+
+def find_gpu(rank: Rank, num_gpus: int) -> int:
+    """Return the index of a rank's GPU; raises UserError when this host has too few."""
+    if rank.local_index >= num_gpus:
+        raise UserError(
+            f"LOCAL_RANK: {rank.local_index} found, this host has {num_gpus} GPUs: start no more "
+            f"processes a host, or set {DEVICE_VARIABLE}=cpu"
+        )
+    return rank.local_index

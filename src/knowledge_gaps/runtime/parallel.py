@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import forkserver
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from typing import TypeVar
 
 from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import count_workers, keep_freed_memory
+from knowledge_gaps.runtime.devices import count_gpus, count_workers, keep_freed_memory
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -38,7 +41,10 @@ def start_fork_server(preload: Sequence[str]) -> ForkServerContext:
 
 
 def map_parallel(
-    function: Callable[[_Item], _Result], items: Sequence[_Item], preload: str
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    preload: str,
+    uses_gpu: bool = False,
 ) -> Iterator[_Result]:
     """Apply a function to items, one process a core, and yield the results in order.
 
@@ -46,8 +52,14 @@ def map_parallel(
         function: of a module, so that a worker finds it by name.
         items: what it is applied to, one after the other on each worker.
         preload: module that is imported once, before the workers are forked.
+        uses_gpu: the function runs on a GPU where there is one (`devices.find_device`); it is then
+            applied in this process, for one keeps a GPU busy.
     """
     if not items:
+        return
+    if uses_gpu and count_gpus() > 0:
+        configure_process()
+        yield from map(function, items)
         return
     with ProcessPoolExecutor(
         count_workers(len(items), use_gpus=False),
@@ -58,5 +70,14 @@ def map_parallel(
 
 
 def _configure_worker() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_process()
     keep_freed_memory()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent was killed; it would wait for items for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

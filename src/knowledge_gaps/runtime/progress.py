@@ -4,13 +4,41 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
 
 _LINE_SEC = 15.0
+_Item = TypeVar("_Item")
+
+
+def track_items(items: Iterable[_Item], title: str, num_items: int) -> Iterator[_Item]:
+    """Hand items on, and show how many have come.
+
+    Args:
+        items: whatever is waited for.
+        title: what they are.
+        num_items: how many will come.
+    """
+    if sys.stdout.isatty():
+        yield from track(items, description=title, total=num_items)
+        return
+    started_at = said_at = time.monotonic()
+    for count, item in enumerate(items, start=1):
+        if time.monotonic() - said_at > _LINE_SEC:
+            said_at = time.monotonic()
+            print(f"{title}: {count} of {num_items}, {said_at - started_at:.0f} s", flush=True)
+        yield item
 
 
 class InstanceProgress:

@@ -14,16 +14,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowledge_gaps.data.images import load_images
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.agreement import Answer, Source, ask_classifier, compare_answers
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
+from knowledge_gaps.runtime.devices import find_device
 from knowledge_gaps.runtime.files import hash_file
 from knowledge_gaps.runtime.layout import (
     AGREEMENT_FILE,
     CLASSIFIER_FILE,
     META_FILE,
-    TEST_IMAGES_FILE,
+    TEST_IMAGES,
     get_instance_directory,
     get_prepared_directory,
     get_reports_directory,
@@ -53,12 +54,15 @@ COLUMNS = (
 )
 _CODE = (
     "data/images.py",
+    "data/store.py",
     "evaluation/agreement.py",
+    "evaluation/batches.py",
     "evaluation/detection.py",
     "losses.py",
     "models",
     "runtime/determinism.py",
     "statistics/agreement.py",
+    "statistics/measures.py",
 )
 _VERSIONS = ("numpy", "scikit-learn", "scipy", "torch")
 
@@ -131,8 +135,8 @@ def list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
     ]
     if not files:
         return ()
-    reals_file = get_prepared_directory(root) / TEST_IMAGES_FILE
-    share = min(study.evaluation.num_images, len(load_images(reals_file)) // len(files))
+    reals_file = get_prepared_directory(root) / TEST_IMAGES
+    share = min(study.evaluation.num_images, len(open_images(reals_file)) // len(files))
     reals = Source(reals_file, share * len(files), is_real=True)
     return (reals, *(Source(path, share, is_real=False) for path in files))
 
@@ -202,7 +206,8 @@ def _list_pairs(root: Path, study: Study, cohort: str) -> Iterator[_Pair]:
 def _make_keys(root: Path, cohort: str, pairs: Sequence[_Pair]) -> list[str]:
     """Name what each pair's row is computed from, by content."""
     code = [hash_code(_CODE), get_versions(_VERSIONS)]
-    files = {path: hash_file(path) for path in {s.path for pair in pairs for s in pair.asked}}
+    paths = {source.path for pair in pairs for source in pair.asked}
+    files = {path: open_images(path).compute_sha256() for path in paths}
     classifiers = {
         instance: [
             hash_file(_get_directory(root, cohort, instance) / name)
@@ -231,8 +236,9 @@ def _compare(root: Path, cohort: str, pairs: Sequence[_Pair]) -> Iterator[Row]:
     sets = tuple(dict.fromkeys(pair.asked for pair in pairs))
     instances = _list_instances(pairs)
     jobs = [_Job(_get_directory(root, cohort, instance), sets) for instance in instances]
+    asked = map_parallel(_ask, jobs, __name__, uses_gpu=True)
     answers: dict[int, Mapping[ImageSet, Answer]] = {}
-    for instance, given in zip(instances, map_parallel(_ask, jobs, __name__), strict=True):
+    for instance, given in zip(instances, asked, strict=True):
         answers[instance] = given
         print(f"agreement: asked {cohort}/{instance}", flush=True)
     for pair in pairs:
@@ -241,7 +247,7 @@ def _compare(root: Path, cohort: str, pairs: Sequence[_Pair]) -> Iterator[Row]:
 
 
 def _ask(job: _Job) -> dict[ImageSet, Answer]:
-    classifier = load_classifier(job.classifier)
+    classifier = load_classifier(job.classifier).to(find_device())
     return {sources: ask_classifier(classifier, sources) for sources in job.sets}
 
 

@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from knowledge_gaps.data.images import load_images, save_array
+from knowledge_gaps.data.images import save_array
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.attribution import NUM_STEPS, Look, join_looks, look_at
+from knowledge_gaps.evaluation.batches import BACKWARD_BATCH, BACKWARD_VALUES, count_scored
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.runtime.devices import find_device
 from knowledge_gaps.runtime.files import publish_directory, write_json
 from knowledge_gaps.runtime.layout import (
     ATTRIBUTION_INDEX_FILE,
@@ -23,7 +26,7 @@ from knowledge_gaps.runtime.layout import (
     EXAMPLE_ATTRIBUTIONS_FILE,
     EXAMPLE_IMAGES_FILE,
     EXAMPLE_LOGITS_FILE,
-    TEST_IMAGES_FILE,
+    TEST_IMAGES,
     get_attributions_directory,
     get_instance_directory,
     get_prepared_directory,
@@ -48,8 +51,8 @@ COLUMNS = (
 )
 _MAX_HELD_OUT = 3  # classifiers beside the one in the loss
 _NUM_EXAMPLES = 8  # images whose attributions are stored
-_NUM_IMAGES = 500  # of each set, for means and correlations
-_CHUNK_SIZE = 100  # images whose attributions by all classifiers are in memory at once
+# images of each set, for means and correlations: a share of those that everything else looks at
+_SHARE, _LEAST_IMAGES, _MOST_IMAGES = 8, 128, 500
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,13 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Job:
-    """Some images of a set, and the classifiers that look at them."""
+    """Some images of a set, the first of them examples, and the classifiers that look at them."""
 
     classifiers: tuple[Path, ...]
     images_file: Path
-    part: slice
+    start: int
+    stop: int
+    num_examples: int
 
 
 def run(root: Path, study: Study) -> None:
@@ -87,7 +92,8 @@ def run(root: Path, study: Study) -> None:
         UserError: when a checkpoint or a file of images is missing or altered.
     """
     plan = _make_plan(study)
-    looks = {} if plan is None else _look(root, plan)
+    num_images = _count_images(study.evaluation.num_images)
+    looks = {} if plan is None else _look(root, plan, num_images)
     rows = [] if plan is None else list(_make_rows(plan, looks))
     _write_arrays(root, plan, looks)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -116,39 +122,48 @@ def _make_plan(study: Study) -> _Plan | None:
     )
 
 
-def _look(root: Path, plan: _Plan) -> dict[str, Look]:
+def _count_images(num_images: int) -> int:
+    return min(_MOST_IMAGES, max(_LEAST_IMAGES, num_images // _SHARE))
+
+
+def _look(root: Path, plan: _Plan, num_images: int) -> dict[str, Look]:
     classifiers = tuple(
         get_instance_directory(root, f"classifiers/{plan.cohort}", instance)
         for instance in plan.classifiers
     )
+    # the plan's classifiers are of one cohort, so all of them see images in one size
+    spec = load_classifier(classifiers[0]).spec
+    size = count_scored(spec, BACKWARD_BATCH, BACKWARD_VALUES)
     names, jobs = [], []
     for name in plan.images:
         path = _get_images_file(root, name)
-        num_images = min(_NUM_IMAGES, len(load_images(path)))
-        for start in range(0, num_images, _CHUNK_SIZE):
+        num_looked_at = min(num_images, len(open_images(path)))
+        for start in range(0, num_looked_at, size):
             names.append(name)
-            stop = min(start + _CHUNK_SIZE, num_images)
-            jobs.append(_Job(classifiers, path, slice(start, stop)))
+            stop = min(start + size, num_looked_at)
+            jobs.append(_Job(classifiers, path, start, stop, max(0, _NUM_EXAMPLES - start)))
     chunks: dict[str, list[Look]] = {}
-    for name, chunk in zip(names, map_parallel(_attribute, jobs, __name__), strict=True):
-        chunks.setdefault(name, []).append(chunk)
-    return {name: join_looks(looks) for name, looks in chunks.items()}
+    looks = map_parallel(_attribute, jobs, __name__, uses_gpu=True)
+    for name, look in zip(names, looks, strict=True):
+        chunks.setdefault(name, []).append(look)
+    return {name: join_looks(parts) for name, parts in chunks.items()}
 
 
 def _get_images_file(root: Path, images: str) -> Path:
     if images == REALS:
-        return get_prepared_directory(root) / TEST_IMAGES_FILE
+        return get_prepared_directory(root) / TEST_IMAGES
     return get_samples_file(root, images, 0)
 
 
 def _attribute(job: _Job) -> Look:
-    images = load_images(job.images_file)[job.part]
-    return look_at(images, [_load_classifier(path) for path in job.classifiers], _NUM_EXAMPLES)
+    images = open_images(job.images_file).read(job.start, job.stop)
+    classifiers = [_load_classifier(path) for path in job.classifiers]
+    return look_at(images, classifiers, job.num_examples, find_device())
 
 
 @cache
 def _load_classifier(directory: Path) -> GanClassifier:
-    return load_classifier(directory)
+    return load_classifier(directory).to(find_device())
 
 
 def _make_rows(plan: _Plan, looks: dict[str, Look]) -> Iterator[tuple[object, ...]]:

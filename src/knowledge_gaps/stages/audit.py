@@ -8,6 +8,7 @@ stored. Controls with a known fault show what the audit would have found.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from knowledge_gaps.data.images import load_array, load_images, save_array
+from knowledge_gaps.data.images import load_array, load_images, save_batches
+from knowledge_gaps.data.store import hold_images, open_images
 from knowledge_gaps.evaluation.audit import (
     CHECK,
     COLUMNS,
@@ -32,7 +34,10 @@ from knowledge_gaps.evaluation.audit import (
     make_exact_row,
     measure_replay,
 )
-from knowledge_gaps.evaluation.detection import AUC, score_images
+from knowledge_gaps.evaluation.batches import count_sampled
+from knowledge_gaps.evaluation.detection import (
+    score_images,
+)
 from knowledge_gaps.evaluation.replay import (
     FAULTS,
     Images,
@@ -45,12 +50,11 @@ from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import classifier_architectures, parse_settings
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
 from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import build_accelerator
-from knowledge_gaps.runtime.files import hash_file
+from knowledge_gaps.runtime.devices import build_accelerator, find_device
 from knowledge_gaps.runtime.layout import (
     AUDIT_FILE,
-    TEST_IMAGES_FILE,
-    TRAIN_IMAGES_FILE,
+    TEST_IMAGES,
+    TRAIN_IMAGES,
     get_prepared_directory,
     get_reports_directory,
     get_samples_file,
@@ -59,19 +63,26 @@ from knowledge_gaps.runtime.parallel import map_parallel
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.runtime.seeding import derive_seed
 from knowledge_gaps.runtime.tables import write_table
+from knowledge_gaps.statistics.measures import AUC
 from knowledge_gaps.study import ClassifierRecipe, Study
 from knowledge_gaps.training.batches import Stream, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
+from knowledge_gaps.training.initial_weights import find_initial_weights, load_initial_weights
 from knowledge_gaps.training.loop import run_training
 
 AUDIT_INSTANCES = 3  # classifiers of each recipe that look at the replay as it is
 # A shortcut is the same in every image and is learnt early: with the reduced study's recipe and
 # 600 steps both controls are found with an area under the ROC curve of at least 0.99.
 AUDIT_STEPS = 600
+# fewer where the study itself looks at fewer images than the 4,000 that this was found with
+_IMAGES_A_STEP = 4000 / 600
+_LEAST_STEPS = 150
 _COUNTS = ("instance", "steps", "num_images", "num_defects")  # columns of whole numbers
 _CODE = (
     "data/images.py",
+    "data/store.py",
     "evaluation/audit.py",
+    "evaluation/batches.py",
     "evaluation/detection.py",
     "evaluation/replay.py",
     "losses.py",
@@ -80,13 +91,12 @@ _CODE = (
     "runtime/seeding.py",
     "stages/audit.py",
     "statistics/hypotheses.py",
+    "statistics/measures.py",
     "study/recipes.py",
-    "training/batches.py",
-    "training/classifier.py",
-    "training/loop.py",
+    "training",
 )
 _VERSIONS = ("accelerate", "pillow", "scikit-learn", "scipy", "torch")
-_BATCH_SIZE = 250  # images a forward pass, and latents as in the stage samples
+_REPLAY_BYTES = 256 << 20  # of a split, whose images are replayed from memory
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,7 @@ class Job:
         root: of the study.
         seed: of the study.
         name: of the recipe.
-        recipe: with no more than AUDIT_STEPS steps.
+        recipe: with no more steps than an audit takes, all of which are trained.
         fault: a key of FAULTS, or "none".
         instance: number among the classifiers of this recipe and fault.
         worker: decides its GPU where there is one.
@@ -157,16 +167,16 @@ def run(root: Path, study: Study) -> None:
 
 def run_job(job: Job) -> Row:
     """Train a classifier of reals against replayed reals and ask it about the test split."""
-    reals = _load_reals(job.root, TRAIN_IMAGES_FILE)
+    reals = _load_reals(job.root, TRAIN_IMAGES)
     accelerator = build_accelerator(
         job.worker, job.recipe.mixed_precision, job.recipe.gradient_accumulation_steps
     )
     torch.manual_seed(derive_seed(job.seed, "weights", job.cohort, job.instance))
     trainer = ClassifierTrainer(
-        _build_classifier(job.recipe, reals),
+        _build_classifier(job, reals),
         [_make_replay(reals, job.fault)],
         1.0,
-        torch.from_numpy(reals),
+        hold_images(reals),
         job.recipe,
         Stream(job.seed, job.cohort, job.instance),
         accelerator,
@@ -187,9 +197,11 @@ def pass_through(replay: ReplayGenerator, index: Tensor, path: Path) -> Images:
     Returns:
         uint8 [N, C, H, W], as read from the file.
     """
-    latents = replay.encode(index).to(next(replay.buffers()).device)
-    images = torch.cat([sample_images(replay, batch) for batch in latents.split(_BATCH_SIZE)])
-    save_array(path, images.cpu().numpy())
+    images = next(replay.buffers())
+    latents = replay.encode(index).to(images.device)
+    batches = latents.split(count_sampled(images.shape[1:]))
+    samples = (sample_images(replay, batch).cpu().numpy() for batch in batches)
+    save_batches(path, len(index), samples)
     return load_images(path)
 
 
@@ -197,13 +209,24 @@ def _measure_all(root: Path, study: Study) -> list[Row]:
     """Return the row of every classifier of the audit, without its verdict."""
     prepared = get_prepared_directory(root)
     shared = [
-        *(hash_file(prepared / name) for name in (TRAIN_IMAGES_FILE, TEST_IMAGES_FILE)),
+        *(open_images(prepared / name).compute_sha256() for name in (TRAIN_IMAGES, TEST_IMAGES)),
         hash_code(_CODE),
         get_versions(_VERSIONS),
     ]
     jobs = _list_jobs(root, study)
+    starts = {
+        name: find_initial_weights(recipe, root)
+        for name, recipe in study.classifier_recipes.items()
+    }
+    weights = {name: start and start.sha256 for name, start in starts.items()}
     keys = [
-        make_key(job.seed, job.describe(), job.recipe.model_dump(mode="json"), shared)
+        make_key(
+            job.seed,
+            job.describe(),
+            job.recipe.model_dump(mode="json"),
+            weights[job.name],
+            shared,
+        )
         for job in jobs
     ]
     cache = RowCache(root, "audit")
@@ -225,10 +248,16 @@ def _list_jobs(root: Path, study: Study) -> list[Job]:
     faults += [(fault, 0) for fault in FAULTS]
     jobs: list[Job] = []
     for name, recipe in study.classifier_recipes.items():
-        short = recipe.model_copy(update={"steps": min(recipe.steps, AUDIT_STEPS)})
+        steps = min(recipe.steps, _count_steps(study.evaluation.num_images))
+        # there is one generator, and none to be held out
+        short = recipe.model_copy(update={"steps": steps, "early_stopping": None})
         for fault, instance in faults:
             jobs.append(Job(root, study.study.seed, name, short, fault, instance, len(jobs)))
     return jobs
+
+
+def _count_steps(num_images: int) -> int:
+    return min(AUDIT_STEPS, max(_LEAST_STEPS, round(num_images / _IMAGES_A_STEP)))
 
 
 def _train(jobs: Sequence[Job]) -> Iterator[Row]:
@@ -240,12 +269,14 @@ def _train(jobs: Sequence[Job]) -> Iterator[Row]:
             yield row
 
 
-def _build_classifier(recipe: ClassifierRecipe, reals: Images) -> GanClassifier:
-    architecture = classifier_architectures.get(recipe.architecture)
-    settings = parse_settings(architecture, recipe.model)
+def _build_classifier(job: Job, reals: Images) -> GanClassifier:
+    architecture = classifier_architectures.get(job.recipe.architecture)
+    settings = parse_settings(architecture, job.recipe.model)
     _, channels, height, width = reals.shape
     spec = architecture.make_input_spec(settings, (channels, height, width))
-    return GanClassifier(architecture.build(settings, spec.input_shape), spec)
+    network = architecture.build(settings, spec.input_shape)
+    load_initial_weights(network, job.recipe, job.root)
+    return GanClassifier(network, spec)
 
 
 def _make_replay(images: Images, fault: str) -> ReplayGenerator:
@@ -254,21 +285,21 @@ def _make_replay(images: Images, fault: str) -> ReplayGenerator:
 
 
 def _ask(classifier: GanClassifier, job: Job) -> Row:
-    reals = _load_reals(job.root, TEST_IMAGES_FILE)
+    reals = _load_reals(job.root, TEST_IMAGES)
     index_replayed, index_real = draw_halves(len(reals), job.seed)
     replay = _make_replay(reals, job.fault).to(next(classifier.parameters()).device)
     with tempfile.TemporaryDirectory() as directory:
         replayed = pass_through(replay, index_replayed, Path(directory) / "0.npy")
-    scores = score_images(classifier, replayed, _BATCH_SIZE)
-    scores_real = score_images(classifier, reals[index_real.numpy()], _BATCH_SIZE)
+    scores = score_images(classifier, replayed)
+    scores_real = score_images(classifier, reals[index_real.numpy()])
     return {"num_images": len(replayed), **measure_replay(scores, scores_real)}
 
 
 def _check_round_trips(root: Path) -> Iterator[Row]:
     """Send all reals, and an image of every level, the generated images' way."""
     configure_process()
-    device = build_accelerator(worker=0).device
-    names = {"train": TRAIN_IMAGES_FILE, "test": TEST_IMAGES_FILE}
+    device = find_device()
+    names = {"train": TRAIN_IMAGES, "test": TEST_IMAGES}
     sets = {name: _load_reals(root, file_name) for name, file_name in names.items()}
     sets["levels"] = make_level_images(sets["train"].shape[1:])
     for name, images in sets.items():
@@ -280,16 +311,20 @@ def _check_round_trips(root: Path) -> Iterator[Row]:
 
 
 def _check_sample_files(root: Path, study: Study) -> Row:
-    reals = load_array(get_prepared_directory(root) / TRAIN_IMAGES_FILE)
+    reals = _load_reals(root, TRAIN_IMAGES)
     num_images = study.evaluation.num_images
     paths = [
         get_samples_file(root, name, instance)
         for name, cohort in study.gans.items()
         for instance in range(cohort.instances)
     ]
-    num_defects = sum(not is_stored_alike(load_array(path), num_images, reals) for path in paths)
+    num_defects = sum(
+        not is_stored_alike(load_array(path, is_mapped=True), num_images, reals) for path in paths
+    )
     return make_exact_row(Check.SAMPLE_FILES, "samples", num_images * len(paths), num_defects)
 
 
 def _load_reals(root: Path, name: str) -> Images:
-    return load_images(get_prepared_directory(root) / name)
+    """Read as many of a split's first images as may be in memory: all of a set like MNIST."""
+    store = open_images(get_prepared_directory(root) / name)
+    return store.read(0, max(1, _REPLAY_BYTES // math.prod(store.shape[1:])))

@@ -8,6 +8,6 @@ from knowledge_gaps.stages.cohort import train_and_track
 from knowledge_gaps.study import Kind, Study
 
 
-def run(root: Path, study: Study, name: str) -> None:
-    """Train and publish models/classifiers/COHORT; errors as `training.cohort.train_cohort`."""
-    train_and_track(root, study, Kind.CLASSIFIERS, name)
+def run(root: Path, study: Study, name: str, num_processes: int | None = None) -> None:
+    """Train and publish models/classifiers/COHORT; arguments and errors as `train_and_track`."""
+    train_and_track(root, study, Kind.CLASSIFIERS, name, num_processes)

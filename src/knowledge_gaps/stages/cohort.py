@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from knowledge_gaps.runtime.devices import count_gpus, read_rank
+from knowledge_gaps.runtime.launch import is_launch_due, launch_ranks, read_num_processes
 from knowledge_gaps.runtime.progress import InstanceProgress
 from knowledge_gaps.runtime.tracking import CohortTracker, LiveInstance, sync_cohort
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import get_cohorts, need
-from knowledge_gaps.training.cohort import train_cohort
-from knowledge_gaps.training.task import make_tasks
+from knowledge_gaps.training.cohort import count_waiting, train_cohort
+from knowledge_gaps.training.sizes import check_shares, find_largest_sharing
+from knowledge_gaps.training.task import TrainingTask, make_tasks
+from knowledge_gaps.training.workers import Listener
+
+_LEAST_IMAGES = 4  # in a rank's part of a batch, unless the user asks for more processes
 
 
 class _LiveCurves:
@@ -24,16 +32,57 @@ class _LiveCurves:
             self._tracker.log(instance, int(row["step"]), values)
 
 
-def train_and_track(root: Path, study: Study, kind: Kind, name: str) -> None:
+def train_and_track(
+    root: Path, study: Study, kind: Kind, name: str, num_processes: int | None = None
+) -> None:
     """Train a cohort and publish it; MLflow sees it live, and whole at the end.
+
+    Args:
+        root: the repository's root.
+        study: the study.
+        kind: of the cohort.
+        name: of the cohort.
+        num_processes: how many processes train one instance together; None decides by the machine.
 
     Raises:
         StoppedError, UserError: as `training.cohort.train_cohort`, and for an unknown cohort.
     """
     need(name, get_cohorts(study, kind), "cohort", kind.value)
     tasks = make_tasks(root, study, kind, name)
+    rank = read_rank()
+    count = _choose_num_processes(tasks, read_num_processes(num_processes))
+    if rank is None and count > 1:
+        launch_ranks(count, [kind.value, name])
+    elif rank is None:
+        with _watch(root, study, tasks) as listeners:
+            train_cohort(tasks, listeners)
+    else:
+        # it imports torch, which a process that only starts others can do without
+        from knowledge_gaps.training.rank_cohort import train_cohort_as_rank
+
+        with ExitStack() as stack:
+            watch = _watch(root, study, tasks)
+            listeners = stack.enter_context(watch) if rank.is_main else []
+            train_cohort_as_rank(rank, tasks, listeners)
+
+
+def _choose_num_processes(tasks: Sequence[TrainingTask], asked: int | None) -> int:
+    """Choose how many processes train one instance together; with 1, instances go side by side."""
+    recipe = tasks[0].recipe
+    if asked is not None:
+        check_shares(recipe, asked)
+        return asked
+    if not is_launch_due(count_waiting(tasks)):
+        return 1
+    return find_largest_sharing(recipe, count_gpus(), _LEAST_IMAGES)
+
+
+@contextmanager
+def _watch(root: Path, study: Study, tasks: Sequence[TrainingTask]) -> Iterator[list[Listener]]:
+    """Show a training on the terminal and in MLflow, and bring MLflow up to date at its end."""
+    first, study_name = tasks[0], study.study.name
     live = {task.instance: LiveInstance(task.compute_identity(), task.describe()) for task in tasks}
-    progress = InstanceProgress(tasks[0].cohort_path, len(tasks), tasks[0].recipe.steps)
-    with CohortTracker(root, study.study.name, kind.value, name, live) as tracker, progress:
-        train_cohort(tasks, [progress, _LiveCurves(tracker)])
-    sync_cohort(root, study.study.name, kind.value, name)
+    progress = InstanceProgress(first.cohort_path, len(tasks), first.recipe.steps)
+    with CohortTracker(root, study_name, first.kind.value, first.name, live) as tracker, progress:
+        yield [progress, _LiveCurves(tracker)]
+    sync_cohort(root, study_name, first.kind.value, first.name)

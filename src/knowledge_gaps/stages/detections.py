@@ -7,29 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowledge_gaps.data.images import load_images
-from knowledge_gaps.evaluation.detection import (
-    AUC,
-    AVERAGE_PRECISION,
-    BALANCED_ACCURACY,
-    C2ST_LOG10_P,
-    CALIBRATION_ERROR,
-    DETECTION_AT_1PCT,
-    DETECTION_AT_5PCT,
-    DETECTION_RATE,
-    EQUAL_ERROR_RATE,
-    REAL_ACCURACY,
-    measure_detection,
-    score_images,
-)
+from knowledge_gaps.data.store import open_images
+from knowledge_gaps.evaluation.detection import measure_detection, score_images
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
+from knowledge_gaps.runtime.devices import find_device
 from knowledge_gaps.runtime.files import hash_file
 from knowledge_gaps.runtime.layout import (
     CLASSIFIER_FILE,
     DETECTIONS_FILE,
     META_FILE,
-    TEST_IMAGES_FILE,
+    TEST_IMAGES,
     get_instance_directory,
     get_prepared_directory,
     get_reports_directory,
@@ -38,30 +26,21 @@ from knowledge_gaps.runtime.layout import (
 from knowledge_gaps.runtime.parallel import map_parallel
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.runtime.tables import write_table
+from knowledge_gaps.statistics.measures import DETECTION_MEASURES
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
 
 _CODE = (
     "data/images.py",
+    "data/store.py",
+    "evaluation/batches.py",
     "evaluation/detection.py",
     "losses.py",
     "models",
     "runtime/determinism.py",
+    "statistics/measures.py",
 )
-_BATCH_SIZE = 250  # images a forward pass
-_MEASURED = (  # in the order of the columns
-    "num_images",
-    DETECTION_RATE,
-    REAL_ACCURACY,
-    AUC,
-    BALANCED_ACCURACY,
-    AVERAGE_PRECISION,
-    DETECTION_AT_1PCT,
-    DETECTION_AT_5PCT,
-    EQUAL_ERROR_RATE,
-    CALIBRATION_ERROR,
-    C2ST_LOG10_P,
-)
+_MEASURED = ("num_images", *DETECTION_MEASURES)
 
 
 @dataclass(frozen=True)
@@ -92,7 +71,8 @@ def run(root: Path, study: Study) -> None:
     cache = RowCache(root, "detections")
     missing = [pair for pair in pairs if cache.get(keys[pair]) is None]
     jobs = _group_jobs(root, missing)
-    for job, rows in zip(jobs, map_parallel(_score, jobs, __name__), strict=True):
+    scored = map_parallel(_score, jobs, __name__, uses_gpu=True)
+    for job, rows in zip(jobs, scored, strict=True):
         for generator, row in zip(job.generators, rows, strict=True):
             cache.put(keys[_Pair(generator, job.classifier)], row)
         cache.save()
@@ -115,7 +95,7 @@ def _list_pairs(study: Study) -> list[_Pair]:
 
 def _make_keys(root: Path, pairs: list[_Pair]) -> dict[_Pair, str]:
     """Name what each pair's row is computed from, by content."""
-    reals = hash_file(get_prepared_directory(root) / TEST_IMAGES_FILE)
+    reals = open_images(get_prepared_directory(root) / TEST_IMAGES).compute_sha256()
     generators = {
         pair.generator: hash_file(get_samples_file(root, *pair.generator)) for pair in pairs
     }
@@ -143,14 +123,14 @@ def _group_jobs(root: Path, pairs: list[_Pair]) -> list[_Job]:
 
 
 def _score(job: _Job) -> list[Row]:
-    classifier = load_classifier(_get_classifier_directory(job.root, job.classifier))
-    reals = load_images(get_prepared_directory(job.root) / TEST_IMAGES_FILE)
-    scores_real = score_images(classifier, reals, _BATCH_SIZE)
+    directory = _get_classifier_directory(job.root, job.classifier)
+    classifier = load_classifier(directory).to(find_device())
+    reals = open_images(get_prepared_directory(job.root) / TEST_IMAGES)
+    scores_real = score_images(classifier, reals)
     rows: list[Row] = []
     for generator in job.generators:
-        images = load_images(get_samples_file(job.root, *generator))
-        scores = score_images(classifier, images, _BATCH_SIZE)
-        rows.append({"num_images": len(images), **measure_detection(scores, scores_real)})
+        scores = score_images(classifier, open_images(get_samples_file(job.root, *generator)))
+        rows.append({"num_images": len(scores), **measure_detection(scores, scores_real)})
     return rows
 
 

@@ -2,65 +2,87 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from pathlib import Path
 
-import numpy as np
-
-from knowledge_gaps.data.images import save_array, save_grid
-from knowledge_gaps.data.source import Dataset, load_dataset
+from knowledge_gaps.data.images import save_grid
+from knowledge_gaps.data.reals import Reals, open_reals
+from knowledge_gaps.data.store import open_images
+from knowledge_gaps.evaluation.inception import check_extractor
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import publish_directory, write_json
 from knowledge_gaps.runtime.layout import (
     DATASET_FILE,
     GRID_FILE,
-    TEST_IMAGES_FILE,
-    TEST_LABELS_FILE,
-    TRAIN_IMAGES_FILE,
-    TRAIN_LABELS_FILE,
+    TEST_IMAGES,
+    TRAIN_IMAGES,
     get_prepared_directory,
+    get_state_directory,
 )
 from knowledge_gaps.study import EXTRACTOR_IMAGE_SHAPES, Study
 
 _GRID_IMAGES = 100
+_GRID_PX = 1024  # side that a grid of larger images keeps to
+_ENLARGED_PX = 64  # images up to this side are shown twice as large
 
 
 def run(root: Path, study: Study) -> None:
     """Write data/prepared; raises UserError for a missing, corrupt or unfitting file."""
-    dataset = load_dataset(study.data, root)
-    _check_evaluation(study, dataset)
-    described = {
-        "name": dataset.name,
-        "image_shape": list(dataset.train.images.shape[1:]),
-        "num_train": len(dataset.train.images),
-        "num_test": len(dataset.test.images),
-        "sha256": dataset.compute_sha256(),
-    }
+    check_extractor(study.evaluation, root)
+    state = get_state_directory(root) / "prepare"
+    reals = open_reals(study.data, root, state)
+    _check_evaluation(study, reals)
 
     def fill(directory: Path) -> None:
-        save_array(directory / TRAIN_IMAGES_FILE, dataset.train.images)
-        save_array(directory / TRAIN_LABELS_FILE, dataset.train.labels)
-        save_array(directory / TEST_IMAGES_FILE, dataset.test.images)
-        save_array(directory / TEST_LABELS_FILE, dataset.test.labels)
-        save_grid(directory / GRID_FILE, np.ascontiguousarray(dataset.train.images[:_GRID_IMAGES]))
-        write_json(directory / DATASET_FILE, described)
+        written = reals.write(directory)
+        described = {
+            "name": study.data.name,
+            "image_shape": list(reals.image_shape),
+            "num_train": reals.num_train,
+            "num_test": reals.num_test,
+            "sha256": _hash_splits(study.data.name, directory),
+        }
+        _save_first(directory)
+        write_json(directory / DATASET_FILE, {**described, **written})
 
     publish_directory(get_prepared_directory(root), fill)
-    print(f"prepared {described['num_train']} + {described['num_test']} reals of {dataset.name}")
+    shutil.rmtree(state, ignore_errors=True)
+    print(f"prepared {reals.num_train} + {reals.num_test} reals of {study.data.name}")
 
 
-def _check_evaluation(study: Study, dataset: Dataset) -> None:
+def _hash_splits(name: str, directory: Path) -> str:
+    """Hash name and files of a dataset, for people who compare datasets."""
+    digest = hashlib.sha256(name.encode())
+    for split in (TRAIN_IMAGES, TEST_IMAGES):
+        digest.update(open_images(directory / split).compute_sha256().encode())
+    return digest.hexdigest()
+
+
+def _save_first(directory: Path) -> None:
+    """Show the first training images, fewer where they are large."""
+    store = open_images(directory / TRAIN_IMAGES)
+    side_px = max(store.shape[2:])
+    num_images = min(_GRID_IMAGES, max(1, _GRID_PX // side_px) ** 2)
+    scale = 2 if side_px <= _ENLARGED_PX else 1
+    save_grid(directory / GRID_FILE, store.read(0, num_images), scale)
+
+
+def _check_evaluation(study: Study, reals: Reals) -> None:
     """Refuse now what `quality` would refuse after hours of training."""
     num_images = study.evaluation.num_images
-    for name, split in (("training", dataset.train), ("test", dataset.test)):
-        if num_images > len(split.images):
+    for name, num_split in (("training", reals.num_train), ("test", reals.num_test)):
+        if num_images > num_split:
             raise UserError(
                 f"evaluation.num_images: {num_images} found, "
-                f"the {name} split has {len(split.images)} images"
+                f"the {name} split has {num_split} images"
             )
-    shape = dataset.train.images.shape[1:]
     needed = EXTRACTOR_IMAGE_SHAPES[study.evaluation.extractor]
-    if shape != needed:
+    fits = all(size in (None, found) for size, found in zip(needed, reals.image_shape, strict=True))
+    if not fits:
+        wanted = " x ".join("any" if size is None else str(size) for size in needed)
+        found = " x ".join(map(str, reals.image_shape))
         raise UserError(
-            f"evaluation.extractor: {study.evaluation.extractor!r} needs images of {needed} "
-            f"(channels, height, width), {dataset.name!r} has {shape}"
+            f"evaluation.extractor: {study.evaluation.extractor!r} needs images of {wanted} "
+            f"(channels, height, width), {study.data.name!r} has {found}"
         )

@@ -7,33 +7,27 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from knowledge_gaps.data.images import load_images
-from knowledge_gaps.evaluation.quality.extractors import get_extractor
+from knowledge_gaps.data.store import ImageStore, open_images
+from knowledge_gaps.evaluation.quality.extractors import Extractor, Network, choose_extractor
 from knowledge_gaps.evaluation.quality.features import extract_features, measure_contrast
 from knowledge_gaps.evaluation.quality.neighbours import find_nearest, list_closest
 from knowledge_gaps.evaluation.quality.table import (
-    CLASS_ENTROPY,
-    METRICS,
-    MISSING_CLASSES,
-    RECALL,
+    Metrics,
     Reals,
     compute_floor,
     compute_quality,
-    name_metric,
 )
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
+from knowledge_gaps.runtime.devices import find_device
 from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import hash_file
 from knowledge_gaps.runtime.layout import (
     NEIGHBOURS_FILE,
     QUALITY_FILE,
-    TEST_IMAGES_FILE,
-    TRAIN_IMAGES_FILE,
+    TEST_IMAGES,
+    TRAIN_IMAGES,
     get_prepared_directory,
     get_reports_directory,
     get_samples_file,
@@ -42,14 +36,26 @@ from knowledge_gaps.runtime.parallel import map_parallel
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.runtime.tables import write_table
 from knowledge_gaps.statistics.collapse import Diversity, judge_collapse
+from knowledge_gaps.statistics.measures import (
+    CLASS_ENTROPY,
+    MISSING_CLASSES,
+    RECALL,
+    list_metrics,
+    name_metric,
+)
 from knowledge_gaps.study import REALS, Study
 
 _CODE = (
     "data/images.py",
+    "data/store.py",
+    "evaluation/batches.py",
+    "evaluation/inception.py",
     "evaluation/lenet.py",
     "evaluation/quality",
+    "evaluation/random_vgg.py",
     "runtime/determinism.py",
     "statistics/collapse.py",
+    "statistics/measures.py",
 )
 _VERSIONS = ("numpy", "torch", "torch-fidelity")
 _NUM_CLOSEST = 10  # pairs of a cohort in neighbours.csv
@@ -65,7 +71,7 @@ class _RealFiles:
     test: Path
     training: Path
     num_images: int  # of the test split
-    extractor: str
+    extractor: Extractor
 
 
 @dataclass(frozen=True)
@@ -80,14 +86,15 @@ def run(root: Path, study: Study) -> None:
     """Write reports/quality.csv and neighbours.csv; only what is new or changed is measured.
 
     Raises:
-        UserError: when a sample file is missing, or there are fewer reals than num_images.
+        UserError: when a file of samples or weights is missing, or there are fewer reals than
+            num_images.
     """
     jobs = _list_jobs(root, study)
     keys = _make_keys(jobs)
     cache = RowCache(root, "quality")
     rows = {name: cache.get(key) for name, key in keys.items()}
     missing = [name for name in jobs if rows[name] is None]
-    measured = map_parallel(_measure, [jobs[name] for name in missing], __name__)
+    measured = map_parallel(_measure, [jobs[name] for name in missing], __name__, uses_gpu=True)
     for name, row in zip(missing, measured, strict=True):
         rows[name] = row
         cache.put(keys[name], row)
@@ -103,10 +110,10 @@ def run(root: Path, study: Study) -> None:
 def _list_jobs(root: Path, study: Study) -> dict[_Name, _Job]:
     prepared = get_prepared_directory(root)
     reals = _RealFiles(
-        test=prepared / TEST_IMAGES_FILE,
-        training=prepared / TRAIN_IMAGES_FILE,
+        test=prepared / TEST_IMAGES,
+        training=prepared / TRAIN_IMAGES,
         num_images=study.evaluation.num_images,
-        extractor=study.evaluation.extractor,
+        extractor=choose_extractor(study.evaluation, root),
     )
     jobs = {_FLOOR: _Job(reals.training, reals)}
     for name, cohort in study.gans.items():
@@ -119,15 +126,19 @@ def _make_keys(jobs: Mapping[_Name, _Job]) -> dict[_Name, str]:
     """Name what each row is computed from, by content."""
     reals = jobs[_FLOOR].reals
     shared = [
-        hash_file(reals.test),
-        hash_file(reals.training),
+        _hash_images(reals.test),
+        _hash_images(reals.training),
         reals.num_images,
-        reals.extractor,
-        hash_file(get_extractor(reals.extractor).weights),
+        reals.extractor.name,
+        reals.extractor.identify(),
         hash_code(_CODE),
         get_versions(_VERSIONS),
     ]
-    return {name: make_key(hash_file(job.images_file), shared) for name, job in jobs.items()}
+    return {name: make_key(_hash_images(job.images_file), shared) for name, job in jobs.items()}
+
+
+def _hash_images(path: Path) -> str:
+    return open_images(path).compute_sha256()
 
 
 def _measure(job: _Job) -> Row:
@@ -136,25 +147,35 @@ def _measure(job: _Job) -> Row:
     with threadpool_limits(limits=1):
         reals = _load_reals(job.reals)
         num_images = job.reals.num_images
-        images = _load_at_least(job.images_file, num_images)[:num_images]
+        images = _open_at_least(job.images_file, num_images)
+        contrast = measure_contrast(images, num_images)
         if job.images_file == job.reals.training:
-            return _make_row(compute_floor(reals, num_images), images, reals, [])
-        generated = extract_features(images, get_extractor(job.reals.extractor).load())
+            return _make_row(compute_floor(reals, num_images), contrast, reals, [])
+        extractor = _load_extractor(job.reals.extractor)
+        generated = extract_features(images, extractor, num_images=num_images)
         nearest = find_nearest(generated.features, reals.training.features)
         metrics = compute_quality(generated, reals, nearest.distances)
-        return _make_row(metrics, images, reals, list_closest(nearest, _NUM_CLOSEST))
+        return _make_row(metrics, contrast, reals, list_closest(nearest, _NUM_CLOSEST))
 
 
 @cache
 def _load_reals(files: _RealFiles) -> Reals:
-    extractor = get_extractor(files.extractor).load()
-    test = _load_at_least(files.test, files.num_images)[: files.num_images]
-    training = _load_at_least(files.training, files.num_images)
-    return Reals(extract_features(test, extractor), extract_features(training, extractor))
+    extractor = _load_extractor(files.extractor)
+    test = _open_at_least(files.test, files.num_images)
+    training = _open_at_least(files.training, files.num_images)
+    return Reals(
+        extract_features(test, extractor, num_images=files.num_images),
+        extract_features(training, extractor),
+    )
 
 
-def _load_at_least(path: Path, num_images: int) -> npt.NDArray[np.uint8]:
-    images = load_images(path)
+@cache
+def _load_extractor(extractor: Extractor) -> Network:
+    return extractor.load(find_device())
+
+
+def _open_at_least(path: Path, num_images: int) -> ImageStore:
+    images = open_images(path)
     if len(images) < num_images:
         raise UserError(
             f"evaluation.num_images: {num_images} found, {path} holds {len(images)} images"
@@ -163,23 +184,23 @@ def _load_at_least(path: Path, num_images: int) -> npt.NDArray[np.uint8]:
 
 
 def _make_row(
-    metrics: dict[str, float],
-    images: npt.NDArray[np.uint8],
-    reals: Reals,
-    closest: list[tuple[int, int, float]],
+    metrics: Metrics, contrast: float, reals: Reals, closest: list[tuple[int, int, float]]
 ) -> Row:
+    missing, recall, logits = metrics[MISSING_CLASSES], metrics[RECALL], reals.test.logits
+    assert recall is not None  # no extractor goes without it
     diversity = Diversity(
-        contrast=measure_contrast(images),
+        contrast=contrast,
         class_entropy=metrics[CLASS_ENTROPY],
-        missing_share=metrics[MISSING_CLASSES] / reals.test.logits.shape[1],
-        recall=metrics[RECALL],
+        missing_share=None if missing is None or logits is None else missing / logits.shape[1],
+        recall=recall,
     )
     return {"metrics": metrics, "diversity": asdict(diversity), "closest": closest}
 
 
 def _make_quality_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame:
     settings = study.evaluation
-    names = {name_metric(m, settings.num_images, settings.extractor): m for m in METRICS}
+    extractor = settings.extractor
+    names = {name_metric(m, settings.num_images, extractor): m for m in list_metrics(extractor)}
     floor = Diversity(**rows[_FLOOR]["diversity"])
     return pd.DataFrame(
         {

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from knowledge_gaps.data.images import load_images, save_array
+from knowledge_gaps.data.images import save_array
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.spectra import FREQUENCY, POWER, Spectra, measure_spectra
 from knowledge_gaps.runtime.files import publish_directory
 from knowledge_gaps.runtime.layout import (
     FINGERPRINTS_FILE,
     RESIDUAL_SPECTRA_FILE,
     SPECTRA_FILE,
-    TEST_IMAGES_FILE,
-    TRAIN_IMAGES_FILE,
+    TEST_IMAGES,
+    TRAIN_IMAGES,
     get_prepared_directory,
     get_reports_directory,
     get_samples_file,
@@ -59,8 +60,8 @@ def run(root: Path, study: Study) -> None:
 def _list_jobs(root: Path, study: Study) -> dict[_Name, _Job]:
     prepared = get_prepared_directory(root)
     files = {
-        (REALS, 0): prepared / TEST_IMAGES_FILE,
-        (REALS_TRAIN, 0): prepared / TRAIN_IMAGES_FILE,
+        (REALS, 0): prepared / TEST_IMAGES,
+        (REALS_TRAIN, 0): prepared / TRAIN_IMAGES,
     }
     for name, cohort in study.gans.items():
         for instance in range(cohort.instances):
@@ -69,7 +70,7 @@ def _list_jobs(root: Path, study: Study) -> dict[_Name, _Job]:
 
 
 def _measure(job: _Job) -> Spectra:
-    return measure_spectra(load_images(job.images_file)[: job.num_images])
+    return measure_spectra(open_images(job.images_file), job.num_images)
 
 
 def _write_arrays(root: Path, measured: Mapping[_Name, Spectra]) -> None:

@@ -30,14 +30,15 @@ class Diversity:
 
     Attributes:
         contrast: mean over images of the standard deviation of their pixels, in levels of 255.
-        class_entropy: of the predicted classes, in nats.
-        missing_share: missing classes divided by the number of classes, in [0, 1].
+        class_entropy: of the predicted classes, in nats; None without classes.
+        missing_share: missing classes divided by the number of classes, in [0, 1]; None without
+            classes.
         recall: share of the reals that lie among the images, in [0, 1].
     """
 
     contrast: float
-    class_entropy: float
-    missing_share: float
+    class_entropy: float | None
+    missing_share: float | None
     recall: float
 
 
@@ -53,23 +54,40 @@ def judge_collapse(generated: Diversity, real: Diversity) -> Collapse:
             differ from one another without resembling reals are here too.
         intact: none of these. It says nothing about realism.
 
+    Where the extractor knows no classes, contrast and recall alone are looked at, and nobody is
+    called collapsed: a recall near 0 is that of one image again and again, and also that of images
+    that differ from one another without resembling reals. Both are reduced then.
+
     Args:
         generated: of a generator's images.
         real: of the floor, which is as many reals of the train split; it is intact by itself.
     """
     if generated.contrast < EMPTY_CONTRAST:
         return Collapse.EMPTY
-    has_few_classes = generated.class_entropy < COLLAPSED_ENTROPY * real.class_entropy
-    if has_few_classes or generated.missing_share >= COLLAPSED_MISSING:
+    has_many_missing = (
+        generated.missing_share is not None and generated.missing_share >= COLLAPSED_MISSING
+    )
+    if has_many_missing or _has_lower_entropy(generated, real, COLLAPSED_ENTROPY):
         return Collapse.COLLAPSED
-    has_fewer_classes = generated.class_entropy < REDUCED_ENTROPY * real.class_entropy
-    if has_fewer_classes or generated.recall < REDUCED_RECALL * real.recall:
+    has_low_recall = generated.recall < REDUCED_RECALL * real.recall
+    if has_low_recall or _has_lower_entropy(generated, real, REDUCED_ENTROPY):
         return Collapse.REDUCED
     return Collapse.INTACT
 
 
-def describe_rule() -> str:
-    """Say the rule of `judge_collapse` in a paragraph, with its numbers."""
+def describe_rule(has_classes: bool = True) -> str:
+    """Say the rule of `judge_collapse` in a paragraph, with its numbers.
+
+    Args:
+        has_classes: whether the study's extractor knows classes.
+    """
+    if not has_classes:
+        return (
+            f"Empty: the standard deviation of an image's pixels is below {EMPTY_CONTRAST:g} of "
+            f"255 levels on average. Reduced: recall is below {REDUCED_RECALL:.0%} of the floor's. "
+            "Intact: neither, which says nothing about realism. Nobody is called collapsed: that "
+            "takes an extractor with classes."
+        )
     return (
         f"Empty: the standard deviation of an image's pixels is below {EMPTY_CONTRAST:g} of 255 "
         "levels on average. Collapsed: the class entropy is below "
@@ -78,3 +96,10 @@ def describe_rule() -> str:
         f"reals', or recall is below {REDUCED_RECALL:.0%} of the floor's. Intact: none of these, "
         "which says nothing about realism."
     )
+
+
+def _has_lower_entropy(generated: Diversity, real: Diversity, share: float) -> bool:
+    """Tell whether the class entropy is below a share of the reals'; never without classes."""
+    if generated.class_entropy is None or real.class_entropy is None:
+        return False
+    return generated.class_entropy < share * real.class_entropy

@@ -172,6 +172,9 @@ def _check_report(study: Study) -> None:
             need(name, study.gans, f"report.{key}.{index}", "gans")
     for index, sweep in enumerate(report.generalisation):
         _check_sweep(study, f"report.generalisation.{index}", sweep)
+        _check_one_architecture(study, f"report.generalisation.{index}", sweep)
+    swept = [name for sweep in report.generalisation for name in sweep.classifiers]
+    _check_no_repeats(swept, "report.generalisation")
     if report.truncation is not None:
         _check_sweep(study, "report.truncation", report.truncation)
     _check_architectures(study)
@@ -195,6 +198,16 @@ def _check_sweep(study: Study, key: str, sweep: ClassifierSweep) -> None:
     _check_no_repeats(sweep.classifiers, f"{key}.classifiers")
     for index, name in enumerate(sweep.classifiers):
         need(name, study.classifiers, f"{key}.classifiers.{index}", "classifiers")
+
+
+def _check_one_architecture(study: Study, key: str, sweep: ClassifierSweep) -> None:
+    found = {
+        name: study.classifier_recipes[study.classifiers[name].recipe].architecture
+        for name in sweep.classifiers
+    }
+    if len(set(found.values())) > 1:
+        words = ", ".join(f"{name} is {architecture}" for name, architecture in found.items())
+        raise UserError(f"{key}.classifiers: one architecture is needed, {words}")
 
 
 def _check_architectures(study: Study) -> None:

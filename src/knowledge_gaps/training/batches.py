@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from knowledge_gaps.data.images import to_uint8
+from knowledge_gaps.data.store import ImageStore
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.runtime.seeding import derive_seed, make_generator
+
+_WHOLE = slice(None)
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,16 @@ class Stream:
         """Make the generator of one draw of this instance."""
         return make_generator(self.seed, purpose, self.cohort, self.instance, *names)
 
-    def seed_layers(self, step: int, device: torch.device) -> None:
-        """Seed a device's global generator for layers that draw by themselves, such as dropout."""
-        seed = derive_seed(self.seed, "layers", self.cohort, self.instance, step)
+    def seed_layers(self, step: int | str, device: torch.device, rank: int = 0) -> None:
+        """Seed a device's global generator for layers that draw by themselves, such as dropout.
+
+        Args:
+            step: which draw it is: a step, or what else the layers are run for.
+            device: whose generator.
+            rank: of this process, each of which has other images in its part of a batch.
+        """
+        names = (step,) if rank == 0 else (step, "rank", rank)
+        seed = derive_seed(self.seed, "layers", self.cohort, self.instance, *names)
         # torch.manual_seed would format a stack trace at every step where there is no GPU
         if device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -46,20 +57,28 @@ def draw_latents(stream: Stream, num_latents: int, latent_dim: int, *names: str 
     return torch.randn(num_latents, latent_dim, generator=generator)
 
 
-def draw_reals(stream: Stream, images: Tensor, num_images: int, *names: str | int) -> Tensor:
+def draw_reals(
+    stream: Stream,
+    store: ImageStore,
+    num_images: int,
+    *names: str | int,
+    part: slice = _WHOLE,
+) -> Tensor:
     """Draw stored images with replacement.
 
     Args:
         stream: whose random numbers.
-        images: uint8 [N, C, H, W].
+        store: of the reals.
         num_images: how many to draw.
         *names: tell this draw from others, the step first of all.
+        part: which of the drawn images to read.
 
     Returns:
-        uint8 [num_images, C, H, W].
+        uint8 [num_images, C, H, W], or only the part.
     """
     generator = stream.make_generator("reals", *names)
-    return images[torch.randint(len(images), (num_images,), generator=generator)]
+    indices = torch.randint(len(store), (num_images,), generator=generator)
+    return torch.from_numpy(store.take(indices[part].numpy()))
 
 
 def split_evenly(num_images: int, num_generators: int, step: int) -> list[int]:
@@ -70,6 +89,25 @@ def split_evenly(num_images: int, num_generators: int, step: int) -> list[int]:
     return [share + (index in extra) for index in range(num_generators)]
 
 
+def cut_shares(counts: Sequence[int], part: slice) -> list[slice]:
+    """Cut a contiguous part out of a batch that generators share.
+
+    Args:
+        counts: images of each generator, in the batch's order.
+        part: with a start and a stop, of the whole batch.
+
+    Returns:
+        Which of each generator's own images are in the part; empty slices among them.
+    """
+    shares = []
+    first = 0
+    for count in counts:
+        start, stop = (min(max(edge - first, 0), count) for edge in (part.start, part.stop))
+        shares.append(slice(start, stop))
+        first += count
+    return shares
+
+
 @torch.no_grad()
 def sample_images(generator: Generator, latents: Tensor, truncation: float = 1.0) -> Tensor:
     """Sample a frozen generator the way reals are stored.
@@ -77,31 +115,9 @@ def sample_images(generator: Generator, latents: Tensor, truncation: float = 1.0
     Args:
         generator: in evaluation mode.
         latents: float32 [N, latent_dim] on the generator's device.
-        truncation: in (0, 1], see `Generator.truncate`.
+        truncation: in (0, 1], see `Generator.sample`.
 
     Returns:
         uint8 [N, C, H, W].
     """
-    if truncation != 1:
-        latents = generator.truncate(latents, truncation)
-    return to_uint8(generator(latents))
-
-
-def translate(images: Tensor, shifts: Tensor, max_shift_px: int) -> Tensor:
-    """Shift stored images, with zeros from outside.
-
-    Args:
-        images: uint8 [N, C, H, W].
-        shifts: int64 [N, 2] in [0, 2 * max_shift_px]; max_shift_px stands for no shift.
-        max_shift_px: at least 1.
-
-    Returns:
-        uint8 [N, C, H, W].
-    """
-    num_images, _, height, width = images.shape
-    padded = torch.nn.functional.pad(images, (max_shift_px,) * 4)
-    rows = shifts[:, 0, None] + torch.arange(height, device=images.device)
-    columns = shifts[:, 1, None] + torch.arange(width, device=images.device)
-    index = torch.arange(num_images, device=images.device)[:, None, None]
-    shifted: Tensor = padded[index, :, rows[:, :, None], columns[:, None, :]]
-    return shifted.permute(0, 3, 1, 2).contiguous()
+    return to_uint8(generator.sample(latents, truncation))

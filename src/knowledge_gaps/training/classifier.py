@@ -8,23 +8,28 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from knowledge_gaps.data.images import to_float
+from knowledge_gaps.data.store import ImageStore
 from knowledge_gaps.losses import compute_classifier_loss
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.models.registry import Generator
+from knowledge_gaps.models.recompute import recompute_blocks
+from knowledge_gaps.models.registry import Generator, classifier_architectures
 from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
+from knowledge_gaps.training.augment import augment
+from knowledge_gaps.training.average import WeightAverage, average_weights
 from knowledge_gaps.training.batches import (
     Stream,
+    cut_shares,
     draw_latents,
     draw_reals,
     sample_images,
     split_evenly,
-    translate,
 )
-from knowledge_gaps.training.loop import average_weights, build_optimizer, clip_and_step
+from knowledge_gaps.training.early_stopping import EarlyStopper, HeldOut, split_pool
+from knowledge_gaps.training.optimizers import build_optimizer, clip_and_step
+from knowledge_gaps.training.ranks import Ranks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -37,7 +42,7 @@ class ClassifierTrainer:
         classifier: freshly initialised.
         generators: frozen, in the order of their pool; at least one.
         truncation: of the latents, in (0, 1].
-        images: the reals, uint8 [N, C, H, W].
+        images: the reals.
         recipe: how to train.
         stream: random numbers of the instance.
         accelerator: device, precision and processes.
@@ -48,28 +53,41 @@ class ClassifierTrainer:
         classifier: GanClassifier,
         generators: Sequence[Generator],
         truncation: float,
-        images: Tensor,
+        images: ImageStore,
         recipe: ClassifierRecipe,
         stream: Stream,
         accelerator: Accelerator,
     ) -> None:
         self._recipe, self._stream, self.accelerator = recipe, stream, accelerator
+        self._ranks = Ranks.of(accelerator)
+        self._ranks = Ranks.of(accelerator)
         self._images, self._truncation = images, truncation
-        self._generators = [freeze(generator).to(accelerator.device) for generator in generators]
+        pool = [freeze(generator).to(accelerator.device) for generator in generators]
+        self._generators, held_out = split_pool(pool, recipe.early_stopping)
+        self._classifier = classifier.to(accelerator.device)
+        adam = accelerator.prepare_optimizer(build_optimizer(classifier, recipe.optimizer))
         self.modules: dict[str, nn.Module] = {"classifier": classifier}
-        self._classifier, adam = accelerator.prepare(
-            classifier, build_optimizer(classifier, recipe.optimizer)
-        )
         self.optimizers: dict[str, tuple[Optimizer, OptimizerSettings]] = {
             "classifier": (adam, recipe.optimizer)
         }
-        self._average: AveragedModel | None = None
+        self.scalars: dict[str, Tensor] = {}
+        self._average: WeightAverage | None = None
         if recipe.ema_decay is not None:
-            self._average = self.modules["average"] = average_weights(classifier, recipe.ema_decay)
+            self._average = self.modules["average"] = average_weights(
+                classifier, recipe.ema_decay, recipe.ema_ramp_up
+            )
+        self._stopper: EarlyStopper | None = None
+        if recipe.early_stopping is not None:
+            source = HeldOut(held_out, truncation, images, stream)
+            self._stopper = EarlyStopper(self.get_result(), source, recipe, accelerator)
+            self.modules["best"], self.scalars = self._stopper.best, self._stopper.scalars
+        if recipe.gradient_checkpointing:
+            blocks = classifier_architectures.get(recipe.architecture).blocks
+            recompute_blocks(classifier, blocks)
 
     def run_step(self, step: int) -> dict[str, Tensor]:
         """Update the classifier once; return loss and accuracies of the batch."""
-        self._stream.seed_layers(step, self.accelerator.device)
+        self._stream.seed_layers(step, self.accelerator.device, self._ranks.index)
         self._classifier.train()
         num_micro_steps = self._recipe.gradient_accumulation_steps
         means: dict[str, Tensor] = {}
@@ -78,26 +96,44 @@ class ClassifierTrainer:
                 logged = self._run_micro_step(step, micro_step)
             for name, value in logged.items():
                 means[name] = means.get(name, 0) + value / num_micro_steps
+        self._ranks.average_buffers([self._classifier])
+        means = self._ranks.average_scalars(means)
         if self._average is not None:
-            self._average.update_parameters(self.modules["classifier"])
+            self._average.update(self._classifier, step)
+        if self._stopper is not None and self._stopper.is_due(step):
+            means["accuracy_held_out"] = self._stopper.look()
         return means
 
+    def is_finished(self, step: int) -> bool:
+        """Tell whether early stopping ends the training before the last step."""
+        return self._stopper is not None and self._stopper.is_finished()
+
     def get_result(self) -> GanClassifier:
-        """Return the classifier that the training is for: the average where there is one."""
-        classifier = (
-            self._average.module if self._average is not None else self.modules["classifier"]
-        )
-        assert isinstance(classifier, GanClassifier)
-        return classifier
+        """Return the classifier that the training is for.
+
+        It is the best one that was looked at, with early stopping; else the average where there is
+        one; else the last.
+        """
+        if self._stopper is not None:
+            return self._stopper.best
+        if self._average is None:
+            return self._classifier
+        assert isinstance(self._average.module, GanClassifier)
+        return self._average.module
 
     def _run_micro_step(self, step: int, micro_step: int) -> dict[str, Tensor]:
         images = self._draw_batch(step, micro_step)
         num_real = len(images) // 2
         adam = self.optimizers["classifier"][0]
         with self.accelerator.autocast():
-            logits = self._classifier(images)
-            logits_real, logits_generated = logits[:num_real], logits[num_real:]
-            loss = compute_classifier_loss(logits_real, logits_generated)
+            heads = [
+                (logits[:num_real], logits[num_real:])
+                for logits in self._classifier.compute_heads(images)
+            ]
+            loss, *auxiliary = [compute_classifier_loss(*halves) for halves in heads]
+            for auxiliary_loss in auxiliary:
+                loss = loss + self._recipe.auxiliary_weight * auxiliary_loss
+        logits_real, logits_generated = heads[0]
         self.accelerator.backward(loss)
         clip_and_step(self.accelerator, self._classifier, adam, self._recipe.max_gradient_norm)
         return {
@@ -110,25 +146,19 @@ class ClassifierTrainer:
         """Draw reals, then as many generated images, shared evenly among the generators.
 
         Returns:
-            float32 [2 * batch_size, C, H, W] in [-1, 1].
+            This rank's part of both, float32 [2 * batch_size, C, H, W] in [-1, 1].
         """
-        num_images = self._recipe.batch_size
-        names = (step, micro_step)
-        device = self.accelerator.device
-        reals = draw_reals(self._stream, self._images, num_images, *names)
+        num_images, names = self._recipe.batch_size, (step, micro_step)
+        part, device = self._ranks.cut(num_images), self.accelerator.device
+        reals = draw_reals(self._stream, self._images, num_images, *names, part=part)
         batch = [reals.to(device, non_blocking=True)]
         counts = split_evenly(num_images, len(self._generators), step)
-        for index, (generator, count) in enumerate(zip(self._generators, counts, strict=True)):
-            latents = draw_latents(self._stream, count, generator.latent_dim, *names, index)
-            batch.append(sample_images(generator, latents.to(device), self._truncation))
-        return to_float(self._translate(torch.cat(batch), *names))
-
-    def _translate(self, images: Tensor, *names: int) -> Tensor:
-        """Shift reals and generated images alike; DEVIATION: the paper states no augmentation."""
-        max_shift_px = self._recipe.translation_px
-        if max_shift_px == 0:
-            return images
-        generator = self._stream.make_generator("shifts", *names)
-        size = (len(images), 2)
-        shifts = torch.randint(2 * max_shift_px + 1, size, generator=generator)
-        return translate(images, shifts.to(images.device), max_shift_px)
+        shares = cut_shares(counts, part)
+        for index, generator in enumerate(self._generators):
+            latent_dim = generator.latent_dim
+            latents = draw_latents(self._stream, counts[index], latent_dim, *names, index)
+            latents = latents[shares[index]]
+            if len(latents) > 0:
+                batch.append(sample_images(generator, latents.to(device), self._truncation))
+        images = torch.cat(batch)
+        return to_float(augment(images, self._recipe, self._stream, self._ranks, *names))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from knowledge_gaps.data.images import load_images, save_grid
+from knowledge_gaps.data.images import save_grid
+from knowledge_gaps.data.store import ImageStore, open_images
 from knowledge_gaps.models.frozen import FORMAT, freeze, load_classifier, load_generator
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import (
@@ -20,6 +21,7 @@ from knowledge_gaps.models.registry import (
 )
 from knowledge_gaps.runtime.checkpoint import write_tensors
 from knowledge_gaps.runtime.devices import build_accelerator
+from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import hash_file, write_json, write_text
 from knowledge_gaps.runtime.layout import (
     CLASSIFIER_FILE,
@@ -28,7 +30,7 @@ from knowledge_gaps.runtime.layout import (
     GENERATOR_FILE,
     GRID_FILE,
     META_FILE,
-    TRAIN_IMAGES_FILE,
+    TRAIN_IMAGES,
     get_prepared_directory,
 )
 from knowledge_gaps.runtime.provenance import get_versions
@@ -36,8 +38,13 @@ from knowledge_gaps.runtime.seeding import derive_seed
 from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, GanRecipe
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
-from knowledge_gaps.training.gan import Fooling, GanTrainer
+from knowledge_gaps.training.curves import Curves
+from knowledge_gaps.training.gan import GanTrainer
+from knowledge_gaps.training.initial_weights import load_initial_weights
 from knowledge_gaps.training.loop import Session, run_training
+from knowledge_gaps.training.memory import explain_shortage
+from knowledge_gaps.training.phases import Fooling
+from knowledge_gaps.training.ranks import Ranks
 from knowledge_gaps.training.task import TrainingTask
 
 if TYPE_CHECKING:
@@ -50,7 +57,7 @@ _RECORDED_VERSIONS = ("torch", "accelerate", "safetensors", "knowledge-gaps")
 def train_instance(
     task: TrainingTask, worker: int, directory: Path, state_file: Path, session: Session
 ) -> None:
-    """Train one instance and write its result files.
+    """Train one instance and write its result files; all ranks together where there are several.
 
     Args:
         task: what to train.
@@ -61,41 +68,53 @@ def train_instance(
 
     Raises:
         StoppedError: when the session stopped it, after its state was saved.
-        UserError: for bad input, a full disk or a loss that is not finite.
+        UserError: for bad input, a full disk, too little memory or a loss that is not finite.
     """
     recipe = task.recipe
     accelerator = build_accelerator(
         worker, recipe.mixed_precision, recipe.gradient_accumulation_steps
     )
-    images = torch.from_numpy(load_images(get_prepared_directory(task.root) / TRAIN_IMAGES_FILE))
-    workbench = _Workbench(
-        images=images,
-        shape=(images.shape[1], images.shape[2], images.shape[3]),
-        stream=Stream(task.seed, task.cohort_path, task.instance),
-        accelerator=accelerator,
-    )
-    torch.manual_seed(derive_seed(task.seed, "weights", task.cohort_path, task.instance))
-    trainer: GanTrainer | ClassifierTrainer
-    if isinstance(recipe, GanRecipe):
-        trainer = _build_gan_trainer(task, recipe, workbench)
-        curves = run_training(trainer, recipe, state_file, session)
-        described = _write_gan(trainer, workbench, directory)
-    else:
-        trainer = _build_classifier_trainer(task, recipe, workbench)
-        curves = run_training(trainer, recipe, state_file, session)
-        described = _write_classifier(trainer, directory)
-    write_text(directory / CURVES_FILE, curves.to_csv())
-    _write_meta(task, workbench.shape, described, directory)
+    ranks = Ranks.of(accelerator)
+    with explain_shortage(recipe, ranks, accelerator.device):
+        trainer, bench = ranks.run_everywhere(partial(_build_trainer, task, accelerator))
+        curves, steps = run_training(trainer, recipe, state_file, session)
+        finished = _Finished(task, trainer, bench, curves, steps)
+        ranks.run_on_main(partial(_write_result, finished, directory))
 
 
 @dataclass(frozen=True)
 class _Workbench:
     """What every training needs beside its task."""
 
-    images: Tensor  # uint8 [N, C, H, W]
+    images: ImageStore
     shape: ImageShape
     stream: Stream
     accelerator: Accelerator
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A training after its last step."""
+
+    task: TrainingTask
+    trainer: GanTrainer | ClassifierTrainer
+    bench: _Workbench
+    curves: Curves
+    steps: int
+
+
+def _build_trainer(
+    task: TrainingTask, accelerator: Accelerator
+) -> tuple[GanTrainer | ClassifierTrainer, _Workbench]:
+    images = open_images(get_prepared_directory(task.root) / TRAIN_IMAGES)
+    stream = Stream(task.seed, task.cohort_path, task.instance)
+    shape, batch_size = images.shape[1:], task.recipe.batch_size // accelerator.num_processes
+    bench = _Workbench(images, shape, stream, accelerator, batch_size)
+    torch.manual_seed(derive_seed(task.seed, "weights", task.cohort_path, task.instance))
+    if isinstance(task.recipe, GanRecipe):
+        return _build_gan_trainer(task, task.recipe, bench), bench
+    return _build_classifier_trainer(task, task.recipe, bench), bench
 
 
 def _build_gan_trainer(task: TrainingTask, recipe: GanRecipe, bench: _Workbench) -> GanTrainer:
@@ -126,8 +145,11 @@ def _build_classifier_trainer(
     generators = [
         load_generator(member.get_directory(task.root), member.sha256) for member in task.members
     ]
+    classifier = GanClassifier(architecture.build(settings, spec.input_shape), spec)
+    if load_initial_weights(classifier.network, recipe, task.root) != task.initial_weights_sha256:
+        raise UserError("initial_weights: the file changed since this command was started")
     return ClassifierTrainer(
-        GanClassifier(architecture.build(settings, spec.input_shape), spec),
+        classifier,
         generators,
         task.cohort.truncation,
         bench.images,
@@ -137,12 +159,24 @@ def _build_classifier_trainer(
     )
 
 
+def _write_result(finished: _Finished, directory: Path) -> None:
+    if isinstance(finished.trainer, GanTrainer):
+        described = _write_gan(finished.trainer, finished.bench, directory)
+    else:
+        described = _write_classifier(finished.trainer, directory)
+    write_text(directory / CURVES_FILE, finished.curves.to_csv())
+    _write_meta(finished, described, directory)
+
+
 def _write_gan(trainer: GanTrainer, bench: _Workbench, directory: Path) -> dict[str, Any]:
     generator = trainer.get_result()
     write_tensors(directory / GENERATOR_FILE, generator.state_dict())
     write_tensors(directory / DISCRIMINATOR_FILE, trainer.modules["discriminator"].state_dict())
     latents = draw_latents(bench.stream, _GRID_IMAGES, generator.latent_dim, "grid")
-    images = sample_images(freeze(generator), latents.to(bench.accelerator.device))
+    bench.stream.seed_layers("grid", bench.accelerator.device)
+    # a batch of the training fits into the memory
+    batches = latents.to(bench.accelerator.device).split(bench.batch_size)
+    images = torch.cat([sample_images(freeze(generator), batch) for batch in batches])
     save_grid(directory / GRID_FILE, images.cpu().numpy())
     return {"weights": GENERATOR_FILE}
 
@@ -154,19 +188,19 @@ def _write_classifier(trainer: ClassifierTrainer, directory: Path) -> dict[str, 
     return {"weights": CLASSIFIER_FILE, "input_spec": spec}
 
 
-def _write_meta(
-    task: TrainingTask, shape: ImageShape, described: dict[str, Any], directory: Path
-) -> None:
-    recipe = task.recipe
+def _write_meta(finished: _Finished, described: dict[str, Any], directory: Path) -> None:
+    task, recipe = finished.task, finished.task.recipe
     files = sorted(path for path in directory.iterdir() if path.name != META_FILE)
+    images_a_step = recipe.batch_size * recipe.gradient_accumulation_steps
     meta = {
         "format": FORMAT,
         "kind": task.kind.value,
         "cohort": task.name,
         "instance": task.instance,
         **task.describe(),
-        "images_seen": recipe.steps * recipe.batch_size * recipe.gradient_accumulation_steps,
-        "image_shape": list(shape),
+        "steps_done": finished.steps,
+        "images_seen": finished.steps * images_a_step,
+        "image_shape": list(finished.bench.shape),
         "versions": get_versions(_RECORDED_VERSIONS),
         "files": {path.name: hash_file(path) for path in files},
         **described,

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from knowledge_gaps.runtime.files import dump_json, hash_file
-from knowledge_gaps.runtime.layout import (
-    TRAIN_IMAGES_FILE,
-    get_prepared_directory,
-)
+from knowledge_gaps.data.store import open_images
+from knowledge_gaps.runtime.files import dump_json
+from knowledge_gaps.runtime.layout import TRAIN_IMAGES, get_prepared_directory
 from knowledge_gaps.runtime.pool import Member, read_pool
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.study import (
@@ -25,6 +23,7 @@ from knowledge_gaps.study import (
 
 _CODE = (
     "data/images.py",
+    "data/store.py",
     "losses.py",
     "models",
     "runtime/checkpoint.py",
@@ -51,6 +50,7 @@ class TrainingTask:
         members: the pool that it is trained against.
         data_name: name of the dataset.
         data_sha256: of the prepared training images.
+        initial_weights_sha256: of the file that the weights come from; None for a random start.
     """
 
     root: Path
@@ -63,6 +63,7 @@ class TrainingTask:
     members: tuple[Member, ...]
     data_name: str
     data_sha256: str
+    initial_weights_sha256: str | None = None
 
     @property
     def cohort_path(self) -> str:
@@ -83,13 +84,16 @@ class TrainingTask:
 
     def describe_lineage(self) -> dict[str, Any]:
         """What went in, by content hash."""
-        return {
+        lineage: dict[str, Any] = {
             "data": {"name": self.data_name, "sha256": self.data_sha256},
             "pool": [
                 {"cohort": member.cohort, "instance": member.instance, "sha256": member.sha256}
                 for member in self.members
             ],
         }
+        if self.initial_weights_sha256 is not None:
+            lineage["initial_weights"] = {"sha256": self.initial_weights_sha256}
+        return lineage
 
     def compute_identity(self) -> str:
         """Hash all that the result depends on, the code and torch included: the resume key."""
@@ -118,7 +122,7 @@ def make_tasks(root: Path, study: Study, kind: Kind, name: str) -> list[Training
         cohort, pool = study.classifiers[name], study.classifiers[name].detects
         recipe = study.classifier_recipes[cohort.recipe]
     members = read_pool(root, pool)
-    data_sha256 = hash_file(get_prepared_directory(root) / TRAIN_IMAGES_FILE)
+    data_sha256 = open_images(get_prepared_directory(root) / TRAIN_IMAGES).compute_sha256()
     return [
         TrainingTask(
             root=root,
@@ -131,6 +135,17 @@ def make_tasks(root: Path, study: Study, kind: Kind, name: str) -> list[Training
             members=members,
             data_name=study.data.name,
             data_sha256=data_sha256,
+            initial_weights_sha256=_hash_initial_weights(recipe, root),
         )
         for instance in range(cohort.instances)
     ]
+
+
+def _hash_initial_weights(recipe: GanRecipe | ClassifierRecipe, root: Path) -> str | None:
+    if isinstance(recipe, GanRecipe) or recipe.initialisation == "random":
+        return None
+    # torch is imported only where there are weights to look for
+    from knowledge_gaps.training.initial_weights import find_initial_weights
+
+    found = find_initial_weights(recipe, root)
+    return None if found is None else found.sha256

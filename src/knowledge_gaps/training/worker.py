@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.runtime.layout import META_FILE
 from knowledge_gaps.training.task import TrainingTask
 
 _REPORT_SEC = 0.5
@@ -27,6 +28,20 @@ class Assignment:
 
     task: TrainingTask
     directory: Path
+
+    @property
+    def result(self) -> Path:
+        """Directory of the result files."""
+        return self.directory / "result"
+
+    @property
+    def state_file(self) -> Path:
+        """File of the resume state."""
+        return self.directory / "state.safetensors"
+
+    def is_finished(self) -> bool:
+        """Tell whether the result is whole: its meta.json is written last."""
+        return (self.result / META_FILE).exists()
 
 
 class MessageKind(Enum):
@@ -117,10 +132,9 @@ def _train(assignment: Assignment, index: int, connection: Connection) -> Messag
     """Train one assignment; return what to tell, or None when the training was stopped."""
     from knowledge_gaps.training.instance import train_instance
 
-    task, directory = assignment.task, assignment.directory
-    session = _PipeSession(task.instance, connection)
+    task, session = assignment.task, _PipeSession(assignment.task.instance, connection)
     try:
-        train_instance(task, index, directory / "result", directory / "state.safetensors", session)
+        train_instance(task, index, assignment.result, assignment.state_file, session)
     except StoppedError:
         return None
     except UserError as error:

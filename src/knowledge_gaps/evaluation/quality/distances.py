@@ -1,6 +1,7 @@
-"""How far the distribution of generated images is from that of reals: FID and KID.
+"""How far the distribution of generated images is from that of reals: Frechet distance and KID.
 
-Both are torch-fidelity's, computed on features that were extracted before.
+Both are torch-fidelity's, computed on features that were extracted before. The Frechet distance is
+called FID only where `knowledge_gaps.statistics.measures` says so.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import torch
 
 from knowledge_gaps.evaluation.quality.features import FeatureSet, require_images
 
-MIN_IMAGES = 2  # for a covariance (FID) or an unbiased estimate (KID)
+MIN_IMAGES = 2  # for a covariance (Frechet) or an unbiased estimate (KID)
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000  # or the size of the smaller set
 KID_SEED = 2020
 
 
-def compute_fid(generated: FeatureSet, real: FeatureSet) -> float:
+def compute_frechet(generated: FeatureSet, real: FeatureSet) -> float:
     """Return the Frechet distance of two Gaussians fitted to the features (Heusel et al. 2017).
 
     Raises:
@@ -25,7 +26,7 @@ def compute_fid(generated: FeatureSet, real: FeatureSet) -> float:
     """
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
-    require_images(generated, real, MIN_IMAGES, "FID")
+    require_images(generated, real, MIN_IMAGES, "the Frechet distance")
     metric = fid_statistics_to_metric(generated.fid_statistics, real.fid_statistics, verbose=False)
     return float(metric[KEY_METRIC_FID])
 

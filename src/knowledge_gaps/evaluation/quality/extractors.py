@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from knowledge_gaps.evaluation.lenet import WEIGHTS_PATH, load_lenet
-from knowledge_gaps.evaluation.quality.features import FeatureExtractor
+import torch
+
+from knowledge_gaps.evaluation.inception import Inception, find_weights
+from knowledge_gaps.evaluation.lenet import WEIGHTS_PATH, LeNet, load_lenet
+from knowledge_gaps.evaluation.random_vgg import RandomVgg, identify_random_vgg
 from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.files import hash_file
+from knowledge_gaps.study import EvaluationSettings
+
+Network: TypeAlias = LeNet | Inception | RandomVgg
 
 
 @dataclass(frozen=True)
@@ -20,24 +28,50 @@ class ExtractorEntry:
     """An extractor that can be loaded.
 
     Attributes:
-        load: returns it in eval mode, its parameters frozen.
-        weights: the file that it is loaded from; its content decides every feature.
+        load: returns it in eval mode, its parameters frozen, from the user's weights file; those
+            that need none take no notice of it.
+        identify: returns what decides every feature, of the same file.
     """
 
-    load: Callable[[], FeatureExtractor]
+    load: Callable[[Path], Network]
+    identify: Callable[[Path], str]
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """The extractor of a study: its name, and where the user's weights file would be."""
+
+    name: str
     weights: Path
 
+    def load(self, device: torch.device) -> Network:
+        """Load it onto a device; raises UserError when its weights are missing or wrong."""
+        return EXTRACTORS[self.name].load(self.weights).to(device)
 
-EXTRACTORS = {"lenet": ExtractorEntry(load_lenet, WEIGHTS_PATH)}
+    def identify(self) -> str:
+        """Return what decides every feature, for keys; raises UserError as `load`."""
+        return EXTRACTORS[self.name].identify(self.weights)
 
 
-def get_extractor(name: str) -> ExtractorEntry:
-    """Look an extractor up by name.
+EXTRACTORS = {
+    "inception": ExtractorEntry(Inception, hash_file),
+    "lenet": ExtractorEntry(lambda _: load_lenet(), lambda _: hash_file(WEIGHTS_PATH)),
+    "random_vgg": ExtractorEntry(lambda _: RandomVgg(), lambda _: identify_random_vgg()),
+}
+
+
+def choose_extractor(settings: EvaluationSettings, root: Path) -> Extractor:
+    """Return the extractor that a study names.
+
+    Args:
+        settings: the section `evaluation`.
+        root: of the repository, which a weights file is relative to.
 
     Raises:
         UserError: when there is none of that name.
     """
+    name = settings.extractor
     if name not in EXTRACTORS:
         known = ", ".join(sorted(EXTRACTORS))
         raise UserError(f"evaluation.extractor: {name!r} found, one of {known} is needed")
-    return EXTRACTORS[name]
+    return Extractor(name, find_weights(root, settings.inception_weights))

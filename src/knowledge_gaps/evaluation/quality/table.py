@@ -1,16 +1,17 @@
-"""The metrics of the quality table: which ones, in which order, under which names.
+"""The metrics of the quality table, all of one set of images at once.
 
-A metric's name is its protocol: `fid_lenet_4k` is the FID of 4,000 generated images in features of
-the packaged LeNet. Each metric is explained where it is computed, in the modules beside this one.
+Their names and their order are in `knowledge_gaps.statistics.measures`. Each metric is explained
+where it is computed, in the modules beside this one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 from knowledge_gaps.evaluation.quality.classes import compute_class_entropy, count_missing_classes
-from knowledge_gaps.evaluation.quality.distances import compute_fid, compute_kid
+from knowledge_gaps.evaluation.quality.distances import compute_frechet, compute_kid
 from knowledge_gaps.evaluation.quality.features import FeatureSet, FloatArray
 from knowledge_gaps.evaluation.quality.neighbours import (
     compute_density_coverage,
@@ -20,29 +21,9 @@ from knowledge_gaps.evaluation.quality.neighbours import (
     measure_radii,
 )
 from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.statistics.measures import list_metrics
 
-FID = "fid"
-KID = "kid"
-KID_STD = "kid_std"
-PRECISION = "precision"
-RECALL = "recall"
-DENSITY = "density"
-COVERAGE = "coverage"
-CLASS_ENTROPY = "class_entropy"
-MISSING_CLASSES = "missing_classes"
-MEMORISED = "memorised"
-METRICS = (  # in the order of the columns
-    FID,
-    KID,
-    KID_STD,
-    PRECISION,
-    RECALL,
-    DENSITY,
-    COVERAGE,
-    CLASS_ENTROPY,
-    MISSING_CLASSES,
-    MEMORISED,
-)
+Metrics: TypeAlias = dict[str, float | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,20 +49,7 @@ class Reals:
         return find_nearest(self.test.features, self.training.features).distances
 
 
-def name_metric(metric: str, num_images: int, extractor: str) -> str:
-    """Name a metric's column.
-
-    Args:
-        metric: one of METRICS.
-        num_images: number of generated images; whole thousands are written as "4k".
-        extractor: name of the feature extractor.
-    """
-    whole_thousands = num_images >= 1000 and num_images % 1000 == 0
-    count = f"{num_images // 1000}k" if whole_thousands else str(num_images)
-    return f"{metric}_{extractor}_{count}"
-
-
-def compute_quality(generated: FeatureSet, reals: Reals, distances: FloatArray) -> dict[str, float]:
+def compute_quality(generated: FeatureSet, reals: Reals, distances: FloatArray) -> Metrics:
     """Compute every metric of one set of generated images.
 
     Args:
@@ -90,7 +58,8 @@ def compute_quality(generated: FeatureSet, reals: Reals, distances: FloatArray) 
         distances: float32 [N] of the generated images to their nearest training reals.
 
     Returns:
-        A value for each of METRICS, in that order; the same input gives the same numbers.
+        A value for each metric of the extractor, in the order of the columns; None for what an
+        extractor without classes cannot tell. The same input gives the same numbers.
 
     Raises:
         UserError: when there are fewer than 4 generated images or 6 reals, or the sets come from
@@ -106,21 +75,21 @@ def compute_quality(generated: FeatureSet, reals: Reals, distances: FloatArray) 
     density, coverage = compute_density_coverage(generated, reals.test, reals.radii)
     kid, kid_std = compute_kid(generated, reals.test)
     values = (
-        compute_fid(generated, reals.test),
+        compute_frechet(generated, reals.test),
         kid,
         kid_std,
         precision,
         recall,
         density,
         coverage,
-        compute_class_entropy(generated.logits),
-        count_missing_classes(generated.logits, reals.test.logits),
+        None if generated.logits is None else compute_class_entropy(generated.logits),
+        _count_missing(generated, reals.test),
         compute_memorised(distances, reals.distances),
     )
-    return dict(zip(METRICS, values, strict=True))
+    return dict(zip(list_metrics(generated.extractor), values, strict=True))
 
 
-def compute_floor(reals: Reals, num_images: int) -> dict[str, float]:
+def compute_floor(reals: Reals, num_images: int) -> Metrics:
     """Compute what a perfect generator would reach: training reals in place of generated images.
 
     Memorised is the exception. Training reals have themselves for neighbours, so their own value
@@ -134,3 +103,9 @@ def compute_floor(reals: Reals, num_images: int) -> dict[str, float]:
         UserError: as `compute_quality`.
     """
     return compute_quality(reals.training.take_first(num_images), reals, reals.distances)
+
+
+def _count_missing(generated: FeatureSet, real: FeatureSet) -> int | None:
+    if generated.logits is None or real.logits is None:
+        return None
+    return count_missing_classes(generated.logits, real.logits)

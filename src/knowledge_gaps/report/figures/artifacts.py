@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from knowledge_gaps.report.figures.style import BLUE, GREEN, GREY, ORANGE, WIDTH_IN, paper_style
+from knowledge_gaps.report.figures.style import GREY, WIDTH_IN, choose_colours, paper_style
 from knowledge_gaps.report.readings.artifacts import (
     ResidualReading,
     SpectraReading,
@@ -30,12 +28,9 @@ from knowledge_gaps.report.readings.artifacts import (
 FloatArray = npt.NDArray[np.float64]
 
 DIVERGING_MAP = "RdBu_r"
-# further colours of the palette that style.py takes its own from
-_COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
-_ORDERED_MAP = "viridis"  # of more cohorts than there are colours
-_PALEST = 0.88  # of that map; what lies above is too pale for a line
 _LARGEST_QUANTILE = 0.995  # of the maps' absolute values; what is beyond it has the last colour
 _LEGEND_COLUMNS = 5  # at most
+_MAX_MARKERS = 40  # on a line; more would hide it
 _FRAME_WIDTH_IN = 0.95  # names of the rows, and colour bars
 _FRAME_HEIGHT_IN = 0.45
 
@@ -49,7 +44,7 @@ def draw_spectra(reading: SpectraReading) -> Figure:
     """
     figure = Figure(figsize=(WIDTH_IN, 4.9))
     axes_power, axes_ratio = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.2])
-    colours = _choose_colours(len(reading.cohorts))
+    colours = choose_colours(len(reading.cohorts))
     _draw_power(axes_power, reading, colours)
     _draw_ratios(axes_ratio, reading, colours)
     axes_ratio.set_xlabel("frequency (cycles per image)")
@@ -81,7 +76,8 @@ def _draw_ratios(axes: Axes, reading: SpectraReading, colours: Sequence[str]) ->
         axes.fill_between(
             frequencies, ratios.min(), ratios.max(), color=colour, alpha=0.2, linewidth=0
         )
-        axes.plot(frequencies, ratios.mean(), color=colour, marker="o", markersize=2.5)
+        marker = "o" if len(frequencies) <= _MAX_MARKERS else ""
+        axes.plot(frequencies, ratios.mean(), color=colour, marker=marker, markersize=2.5)
     axes.set_ylabel("ratio to the reals (dB)")
     axes.set_title("Ratio to the reals (bands: range over instances)")
 
@@ -89,12 +85,6 @@ def _draw_ratios(axes: Axes, reading: SpectraReading, colours: Sequence[str]) ->
 def _draw_floor(axes: Axes, frequencies: FloatArray, values: FloatArray) -> None:
     dashes = (0, (4, 2))
     axes.plot(frequencies, values, color=GREY, linewidth=1.3, linestyle=dashes, label="train split")
-
-
-def _choose_colours(num: int) -> list[str]:
-    if num <= len(_COLOURS):
-        return list(_COLOURS[:num])
-    return [to_hex(mpl.colormaps[_ORDERED_MAP](place)) for place in np.linspace(0, _PALEST, num)]
 
 
 @paper_style()
@@ -112,11 +102,17 @@ def draw_residuals(reading: ResidualReading) -> Figure:
     _draw_maps(figure, rows[0], ratios, "log\N{SUBSCRIPT TWO} ratio")
     rows[0, 0].set_ylabel("residual\nspectrum", fontsize=8)
     differences = [one.fingerprint - reading.reals.fingerprint for one in maps.values()]
-    _draw_maps(figure, rows[1], [one.mean(axis=0) for one in differences], "grey value")
+    _draw_maps(
+        figure, rows[1], [one.mean(axis=0) for one in differences], _name_pixels(differences)
+    )
     rows[1, 0].set_ylabel("mean\nresidual", fontsize=8)
     for axes, name in zip(rows[0], maps, strict=True):
         axes.set_title(name, fontsize=8, fontweight="normal")
     return figure
+
+
+def _name_pixels(fingerprints: Sequence[FloatArray]) -> str:
+    return "grey value" if len(fingerprints[0]) == 1 else "mean of colours"
 
 
 def _draw_maps(

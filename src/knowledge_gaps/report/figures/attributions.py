@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from knowledge_gaps.report.figures.artifacts import DIVERGING_MAP, hide_frame
-from knowledge_gaps.report.figures.style import BLUE, ORANGE, WIDTH_IN, paper_style
+from knowledge_gaps.report.figures.grids import shrink_images, shrink_maps
+from knowledge_gaps.report.figures.style import BLUE, DPI, ORANGE, WIDTH_IN, paper_style
 from knowledge_gaps.report.readings.artifacts import (
     A_IN_LOSS,
     B_IN_LOSS,
@@ -30,7 +31,8 @@ FloatArray = npt.NDArray[np.float64]
 
 _MEAN_MAP = "Greys"
 _NUM_ROWS = 6  # images of each set that are shown
-_IMAGE_GAP_PX = 1
+_SMALLEST_PX = 32  # side below which maps are not shrunk
+_GAPS_PER_IMAGE = 32  # its side divided by that of the gap beside it, where that is above 1 px
 _GAP_COLOUR = "#C9CCD1"
 _FRAME_WIDTH_IN = 1.15  # colour bars and names of the rows
 _FRAME_HEIGHT_IN = 0.62
@@ -49,6 +51,7 @@ def draw_attributions(reading: AttributionReading) -> Figure:
     sets, num_classifiers = list(reading.sets.values()), len(reading.classifiers)
     num_rows = min(_NUM_ROWS, *(len(one.images) for one in sets))
     cell_in = (WIDTH_IN - _FRAME_WIDTH_IN) / (len(sets) * (1 + num_classifiers))
+    max_side_px = max(_SMALLEST_PX, int(cell_in * DPI))  # what is printed of a map
     figure = Figure(figsize=(WIDTH_IN, (num_rows + 1) * cell_in + _FRAME_HEIGHT_IN))
     panels = figure.subplots(
         2,
@@ -59,19 +62,20 @@ def draw_attributions(reading: AttributionReading) -> Figure:
     )
     for index, (name, one) in enumerate(reading.sets.items()):
         images, _, note, _ = panels[:, 2 * index : 2 * index + 2].flat
-        _draw_images(images, one.images[:num_rows])
+        _draw_images(images, shrink_images(one.images[:num_rows], max_side_px))
         images.set_title(_format_set(name), fontsize=8.5, pad=24)
         note.set_axis_off()
         text = f"mean of\n|attribution|,\n{one.num_images} images"
         note.text(0.5, 0.5, text, ha="center", va="center", fontsize=5.5)
-    signed = [one.attributions[:, :num_rows].sum(axis=2) for one in sets]  # over the channels
-    means = [one.means.sum(axis=1)[:, None] for one in sets]
+    summed = [one.attributions[:, :num_rows].sum(axis=2) for one in sets]  # over the channels
+    signed = [shrink_maps(maps, max_side_px) for maps in summed]
+    means = [shrink_maps(one.means.sum(axis=1)[:, None], max_side_px) for one in sets]
     _draw_row(
         figure, list(panels[0, 1::2]), signed, DIVERGING_MAP, "attribution (logits per pixel)"
     )
     _draw_row(figure, list(panels[1, 1::2]), means, _MEAN_MAP, "logits")
     for axes in panels[0, 1::2]:
-        _name_classifiers(axes, reading, sets[0].images.shape[-1])
+        _name_classifiers(axes, reading, signed[0].shape[-1])
     return figure
 
 
@@ -112,13 +116,17 @@ def _draw_tiles(
 
 def _pad(image: npt.NDArray[np.generic], value: float) -> npt.NDArray[np.generic]:
     """Add a gap to the lower and right side of an image [..., H, W]."""
-    margins = [(0, 0)] * (image.ndim - 2) + [(0, _IMAGE_GAP_PX)] * 2
+    margins = [(0, 0)] * (image.ndim - 2) + [(0, _get_gap_px(image.shape[-1]))] * 2
     padded: npt.NDArray[np.generic] = np.pad(image, margins, constant_values=value)
     return padded
 
 
+def _get_gap_px(side_px: int) -> int:
+    return max(1, side_px // _GAPS_PER_IMAGE)
+
+
 def _name_classifiers(axes: Axes, reading: AttributionReading, width_px: int) -> None:
-    places = (np.arange(len(reading.classifiers)) + 0.5) * (width_px + _IMAGE_GAP_PX)
+    places = (np.arange(len(reading.classifiers)) + 0.5) * (width_px + _get_gap_px(width_px))
     roles = ["in loss", *["held-out"] * (len(reading.classifiers) - 1)]
     names = [f"{one}\n{role}" for one, role in zip(reading.classifiers, roles, strict=True)]
     axes.set_xticks(places, names, fontsize=6)

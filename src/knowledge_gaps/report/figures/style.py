@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 WIDTH_IN = 7.2  # a page's text width
@@ -23,6 +25,11 @@ BLUE = "#0072B2"
 ORANGE = "#D55E00"
 GREEN = "#009E73"
 GREY = "#5F6368"
+
+# further colours of that palette
+_COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
+_ORDERED_MAP = "viridis"  # of more lines than there are colours
+_PALEST = 0.88  # of that map; what lies above is too pale for a line
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -58,6 +65,13 @@ def paper_style() -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         yield
+
+
+def choose_colours(num: int) -> list[str]:
+    """Choose colours for so many lines of a figure, in their order."""
+    if num <= len(_COLOURS):
+        return list(_COLOURS[:num])
+    return [to_hex(mpl.colormaps[_ORDERED_MAP](place)) for place in np.linspace(0, _PALEST, num)]
 
 
 @paper_style()

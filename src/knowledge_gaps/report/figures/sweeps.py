@@ -8,7 +8,7 @@ tables in colour are in `knowledge_gaps.report.figures.heat`, image grids in
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,30 +16,37 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from knowledge_gaps.report.figures.style import BLUE, GREEN, GREY, ORANGE, WIDTH_IN, paper_style
+from knowledge_gaps.report.formats import format_distance
 from knowledge_gaps.report.readings.sweeps import DetectingRow, FoolingRow
-from knowledge_gaps.report.readings.tables import CLASS_ENTROPY, FID
+from knowledge_gaps.report.setting import Classes
+from knowledge_gaps.statistics.measures import CLASS_ENTROPY, FID
 
 FloatArray = npt.NDArray[np.float64]
 
 _LOG_FROM_RATIO = 20.0  # an axis whose values span more than this factor is logarithmic
+_MAX_PANELS = 3  # in a row
 _RATE_LIMITS = (-0.04, 1.04)
 _DOT_LABELS = {  # by whether the generator is common to all rows
     True: "generator that no dot's classifier was trained on",
     False: "generator that a classifier of another n was trained on",
 }
-_MAX_ENTROPY = math.log(10)  # nats: the LeNet's ten classes, equally frequent
+_ENTROPY_ROOM = 0.3  # nats above the largest class entropy, for its line to be seen
 
 
 @paper_style()
-def draw_phi_sweep(rows: Sequence[FoolingRow], fid_name: str) -> Figure:
-    """Draw detection, FID and class entropy against phi.
+def draw_phi_sweep(rows: Sequence[FoolingRow], fid_name: str, classes: Classes | None) -> Figure:
+    """Draw detection, the Frechet distance and class entropy against phi.
 
     Args:
         rows: sorted by phi; a row of phi 0 becomes a horizontal line for reference.
-        fid_name: the FID's full name, for the axis.
+        fid_name: the distance's full name, for the axis.
+        classes: that the entropy is of; None leaves its panel out.
     """
-    figure = Figure(figsize=(WIDTH_IN, 6.4))
-    axes_rate, axes_fid, axes_entropy = figure.subplots(3, 1, sharex=True, height_ratios=[2, 1, 1])
+    ratios = [2, 1, 1] if classes is not None else [2, 1]
+    figure = Figure(figsize=(WIDTH_IN, 1.6 * sum(ratios)))
+    axes_rate, axes_fid, *axes_entropy = figure.subplots(
+        len(ratios), 1, sharex=True, height_ratios=ratios
+    )
     swept = [row for row in rows if row.value > 0]
     baseline = next((row for row in rows if row.value == 0), None)
     phis = np.array([row.value for row in swept])
@@ -47,18 +54,15 @@ def draw_phi_sweep(rows: Sequence[FoolingRow], fid_name: str) -> Figure:
     # the rates may lie anywhere in their panel, so the legend stands above it
     figure.legend(*axes_rate.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     _draw_phi_metric(axes_fid, swept, phis, FID)
-    axes_fid.set_ylabel(f"FID, no unit\n({fid_name})")
+    axes_fid.set_ylabel(f"{format_distance(fid_name)}, no unit\n({fid_name})")
     axes_fid.set_title("Distance of the generated images from reals")
-    _draw_phi_metric(axes_entropy, swept, phis, CLASS_ENTROPY)
-    axes_entropy.axhline(_MAX_ENTROPY, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
-    axes_entropy.set_ylim(-0.1, 2.6)
-    axes_entropy.set_ylabel("class entropy\n(nats)")
-    axes_entropy.set_title(
-        "Diversity: entropy of the LeNet's ten classes (dotted: ln 10, all equal)"
-    )
-    axes_entropy.set_xlabel("phi, weight of the fooling term (no unit, logarithmic)")
+    panels = [(axes_fid, FID), *((axes, CLASS_ENTROPY) for axes in axes_entropy)]
+    if classes is not None:
+        _draw_phi_metric(axes_entropy[0], swept, phis, CLASS_ENTROPY)
+        _frame_entropy(axes_entropy[0], classes)
+    panels[-1][0].set_xlabel("phi, weight of the fooling term (no unit, logarithmic)")
     if baseline is not None:
-        for axes, metric in ((axes_fid, FID), (axes_entropy, CLASS_ENTROPY)):
+        for axes, metric in panels:
             if math.isfinite(baseline.quality[metric].mean):
                 _draw_reference(axes, baseline.quality[metric].mean, "baseline (phi = 0)")
                 axes.legend(loc="best")
@@ -77,6 +81,43 @@ def draw_detecting_sweep(rows: Sequence[DetectingRow], axis: str) -> Figure:
     """
     figure = Figure(figsize=(WIDTH_IN, 3.4))
     axes = figure.subplots()
+    _draw_detecting(axes, rows)
+    axes.set_xlabel(axis)
+    axes.set_ylabel("detection rate\n(share of generated images)")
+    axes.set_title("Detection of generators that the classifier was not trained on")
+    axes.legend(loc="best")
+    _set_rate_limits(axes, [pair.detection_rate for row in rows for pair in row.pairs])
+    return figure
+
+
+@paper_style()
+def draw_detecting_panels(panels: Mapping[str, Sequence[DetectingRow]], axis: str) -> Figure:
+    """Draw a panel for each of several sweeps, on one scale of rates.
+
+    Args:
+        panels: rows sorted along the axis, at least one, by title.
+        axis: what it is, for its label.
+    """
+    num_rows = math.ceil(len(panels) / _MAX_PANELS)
+    num_columns = math.ceil(len(panels) / num_rows)
+    figure = Figure(figsize=(WIDTH_IN, 2.7 * num_rows + 0.5))
+    grid = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False)
+    for axes, (title, rows) in zip(grid.flat, panels.items(), strict=False):
+        _draw_detecting(axes, rows)
+        axes.set_title(title)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    legends = [axes.get_legend_handles_labels() for axes in grid.flat]
+    labelled = {label: handle for legend in legends for handle, label in zip(*legend, strict=True)}
+    figure.legend(labelled.values(), labelled, loc="outside upper center", ncols=1)
+    figure.supxlabel(axis, fontsize=9)
+    grid[0, 0].set_ylabel("detection rate\n(share of generated images)")
+    every_row = [row for rows in panels.values() for row in rows]
+    _set_rate_limits(grid[0, 0], [pair.detection_rate for row in every_row for pair in row.pairs])
+    return figure
+
+
+def _draw_detecting(axes: Axes, rows: Sequence[DetectingRow]) -> None:
     values = [row.value for row in rows]
     step = min(np.diff(sorted(set(values))), default=1.0)
     means = [row.held_out.mean for row in rows]
@@ -94,21 +135,15 @@ def draw_detecting_sweep(rows: Sequence[DetectingRow], axis: str) -> Figure:
             axes.scatter(places, rates, s=22, color=face, edgecolors=BLUE, label=label, zorder=3)
     axes.set_xticks(sorted(set(values)))
     axes.set_xlim(min(values) - 0.4 * step, max(values) + 0.4 * step)
-    axes.set_xlabel(axis)
-    axes.set_ylabel("detection rate\n(share of generated images)")
-    axes.set_title("Detection of generators that the classifier was not trained on")
-    axes.legend(loc="best")
-    _set_rate_limits(axes, [pair.detection_rate for row in rows for pair in row.pairs])
-    return figure
 
 
 @paper_style()
 def draw_multi_instance(rows: Sequence[FoolingRow], fid_name: str) -> Figure:
-    """Draw detection and FID against the number of classifiers in the loss.
+    """Draw detection and the Frechet distance against the number of classifiers in the loss.
 
     Args:
         rows: sorted by the number of classifiers; at least one.
-        fid_name: the FID's full name, for the axis.
+        fid_name: the distance's full name, for the axis.
     """
     figure = Figure(figsize=(WIDTH_IN, 4.6))
     axes_rate, axes_fid = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
@@ -129,7 +164,7 @@ def draw_multi_instance(rows: Sequence[FoolingRow], fid_name: str) -> Figure:
     axes_rate.set_ylabel("detection rate or AUC")
     axes_rate.set_title("Detection by classifiers in the loss and by held-out ones of their cohort")
     axes_fid.plot(counts, [row.quality[FID].mean for row in rows], color=GREEN)
-    axes_fid.set_ylabel(f"FID, no unit\n({fid_name})")
+    axes_fid.set_ylabel(f"{format_distance(fid_name)}, no unit\n({fid_name})")
     axes_fid.set_title("Distance of the generated images from reals")
     axes_fid.set_xlabel("number of classifiers in the loss")
     axes_fid.set_xticks(counts)
@@ -177,6 +212,15 @@ def _draw_phi_metric(axes: Axes, rows: Sequence[FoolingRow], phis: FloatArray, m
     axes.plot(phis, [row.quality[metric].mean for row in rows], color=GREEN)
     if metric == FID and values and max(values) / min(values) > _LOG_FROM_RATIO:
         axes.set_yscale("log")
+
+
+def _frame_entropy(axes: Axes, classes: Classes) -> None:
+    """Mark the largest class entropy, and show the whole range up to it."""
+    largest = math.log(classes.num)
+    axes.axhline(largest, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.set_ylim(-0.1, round(largest + _ENTROPY_ROOM, 1))
+    axes.set_ylabel("class entropy\n(nats)")
+    axes.set_title(f"Diversity: entropy of {classes.words} (dotted: ln {classes.num:,}, all equal)")
 
 
 def _draw_reference(axes: Axes, value: float, label: str) -> None:

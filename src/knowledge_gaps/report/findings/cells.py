@@ -7,13 +7,15 @@ tables in `knowledge_gaps.report.findings.paper_cells`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from knowledge_gaps.report.findings.schema import Range, Selection
+from knowledge_gaps.report.findings.schema import AskedOf
+from knowledge_gaps.report.findings.selection import Range, Selection
+from knowledge_gaps.report.formats import format_title
 from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.statistics.bootstrap import Floats, PairMatrix, Resampled, Statistic
 from knowledge_gaps.statistics.clusters import MIN_MEMBERS, Clusters
@@ -30,15 +32,20 @@ class Cell:
 
     Attributes:
         name: who is asked about whom.
-        coordinates: such as lag or phi; see `schema.COORDINATES`.
+        coordinates: such as lag or phi; see `selection.COORDINATES`.
         numbers: pairs, or a printed mean.
-        is_same: see `schema.Selection.same`; None where it has no meaning.
+        is_same: see `selection.Selection.same`; None where it has no meaning.
+        gan: architecture of the generators.
+        classifiers: architectures of the classifiers, or, of generators alone, of those in their
+            loss.
     """
 
     name: str
     coordinates: Mapping[str, float]
     numbers: PairMatrix | Printed
-    is_same: bool | None = field(default=None)
+    is_same: bool | None = None
+    gan: str = ""
+    classifiers: frozenset[str] = frozenset()
 
 
 class Source(Protocol):
@@ -56,6 +63,30 @@ class Source(Protocol):
 
     def find_clusters(self, selection: Selection) -> Clusters | None:
         """Return the clusters that a selection stands on; None when it stands on none."""
+
+    def find_extractor(self, measure: str) -> str | None:
+        """Return the extractor that a measure of quality is of; None where there is none."""
+
+    def name_measure(self, measure: str) -> str:
+        """Name a measure as the source does: the Frechet distance is not always called FID."""
+
+
+def keep_setting(cells: Sequence[Cell], asked_of: AskedOf | None) -> list[Cell]:
+    """Keep the cells of the setting that a claim is about.
+
+    Raises:
+        NotAskedError: when none is left.
+    """
+    if asked_of is None:
+        return list(cells)
+    gan, classifier = asked_of.gan, asked_of.classifier
+    kept = [cell for cell in cells if gan in (None, cell.gan)]
+    if classifier is not None:
+        kept = [cell for cell in kept if cell.classifiers <= {classifier}]
+    if not kept:
+        wanted = " and ".join(format_title(name) for name in (gan, classifier) if name is not None)
+        raise NotAskedError(f"it is asked of {wanted} alone")
+    return kept
 
 
 def choose_cells(cells: Sequence[Cell], selection: Selection) -> list[Cell]:

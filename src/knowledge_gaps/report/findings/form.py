@@ -11,7 +11,8 @@ from typing import Any
 
 from knowledge_gaps.report.findings.judge import Answer, Judged
 from knowledge_gaps.report.findings.paper_cells import TABLE_LETTERS
-from knowledge_gaps.report.findings.schema import Claim, Findings, Selection
+from knowledge_gaps.report.findings.schema import Claim, Findings
+from knowledge_gaps.report.findings.selection import Selection
 from knowledge_gaps.report.readings.columns import IN_LOSS, IN_TRAINING
 from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.runtime.layout import DETECTIONS_FILE, QUALITY_FILE
@@ -48,7 +49,7 @@ def describe_effect(claim: Claim, answer: Answer) -> str | None:
     words = _describe_side(claim.left, len(answer.left))
     if claim.right is not None:
         words += f", less the {_describe_side(claim.right, len(answer.right))}"
-    return f"{claim.measure}: {words}"
+    return f"{answer.measure}: {words}"
 
 
 def describe_protocol(answer: Answer, findings: Findings) -> str | None:
@@ -64,11 +65,12 @@ def describe_protocol(answer: Answer, findings: Findings) -> str | None:
     return "; ".join(words)
 
 
-def describe_source(claim: Claim) -> str:
+def describe_source(claim: Claim, answer: Answer) -> str:
     """Say which column and rows of which table the numbers are."""
     sides = [claim.left, *([] if claim.right is None else [claim.right])]
     if claim.left.pairs is None:
-        return f"{QUALITY_FILE}: column {claim.measure}_..., a row per generator instance"
+        measure = answer.measure or claim.measure
+        return f"{QUALITY_FILE}: column {measure}_..., a row per generator instance"
     rows = dict.fromkeys(_ROWS[side.pairs] for side in sides if side.pairs is not None)
     return f"{DETECTIONS_FILE}: column {claim.measure}, {'; less '.join(rows)}"
 
@@ -92,7 +94,7 @@ def to_json(findings: Findings, judged: Sequence[Judged]) -> dict[str, Any]:
         "num_resamples": findings.num_resamples,
         "seed": findings.seed,
         "margins": dict(findings.margins),
-        "pilot": findings.pilot.model_dump(),
+        "pilot": findings.pilot.model_dump(exclude={"setting"}),  # the page has it
         "paper_spread": findings.paper_spread.model_dump(),
         "claims": [_list_claim(findings, entry) for entry in judged],
     }
@@ -110,7 +112,7 @@ def _list_claim(findings: Findings, judged: Judged) -> dict[str, Any]:
         "threshold": round(judged.threshold, _DIGITS),
         "threshold_words": describe_threshold(claim, findings),
         "why": claim.why,
-        "source": describe_source(claim),
+        "source": describe_source(claim, judged.study),
         "study": _list_answer(judged.study)
         | {
             "effect_words": describe_effect(claim, judged.study),

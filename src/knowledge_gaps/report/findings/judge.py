@@ -14,15 +14,27 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from knowledge_gaps.report.findings.cells import Cell, NotAskedError, Source, choose_cells
+from knowledge_gaps.report.findings.cells import (
+    Cell,
+    NotAskedError,
+    Source,
+    choose_cells,
+    keep_setting,
+)
 from knowledge_gaps.report.findings.paper_cells import PaperSource
-from knowledge_gaps.report.findings.schema import Claim, Findings, Reading, Selection
+from knowledge_gaps.report.findings.schema import Claim, Findings
+from knowledge_gaps.report.findings.selection import Reading, Selection
 from knowledge_gaps.report.findings.study_cells import StudySource
 from knowledge_gaps.report.readings.cells import MEASURES
-from knowledge_gaps.report.readings.tables import COVERAGE, MEMORISED, PRECISION, RECALL
 from knowledge_gaps.statistics.bootstrap import Interval, PairMatrix
 from knowledge_gaps.statistics.clusters import Clusters
 from knowledge_gaps.statistics.extremes import Over, bound_effect
+from knowledge_gaps.statistics.measures import (
+    COVERAGE,
+    MEMORISED,
+    PRECISION,
+    RECALL,
+)
 from knowledge_gaps.study import Study
 
 SHARES = frozenset({*MEASURES, PRECISION, RECALL, COVERAGE, MEMORISED})  # measures in [0, 1]
@@ -44,6 +56,7 @@ class Answer:
     Attributes:
         verdict: of this source.
         reason: why there is no verdict, or why it is not what the interval alone would say.
+        measure: as the source calls it; empty when the claim was not asked.
         effect: left, or left less right; NaN when the claim was not asked.
         low: end of the 95 % interval; NaN where there is none.
         high: as low.
@@ -58,6 +71,7 @@ class Answer:
 
     verdict: Verdict
     reason: str | None = None
+    measure: str = ""
     effect: float = math.nan
     low: float = math.nan
     high: float = math.nan
@@ -115,6 +129,10 @@ def ask_all(findings: Findings, source: Source) -> dict[str, Answer]:
     answers: dict[str, Answer] = {}
     for claim in findings.claims:
         answer = ask(claim, findings.get_threshold(claim), source)
+        units, pilot = source.find_extractor(claim.measure), findings.pilot.setting.extractor
+        if _needs_units(claim) and units not in (None, pilot) and _is_decided(answer):
+            words = f"the margin is in units of {pilot} features, the effect in those of {units}"
+            answer = _leave_undecided(answer, words)
         lacking = [name for name in claim.needs if answers[name].verdict != Verdict.SUPPORTED]
         if lacking and answer.verdict is Verdict.SUPPORTED:
             answer = _leave_undecided(answer, f"{', '.join(lacking)} is not supported")
@@ -141,6 +159,7 @@ def ask(claim: Claim, threshold: float, source: Source) -> Answer:
     clusters = _find_clusters(claim, source)
     answer = Answer(
         verdict=verdict,
+        measure=source.name_measure(claim.measure),
         effect=interval.point,
         low=interval.low,
         high=interval.high,
@@ -189,7 +208,10 @@ def decide(interval: Interval, direction: str, threshold: float) -> Verdict:
 def _choose(claim: Claim, source: Source) -> tuple[list[Cell], list[int], list[int]]:
     """Choose all cells of a claim, and the positions of its left and right side among them."""
     sides = [claim.left, *([] if claim.right is None else [claim.right])]
-    chosen = [choose_cells(source.list_cells(claim.measure, side), side) for side in sides]
+    cells_of = [
+        keep_setting(source.list_cells(claim.measure, side), claim.asked_of) for side in sides
+    ]
+    chosen = [choose_cells(cells, side) for cells, side in zip(cells_of, sides, strict=True)]
     if len(chosen) > 1 and _have_same_cells(chosen[0], chosen[1], sides):
         raise NotAskedError(f"there is only {chosen[0][0].name} on both sides")
     cells = [cell for side in chosen for cell in side]
@@ -206,6 +228,15 @@ def _have_same_cells(left: list[Cell], right: list[Cell], sides: list[Selection]
 def _find_clusters(claim: Claim, source: Source) -> Clusters | None:
     is_asked = claim.left.reading is Reading.MUTUAL_FOOLING
     return source.find_clusters(claim.left) if is_asked else None
+
+
+def _needs_units(claim: Claim) -> bool:
+    """Say whether the margin of a claim is a number of something that an extractor decides."""
+    return claim.threshold.margins != 0 and claim.measure not in SHARES
+
+
+def _is_decided(answer: Answer) -> bool:
+    return answer.verdict in (Verdict.SUPPORTED, Verdict.CONTRADICTED)
 
 
 def _leave_undecided(answer: Answer, reason: str) -> Answer:

@@ -12,12 +12,13 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from knowledge_gaps.report.findings.schema import Reading
-from knowledge_gaps.report.findings.study_cells import list_places
+from knowledge_gaps.report.findings.places import list_places
+from knowledge_gaps.report.findings.selection import Reading
 from knowledge_gaps.report.readings.cells import MEASURES
 from knowledge_gaps.report.readings.columns import GENERATOR_COHORT
 from knowledge_gaps.report.readings.pairs import PairSet
-from knowledge_gaps.report.readings.tables import METRICS, find_metric, select_pairs
+from knowledge_gaps.report.readings.tables import find_metric, select_pairs
+from knowledge_gaps.statistics.measures import METRICS
 from knowledge_gaps.study import Study
 
 STDS_PER_MARGIN = 2.0

@@ -7,14 +7,13 @@ drawn as instances are. The numbers are in `knowledge_gaps.report.readings.paper
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from knowledge_gaps.report.findings.cells import Cell, NotAskedError, make_fooling_cells
-from knowledge_gaps.report.findings.schema import Reading, Selection
-from knowledge_gaps.report.readings.columns import DETECTION_RATE
+from knowledge_gaps.report.findings.selection import Reading, Selection
 from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.report.readings.paper import (
     TABLE_ARCHITECTURES,
@@ -22,9 +21,12 @@ from knowledge_gaps.report.readings.paper import (
     TABLE_MUTUAL_FOOLING,
     PaperTable,
 )
-from knowledge_gaps.report.readings.tables import FID
 from knowledge_gaps.statistics.bootstrap import PairMatrix, Resampled, Statistic, resample_cells
 from knowledge_gaps.statistics.clusters import Clusters, find_clusters
+from knowledge_gaps.statistics.measures import (
+    DETECTION_RATE,
+    FID,
+)
 from knowledge_gaps.statistics.printed import Printed, resample_printed
 
 TABLES: Mapping[Reading, PaperTable] = {
@@ -36,6 +38,16 @@ TABLE_LETTERS = {
     Reading.ARCHITECTURES: "A",
     Reading.MUTUAL_FOOLING: "B",
     Reading.ITERATIONS: "C",
+}
+_GAN = "stylegan2"  # of all printed tables
+_CLASSIFIERS = {  # of the tables' rows; as titles of table A's rows
+    Reading.MUTUAL_FOOLING: "mobilenet_v2",
+    Reading.ITERATIONS: "resnet50",
+}
+_ARCHITECTURES = {
+    "ResNet-50": "resnet50",
+    "Inception-v3": "inception_v3",
+    "MobileNetV2": "mobilenet_v2",
 }
 
 
@@ -61,16 +73,15 @@ class PaperSource:
         if table is None or selection.statistic is not Statistic.MEAN:
             raise NotAskedError("the paper prints no table of it")
         if measure == FID and selection.pairs is None and table.fid is not None:
-            return [
-                Cell(table.columns[column], {"column": float(column)}, Printed(fid, None))
-                for column, fid in enumerate(table.fid)
-            ]
+            return _list_fid(table.columns, table.fid, _CLASSIFIERS[selection.reading])
         if measure != DETECTION_RATE or selection.pairs is None:
             raise NotAskedError("the paper prints no table of it")
         if selection.reading is Reading.MUTUAL_FOOLING:
             names = "gans/paper", "classifiers/paper"
             square, clusters = np.array(table.means), self.find_clusters(selection)
-            return make_fooling_cells(square, range(len(square)), names, selection, clusters)
+            cells = make_fooling_cells(square, range(len(square)), names, selection, clusters)
+            classifiers = frozenset({_CLASSIFIERS[selection.reading]})
+            return [replace(cell, gan=_GAN, classifiers=classifiers) for cell in cells]
         if selection.pairs is not PairSet.HELD_OUT:
             raise NotAskedError(f"the paper prints no table of {selection.pairs} pairs")
         return _list_printed(table, selection.reading)
@@ -88,6 +99,14 @@ class PaperSource:
         is_asked = selection.same is not None and selection.reading is Reading.MUTUAL_FOOLING
         return self._clusters if is_asked else None
 
+    def find_extractor(self, measure: str) -> str | None:
+        """Return None, for the paper's protocol is not known; see `cells.Source`."""
+        return None
+
+    def name_measure(self, measure: str) -> str:
+        """Return the name as it is; see `cells.Source`."""
+        return measure
+
     @cached_property
     def _clusters(self) -> Clusters | None:
         return find_clusters(np.array(self.tables[Reading.MUTUAL_FOOLING].means), self.seed)
@@ -101,5 +120,14 @@ def _list_printed(table: PaperTable, reading: Reading) -> list[Cell]:
             place = {"row": float(row), "column": float(column), "lag": float(column - row)}
             is_same = row == column if reading is Reading.ARCHITECTURES else None
             name = f"{table.rows[row]} on {table.columns[column]}"
-            cells.append(Cell(name, place, Printed(mean, std), is_same))
+            classifier = _CLASSIFIERS.get(reading) or _ARCHITECTURES[table.rows[row]]
+            numbers = Printed(mean, std)
+            cells.append(Cell(name, place, numbers, is_same, _GAN, frozenset({classifier})))
     return cells
+
+
+def _list_fid(columns: Sequence[str], fids: Sequence[float], fooled: str) -> list[Cell]:
+    return [
+        Cell(name, {"column": float(place)}, Printed(fid, None), None, _GAN, frozenset({fooled}))
+        for place, (name, fid) in enumerate(zip(columns, fids, strict=True))
+    ]

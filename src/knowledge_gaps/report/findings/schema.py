@@ -1,124 +1,26 @@
-"""The sections of findings.yaml as frozen types: what a claim selects and what decides it.
+"""The sections of findings.yaml as frozen types: what a claim is, and what decides it.
 
-Reading the file is done by `knowledge_gaps.report.findings.load`, judging by
-`knowledge_gaps.report.findings.judge`.
+What a claim selects is in `knowledge_gaps.report.findings.selection`. Reading the file is done by
+`knowledge_gaps.report.findings.load`, judging by `knowledge_gaps.report.findings.judge`.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from knowledge_gaps.report.findings.selection import Finite, Reading, Selection
 from knowledge_gaps.report.readings.cells import MEASURES
-from knowledge_gaps.report.readings.columns import DETECTION_RATE
-from knowledge_gaps.report.readings.pairs import PairSet
-from knowledge_gaps.report.readings.tables import METRICS
-from knowledge_gaps.statistics.bootstrap import Statistic
 from knowledge_gaps.statistics.extremes import Over
+from knowledge_gaps.statistics.measures import (
+    DETECTION_RATE,
+    METRICS,
+)
 from knowledge_gaps.study.recipes import Count, Name, Positive, Section
 
 Text = Annotated[str, Field(min_length=1)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Reading(StrEnum):
-    """Where cells come from: a key of a study's `report`, or a table that only the paper has."""
-
-    ITERATIONS = "iterations"
-    MEMORYLESS = "memoryless"
-    MEMORY = "memory"
-    PHI_SWEEP = "phi_sweep"
-    GENERALISATION = "generalisation"
-    MULTI_INSTANCE = "multi_instance"
-    MUTUAL_FOOLING = "mutual_fooling"
-    TRUNCATION = "truncation"
-    ARCHITECTURES = "architectures"
-
-
-# coordinates of a cell of pairs
-COORDINATES: dict[Reading, frozenset[str]] = {
-    Reading.ITERATIONS: frozenset({"row", "column", "lag"}),
-    Reading.MEMORYLESS: frozenset({"row", "column", "lag"}),
-    Reading.MEMORY: frozenset({"row", "column", "lag"}),
-    Reading.PHI_SWEEP: frozenset({"phi"}),
-    Reading.GENERALISATION: frozenset({"n"}),
-    Reading.MULTI_INSTANCE: frozenset({"t"}),
-    Reading.MUTUAL_FOOLING: frozenset(),
-    Reading.TRUNCATION: frozenset({"psi"}),
-    Reading.ARCHITECTURES: frozenset(),
-}
-_OF_CLASSIFIERS = frozenset({"row", "lag", "n", "psi"})  # generators alone have none of these
-_WITH_KINSHIP = (Reading.MUTUAL_FOOLING, Reading.ARCHITECTURES)
-
-
-class Range(Section):
-    """Which values of a coordinate are taken: all conditions hold at once.
-
-    Attributes:
-        min: the smallest.
-        max: the largest.
-        parity: of a whole number.
-        pick: of the cells that are left, those with the smallest or largest value.
-    """
-
-    min: Finite | None = None
-    max: Finite | None = None
-    parity: Literal["even", "odd"] | None = None
-    pick: Literal["smallest", "largest"] | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no value can lie in it."""
-        return self.min is not None and self.max is not None and self.min > self.max
-
-
-class Selection(Section):
-    """Some cells, and how they become one number.
-
-    Attributes:
-        reading: where the cells come from.
-        pairs: which pairs of a cell count; null for a measure of generators alone.
-        where: by coordinate, a value or a range. Iterations: row (of the classifiers), column (of
-            the GANs), lag (column - row); phi; n (generators trained on); t (classifiers in the
-            loss); psi (truncation).
-        same: whether classifier and in-loss classifier are of one cluster (mutual_fooling) or of
-            one architecture (architectures); null for both.
-        statistic: of the pairs of a cell.
-        over: of the cells.
-    """
-
-    reading: Annotated[Reading, Field(strict=False)]
-    pairs: Annotated[PairSet | None, Field(strict=False)] = None
-    where: dict[str, float | Range] = Field(default_factory=dict)
-    same: bool | None = None
-    statistic: Annotated[Statistic, Field(strict=False)] = Statistic.MEAN
-    over: Annotated[Over, Field(strict=False)] = Over.MEAN
-
-    @model_validator(mode="after")
-    def _check_coordinates(self) -> Self:
-        known = COORDINATES[self.reading]
-        if self.pairs is None:
-            known = known - _OF_CLASSIFIERS
-        for name in self.where:
-            if name not in known:
-                what = "generators" if self.pairs is None else "pairs"
-                raise ValueError(
-                    f"where.{name}: {what} of {self.reading} have no such coordinate "
-                    f"(known: {', '.join(sorted(known)) or 'none'})"
-                )
-        for name, wanted in self.where.items():
-            if isinstance(wanted, Range) and wanted.is_empty:
-                raise ValueError(f"where.{name}: nothing lies from {wanted.min} to {wanted.max}")
-        if self.same is not None and self.reading not in _WITH_KINSHIP:
-            raise ValueError(
-                f"same is {self.same}, but {self.reading} has no clusters or architectures"
-            )
-        return self
 
 
 class Threshold(Section):
@@ -133,6 +35,19 @@ class Threshold(Section):
     margins: Finite = 0.0
 
 
+class AskedOf(Section):
+    """The setting that a claim is about; cells of another one are not asked.
+
+    Attributes:
+        gan: architecture of the generators; null for any.
+        classifier: architecture of the classifiers, or, of generators alone, of those in their
+            loss; null for any.
+    """
+
+    gan: Name | None = None
+    classifier: Name | None = None
+
+
 class Claim(Section):
     """One hypothesis: left, or left less right, lies beyond a threshold.
 
@@ -141,6 +56,7 @@ class Claim(Section):
         finding: its number among the paper's findings.
         text: the claim in a sentence.
         setting: where the paper found it.
+        asked_of: architectures that the claim is about; null asks it of every study.
         measure: a column of detections.csv, or of quality.csv by the start of its name.
         left: cells.
         right: cells that are taken off; null for none.
@@ -155,6 +71,7 @@ class Claim(Section):
     finding: Count
     text: Text
     setting: Text
+    asked_of: AskedOf | None = None
     measure: Name
     left: Selection
     right: Selection | None = None
@@ -188,11 +105,28 @@ class Claim(Section):
         return self
 
 
+class PilotSetting(Section):
+    """What the pilot was of; margins of another setting are borrowed, which the page says.
+
+    Attributes:
+        dataset: its name.
+        gan: architecture of the generators.
+        classifier: architecture of the classifiers.
+        extractor: of the features of quality; in the units of its distances are their margins.
+    """
+
+    dataset: Name
+    gan: Name
+    classifier: Name
+    extractor: Name
+
+
 class Pilot(Section):
     """Where the margins come from.
 
     Attributes:
         study: name of the pilot study.
+        setting: what it was of.
         detections: its rows of detections.csv that the margins are made of.
         detections_sha256: of that file.
         quality: its rows of quality.csv.
@@ -200,6 +134,7 @@ class Pilot(Section):
     """
 
     study: Name
+    setting: PilotSetting
     detections: Text
     detections_sha256: Hash
     quality: Text

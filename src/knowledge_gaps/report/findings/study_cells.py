@@ -1,12 +1,13 @@
 """The cells of a study: its section `report` and its two tables, as labelled matrices of pairs.
 
-What a claim selects among them is in `knowledge_gaps.report.findings.cells`.
+Which cohorts a reading is made of is in `knowledge_gaps.report.findings.places`, what a claim
+selects among the cells in `knowledge_gaps.report.findings.cells`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +19,9 @@ from knowledge_gaps.report.findings.cells import (
     make_fooling_cells,
     need_members,
 )
-from knowledge_gaps.report.findings.schema import Reading, Selection
+from knowledge_gaps.report.findings.places import list_gans, list_places
+from knowledge_gaps.report.findings.selection import Reading, Selection
+from knowledge_gaps.report.readings.cohorts import get_classifiers, get_gan, list_fooled
 from knowledge_gaps.report.readings.columns import (
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
@@ -30,11 +33,8 @@ from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.report.readings.tables import find_metric
 from knowledge_gaps.statistics.bootstrap import PairMatrix, Resampled, Statistic, resample_cells
 from knowledge_gaps.statistics.clusters import Clusters, find_clusters
+from knowledge_gaps.statistics.measures import METRICS, find_metric_of
 from knowledge_gaps.study import Kind, Study
-from knowledge_gaps.study.graph import list_members
-from knowledge_gaps.study.schema import ClassifierSweep
-
-Place = tuple[str, str, dict[str, float]]  # GAN cohort, classifier cohort, coordinates
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +57,6 @@ class StudySource:
 
     def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
         """List the cells of a reading that have numbers; see `cells.Source`."""
-        if selection.reading is Reading.ARCHITECTURES:
-            raise NotAskedError("a study has no reading of several classifier architectures")
         if not getattr(self.study.report, selection.reading):
             raise NotAskedError(f"the study names no {selection.reading}")
         if selection.pairs is None:
@@ -82,6 +80,16 @@ class StudySource:
     def find_clusters(self, selection: Selection) -> Clusters | None:
         """Find the clusters of the study's matrix; see `cells.Source`."""
         return None if selection.same is None else self._clusters
+
+    def find_extractor(self, measure: str) -> str | None:
+        """Return the study's extractor for a measure of quality; see `cells.Source`."""
+        return self.study.evaluation.extractor if measure in METRICS else None
+
+    def name_measure(self, measure: str) -> str:
+        """Return the metric that the study's column holds; see `cells.Source`."""
+        if measure not in METRICS:
+            return measure
+        return find_metric_of(find_metric(self.quality, measure)) or measure
 
     @cached_property
     def _clusters(self) -> Clusters | None:
@@ -110,7 +118,10 @@ class StudySource:
         rows = f"{Kind.CLASSIFIERS}/{self._fooling.cohort}"
         clusters = self.find_clusters(selection)
         instances = self._fooling.fooled
-        return make_fooling_cells(square, instances, (columns, rows), selection, clusters)
+        cells = make_fooling_cells(square, instances, (columns, rows), selection, clusters)
+        gan = get_gan(self.study, self._fooling.gans[0])
+        classifiers = get_classifiers(self.study, [self._fooling.cohort])
+        return [replace(cell, gan=gan, classifiers=classifiers) for cell in cells]
 
     def _list_pairs(self, measure: str, selection: Selection) -> list[Cell]:
         assert selection.pairs is not None
@@ -118,8 +129,24 @@ class StudySource:
         for gans, classifiers, coordinates in list_places(self.study, selection.reading):
             matrix = self._make_matrix(gans, classifiers, measure, selection.pairs)
             if matrix is not None:
-                cells.append(Cell(f"{classifiers} on {gans}", coordinates, matrix))
+                cells.append(
+                    Cell(
+                        name=f"{classifiers} on {gans}",
+                        coordinates=coordinates,
+                        numbers=matrix,
+                        is_same=self._is_kin(gans, classifiers, selection.reading),
+                        gan=get_gan(self.study, gans),
+                        classifiers=get_classifiers(self.study, [classifiers]),
+                    )
+                )
         return cells
+
+    def _is_kin(self, gans: str, classifiers: str, reading: Reading) -> bool | None:
+        """Say whether GANs fool classifiers of the same architecture; None if not asked."""
+        if reading is not Reading.ARCHITECTURES:
+            return None
+        fooled = get_classifiers(self.study, list_fooled(self.study, gans))
+        return fooled == get_classifiers(self.study, [classifiers])
 
     def _make_matrix(
         self, gans: str, classifiers: str, measure: str, pairs: PairSet
@@ -144,66 +171,16 @@ class StudySource:
         except StopIteration:
             raise NotAskedError(f"the table of quality has no {measure}") from None
         cells = []
-        for gans, coordinates in _list_gans(self.study, reading):
+        for gans, coordinates in list_gans(self.study, reading):
             size = self.study.gans[gans].instances
             rows = self.quality[self.quality[GENERATOR_COHORT] == gans]
             rows = rows[rows[GENERATOR_INSTANCE] < size]
             values = np.full((size, 1), np.nan)
             values[rows[GENERATOR_INSTANCE], 0] = rows[column]
             if not np.isnan(values).all():
-                cells.append(Cell(gans, coordinates, PairMatrix(values, f"{Kind.GANS}/{gans}")))
+                numbers = PairMatrix(values, f"{Kind.GANS}/{gans}")
+                fooled = get_classifiers(self.study, list_fooled(self.study, gans))
+                cells.append(
+                    Cell(gans, coordinates, numbers, None, get_gan(self.study, gans), fooled)
+                )
         return cells
-
-
-def list_places(study: Study, reading: Reading) -> list[Place]:
-    """List who is asked about whom in a reading of cohorts, with coordinates."""
-    if reading in (Reading.ITERATIONS, Reading.MEMORYLESS, Reading.MEMORY):
-        return list(_list_chain(study, reading))
-    if reading in (Reading.GENERALISATION, Reading.TRUNCATION):
-        return list(_list_classifiers(study, reading))
-    gans = _list_gans(study, reading)
-    seen = sorted({name for cohort, _ in gans for name in _list_fooled(study, cohort)})
-    return [(cohort, name, coordinates) for cohort, coordinates in gans for name in seen]
-
-
-def _list_chain(study: Study, reading: Reading) -> Iterator[Place]:
-    chain = getattr(study.report, reading)
-    for row, entry in enumerate(chain):
-        for column, other in enumerate(chain):
-            if entry.classifiers is not None:
-                place = {"row": float(row), "column": float(column), "lag": float(column - row)}
-                yield other.gans, entry.classifiers, place
-
-
-def _list_classifiers(study: Study, reading: Reading) -> Iterator[Place]:
-    sweep: ClassifierSweep | None = getattr(study.report, reading)
-    assert sweep is not None  # the study names the reading
-    for name in sweep.classifiers:
-        classifiers = study.classifiers[name]
-        members = list_members(study, classifiers.detects)
-        num_generators = sum(cohort == f"{Kind.GANS}/{sweep.gans}" for cohort, _ in members)
-        if reading is Reading.GENERALISATION:
-            yield sweep.gans, name, {"n": float(num_generators)}
-        else:
-            yield sweep.gans, name, {"psi": classifiers.truncation}
-
-
-def _list_gans(study: Study, reading: Reading) -> list[tuple[str, dict[str, float]]]:
-    """List the GAN cohorts of a reading with the coordinates that they have by themselves."""
-    entries = getattr(study.report, reading)
-    if reading in (Reading.ITERATIONS, Reading.MEMORYLESS, Reading.MEMORY):
-        return [(entry.gans, {"column": float(column)}) for column, entry in enumerate(entries)]
-    if isinstance(entries, ClassifierSweep):
-        return [(entries.gans, {})]
-    if reading is Reading.PHI_SWEEP:
-        return [(name, {"phi": study.gans[name].phi}) for name in entries]
-    if reading is Reading.MULTI_INSTANCE:
-        pools = {name: study.gans[name].fools for name in entries}
-        return [(name, {"t": float(len(list_members(study, pools[name])))}) for name in entries]
-    return [(name, {}) for name in entries]
-
-
-def _list_fooled(study: Study, gans: str) -> list[str]:
-    """List the classifier cohorts that GANs are trained to fool."""
-    members = list_members(study, study.gans[gans].fools)
-    return [cohort.partition("/")[2] for cohort, _ in members]

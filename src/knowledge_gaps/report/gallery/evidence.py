@@ -9,7 +9,12 @@ from knowledge_gaps.report.figures.agreement import draw_agreement
 from knowledge_gaps.report.figures.artifacts import draw_residuals, draw_spectra
 from knowledge_gaps.report.figures.attributions import draw_agreement as draw_map_agreement
 from knowledge_gaps.report.figures.attributions import draw_attributions
-from knowledge_gaps.report.figures.grids import ImageRow, draw_image_rows, read_image
+from knowledge_gaps.report.figures.grids import (
+    ImageRow,
+    count_columns,
+    draw_image_rows,
+    read_image,
+)
 from knowledge_gaps.report.gallery.page_figure import (
     DETECTIONS_SOURCE,
     PageFigure,
@@ -20,14 +25,12 @@ from knowledge_gaps.report.readings.artifacts import AttributionReading
 from knowledge_gaps.report.readings.collected import Readings
 from knowledge_gaps.report.readings.evidence import Evidence
 from knowledge_gaps.runtime.layout import (
-    TRAIN_IMAGES_FILE,
+    TRAIN_IMAGES,
     get_prepared_directory,
     get_samples_file,
 )
 from knowledge_gaps.statistics.agreement import FOOLING_OTHERS
 from knowledge_gaps.study import Study
-
-_NUM_NEIGHBOURS = 20  # pairs shown
 
 
 def draw_evidence(
@@ -37,7 +40,8 @@ def draw_evidence(
     yield from _draw_agreement(readings, evidence)
     yield from _draw_spectra(study, evidence)
     if evidence.attributions is not None:
-        yield from _draw_attributions(evidence.attributions)
+        channels = _describe_channels(evidence, "summed")
+        yield from _draw_attributions(evidence.attributions, channels)
     yield from _draw_neighbours(root, evidence)
 
 
@@ -80,7 +84,8 @@ def _draw_spectra(study: Study, evidence: Evidence) -> Iterator[PageFigure]:
         "Radially averaged power spectra: mean over all images of the squared Fourier amplitude "
         "on rings of one radius, each image less its mean. Below, the ratio to the test reals in "
         "decibels, with the range over the instances of a cohort; the floor is the train split "
-        f"against the test split. {study.evaluation.num_images:,} images per generator.",
+        f"against the test split. {study.evaluation.num_images:,} images per generator."
+        f"{_describe_channels(evidence, 'averaged')}",
         "reports/spectra.csv",
     )
     yield make_picture(
@@ -90,12 +95,18 @@ def _draw_spectra(study: Study, evidence: Evidence) -> Iterator[PageFigure]:
         "Residuals: an image less its median over 3 by 3 pixels. Above, the mean Fourier "
         "amplitude of the residuals against that of the test reals, frequency 0 in the middle; "
         "below, the mean residual less that of the test reals. Means over all images of all "
-        "instances.",
+        f"instances.{_describe_channels(evidence, 'averaged')}",
         "data/spectra/COHORT/",
     )
 
 
-def _draw_attributions(reading: AttributionReading) -> Iterator[PageFigure]:
+def _describe_channels(evidence: Evidence, verb: str) -> str:
+    """Say what was done with the channels of colour images; nothing of grey ones."""
+    has_colours = len(evidence.residuals.reals.fingerprint) > 1
+    return f" Colour channels are {verb}." if has_colours else ""
+
+
+def _draw_attributions(reading: AttributionReading, channels: str) -> Iterator[PageFigure]:
     yield make_picture(
         "attributions",
         draw_attributions(reading),
@@ -103,7 +114,8 @@ def _draw_attributions(reading: AttributionReading) -> Iterator[PageFigure]:
         "Integrated gradients of the logit from a black image, on the same images for the "
         f"classifier of cohort {reading.classifier_cohort} in the loss of {reading.gans} and for "
         "held-out ones. Red speaks for real, blue for generated. Below, the mean of "
-        "the absolute value over many images. The images are the first of each set, none picked.",
+        "the absolute value over many images. The images are the first of each set, none picked."
+        f"{channels}",
         "data/attributions/",
     )
     yield make_chart(
@@ -118,10 +130,11 @@ def _draw_attributions(reading: AttributionReading) -> Iterator[PageFigure]:
 
 
 def _draw_neighbours(root: Path, evidence: Evidence) -> Iterator[PageFigure]:
-    closest = sorted(evidence.neighbours, key=lambda pair: pair.distance)[:_NUM_NEIGHBOURS]
-    if not closest:
+    if not evidence.neighbours:
         return
-    training = root / get_prepared_directory(Path()) / TRAIN_IMAGES_FILE
+    training = get_prepared_directory(root) / TRAIN_IMAGES
+    by_distance = sorted(evidence.neighbours, key=lambda pair: pair.distance)
+    closest = by_distance[: count_columns(training)]
     rows = [
         ImageRow(
             "generated",

@@ -12,13 +12,13 @@ from knowledge_gaps.report.figures.style import render_png, render_svg
 from knowledge_gaps.runtime.layout import (
     DETECTIONS_FILE,
     QUALITY_FILE,
-    TEST_IMAGES_FILE,
+    TEST_IMAGES,
     get_prepared_directory,
     get_reports_directory,
 )
 
 # as the page names them, from the repository's root
-REALS_SOURCE = (get_prepared_directory(Path()) / TEST_IMAGES_FILE).as_posix()
+REALS_SOURCE = (get_prepared_directory(Path()) / TEST_IMAGES).as_posix()
 DETECTIONS_SOURCE = (get_reports_directory(Path()) / DETECTIONS_FILE).as_posix()
 QUALITY_SOURCE = (get_reports_directory(Path()) / QUALITY_FILE).as_posix()
 

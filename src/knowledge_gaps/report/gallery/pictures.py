@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from knowledge_gaps.report.figures.grids import (
-    NUM_COLUMNS,
     ImageRow,
+    count_columns,
     draw_image_rows,
     read_images,
     read_sample_row,
 )
-from knowledge_gaps.report.formats import format_phi, format_pool, format_title
+from knowledge_gaps.report.formats import format_phi, format_pool
 from knowledge_gaps.report.gallery.page_figure import REALS_SOURCE, PageFigure, make_picture
 from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.setting import describe_reals
+from knowledge_gaps.runtime.layout import get_samples_file
 from knowledge_gaps.study import NO_POOL, Study
 
 SAMPLES_PREFIX = "samples_"  # then the cohort's name
@@ -31,7 +33,8 @@ def draw_pictures(root: Path, study: Study, readings: Readings) -> Iterator[Page
 def _draw_phi_samples(root: Path, study: Study, readings: Readings) -> Iterator[PageFigure]:
     if not readings.phi_sweep:
         return
-    rows = [ImageRow("real", (read_images(root / REALS_SOURCE, NUM_COLUMNS),))]
+    reals = root / REALS_SOURCE
+    rows = [ImageRow("real", (read_images(reals, count_columns(reals)),))]
     for row in readings.phi_sweep:
         label = "baseline" if row.value == 0 else f"phi {format_phi(row.value)}"
         instances = range(min(study.gans[row.cohort].instances, _PHI_INSTANCES))
@@ -51,6 +54,7 @@ def _draw_cohort(root: Path, study: Study, cohort: str) -> PageFigure:
     against = "trained against the discriminator alone"
     if gans.fools != NO_POOL:
         against = f"trained to fool {format_pool(study, gans.fools)}, phi {format_phi(gans.phi)}"
+    num_columns = count_columns(get_samples_file(root, cohort, 0))
     rows = [
         read_sample_row(root, cohort, f"instance {instance}", [instance])
         for instance in range(gans.instances)
@@ -59,20 +63,20 @@ def _draw_cohort(root: Path, study: Study, cohort: str) -> PageFigure:
         f"{SAMPLES_PREFIX}{cohort}",
         draw_image_rows(rows),
         f"Rows of generated images of cohort {cohort}, one row for each instance.",
-        f"Generated images of cohort {cohort} ({against}), the first {NUM_COLUMNS} of each "
+        f"Generated images of cohort {cohort} ({against}), the first {num_columns} of each "
         "instance.",
         f"data/samples/{cohort}/INSTANCE.npy",
     )
 
 
 def _draw_reals(root: Path, study: Study) -> PageFigure:
-    images = read_images(root / REALS_SOURCE, 2 * NUM_COLUMNS)
-    halves = (images[:NUM_COLUMNS], images[NUM_COLUMNS:])
+    num_columns = count_columns(root / REALS_SOURCE)
+    images = read_images(root / REALS_SOURCE, 2 * num_columns)
+    halves = (images[:num_columns], images[num_columns:])
     return make_picture(
         "reals",
         draw_image_rows([ImageRow("real", (half,)) for half in halves if len(half) > 0]),
         "Two rows of real images.",
-        f"Real images of {format_title(study.data.name)}, for comparison: the first of the test "
-        "split.",
+        f"{describe_reals(study)}, for comparison: the first of the test split.",
         REALS_SOURCE,
     )

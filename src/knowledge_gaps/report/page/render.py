@@ -7,6 +7,7 @@ What it says is in `templates/page.html.j2`; the numbers come from
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,20 +15,25 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from knowledge_gaps.report.content import Content
 from knowledge_gaps.report.formats import (
     DIGITS,
+    format_distance,
     format_interval,
     format_number,
     format_phi,
     format_pool,
     format_summary,
-    format_title,
 )
 from knowledge_gaps.report.gallery.page_figure import PageFigure
-from knowledge_gaps.report.page.deviations import make_deviations, make_limits
+from knowledge_gaps.report.page.deviations import make_deviations
+from knowledge_gaps.report.page.limits import make_limits
 from knowledge_gaps.report.page.recipes import make_recipe_table
 from knowledge_gaps.report.page.statistics import make_statistics_table
 from knowledge_gaps.report.page.verdicts import count_verdicts, make_verdict_rows
 from knowledge_gaps.report.readings import paper
-from knowledge_gaps.report.readings.tables import (
+from knowledge_gaps.report.setting import describe_foreign_pilot, get_extractor, make_setting
+from knowledge_gaps.statistics.clusters import SIGNIFICANCE
+from knowledge_gaps.statistics.collapse import describe_rule
+from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
+from knowledge_gaps.statistics.measures import (
     CLASS_ENTROPY,
     COVERAGE,
     DENSITY,
@@ -40,14 +46,12 @@ from knowledge_gaps.report.readings.tables import (
     PRECISION,
     RECALL,
 )
-from knowledge_gaps.statistics.clusters import SIGNIFICANCE
-from knowledge_gaps.statistics.collapse import describe_rule
-from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
 from knowledge_gaps.study import Study
 
 TEMPLATE = "page.html.j2"
-METRIC_TITLES = {
-    FID: "FID ↓",
+SWEEP_METRICS = (FID, PRECISION, RECALL, CLASS_ENTROPY)  # of tables along an axis
+OF_CLASSES = (CLASS_ENTROPY, MISSING_CLASSES)  # which an extractor may not tell apart
+METRIC_TITLES = {  # that of the Frechet distance is the extractor's
     KID: "KID ↓",
     KID_STD: "KID's std",
     PRECISION: "precision ↑",
@@ -83,8 +87,11 @@ def render_page(study: Study, content: Content, figures: Mapping[str, PageFigure
         interval=format_interval,
         number=format_number,
         phi=format_phi,
-        known_as=format_title,
     )
+    extractor = get_extractor(study)
+    setting = make_setting(study, format_distance(content.readings.metric_names[FID]))
+    classes = extractor.classes
+    metrics = [name for name in METRICS if classes is not None or name not in OF_CLASSES]
     page = environment.get_template(TEMPLATE).render(
         study=study,
         dataset=content.dataset,
@@ -101,21 +108,27 @@ def render_page(study: Study, content: Content, figures: Mapping[str, PageFigure
             "classifiers": make_recipe_table(study.classifier_recipes),
         },
         format_pool=format_pool,
-        metrics=METRICS,
-        metric_titles=METRIC_TITLES,
+        setting=setting,
+        extractor=extractor,
+        largest_entropy=math.nan if classes is None else math.log(classes.num),
+        foreign_pilot=describe_foreign_pilot(study, content.findings.pilot.setting),
+        metrics=metrics,
+        sweep_metrics=[name for name in SWEEP_METRICS if name in metrics],
+        metric_titles=METRIC_TITLES | {FID: f"{setting.distance.split()[0]} ↓"},
         digits=DIGITS,
         audit_alpha=AUDIT_ALPHA,
-        collapse_rule=describe_rule(),
+        collapse_rule=describe_rule(classes is not None),
         significance=SIGNIFICANCE,
         paper=paper,
         deviations=make_deviations(study),
-        limits=make_limits(study),
+        limits=make_limits(study, setting.distance),
     )
     return page.lstrip() + "\n"
 
 
 def _list_shown_cohorts(study: Study) -> list[str]:
-    """List the GAN cohorts of the iterations, whose samples the page shows without being asked."""
+    """List the GAN cohorts of the tables, whose samples the page shows without being asked."""
     report = study.report
-    entries = [*report.iterations, *report.memoryless, *report.memory]
-    return list(dict.fromkeys(entry.gans for entry in entries)) or list(study.gans)
+    tables = report.iterations, report.memoryless, report.memory, report.architectures
+    shown = dict.fromkeys(entry.gans for table in tables for entry in table)
+    return list(shown) or list(study.gans)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from knowledge_gaps.report.readings.cells import CellKey
 from knowledge_gaps.report.readings.collected import Readings
-from knowledge_gaps.report.readings.columns import (
+from knowledge_gaps.report.readings.pairs import PairSet
+from knowledge_gaps.report.readings.tables import IterationTable
+from knowledge_gaps.statistics.measures import (
     AUC,
     AVERAGE_PRECISION,
     BALANCED_ACCURACY,
@@ -18,8 +20,6 @@ from knowledge_gaps.report.readings.columns import (
     EQUAL_ERROR_RATE,
     REAL_ACCURACY,
 )
-from knowledge_gaps.report.readings.pairs import PairSet
-from knowledge_gaps.report.readings.tables import IterationTable
 from knowledge_gaps.study import Study
 
 MEASURE_TITLES = {
@@ -75,7 +75,8 @@ def _list_others(study: Study, readings: Readings) -> Iterator[CellKey]:
     for row in (*readings.phi_sweep, *readings.multi_instance):
         for classifiers in row.classifiers:
             yield PairSet.HELD_OUT, classifiers, row.cohort
-    for sweep in (study.report.generalisation, study.report.truncation):
+    for sweep in (*study.report.generalisation, study.report.truncation):
         if sweep is not None:
             for classifiers in sweep.classifiers:
                 yield PairSet.HELD_OUT, classifiers, sweep.gans
+    yield from _list_table(readings.architectures)

@@ -12,7 +12,7 @@ from knowledge_gaps.report.findings.form import (
     describe_threshold,
 )
 from knowledge_gaps.report.findings.judge import Answer, Judged, Verdict
-from knowledge_gaps.report.findings.schema import Findings
+from knowledge_gaps.report.findings.schema import Claim, Findings
 from knowledge_gaps.report.formats import format_counts, format_interval
 from knowledge_gaps.statistics.bootstrap import Interval
 
@@ -80,7 +80,7 @@ def _make_row(findings: Findings, judged: Judged) -> VerdictRow:
         reason=here.reason or "",
         effect=_format_effect(here),
         protocol=describe_effect(claim, here) or "",
-        source="" if here.num_pairs == 0 else f"{describe_source(claim)}; {_describe_size(here)}",
+        source=_describe_source(claim, here),
         condition=describe_threshold(claim, findings),
         paper=claim.paper,
         paper_verdict=paper.verdict.value if has_table else "",
@@ -91,6 +91,12 @@ def _make_row(findings: Findings, judged: Judged) -> VerdictRow:
 
 def _format_effect(answer: Answer) -> str:
     return format_interval(Interval(answer.effect, answer.low, answer.high, 0, ()), _DIGITS)
+
+
+def _describe_source(claim: Claim, answer: Answer) -> str:
+    if answer.num_pairs == 0:
+        return ""
+    return f"{describe_source(claim, answer)}; {_describe_size(answer)}"
 
 
 def _describe_size(answer: Answer) -> str:

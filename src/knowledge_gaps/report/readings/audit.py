@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from knowledge_gaps.report.readings.columns import (
-    AUC,
-    DETECTION_RATE,
     NUM_IMAGES,
-    REAL_ACCURACY,
     Cast,
     read_columns,
 )
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, compute_detectable_auc
+from knowledge_gaps.statistics.measures import (
+    AUC,
+    DETECTION_RATE,
+    REAL_ACCURACY,
+)
 
 SMALLEST_P = 1e-6  # that the table's digits can show
 REPLAY = "replay"

@@ -16,20 +16,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from knowledge_gaps.report.readings.columns import (
-    AUC,
-    AVERAGE_PRECISION,
-    BALANCED_ACCURACY,
-    C2ST_LOG10_P,
-    CALIBRATION_ERROR,
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
-    DETECTION_AT_1PCT,
-    DETECTION_AT_5PCT,
-    DETECTION_RATE,
-    EQUAL_ERROR_RATE,
     GENERATOR_COHORT,
     GENERATOR_INSTANCE,
-    REAL_ACCURACY,
 )
 from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.statistics.bootstrap import (
@@ -39,6 +29,18 @@ from knowledge_gaps.statistics.bootstrap import (
     resample_cells,
 )
 from knowledge_gaps.statistics.fooling import Fooling, classify_fooling
+from knowledge_gaps.statistics.measures import (
+    AUC,
+    AVERAGE_PRECISION,
+    BALANCED_ACCURACY,
+    C2ST_LOG10_P,
+    CALIBRATION_ERROR,
+    DETECTION_AT_1PCT,
+    DETECTION_AT_5PCT,
+    DETECTION_RATE,
+    EQUAL_ERROR_RATE,
+    REAL_ACCURACY,
+)
 
 MEASURES = (  # of a pair, shares in [0, 1]
     DETECTION_RATE,

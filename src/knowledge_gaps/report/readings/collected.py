@@ -7,7 +7,7 @@ params.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,13 @@ from knowledge_gaps.report.readings.cells import (
     list_keys,
     make_cells,
 )
+from knowledge_gaps.report.readings.cohorts import (
+    count_detected,
+    count_fooled,
+    find_baseline,
+    get_classifiers,
+    list_phi_cohorts,
+)
 from knowledge_gaps.report.readings.columns import (
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
@@ -31,11 +38,11 @@ from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.report.readings.sweeps import (
     DetectingRow,
     FoolingRow,
+    GeneralisationSweep,
     make_detecting_sweep,
     make_fooling_sweep,
 )
 from knowledge_gaps.report.readings.tables import (
-    METRICS,
     IterationTable,
     Summary,
     count_collapse,
@@ -49,16 +56,14 @@ from knowledge_gaps.report.readings.tables import (
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.layout import DETECTIONS_FILE, QUALITY_FILE, get_reports_directory
 from knowledge_gaps.statistics.clusters import Clusters, find_clusters
+from knowledge_gaps.statistics.measures import METRICS
 from knowledge_gaps.study import (
-    NO_POOL,
     REALS,
     ClassifierCohort,
     ClassifierSweep,
     GanCohort,
-    Kind,
     Study,
 )
-from knowledge_gaps.study.graph import list_members
 
 _GENERATOR = [GENERATOR_COHORT, GENERATOR_INSTANCE]
 _CLASSIFIER = [CLASSIFIER_COHORT, CLASSIFIER_INSTANCE]
@@ -79,7 +84,10 @@ class Readings:
         memory_in_loss: the same cohorts over pairs with a classifier in the loss.
         phi_sweep: sorted by phi; a baseline (phi 0) comes first.
         multi_instance: sorted by the number of classifiers in the loss.
-        generalisation: sorted by the number of generators.
+        architectures: classifiers of each architecture (rows) on GANs that fool one of each
+            (columns), as in the paper's table A, over held-out pairs.
+        architectures_in_loss: the same cohorts over pairs with a classifier in the loss.
+        generalisation: a sweep for each architecture of classifiers.
         truncation: sorted by the truncation of the classifiers' latents.
         baseline: the GAN cohort of iteration 0, when it is trained against no classifier.
         quality: of each GAN cohort of the study.
@@ -89,7 +97,8 @@ class Readings:
         cells: every cell of the table that has a pair, with intervals.
         mutual_fooling: who else is fooled; None without GANs that each fool one classifier.
         clusters: of mutual_fooling; None when it has too few classifiers or a missing rate.
-        metric_names: full names of the metrics, such as {"fid": "fid_lenet_4k"}.
+        metric_names: full names of the metrics, such as {"fid": "fid_lenet_4k"}; the Frechet
+            distance has the key "fid", whatever it is called in the study's features.
     """
 
     held_out: IterationTable | None
@@ -100,7 +109,9 @@ class Readings:
     memory_in_loss: IterationTable | None
     phi_sweep: tuple[FoolingRow, ...]
     multi_instance: tuple[FoolingRow, ...]
-    generalisation: tuple[DetectingRow, ...]
+    architectures: IterationTable | None
+    architectures_in_loss: IterationTable | None
+    generalisation: tuple[GeneralisationSweep, ...]
     truncation: tuple[DetectingRow, ...]
     baseline: str | None
     quality: Mapping[str, Mapping[str, Summary]]
@@ -157,6 +168,7 @@ def make_readings(
     held_out, in_loss = make_tables("iterations")
     memoryless, memoryless_in_loss = make_tables("memoryless")
     memory, memory_in_loss = make_tables("memory")
+    architectures, architectures_in_loss = make_tables("architectures")
     fooling = make_mutual_fooling(detections, study)
     has_floor = (quality[GENERATOR_COHORT] == REALS).any()
     return Readings(
@@ -167,13 +179,15 @@ def make_readings(
         memory=memory,
         memory_in_loss=memory_in_loss,
         phi_sweep=_sweep_gans(detections, quality, list_phi_cohorts(study)),
-        multi_instance=_sweep_gans(detections, quality, count_fooled(study)),
-        generalisation=_sweep_classifiers(
-            detections, report.generalisation, lambda name: count_detected(study, name)
+        multi_instance=_sweep_gans(
+            detections, quality, {name: count_fooled(study, name) for name in report.multi_instance}
         ),
-        truncation=_sweep_classifiers(
-            detections, report.truncation, lambda name: study.classifiers[name].truncation
+        architectures=architectures,
+        architectures_in_loss=architectures_in_loss,
+        generalisation=tuple(
+            _make_generalisation(detections, study, sweep) for sweep in report.generalisation
         ),
+        truncation=_make_truncation(detections, study, report.truncation),
         baseline=find_baseline(study),
         quality={cohort: summarise_quality(quality, cohort) for cohort in study.gans},
         collapse={cohort: count_collapse(quality, cohort) for cohort in study.gans},
@@ -188,39 +202,6 @@ def make_readings(
     )
 
 
-def find_baseline(study: Study) -> str | None:
-    """Return the GAN cohort of iteration 0, or None when there is none without classifiers."""
-    if not study.report.iterations:
-        return None
-    cohort = study.report.iterations[0].gans
-    return cohort if study.gans[cohort].fools == NO_POOL else None
-
-
-def list_phi_cohorts(study: Study) -> dict[str, float]:
-    """List the GAN cohorts of the phi sweep with their phi, the baseline among them."""
-    if not study.report.phi_sweep:
-        return {}
-    baseline = find_baseline(study)
-    cohorts = [*([] if baseline is None else [baseline]), *study.report.phi_sweep]
-    return {cohort: study.gans[cohort].phi for cohort in cohorts}
-
-
-def count_fooled(study: Study) -> dict[str, int]:
-    """Count the classifiers in the loss of each GAN cohort of the multi-instance reading."""
-    return {
-        cohort: len(list_members(study, study.gans[cohort].fools))
-        for cohort in study.report.multi_instance
-    }
-
-
-def count_detected(study: Study, classifiers: str) -> int:
-    """Count the generators of the generalisation's GAN cohort that classifiers were trained on."""
-    assert study.report.generalisation is not None  # nobody asks otherwise
-    of_cohort = f"{Kind.GANS}/{study.report.generalisation.gans}"
-    members = list_members(study, study.classifiers[classifiers].detects)
-    return sum(cohort == of_cohort for cohort, _ in members)
-
-
 def _find_clusters(fooling: MutualFooling, seed: int) -> Clusters | None:
     square = fooling.get_square()
     is_whole = np.isfinite(square[~np.eye(len(square), dtype=bool)]).all()
@@ -233,13 +214,24 @@ def _sweep_gans(
     return make_fooling_sweep(detections, quality, values) if values else ()
 
 
-def _sweep_classifiers(
-    detections: pd.DataFrame, sweep: ClassifierSweep | None, get_value: Callable[[str], float]
+def _make_generalisation(
+    detections: pd.DataFrame, study: Study, sweep: ClassifierSweep
+) -> GeneralisationSweep:
+    numbers = {name: count_detected(study, sweep.gans, name) for name in sweep.classifiers}
+    return GeneralisationSweep(
+        gans=sweep.gans,
+        architecture="_".join(sorted(get_classifiers(study, sweep.classifiers))),
+        rows=make_detecting_sweep(detections, sweep.gans, numbers),
+    )
+
+
+def _make_truncation(
+    detections: pd.DataFrame, study: Study, sweep: ClassifierSweep | None
 ) -> tuple[DetectingRow, ...]:
     if sweep is None:
         return ()
-    values = {name: get_value(name) for name in sweep.classifiers}
-    return make_detecting_sweep(detections, sweep.gans, values)
+    truncations = {name: study.classifiers[name].truncation for name in sweep.classifiers}
+    return make_detecting_sweep(detections, sweep.gans, truncations)
 
 
 def _list_instances(cohorts: Mapping[str, Cohort]) -> list[tuple[str, int]]:

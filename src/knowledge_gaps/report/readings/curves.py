@@ -21,6 +21,7 @@ LOSS_GENERATOR = "loss_generator"
 LOSS_FOOLING = "loss_fooling"  # a baseline has none
 LOSSES = (LOSS_DISCRIMINATOR, LOSS_GENERATOR, LOSS_FOOLING)
 CURVE_COLUMNS = (COHORT, STEP, *LOSSES)
+R1_PENALTY = "r1_penalty"
 
 
 def read_curves(root: Path, cohort: str, num_instances: int) -> pd.DataFrame:
@@ -32,7 +33,8 @@ def read_curves(root: Path, cohort: str, num_instances: int) -> pd.DataFrame:
         num_instances: how many instances the study gives it.
 
     Returns:
-        Columns instance, step and the three losses; an absent fooling loss is NaN.
+        Columns instance, step, the three losses and whatever else was logged; an absent fooling
+        loss is NaN.
 
     Raises:
         UserError: when a file cannot be read or lacks a column.
@@ -42,6 +44,21 @@ def read_curves(root: Path, cohort: str, num_instances: int) -> pd.DataFrame:
         directory = get_instance_directory(root, f"gans/{cohort}", instance)
         frames.append(_read_instance(directory / CURVES_FILE).assign(**{INSTANCE: instance}))
     return pd.concat(frames, ignore_index=True)
+
+
+def list_scalars(curves: Mapping[str, pd.DataFrame]) -> list[str]:
+    """List what was logged beside losses and steps, such as lengths of paths, in its order.
+
+    The R1 penalty alone is not listed: it is a part of the discriminator's training that every
+    recipe may have, and stands with the others where a generator is regularised too.
+
+    Args:
+        curves: as from `read_curves`, by cohort.
+    """
+    known = {INSTANCE, STEP, *LOSSES}
+    found = dict.fromkeys(name for frame in curves.values() for name in frame.columns)
+    scalars = [name for name in found if name not in known]
+    return [] if set(scalars) <= {R1_PENALTY} else scalars
 
 
 def average_curves(curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -62,5 +79,6 @@ def average_curves(curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _read_instance(path: Path) -> pd.DataFrame:
     header = read_header(path)
     losses = [name for name in LOSSES if name != LOSS_FOOLING or name in header]
-    columns = {STEP: Cast.COUNT, **dict.fromkeys(losses, Cast.NUMBER)}
-    return read_columns(path, columns).reindex(columns=[STEP, *LOSSES])
+    others = [name for name in header if name not in (STEP, *LOSSES)]
+    columns = {STEP: Cast.COUNT, **dict.fromkeys([*losses, *others], Cast.NUMBER)}
+    return read_columns(path, columns).reindex(columns=[STEP, *LOSSES, *others])

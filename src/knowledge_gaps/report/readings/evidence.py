@@ -88,9 +88,10 @@ def read_evidence(root: Path, study: Study, fooling: MutualFooling | None) -> Ev
 
 
 def choose_cohorts(study: Study) -> list[str]:
-    """Choose the GAN cohorts whose spectra are shown: the chains', then some of the phi sweep."""
+    """Choose the GAN cohorts whose spectra are shown: of the tables, then some of the phi sweep."""
     report = study.report
-    chains = [entry.gans for entry in (*report.iterations, *report.memoryless, *report.memory)]
+    tables = report.iterations, report.memoryless, report.memory, report.architectures
+    chains = [entry.gans for table in tables for entry in table]
     phis = sorted(report.phi_sweep, key=lambda cohort: study.gans[cohort].phi)
     if len(phis) > _NUM_PHIS:
         phis = [phis[0], phis[len(phis) // 2], phis[-1]]

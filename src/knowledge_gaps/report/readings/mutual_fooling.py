@@ -17,10 +17,12 @@ import pandas as pd
 from knowledge_gaps.report.readings.columns import (
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
-    DETECTION_RATE,
     GENERATOR_COHORT,
 )
 from knowledge_gaps.report.readings.tables import Summary, summarise
+from knowledge_gaps.statistics.measures import (
+    DETECTION_RATE,
+)
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
 

@@ -14,25 +14,27 @@ from dataclasses import dataclass
 import pandas as pd
 
 from knowledge_gaps.report.readings.columns import (
-    AUC,
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
-    DETECTION_RATE,
     GENERATOR_COHORT,
     GENERATOR_INSTANCE,
     IN_LOSS,
-    REAL_ACCURACY,
 )
 from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.report.readings.tables import (
-    CLASS_ENTROPY,
-    FID,
     Summary,
     find_metric,
     select_pairs,
     summarise,
     summarise_quality,
     summarise_real_accuracy,
+)
+from knowledge_gaps.statistics.measures import (
+    AUC,
+    CLASS_ENTROPY,
+    DETECTION_RATE,
+    FID,
+    REAL_ACCURACY,
 )
 
 
@@ -110,6 +112,21 @@ class DetectingRow:
     in_training: Summary
     real_accuracy: Summary
     pairs: tuple[HeldOutPair, ...]
+
+
+@dataclass(frozen=True)
+class GeneralisationSweep:
+    """Classifiers of one architecture that were trained on more and more generators.
+
+    Attributes:
+        gans: the GAN cohort that they were trained on.
+        architecture: of the classifiers.
+        rows: sorted by the number of generators.
+    """
+
+    gans: str
+    architecture: str
+    rows: tuple[DetectingRow, ...]
 
 
 def make_fooling_sweep(

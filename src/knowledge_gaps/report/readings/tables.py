@@ -15,24 +15,14 @@ from pathlib import Path
 import pandas as pd
 
 from knowledge_gaps.report.readings.columns import (
-    AUC,
-    AVERAGE_PRECISION,
-    BALANCED_ACCURACY,
-    C2ST_LOG10_P,
-    CALIBRATION_ERROR,
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
-    DETECTION_AT_1PCT,
-    DETECTION_AT_5PCT,
-    DETECTION_RATE,
-    EQUAL_ERROR_RATE,
     GENERATOR_COHORT,
     GENERATOR_INSTANCE,
     IN_LOSS,
     IN_TRAINING,
     NUM_IMAGES,
     PHI,
-    REAL_ACCURACY,
     Cast,
     check_unique,
     read_columns,
@@ -40,31 +30,25 @@ from knowledge_gaps.report.readings.columns import (
 )
 from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.study import Iteration
-
-# a metric by the start of its column's name, which goes on with extractor and number of images
-FID = "fid"
-KID = "kid"
-KID_STD = "kid_std"
-PRECISION = "precision"
-RECALL = "recall"
-DENSITY = "density"
-COVERAGE = "coverage"
-CLASS_ENTROPY = "class_entropy"
-MISSING_CLASSES = "missing_classes"
-MEMORISED = "memorised"
-METRICS = (
+from knowledge_gaps.statistics.measures import (
+    AUC,
+    AVERAGE_PRECISION,
+    BALANCED_ACCURACY,
+    C2ST_LOG10_P,
+    CALIBRATION_ERROR,
+    DETECTION_AT_1PCT,
+    DETECTION_AT_5PCT,
+    DETECTION_RATE,
+    EQUAL_ERROR_RATE,
     FID,
-    KID,
-    KID_STD,
-    PRECISION,
-    RECALL,
-    DENSITY,
-    COVERAGE,
-    CLASS_ENTROPY,
-    MISSING_CLASSES,
-    MEMORISED,
+    FRECHET,
+    METRICS,
+    REAL_ACCURACY,
+    find_metric_of,
 )
+from knowledge_gaps.study import Iteration
+from knowledge_gaps.study.schema import ArchitecturePair
+
 COLLAPSE = "collapse"  # a word: empty, collapsed, reduced or intact
 
 _GENERATOR_KEY = (GENERATOR_COHORT, GENERATOR_INSTANCE)
@@ -185,14 +169,17 @@ def read_quality(path: Path) -> pd.DataFrame:
 
 
 def find_metric(quality: pd.DataFrame, metric: str) -> str:
-    """Return the name of the first column of a metric, such as "fid_lenet_4k" for "fid"."""
+    """Return the name of the first column of a metric, such as "fid_lenet_4k" for "fid".
+
+    The readings have one key for the Frechet distance, FID, whatever it is called in features of
+    the study's extractor: "frechet_random_vgg_4k" is found by "fid" too.
+    """
     return next(str(name) for name in quality.columns if _get_metric(str(name)) == metric)
 
 
 def _get_metric(column: str) -> str | None:
-    """Return the metric of a column, the longest that fits: "kid_std_lenet_4k" is no "kid"."""
-    metrics = [metric for metric in METRICS if column.startswith(f"{metric}_")]
-    return max(metrics, key=len, default=None)
+    metric = find_metric_of(column)
+    return FID if metric == FRECHET else metric
 
 
 def summarise(values: Iterable[float]) -> Summary:
@@ -249,7 +236,7 @@ def select_pairs(
 def make_iteration_table(
     detections: pd.DataFrame,
     quality: pd.DataFrame,
-    iterations: Sequence[Iteration],
+    iterations: Sequence[Iteration | ArchitecturePair],
     pairs: PairSet = PairSet.HELD_OUT,
 ) -> IterationTable:
     """Read the detection rate of every iteration's classifiers on every iteration's generators.
@@ -257,7 +244,8 @@ def make_iteration_table(
     Args:
         detections: as from `read_detections`.
         quality: as from `read_quality`.
-        iterations: iteration 0 first; one without classifiers makes a column and no row.
+        iterations: iteration 0 first; one without classifiers makes a column and no row. Or the
+            entries of the paper's table A, which is read in the same way.
         pairs: which pairs make up a cell; a cell without pairs has NaN for its mean.
     """
     gans = tuple(iteration.gans for iteration in iterations)

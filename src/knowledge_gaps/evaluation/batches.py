@@ -1,0 +1,72 @@
+"""How many images are looked at together: what keeps memory flat, whatever their size.
+
+A fixed function of the images' shape and of nothing of the machine, for the last bits of a number
+hang on how images were grouped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from knowledge_gaps.data.store import ImageStore
+
+if TYPE_CHECKING:
+    from knowledge_gaps.models.input_spec import InputSpec
+
+Images: TypeAlias = ImageStore | npt.NDArray[np.uint8]  # uint8 [N, C, H, W], on disk or in memory
+
+FORWARD_BATCH = 250  # images a forward pass, as long as they are small
+BACKWARD_BATCH = 100  # images whose gradients are taken together, as long as they are small
+FORWARD_VALUES = 1 << 23  # 32 MiB as float32; a ResNet-50 then holds about 1 GiB
+BACKWARD_VALUES = 1 << 20  # a backward pass keeps what a forward pass lets go
+SAMPLED_VALUES = 1 << 21  # a generator's last maps have many times the channels of an image
+
+
+def count_together(
+    image_shape: Sequence[int], most: int = FORWARD_BATCH, max_values: int = FORWARD_VALUES
+) -> int:
+    """Count the images that are looked at together.
+
+    Args:
+        image_shape: channels, height and width of one image, or of what a network makes of it.
+        most: of small images.
+        max_values: of all images together; a single one may have more.
+    """
+    return max(1, min(most, max_values // math.prod(image_shape)))
+
+
+def count_sampled(image_shape: Sequence[int]) -> int:
+    """Count the images [C, H, W] that a generator is asked for together."""
+    return count_together(image_shape, max_values=SAMPLED_VALUES)
+
+
+def count_scored(
+    spec: InputSpec, most: int = FORWARD_BATCH, max_values: int = FORWARD_VALUES
+) -> int:
+    """Count the images that a classifier is given together, by what it resizes them to."""
+    image_shape = (spec.channels, *spec.image_px)
+    return min(count_together(shape, most, max_values) for shape in (image_shape, spec.input_shape))
+
+
+def split_images(
+    images: Images, size: int, num_images: int | None = None
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Read images in parts, one part in memory at a time.
+
+    Args:
+        images: on disk or in memory.
+        size: of a part.
+        num_images: how many of the first images; None for all.
+
+    Yields:
+        uint8 [size, C, H, W]; the last part may be smaller.
+    """
+    stop = len(images) if num_images is None else min(num_images, len(images))
+    for start in range(0, stop, size):
+        end = min(start + size, stop)
+        yield images[start:end] if isinstance(images, np.ndarray) else images.read(start, end)

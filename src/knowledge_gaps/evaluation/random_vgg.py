@@ -1,0 +1,93 @@
+"""An extractor for images of any kind and size: a VGG that was never trained, with fixed weights.
+
+Where the Inception of FID has no weights file, or images are like no photograph of ImageNet, random
+features still tell sets of images apart (Naeem et al. 2020). They know no classes, and the distance
+that they give is no FID.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import nn
+
+from knowledge_gaps.data.images import to_float
+
+NUM_FEATURES = 64
+
+_VERSION = "random_vgg_1"  # of what the weights do not tell: layers and their order
+_SEED = 64
+_BLOCKS = ((16, 16), (32, 32), (64, 64, 64), (128, 128, 128), (128, 128, 128))
+_NUM_HIDDEN = 512
+_POOLED_PX = 2
+_COLOURS = 3
+
+
+class RandomVgg(nn.Module):
+    """VGG-16 at a quarter of its width, its weights drawn once and for all.
+
+    Source: Naeem et al., Reliable fidelity and diversity metrics for generative models, 2020, whose
+    R64 is a VGG-16 with random weights and 64 features; layers as configuration D of Simonyan &
+    Zisserman 2015, weights as He et al. 2015, eq. 10.
+    DEVIATION: a quarter of the channels, maps averaged to 2 x 2 px in place of the last pooling, so
+    that images may be of any size, 512 hidden units, and no ReLU behind the features: random units
+    are mostly on or off for all images alike, and those that are off would have no variance.
+    """
+
+    name = "random_vgg"
+    image_shape = (None, None, None)
+    input_px = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.device("meta"):  # no weights from the global generator
+            self.trunk = nn.Sequential(
+                *_list_layers(), nn.AdaptiveAvgPool2d(_POOLED_PX), nn.Flatten()
+            )
+            self.hidden = nn.Linear(_BLOCKS[-1][-1] * _POOLED_PX**2, _NUM_HIDDEN)
+            self.features = nn.Linear(_NUM_HIDDEN, NUM_FEATURES)
+        self.to_empty(device="cpu")
+        self._draw_weights()
+        self.to(memory_format=torch.channels_last)
+        self.eval().requires_grad_(False)
+
+    def _draw_weights(self) -> None:
+        generator = torch.Generator(device="cpu").manual_seed(_SEED)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    @torch.no_grad()
+    def extract(self, images: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return features float32 [N, 64] of stored images, and no class logits.
+
+        Args:
+            images: uint8 [N, C, H, W] of 1 or 3 channels; grey is taken for a colour.
+        """
+        coloured = to_float(images).expand(-1, _COLOURS, -1, -1)
+        hidden = self.hidden(self.trunk(coloured)).relu()
+        return self.features(hidden), None
+
+
+def _list_layers() -> list[nn.Module]:
+    """List the convolutions with their ReLUs, and the maxima between the blocks."""
+    layers: list[nn.Module] = []
+    channels_in = _COLOURS
+    for block in _BLOCKS:
+        # no image is too small: a map of one pixel is its own maximum
+        layers += [nn.MaxPool2d(2, ceil_mode=True)] if layers else []
+        for channels in block:
+            layers += [nn.Conv2d(channels_in, channels, kernel_size=3, padding=1), nn.ReLU()]
+            channels_in = channels
+    return layers
+
+
+def identify_random_vgg() -> str:
+    """Return what decides every feature: the version, and the sha256 of the weights as drawn."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(RandomVgg().state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return f"{_VERSION} {digest.hexdigest()}"

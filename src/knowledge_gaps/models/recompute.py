@@ -1,0 +1,62 @@
+"""Gradient checkpointing: a block's activations are computed again in the backward pass.
+
+It trades time for memory and changes no number: the second pass sees the same weights and batch,
+and what it does to running statistics is done to copies.
+
+Source: Chen et al. 2016, by way of torch.utils.checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+from torch import Tensor, is_grad_enabled, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def recompute_blocks(network: nn.Module, blocks: Collection[str]) -> None:
+    """Let a network's blocks compute their activations again, in place.
+
+    Names in the state dict stay as they are. Without gradients, the blocks compute as ever.
+
+    Args:
+        network: whose blocks.
+        blocks: names of the blocks' types; each maps one tensor to one tensor.
+    """
+    for block in network.modules():
+        if type(block).__name__ in blocks:
+            block.forward = partial(_run_block, block)
+
+
+def _run_block(block: nn.Module, images: Tensor) -> Tensor:
+    def compute(images: Tensor) -> Tensor:
+        outputs: Tensor = type(block).forward(block, images)
+        return outputs
+
+    if not is_grad_enabled():
+        return compute(images)
+
+    def make_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _spare_buffers(block)
+
+    outputs: Tensor = checkpoint(compute, images, use_reentrant=False, context_fn=make_contexts)
+    return outputs
+
+
+@contextmanager
+def _spare_buffers(block: nn.Module) -> Iterator[None]:
+    """Give a block copies of its buffers for a while: batch statistics count once."""
+    kept = [
+        (module, name, buffer)
+        for module in block.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    for module, name, buffer in kept:
+        setattr(module, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for module, name, buffer in kept:
+            setattr(module, name, buffer)

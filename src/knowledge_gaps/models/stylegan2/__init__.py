@@ -1,0 +1,22 @@
+"""StyleGAN2: the generator and discriminator of the high-parameter setting, registered.
+
+Source: Karras, Laine & Aila 2019 (StyleGAN: mapping network, styles, noise inputs, style mixing,
+truncation) and Karras et al. 2020 (StyleGAN2: modulated convolutions, skip generator, residual
+discriminator; its configuration F), written with plain tensor operations.
+
+Read in this order: settings, equalized, resample, modulated, mapping, synthesis, generator,
+discriminator; `precision` holds what half precision needs. Losses (R1, path lengths) are in
+`knowledge_gaps.losses`, their schedule and the moving average of the weights in
+`knowledge_gaps.training`.
+"""
+
+from __future__ import annotations
+
+from knowledge_gaps.models.registry import GanArchitecture, gan_architectures
+from knowledge_gaps.models.stylegan2.discriminator import StyleGan2Discriminator
+from knowledge_gaps.models.stylegan2.generator import StyleGan2Generator
+from knowledge_gaps.models.stylegan2.settings import StyleGan2Settings
+
+gan_architectures.register(
+    GanArchitecture("stylegan2", StyleGan2Settings, StyleGan2Generator, StyleGan2Discriminator)
+)

@@ -1,0 +1,134 @@
+"""StyleGAN2's discriminator: residual blocks, and the minibatch standard deviation.
+
+Source: Karras et al. 2020, section 4.1 (residual networks); Karras et al. 2018 (progressive
+growing), section 3 (minibatch standard deviation).
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from knowledge_gaps.models.registry import ImageShape
+from knowledge_gaps.models.stylegan2.equalized import (
+    ACTIVATION_GAIN,
+    EqualizedConv,
+    EqualizedLinear,
+    activate,
+)
+from knowledge_gaps.models.stylegan2.precision import (
+    CLAMP,
+    disable_autocast,
+    find_half_dtype,
+    to_block,
+    to_full,
+)
+from knowledge_gaps.models.stylegan2.resample import downsample, filter_maps, make_kernel
+from knowledge_gaps.models.stylegan2.settings import (
+    BASE_PX,
+    Stage,
+    StyleGan2Settings,
+    plan_stages,
+)
+
+_RESIDUAL_GAIN = math.sqrt(0.5)  # of each branch, so that their sum keeps its variance
+_EPSILON = 1e-8
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions that halve the resolution, beside a filtered 1x1 convolution.
+
+    Args:
+        stage: the resolution of the input.
+        channels_out: of the resolution below.
+    """
+
+    _kernel: Tensor
+
+    def __init__(self, stage: Stage, channels_out: int) -> None:
+        super().__init__()
+        self.is_half = stage.is_half
+        self.conv = EqualizedConv(stage.channels, stage.channels, kernel_px=3)
+        self.conv_down = EqualizedConv(stage.channels, channels_out, kernel_px=3)
+        self.skip = EqualizedConv(stage.channels, channels_out, kernel_px=1, has_bias=False)
+        self.register_buffer("_kernel", make_kernel(), persistent=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return feature maps [N, channels_out, H / 2, W / 2] of maps [N, C, H, W]."""
+        clamp = CLAMP if self.is_half else None
+        skipped: Tensor = self.skip(downsample(maps, self._kernel), _RESIDUAL_GAIN)
+        maps = activate(self.conv(maps, ACTIVATION_GAIN), clamp)
+        blurred = filter_maps(maps, self._kernel, padding=2)  # H + 1 px
+        maps = self.conv_down(blurred, ACTIVATION_GAIN * _RESIDUAL_GAIN, stride=2)
+        return skipped + activate(maps, None if clamp is None else clamp * _RESIDUAL_GAIN)
+
+
+class StyleGan2Discriminator(nn.Module):
+    """Discriminator D; see `StyleGan2Settings`."""
+
+    def __init__(self, settings: StyleGan2Settings, image_shape: ImageShape) -> None:
+        super().__init__()
+        stages = plan_stages(settings, image_shape)[::-1]
+        base = stages[-1].channels
+        self._group_size = settings.mbstd_group
+        self.from_image = EqualizedConv(image_shape[0], stages[0].channels, kernel_px=1)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(stage, below.channels) for stage, below in pairwise(stages)
+        )
+        self.conv = EqualizedConv(base + 1, base, kernel_px=3)
+        self.hidden = EqualizedLinear(base * BASE_PX**2, base)
+        self.head = EqualizedLinear(base, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits float32 [N], positive = real, of images float32 [N, C, H, W]."""
+        half_dtype = find_half_dtype(images.device)
+        with disable_autocast(images.device):
+            maps = images
+            for index, block in enumerate(self.blocks):
+                maps = to_block(maps, half_dtype if block.is_half else None)
+                if index == 0:
+                    maps = self.from_image(maps, ACTIVATION_GAIN)
+                    maps = activate(maps, CLAMP if block.is_half else None)
+                maps = block(maps)
+            return self._judge(to_block(maps, None))
+
+    def _judge(self, maps: Tensor) -> Tensor:
+        maps = append_deviation(maps, self._group_size)
+        maps = activate(self.conv(maps, ACTIVATION_GAIN))
+        features = activate(self.hidden(maps.flatten(1), ACTIVATION_GAIN))
+        logits: Tensor = self.head(features)
+        return to_full(logits.squeeze(1))
+
+
+def append_deviation(maps: Tensor, group_size: int) -> Tensor:
+    """Append each group's mean standard deviation over its images as one more channel.
+
+    Groups are contiguous: a batch that is cut at a multiple of the group size keeps its values. A
+    batch that is no multiple is cut into as few groups as the size allows, of sizes that differ by
+    at most 1, the larger first.
+
+    Args:
+        maps: [N, C, H, W].
+        group_size: images in a group, at least 1.
+
+    Returns:
+        [N, C + 1, H, W].
+    """
+    num_groups = -(-len(maps) // group_size)
+    if len(maps) % num_groups == 0:
+        groups = [maps.unflatten(0, (num_groups, -1))]
+    else:
+        groups = [group[None] for group in maps.tensor_split(num_groups)]
+    deviations = [_compute_deviations(group) for group in groups]
+    channel = torch.cat(deviations)[:, None, None, None].expand(-1, 1, *maps.shape[2:])
+    return torch.cat([maps, channel], dim=1)
+
+
+def _compute_deviations(groups: Tensor) -> Tensor:
+    """Return one number for each image, [M * G], of groups [M, G, C, H, W]."""
+    variance = (groups - groups.mean(dim=1, keepdim=True)).square().mean(dim=1)
+    deviations = (variance + _EPSILON).sqrt().mean(dim=(1, 2, 3))
+    return deviations[:, None].expand(-1, groups.shape[1]).flatten()

@@ -1,0 +1,82 @@
+"""Filtered resampling by two: the FIR filter [1, 3, 3, 1] along both axes.
+
+Each is one depthwise (transposed) convolution, deterministic on every device. Zeros stand outside
+of the image, so its border pixels lose some of the filter's weight.
+
+Source: Karras et al. 2019, section 2.1; Karras et al. 2020, section 4.1 (bilinear filtering, after
+Zhang 2019, "Making convolutional networks shift-invariant again").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from knowledge_gaps.models.stylegan2.precision import disable_autocast
+
+FIR = (1.0, 3.0, 3.0, 1.0)
+UPSAMPLING_GAIN = 4.0  # three of four pixels are zero before the filter
+
+
+def make_kernel() -> Tensor:
+    """Make the filter's two-dimensional kernel, float32 [4, 4]; its sum is 1."""
+    taps = torch.tensor(FIR)
+    kernel = torch.outer(taps, taps)
+    return kernel / kernel.sum()
+
+
+def filter_maps(maps: Tensor, kernel: Tensor, padding: int, stride: int = 1) -> Tensor:
+    """Filter every channel by itself.
+
+    Args:
+        maps: [N, C, H, W]; H + 2 * padding - 4 is a multiple of the stride.
+        kernel: [4, 4], constant.
+        padding: zeros around the maps, in pixels.
+        stride: every so many pixels of the result are kept.
+
+    Returns:
+        [N, C, H', W'], H' = (H + 2 * padding - 4) / stride + 1.
+    """
+    filtered: Tensor = _Filter.apply(maps, kernel, padding, stride, False)
+    return filtered
+
+
+def upsample(maps: Tensor, kernel: Tensor) -> Tensor:
+    """Double the resolution of maps [N, C, H, W]; kernel [4, 4]."""
+    upsampled: Tensor = _Filter.apply(maps, kernel * UPSAMPLING_GAIN, 1, 2, True)
+    return upsampled
+
+
+def downsample(maps: Tensor, kernel: Tensor) -> Tensor:
+    """Halve the resolution of maps [N, C, H, W]; kernel [4, 4]."""
+    return filter_maps(maps, kernel, padding=1, stride=2)
+
+
+class _Filter(torch.autograd.Function):
+    """A depthwise convolution with a constant kernel, or its transpose.
+
+    Each is the other's gradient. torch's own second derivative of a depthwise convolution runs one
+    convolution a channel for the kernel's sake, which R1 and path lengths would pay for.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, maps: Tensor, kernel: Tensor, padding: int, stride: int, is_transposed: bool
+    ) -> Tensor:
+        ctx.save_for_backward(kernel)
+        ctx.options = padding, stride, is_transposed
+        num_channels = maps.shape[1]
+        weight = kernel.to(maps.dtype).expand(num_channels, 1, *kernel.shape)
+        convolve = F.conv_transpose2d if is_transposed else F.conv2d
+        with disable_autocast(maps.device):
+            return convolve(maps, weight, stride=stride, padding=padding, groups=num_channels)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (kernel,) = ctx.saved_tensors
+        padding, stride, is_transposed = ctx.options
+        gradient = _Filter.apply(gradients[0], kernel, padding, stride, not is_transposed)
+        return gradient, None, None, None, None

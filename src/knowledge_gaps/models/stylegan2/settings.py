@@ -1,0 +1,98 @@
+"""Settings of StyleGAN2, and the resolutions and widths that follow from them and the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from knowledge_gaps.models.registry import ImageShape, ModelSettings
+from knowledge_gaps.runtime.errors import UserError
+
+BASE_PX = 4  # side of the learned constant, and of the discriminator's last feature maps
+MIN_PX, MAX_PX = 8, 1024
+
+_Size = Annotated[int, Field(ge=1)]
+
+
+class StyleGan2Settings(ModelSettings):
+    """Sizes of a StyleGAN2; the defaults are configuration F of Karras et al. 2020.
+
+    Attributes:
+        latent_dim: length of a latent vector z.
+        style_dim: length of a style vector w, and width of the mapping network.
+        mapping_layers: of the mapping network.
+        mapping_lr_multiplier: learning rate of the mapping network relative to the recipe's
+            (Karras et al. 2019, appendix C).
+        channel_base: feature maps at a resolution are channel_base / resolution, ...
+        max_channels: ... but never more than this.
+        noise: the layers of the generator have noise inputs, each with a learned strength.
+        style_mixing: probability that an image of a training batch takes its fine styles from
+            another latent (Karras et al. 2019, section 3.1).
+        average_decay: of the moving average of w that truncation pulls towards, per batch.
+        mbstd_group: images that share one minibatch standard deviation; with 1, no image sees
+            another.
+        num_half_blocks: the highest resolutions of both networks that run in the autocast's half
+            precision, their activations clamped; 0 runs everything in float32, autocast or not.
+    """
+
+    latent_dim: _Size = 512
+    style_dim: _Size = 512
+    mapping_layers: _Size = 8
+    mapping_lr_multiplier: Annotated[float, Field(gt=0, le=1)] = 0.01
+    channel_base: _Size = 32768
+    max_channels: _Size = 512
+    noise: bool = True
+    style_mixing: Annotated[float, Field(ge=0, le=1)] = 0.9
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    mbstd_group: _Size = 4
+    num_half_blocks: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What both networks do at one resolution.
+
+    Attributes:
+        resolution_px: side of its feature maps.
+        channels: how many feature maps.
+        is_half: runs in half precision under autocast, with clamped activations.
+    """
+
+    resolution_px: int
+    channels: int
+    is_half: bool
+
+
+def plan_stages(settings: StyleGan2Settings, image_shape: ImageShape) -> list[Stage]:
+    """List the resolutions from 4 px up to that of the images.
+
+    Raises:
+        UserError: when the images are not square, their side is no allowed power of two, or a
+            setting does not fit them.
+    """
+    _, height, width = image_shape
+    is_power_of_two = width & (width - 1) == 0
+    if height != width or not is_power_of_two or not MIN_PX <= width <= MAX_PX:
+        raise UserError(
+            f"architecture 'stylegan2': the data has images of {height}x{width} px, square ones "
+            f"with a power of two from {MIN_PX} to {MAX_PX} as their side are needed"
+        )
+    if settings.channel_base < width:
+        raise UserError(
+            f"model.channel_base: found {settings.channel_base}, the data has {height}x{width} px "
+            f"and needs at least {width}"
+        )
+    resolutions = [BASE_PX << doubling for doubling in range((width // BASE_PX).bit_length())]
+    num_halvable = len(resolutions) - 1  # the lowest is always full
+    if settings.num_half_blocks > num_halvable:
+        raise UserError(
+            f"model.num_half_blocks: found {settings.num_half_blocks}, images of {height}x{width} "
+            f"px allow at most {num_halvable}"
+        )
+    first_half = len(resolutions) - settings.num_half_blocks
+    return [
+        Stage(px, min(settings.channel_base // px, settings.max_channels), index >= first_half)
+        for index, px in enumerate(resolutions)
+    ]

@@ -1,0 +1,53 @@
+"""What a study says of the cohorts that a reading is made of; no table is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from knowledge_gaps.study import NO_POOL, Kind, Study
+from knowledge_gaps.study.graph import list_members
+
+
+def find_baseline(study: Study) -> str | None:
+    """Return the GAN cohort of iteration 0, or None when there is none without classifiers."""
+    if not study.report.iterations:
+        return None
+    cohort = study.report.iterations[0].gans
+    return cohort if study.gans[cohort].fools == NO_POOL else None
+
+
+def list_phi_cohorts(study: Study) -> dict[str, float]:
+    """List the GAN cohorts of the phi sweep with their phi, the baseline among them."""
+    if not study.report.phi_sweep:
+        return {}
+    baseline = find_baseline(study)
+    cohorts = [*([] if baseline is None else [baseline]), *study.report.phi_sweep]
+    return {cohort: study.gans[cohort].phi for cohort in cohorts}
+
+
+def count_fooled(study: Study, gans: str) -> int:
+    """Count the classifiers in the loss of a GAN cohort."""
+    return len(list_members(study, study.gans[gans].fools))
+
+
+def count_detected(study: Study, gans: str, classifiers: str) -> int:
+    """Count the generators of a GAN cohort that classifiers were trained on."""
+    members = list_members(study, study.classifiers[classifiers].detects)
+    return sum(cohort == f"{Kind.GANS}/{gans}" for cohort, _ in members)
+
+
+def list_fooled(study: Study, gans: str) -> list[str]:
+    """List the classifier cohort of each classifier that GANs are trained to fool."""
+    members = list_members(study, study.gans[gans].fools)
+    return [cohort.partition("/")[2] for cohort, _ in members]
+
+
+def get_gan(study: Study, gans: str) -> str:
+    """Return the architecture of a GAN cohort."""
+    return study.gan_recipes[study.gans[gans].recipe].architecture
+
+
+def get_classifiers(study: Study, cohorts: Iterable[str]) -> frozenset[str]:
+    """Return the architectures of classifier cohorts."""
+    recipes = [study.classifier_recipes[study.classifiers[name].recipe] for name in cohorts]
+    return frozenset(recipe.architecture for recipe in recipes)

@@ -1,0 +1,131 @@
+"""Published ImageNet weights as the start of a classifier's training.
+
+Nothing is downloaded: the file is the user's, or lies in torchvision's cache. Either way its sha256
+must begin as torchvision's name of the file says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from knowledge_gaps.models.registry import (
+    ImagenetWeights,
+    classifier_architectures,
+    parse_settings,
+)
+from knowledge_gaps.models.torchvision_nets import TorchvisionSettings
+from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.files import hash_file
+from knowledge_gaps.study import ClassifierRecipe
+
+KEY = "initial_weights"
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """A file whose hash was checked.
+
+    Attributes:
+        path: of the file.
+        sha256: of its content.
+        published: whose file it is.
+    """
+
+    path: Path
+    sha256: str
+    published: ImagenetWeights
+
+
+def check_initialisation(recipe: ClassifierRecipe) -> None:
+    """Check that there are published weights for a recipe's architecture and settings.
+
+    Raises:
+        UserError: names the keys, what was found and what is allowed.
+    """
+    if recipe.initialisation == "random":
+        return
+    architecture = classifier_architectures.get(recipe.architecture)
+    if architecture.imagenet is None:
+        known = ", ".join(
+            name
+            for name in classifier_architectures.list_names()
+            if classifier_architectures.get(name).imagenet is not None
+        )
+        raise UserError(
+            f"initialisation: 'imagenet' found, {architecture.name!r} has no published weights "
+            f"(known: {known}); 'random' is allowed"
+        )
+    settings = parse_settings(architecture, recipe.model)
+    if isinstance(settings, TorchvisionSettings) and settings.width_divisor != 1:
+        raise UserError(
+            f"initialisation: 'imagenet' needs model.width_divisor 1, found "
+            f"{settings.width_divisor}: published weights are of the published width"
+        )
+
+
+def find_initial_weights(recipe: ClassifierRecipe, root: Path) -> InitialWeights | None:
+    """Find the file of a recipe's initial weights and check its hash.
+
+    Args:
+        recipe: whose `initialisation` and `initial_weights` are read.
+        root: the repository's root.
+
+    Returns:
+        The file, or None where the weights start at random.
+
+    Raises:
+        UserError: when there is no such file, its hash is another, or the recipe cannot have any.
+    """
+    check_initialisation(recipe)
+    published = classifier_architectures.get(recipe.architecture).imagenet
+    if recipe.initialisation == "random" or published is None:
+        return None
+    path = _locate(recipe, published, root)
+    if not path.is_file():
+        raise UserError(
+            f"{KEY}: {path} is missing; torchvision's {published.file_name} is needed there or in "
+            f"its cache ({_get_cache()}), and nothing is downloaded"
+        )
+    sha256 = hash_file(path)
+    if not sha256.startswith(published.sha256_start):
+        raise UserError(
+            f"{KEY}: sha256 of {path} is {sha256}, torchvision's {published.file_name} begins with "
+            f"{published.sha256_start}; nothing is downloaded"
+        )
+    return InitialWeights(path, sha256, published)
+
+
+def load_initial_weights(network: nn.Module, recipe: ClassifierRecipe, root: Path) -> str | None:
+    """Put a recipe's initial weights into a network; a random start is left as it is.
+
+    Args:
+        network: freshly built by the recipe's architecture; its heads keep their weights.
+        recipe: as in `find_initial_weights`.
+        root: as in `find_initial_weights`.
+
+    Returns:
+        sha256 of the file, or None where the weights start at random.
+
+    Raises:
+        UserError: as `find_initial_weights`.
+    """
+    found = find_initial_weights(recipe, root)
+    if found is None:
+        return None
+    state = torch.load(found.path, map_location="cpu", weights_only=True)
+    found.published.load(network, state)
+    return found.sha256
+
+
+def _locate(recipe: ClassifierRecipe, published: ImagenetWeights, root: Path) -> Path:
+    if recipe.initial_weights is not None:
+        return root / recipe.initial_weights
+    return _get_cache() / published.file_name
+
+
+def _get_cache() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"

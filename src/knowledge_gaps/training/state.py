@@ -1,0 +1,123 @@
+"""The resume state of a training: everything that its next step depends on, in one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors, write_tensors
+from knowledge_gaps.study import OptimizerSettings
+from knowledge_gaps.training.curves import Curves
+from knowledge_gaps.training.ranks import Ranks
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class Stateful(Protocol):
+    """What of a trainer is saved and restored.
+
+    Attributes:
+        modules: every network with state, by name: what is trained, and averages of it.
+        optimizers: by name, each with the settings that its learning rate follows.
+        scalars: what else the next step depends on: float tensors without dimensions, by name.
+        accelerator: whose loss scaler is part of the state where there is one (fp16).
+    """
+
+    modules: dict[str, nn.Module]
+    optimizers: dict[str, tuple[Optimizer, OptimizerSettings]]
+    scalars: dict[str, Tensor]
+    accelerator: Accelerator
+
+
+def save_state(trainer: Stateful, step: int, curves: Curves, path: Path) -> None:
+    """Save a training after `step` steps; raises UserError when the file cannot be written."""
+    tensors: dict[str, Tensor] = {}
+    for name, module in trainer.modules.items():
+        for key, value in module.state_dict().items():
+            tensors[f"module/{name}/{key}"] = value
+    for name, (optimizer, _) in trainer.optimizers.items():
+        for index, entries in optimizer.state_dict()["state"].items():
+            for key, value in entries.items():
+                tensors[f"optimizer/{name}/{index}/{key}"] = value
+    for section, scalars in _list_scalars(trainer, curves).items():
+        tensors.update({f"{section}/{name}": value for name, value in scalars.items()})
+    scaler = trainer.accelerator.scaler
+    counters = {
+        "step": step,
+        "rows": curves.rows,
+        "counts": curves.counts,  # in the columns' order
+        "scaler": None if scaler is None else scaler.state_dict(),
+    }
+    write_tensors(path, tensors, {"counters": json.dumps(counters)})
+
+
+def load_state(trainer: Stateful, path: Path) -> tuple[int, Curves]:
+    """Restore a training from what rank 0 saved, if it did.
+
+    Args:
+        trainer: freshly built; what it holds is overwritten.
+        path: of the file; only rank 0 reads it, and the others get its content.
+
+    Returns:
+        How many steps were made, and the curves.
+
+    Raises:
+        UserError: when the file is no whole state.
+    """
+    ranks = Ranks.of(trainer.accelerator)
+    if not ranks.agree(ranks.is_main and path.exists()):
+        return 0, Curves()
+    tensors, text = ranks.run_everywhere(lambda: _read(path) if ranks.is_main else ({}, ""))
+    tensors, counters = ranks.share_tensors(tensors), json.loads(ranks.share_text(text))
+    for name, module in trainer.modules.items():
+        module.load_state_dict(_select(tensors, f"module/{name}/"), strict=True)
+    for name, (optimizer, _) in trainer.optimizers.items():
+        _load_optimizer(optimizer, _select(tensors, f"optimizer/{name}/"))
+    device = trainer.accelerator.device
+    for name, value in _select(tensors, "scalar/").items():
+        trainer.scalars[name] = value.to(trainer.scalars[name].device)
+    scaler = trainer.accelerator.scaler
+    if scaler is not None and counters["scaler"] is not None:
+        scaler.load_state_dict(counters["scaler"])
+    return counters["step"], _load_curves(counters, tensors, device)
+
+
+def _list_scalars(trainer: Stateful, curves: Curves) -> dict[str, Mapping[str, Tensor]]:
+    return {"scalar": trainer.scalars, "sum": curves.sums, "skipped": curves.skipped}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], str]:
+    return read_tensors(path), read_metadata(path)["counters"]
+
+
+def _load_curves(
+    counters: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device
+) -> Curves:
+    sums, skipped = (
+        {name: value.to(device) for name, value in _select(tensors, f"{section}/").items()}
+        for section in ("sum", "skipped")
+    )
+    counts = counters["counts"]
+    return Curves(counters["rows"], {name: sums[name] for name in counts}, counts, skipped)
+
+
+def _load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, entry = key.partition("/")
+        state.setdefault(int(index), {})[entry] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+    }

@@ -1,0 +1,123 @@
+"""kgaps plan: the whole of it on the smoke study, without probes and with them in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import RunKgaps
+from knowledge_gaps.planning import measure, probe, standing, timing
+from knowledge_gaps.planning.inventory import list_cohorts
+from knowledge_gaps.runtime.checkpoint import write_tensors
+from knowledge_gaps.runtime.files import write_json
+from knowledge_gaps.stages import plan
+from knowledge_gaps.study import Kind, load_study
+from knowledge_gaps.training.task import make_tasks
+from study_tools import change_params, hash_tree
+
+
+@pytest.fixture(autouse=True)
+def _stay_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answer probes here, for starting a process takes seconds; DVC knows nothing of the folder."""
+
+    def ask(question: dict[str, Any], timeout_sec: float | None) -> dict[str, Any]:
+        answer = probe.answer(question)
+        return dict(json.loads(json.dumps(answer)))
+
+    monkeypatch.setattr(measure, "_ask", ask)
+    monkeypatch.setattr(plan, "ask_dvc", lambda root: None)
+    monkeypatch.setattr(timing, "_STEADY_SEC", 0.0)
+
+
+def read_rows(out: str) -> dict[str, dict[str, Any]]:
+    return {row["stage"]: row for row in json.loads(out)["rows"]}
+
+
+def test_plan_before_anything_ran(smoke_root: Path, run_kgaps: RunKgaps) -> None:
+    outcome = run_kgaps(smoke_root, "plan", "--no-probe", "--json")
+    assert outcome.code == 0, outcome.err
+    rows, totals = read_rows(outcome.out), json.loads(outcome.out)["totals"]
+    assert list(rows) == [
+        "prepare",
+        "gans@baseline",
+        "classifiers@iteration_0",
+        "gans@fool_all_1",
+        "samples",
+        "detections",
+    ]
+    assert rows["prepare"]["disk_bytes"] == (512 + 128) * 28 * 28
+    assert rows["samples"]["disk_bytes"] == 4 * 64 * 28 * 28
+    assert rows["gans@baseline"]["images_shown"] == 2 * 24 * 16
+    assert (totals["trainings"], totals["trainings_left"]) == (6, 6)
+    assert totals["hours"] is None
+    assert sorted(path.name for path in smoke_root.iterdir()) == [".kgaps", "data", "params.yaml"]
+
+
+def test_plan_with_probes(smoke_root: Path, run_kgaps: RunKgaps) -> None:
+    outcome = run_kgaps(smoke_root, "plan", "--json", "--probe-sec", "30")
+    rows = read_rows(outcome.out)
+    gans = rows["gans@baseline"]
+    makespan = {1: 48, 2: 24}[min(2, _count_workers())]
+    assert gans["seconds"] == pytest.approx(makespan * gans["seconds_per_step"])
+    assert gans["memory_bytes"] > 0
+    assert json.loads(outcome.out)["totals"]["hours_left"] > 0
+    assert outcome.err.count("probe ") == 3
+    again = run_kgaps(smoke_root, "plan", "--json", "--probe-sec", "30")
+    assert "probe " not in again.err
+    assert read_rows(again.out)["gans@baseline"]["seconds"] == gans["seconds"]
+
+
+def test_plan_of_a_trained_study(trained_copy: Path, run_kgaps: RunKgaps) -> None:
+    before = hash_tree(trained_copy / "models")
+    outcome = run_kgaps(trained_copy, "plan", "--no-probe")
+    assert "DVC does not answer" in outcome.err
+    [total] = [line for line in outcome.out.splitlines() if line.startswith("total")]
+    assert total.split()[1:3] == ["6", "0"]
+    change_params(trained_copy, {"classifier_recipes.cnn.steps": 25})
+    outcome = run_kgaps(trained_copy, "plan", "--no-probe", "--json")
+    left = {name: row["trainings_left"] for name, row in read_rows(outcome.out).items()}
+    assert left["gans@baseline"] == 0
+    assert left["classifiers@iteration_0"] == left["gans@fool_all_1"] == 2
+    assert hash_tree(trained_copy / "models") == before
+
+
+def test_half_trained_instances_count_what_is_left(trained_copy: Path) -> None:
+    study = load_study(trained_copy / "params.yaml")
+    folder = trained_copy / ".kgaps" / "resume" / "gans-baseline"
+    first, second = (
+        folder / f"{task.instance}-{task.compute_identity()[:16]}"
+        for task in make_tasks(trained_copy, study, Kind.GANS, "baseline")
+    )
+    write_tensors(first / "state.safetensors", {}, {"counters": json.dumps({"step": 9})})
+    write_json(second / "result" / "meta.json", {})
+    changes = {"gans@baseline": ["changed command"]}
+    found = standing.find_standings(trained_copy, study, list_cohorts(study), changes)
+    assert found["gans/baseline"].steps_left == (24 - 9,)
+    assert found["gans/baseline"].note == "changed: changed command; baseline/0 at step 9"
+    assert found["gans/fool_all_1"].steps_left == (24, 24)
+
+
+def test_unknown_images_are_refused(smoke_root: Path, run_kgaps: RunKgaps) -> None:
+    change_params(smoke_root, {"data.name": "own", "data.source": "idx"})
+    outcome = run_kgaps(smoke_root, "plan")
+    assert outcome.code == 2
+    assert outcome.err.startswith("kgaps: data.name: ")
+    assert "dvc repro prepare" in outcome.err
+
+
+def test_images_that_do_not_fit_the_architecture_are_refused(
+    smoke_root: Path, run_kgaps: RunKgaps
+) -> None:
+    change_params(smoke_root, {"gan_recipes.dcgan.model.channels": [8, 4, 2]})
+    outcome = run_kgaps(smoke_root, "plan", "--no-probe")
+    assert outcome.code == 2
+    assert "28x28" in outcome.err
+
+
+def _count_workers() -> int:
+    from knowledge_gaps.runtime.devices import count_workers
+
+    return count_workers(2)

@@ -1,0 +1,266 @@
+"""prepare: folders, archives and drawn faces through the command line, and its interruption."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_tools import map_here
+from knowledge_gaps.data import blocks
+from knowledge_gaps.data.idx import write_idx
+from knowledge_gaps.data.images import load_images
+from knowledge_gaps.data.source import IMAGE_FILES, LABEL_FILES
+from knowledge_gaps.runtime.files import read_json
+from knowledge_gaps.runtime.parallel import map_parallel
+from knowledge_gaps.study import Kind, load_study
+from knowledge_gaps.training.task import make_tasks
+from study_tools import change_params, hash_tree, run_stage, start_kgaps
+
+RunKgaps = Callable[..., Any]
+
+IMAGES = {
+    "name": "squares",
+    "source": "images",
+    "directory": "data/squares",
+    "num_train": None,
+    "num_test": 32,
+}
+
+
+@pytest.fixture(autouse=True)
+def _few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", "1")
+    monkeypatch.setattr(blocks, "map_parallel", map_here)
+
+
+@pytest.fixture
+def images_root(smoke_root: Path) -> Path:
+    """Return a study of a folder of 96 random images of 8 px, in colour."""
+    set_data(smoke_root, **IMAGES)
+    for index, content in enumerate(pack_images(96, 8)):
+        path = smoke_root / "data" / "squares" / f"{index // 50:05d}" / f"{index:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return smoke_root
+
+
+def set_data(root: Path, **data: Any) -> None:
+    """Replace the section data, and ask for few images of an extractor that takes all."""
+    change_params(root, {"data": data, "evaluation": {"num_images": 16, "extractor": "random_vgg"}})
+
+
+def pack_images(count: int, side_px: int) -> list[bytes]:
+    rng = np.random.default_rng(0)
+    packed = []
+    for pixels in rng.integers(0, 256, (count, side_px, side_px, 3), dtype=np.uint8):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="PNG")
+        packed.append(buffer.getvalue())
+    return packed
+
+
+def test_folder_is_prepared(images_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "map_parallel", map_parallel)  # by workers, as for everybody
+    run_stage(images_root, "prepare")
+    prepared = images_root / "data" / "prepared"
+    assert sorted(hash_tree(prepared)) == [
+        "dataset.json",
+        "samples.png",
+        "test/00000.npy",
+        "train/00000.npy",
+    ]
+    described = read_json(prepared / "dataset.json")
+    assert described["name"] == "squares"
+    assert described["image_shape"] == [3, 8, 8]
+    assert (described["num_train"], described["num_test"]) == (64, 32)
+    every = np.concatenate([load_images(prepared / name) for name in ("train", "test")])
+    for content, image in zip(pack_images(96, 8), every, strict=True):
+        with Image.open(io.BytesIO(content)) as picture:
+            np.testing.assert_array_equal(np.asarray(picture).transpose(2, 0, 1), image)
+    assert not (images_root / ".kgaps" / "prepare").exists()
+
+
+def test_prepared_again_is_the_same(images_root: Path) -> None:
+    run_stage(images_root, "prepare")
+    before = hash_tree(images_root / "data" / "prepared")
+    run_stage(images_root, "prepare")
+    assert hash_tree(images_root / "data" / "prepared") == before
+
+
+def test_hash_depends_on_every_image(images_root: Path) -> None:
+    run_stage(images_root, "prepare")
+    before = read_json(images_root / "data" / "prepared" / "dataset.json")["sha256"]
+    Image.new("RGB", (8, 8)).save(images_root / "data" / "squares" / "00001" / "00095.png")
+    run_stage(images_root, "prepare")
+    assert read_json(images_root / "data" / "prepared" / "dataset.json")["sha256"] != before
+
+
+def test_trainings_know_the_reals_by_their_shards(images_root: Path) -> None:
+    run_stage(images_root, "check")
+    run_stage(images_root, "prepare")
+    study = load_study(images_root / "params.yaml")
+    [first, _] = make_tasks(images_root, study, Kind.GANS, "baseline")
+    shards = hash_tree(images_root / "data" / "prepared" / "train")
+    assert first.data_sha256 == shards["00000.npy"]  # of a single shard it is the file's
+
+
+def test_drawn_faces_are_prepared_and_named_so(smoke_root: Path) -> None:
+    set_data(
+        smoke_root,
+        name="open-peeps",
+        source="dicebear",
+        directory="data/drawn_faces",
+        style="open-peeps",
+        resolution_px=16,
+        num_train=40,
+        num_test=16,
+    )
+    run_stage(smoke_root, "prepare")
+    prepared = smoke_root / "data" / "prepared"
+    described = read_json(prepared / "dataset.json")
+    assert described["drawn_faces"]["licence"] == "CC0 1.0"
+    assert described["image_shape"] == [3, 16, 16]
+    every = np.concatenate([load_images(prepared / name) for name in ("train", "test")])
+    assert len({image.tobytes() for image in every}) == 56
+
+
+def test_fashion_mnist_by_its_idx_files(smoke_root: Path) -> None:
+    """Any set in IDX format is read; known values are those of MNIST alone."""
+    directory = smoke_root / "data" / "fashion-mnist"
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 16)):
+        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        write_idx(directory / f"{IMAGE_FILES[split]}.gz", images)
+        write_idx(directory / LABEL_FILES[split], rng.integers(0, 10, count, dtype=np.uint8))
+    set_data(smoke_root, name="fashion-mnist", source="idx", directory="data/fashion-mnist")
+    run_stage(smoke_root, "prepare")
+    prepared = smoke_root / "data" / "prepared"
+    assert read_json(prepared / "dataset.json")["name"] == "fashion-mnist"
+    np.testing.assert_array_equal(load_images(prepared / "test")[:, 0], images)
+    assert (prepared / "train_labels.npy").exists()
+
+
+# --- an interrupted run
+
+
+@pytest.fixture
+def large_root(smoke_root: Path) -> Path:
+    """Return a study of an archive of 8,200 images: nine blocks."""
+    set_data(smoke_root, **{**IMAGES, "directory": "data/squares.zip", "num_train": 8000})
+    contents = itertools.cycle(pack_images(256, 8))
+    with zipfile.ZipFile(smoke_root / "data" / "squares.zip", "w") as archive:
+        for index, content in zip(range(8200), contents, strict=False):
+            archive.writestr(f"{index:05d}.png", content)
+    return smoke_root
+
+
+def test_killed_run_is_taken_up_and_ends_with_the_same_bytes(
+    large_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stage(large_root, "prepare")
+    expected = hash_tree(large_root / "data" / "prepared")
+    assert len([name for name in expected if name.startswith("train/")]) == 8
+    for path in sorted((large_root / "data" / "prepared").rglob("*.*")):
+        path.unlink()
+    process = start_kgaps(large_root, "prepare")
+    state = large_root / ".kgaps" / "prepare"
+    while not list(state.glob("*.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    process.kill()
+    process.communicate(timeout=60)  # until its worker has ended too
+    assert not (large_root / "data" / "prepared" / "dataset.json").exists()
+    assert 1 <= len(list(state.glob("*.json"))) < 9
+    capsys.readouterr()
+    run_stage(large_root, "prepare")
+    assert "blocks were there already" in capsys.readouterr().out
+    assert hash_tree(large_root / "data" / "prepared") == expected
+
+
+# --- bad input
+
+
+def spoil_first(directory: Path, picture: Image.Image) -> None:
+    picture.save(directory / "00000" / "00000.png")
+
+
+BAD_DATA: dict[str, tuple[Callable[[Path], Any], dict[str, Any], tuple[str, ...]]] = {
+    "missing directory": (
+        lambda _: None,
+        {"directory": "data/nowhere"},
+        ("data/nowhere", "missing"),
+    ),
+    "empty folder": (
+        lambda path: [file.unlink() for file in path.rglob("*.png")],
+        {},
+        ("no image",),
+    ),
+    "broken archive": (
+        lambda path: path.with_suffix(".zip").write_bytes(b"PK"),
+        {"directory": "data/squares.zip"},
+        ("data/squares.zip", "not a whole zip archive"),
+    ),
+    "unreadable image": (
+        lambda path: (path / "00000" / "00007.png").write_bytes(b"\x89PNG"),
+        {},
+        ("00000/00007.png", "1 images cannot be used", "data.allow_bad"),
+    ),
+    "not square": (
+        lambda path: spoil_first(path, Image.new("RGB", (8, 6))),
+        {"resolution_px": 8},
+        ("00000/00000.png", "8 x 6 px"),
+    ),
+    "mixed modes": (
+        lambda path: spoil_first(path, Image.new("L", (8, 8))),
+        {"channels": 3},
+        ("00000/00000.png", "mode L", "RGB"),
+    ),
+    "larger than the data": (lambda _: None, {"resolution_px": 16}, ("8 px", "16 px or more")),
+    "no power of two": (lambda _: None, {"resolution_px": 12}, ("data", "12", "power of two")),
+    "too few images": (lambda _: None, {"num_train": 65}, ("65 + 32", "96 images")),
+    "fewer than are evaluated": (lambda _: None, {"num_test": 8}, ("evaluation.num_images", "8")),
+    "unknown style": (
+        lambda _: None,
+        {"source": "dicebear", "style": "x", "num_train": 32, "resolution_px": 8},
+        ("data.style", "'x'"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "changes", "words"), BAD_DATA.values(), ids=BAD_DATA)
+def test_bad_data_is_refused(
+    images_root: Path,
+    run_kgaps: RunKgaps,
+    spoil: Callable[[Path], Any],
+    changes: dict[str, Any],
+    words: tuple[str, ...],
+) -> None:
+    spoil(images_root / "data" / "squares")
+    set_data(images_root, **{**IMAGES, **changes})
+    outcome = run_kgaps(images_root, "prepare")
+    assert outcome.code == 2, outcome
+    assert outcome.err.startswith("kgaps: "), outcome.err
+    assert outcome.err.count("\n") == 1, outcome.err
+    assert not [word for word in words if word not in outcome.err], outcome.err
+    assert not (images_root / "data" / "prepared").exists()
+    assert not list((images_root / "data").glob(".*.tmp"))
+
+
+def test_extractor_that_does_not_fit_is_refused_first(
+    images_root: Path, run_kgaps: RunKgaps
+) -> None:
+    change_params(images_root, {"evaluation.extractor": "lenet"})
+    outcome = run_kgaps(images_root, "prepare")
+    assert outcome.code == 2
+    assert "evaluation.extractor" in outcome.err
+    assert "1 x 28 x 28 (channels, height, width), 'squares' has 3 x 8 x 8" in outcome.err
+    assert not (images_root / ".kgaps" / "prepare").exists()  # before an image was read

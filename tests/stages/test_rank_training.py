@@ -1,0 +1,163 @@
+"""`kgaps gans COHORT --num-processes 2`: trained, killed, stopped, resumed and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from knowledge_gaps.models.frozen import load_generator
+from knowledge_gaps.runtime.checkpoint import read_metadata
+from study_tools import change_params, copy_root, hash_tree, start_kgaps
+
+RunKgaps = Callable[..., Any]
+
+BASELINE = Path("models") / "gans" / "baseline"
+STATES = Path(".kgaps") / "resume" / "gans-baseline"
+STEPS = 240
+TIMEOUT_SEC = 180
+COMMAND = ("gans", "baseline", "--num-processes", "2")
+TORCHRUN = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+
+
+@pytest.fixture(scope="module")
+def ranks_root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a study whose baseline, one instance, was trained by two processes undisturbed."""
+    root = copy_root(trained_root, tmp_path_factory.mktemp("ranks") / "study", str(BASELINE))
+    steps = {"gan_recipes.dcgan.steps": STEPS, "gan_recipes.dcgan.log_every": 16}
+    change_params(root, {"gans.baseline.instances": 1, **steps})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KGAPS_TRACKING", "off")
+        process = start_kgaps(root, *COMMAND)
+        out, err = process.communicate(timeout=TIMEOUT_SEC)
+    assert (process.returncode, err) == (0, "")
+    assert f"steps {STEPS} of {STEPS}" in out
+    return root
+
+
+def wait_for_state(root: Path, process: subprocess.Popen[str], after: int = 0) -> int:
+    """Wait until a state of more than some steps is saved; return its steps."""
+    deadline = time.monotonic() + TIMEOUT_SEC
+    while True:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no state was saved"
+        step = read_saved_step(root)
+        if step > after:
+            return step
+        time.sleep(0.005)
+
+
+def read_saved_step(root: Path) -> int:
+    paths = list((root / STATES).glob("0-*/state.safetensors"))
+    return json.loads(read_metadata(paths[0])["counters"])["step"] if paths else 0
+
+
+def list_ranks(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """List the processes of ranks below a command."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in below if child.environ().get("RANK") is not None]
+
+
+def test_two_processes_train_like_one(ranks_root: Path, trained_root: Path) -> None:
+    """Batch normalisation sees half a batch in each rank, so the numbers are near, not the same."""
+    curves = pd.read_csv(ranks_root / BASELINE / "0" / "curves.csv")
+    assert curves["step"].tolist() == list(range(16, STEPS + 1, 16))
+    alone = pd.read_csv(trained_root / BASELINE / "0" / "curves.csv")
+    start = curves["loss_discriminator"].iloc[0]
+    assert start == pytest.approx(alone["loss_discriminator"].iloc[:2].mean(), rel=0.1)
+    meta = json.loads((ranks_root / BASELINE / "0" / "meta.json").read_text())
+    assert (meta["steps_done"], meta["images_seen"]) == (STEPS, STEPS * 16)
+    assert load_generator(ranks_root / BASELINE / "0").latent_dim == 8
+
+
+def test_killed_and_stopped_training_ends_in_the_same_bytes(
+    ranks_root: Path, tmp_path: Path
+) -> None:
+    root = copy_root(ranks_root, tmp_path / "study", str(BASELINE))
+
+    process = start_kgaps(root, *COMMAND)  # both ranks are killed
+    step = wait_for_state(root, process)
+    for rank in list_ranks(process):
+        rank.kill()
+    _, err = process.communicate(timeout=TIMEOUT_SEC)
+    assert process.returncode == 2
+    assert "kgaps: a process of torchrun ended by itself" in err.splitlines()[-1]
+
+    process = start_kgaps(root, *COMMAND)  # it is told to stop
+    step = wait_for_state(root, process, after=max(step, read_saved_step(root)))
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=TIMEOUT_SEC)
+    assert process.returncode == 130
+    assert err == "kgaps: interrupted gans/baseline: state saved, the same command resumes\n"
+    assert step <= read_saved_step(root) < STEPS
+
+    process = start_kgaps(root, *COMMAND)  # its launcher is killed: the ranks end by themselves
+    step = wait_for_state(root, process, after=read_saved_step(root))
+    ranks = list_ranks(process)
+    process.kill()
+    process.communicate(timeout=TIMEOUT_SEC)
+    assert psutil.wait_procs(ranks, timeout=TIMEOUT_SEC)[1] == []
+    assert step <= read_saved_step(root) < STEPS
+    assert not (root / BASELINE).exists()
+
+    process = start_kgaps(root, *COMMAND)
+    _, err = process.communicate(timeout=TIMEOUT_SEC)
+    assert (process.returncode, err) == (0, "")
+    assert hash_tree(root / BASELINE) == hash_tree(ranks_root / BASELINE)
+    assert not (root / STATES).exists()
+
+
+def test_failure_of_the_ranks_is_one_line(ranks_root: Path, tmp_path: Path) -> None:
+    root = copy_root(ranks_root, tmp_path / "study", str(BASELINE))
+    change_params(root, {"gan_recipes.dcgan.mixed_precision": "fp16"})
+    process = start_kgaps(root, *COMMAND)
+    _, err = process.communicate(timeout=TIMEOUT_SEC)
+    assert process.returncode == 2
+    assert err.startswith("kgaps: gans/baseline/0: mixed_precision: 'fp16' needs a GPU")
+    assert err.count("\n") == 1
+    assert not (root / BASELINE).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "words"),
+    [
+        (("gans", "baseline", "--num-processes", "3"), {}, ("batch_size: 16", "3 processes")),
+        (("gans", "baseline"), {"KGAPS_PROCESSES": "some"}, ("KGAPS_PROCESSES: 'some'",)),
+        (("samples", "baseline"), TORCHRUN, ("WORLD_SIZE: 2", "'samples'")),
+        (COMMAND[:3] + ("4",), TORCHRUN, ("--num-processes: 4", "torchrun started 2")),
+    ],
+)
+def test_refused(
+    trained_root: Path,
+    run_kgaps: RunKgaps,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    variables: dict[str, str],
+    words: tuple[str, ...],
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", "29511")
+    outcome = run_kgaps(trained_root, *arguments)
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert all(word in outcome.err for word in words), outcome.err
+
+
+def test_user_starts_torchrun(ranks_root: Path, tmp_path: Path) -> None:
+    """As on several hosts: the ranks are kgaps itself, and rank 0 publishes."""
+    root = copy_root(ranks_root, tmp_path / "study", str(BASELINE))
+    process = start_kgaps(root, "gans", "baseline", launcher=("--nproc-per-node", "2"))
+    process.communicate(timeout=TIMEOUT_SEC)
+    assert process.returncode == 0
+    assert hash_tree(root / BASELINE) == hash_tree(ranks_root / BASELINE)
+    assert "KGAPS_LAUNCH_FOLDER" not in os.environ

@@ -1,0 +1,324 @@
+"""What StyleGAN2 adds to a GAN's step: path length, mirrored reals, a ramped average, fp16."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch import Tensor, nn
+
+from knowledge_gaps.data.store import hold_images
+from knowledge_gaps.models.registry import StyleGenerator
+from knowledge_gaps.runtime.devices import build_accelerator
+from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.study import GanRecipe, OptimizerSettings
+from knowledge_gaps.training.average import average_weights, compute_average_decay
+from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
+from knowledge_gaps.training.gan import GanTrainer
+from knowledge_gaps.training.gan_batch import GanBatch
+from knowledge_gaps.training.loop import DivergedError, run_training
+from knowledge_gaps.training.phases import Fooling
+
+SHAPE = (1, 4, 4)
+BATCH = 8
+STREAM = Stream(0, "gans/test", 0)
+IMAGES = hold_images(
+    torch.randint(
+        0, 256, (40, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    ).numpy()
+)
+PATH = {"path_length_weight": 2.0, "path_length_interval": 2, "path_length_decay": 0.75}
+
+
+class LinearStyles(StyleGenerator):
+    """Latents are styles, two layers of them; images are a linear map of both."""
+
+    latent_dim = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.to_pixels = nn.Linear(6, 16, bias=False)
+
+    def map_latents(self, latents: Tensor) -> Tensor:
+        return (self.scale * latents)[:, None].expand(-1, 2, -1)
+
+    def synthesize(self, styles: Tensor) -> Tensor:
+        images: Tensor = self.to_pixels(styles.flatten(1)).view(-1, *SHAPE)
+        return images
+
+
+class LinearDiscriminator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(16, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(images.flatten(1)).squeeze(1)
+        return logits
+
+
+class Session:
+    def __init__(self, stop_before: int | None = None) -> None:
+        self._stop_before, self._step = stop_before, 0
+
+    def is_stopping(self) -> bool:
+        return self._step == self._stop_before
+
+    def report(self, step: int, row: dict[str, float] | None) -> None:
+        self._step = step
+
+
+@pytest.fixture(autouse=True)
+def _reset_accelerate() -> Iterator[None]:
+    yield
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+
+
+def make_recipe(rate: float = 1e-2, **recipe: Any) -> GanRecipe:
+    adam = OptimizerSettings(learning_rate=rate, betas=(0.5, 0.9))
+    settings = {"architecture": "linear", "steps": 6, "batch_size": BATCH, "log_every": 3, **recipe}
+    return GanRecipe(generator_optimizer=adam, discriminator_optimizer=adam, **settings)
+
+
+def make_trainer(
+    recipe: GanRecipe, generator: nn.Module | None = None, accelerator: Accelerator | None = None
+) -> GanTrainer:
+    torch.manual_seed(3)
+    own = LinearStyles()
+    accumulated = recipe.gradient_accumulation_steps
+    return GanTrainer(
+        own if generator is None else generator,  # type: ignore[arg-type]
+        LinearDiscriminator(),
+        Fooling([], 0.0, "sum"),
+        IMAGES,
+        recipe,
+        STREAM,
+        accelerator or build_accelerator(0, "no", accumulated),
+    )
+
+
+# ------------------------------------------------------------------------------------ path length
+
+
+def measure_paths(
+    generator: LinearStyles, step: int, num_images: int, micro_step: int = 0
+) -> Tensor:
+    """Path lengths by hand: for images linear in the styles, J^T y is the weights times y."""
+    lengths = []
+    for index in range(num_images):
+        names = ("path_length_noise", step, micro_step, index)
+        noise = torch.randn(SHAPE, generator=STREAM.make_generator(*names))
+        gradient = generator.to_pixels.weight.T @ (noise.flatten() / 4)  # sqrt(4 x 4 pixels)
+        lengths.append(gradient.view(2, 3).square().sum(1).mean().sqrt())
+    return torch.stack(lengths)
+
+
+def test_path_length_phase_has_its_hand_values() -> None:
+    trainer = make_trainer(make_recipe(rate=1e-30, **PATH))
+    generator = trainer.modules["generator"]
+    assert isinstance(generator, LinearStyles)
+    mean = 0.0
+    for step in range(4):
+        logged = trainer.run_step(step)
+        if step % 2 == 1:
+            assert "path_length_penalty" not in logged
+            continue
+        lengths = measure_paths(generator, step, BATCH // 2)
+        penalty = (lengths - mean).square().mean()
+        torch.testing.assert_close(logged["path_length_penalty"], penalty)
+        mean = 0.75 * mean + 0.25 * lengths.mean().item()
+        assert float(logged["path_length_mean"]) == pytest.approx(mean)
+        assert float(trainer.scalars["path_length_mean"]) == pytest.approx(mean)
+
+
+def test_path_length_moves_the_generator_alone_by_its_weighted_gradient() -> None:
+    trainer = make_trainer(make_recipe(**PATH))
+    phase = trainer.phases[-1]
+    assert (phase.name, phase.interval) == ("path_length", 2)
+    assert phase.module is trainer.modules["generator"]
+    loss, _ = phase.compute_losses(GanBatch(trainer._source, 0, 0))
+    generator = trainer.modules["generator"]
+    assert isinstance(generator, LinearStyles)
+    lengths = measure_paths(generator, 0, BATCH // 2)
+    torch.testing.assert_close(loss, 2.0 * 2 * lengths.square().mean())  # weight times interval
+
+
+@pytest.mark.parametrize(
+    ("recipe", "corrected"), [({}, set()), (PATH, {"generator"}), ({"r1_gamma": 1.0}, {"other"})]
+)
+def test_optimisers_are_corrected_for_their_own_lazy_regulariser(
+    recipe: dict[str, Any], corrected: set[str]
+) -> None:
+    trainer = make_trainer(make_recipe(**recipe))
+    intervals = {"generator": 2, "discriminator": 16}
+    for name, (optimizer, _) in trainer.optimizers.items():
+        (group,) = optimizer.param_groups
+        key = "generator" if name == "generator" else "other"
+        c = intervals[name] / (intervals[name] + 1) if key in corrected else 1.0
+        assert group["lr"] == pytest.approx(1e-2 * c)
+        assert group["betas"] == pytest.approx((0.5**c, 0.9**c))
+
+
+def test_accumulated_path_length_is_that_of_all_micro_steps() -> None:
+    """The gradient of every micro-step pulls towards one mean, and that is moved once."""
+    trainer = make_trainer(make_recipe(gradient_accumulation_steps=2, **PATH))
+    trainer.scalars["path_length_mean"] = torch.tensor(0.5)
+    trainer.phases = trainer.phases[-1:]
+    generator = trainer.modules["generator"]
+    assert isinstance(generator, LinearStyles)
+    lengths = torch.cat([measure_paths(generator, 0, BATCH // 2, micro) for micro in range(2)])
+    penalty, mean = (lengths - 0.5).square().mean().detach(), 0.75 * 0.5 + 0.25 * lengths.mean()
+    logged = trainer.run_step(0)
+    torch.testing.assert_close(logged["path_length_penalty"], penalty)
+    torch.testing.assert_close(trainer.scalars["path_length_mean"], mean.detach())
+
+
+def test_path_length_needs_styles() -> None:
+    plain = nn.Module()
+    plain.latent_dim = 3  # type: ignore[assignment]
+    plain.weight = nn.Parameter(torch.zeros(1))
+    with pytest.raises(UserError, match=r"^path_length_weight: 2\.0 found, .*'linear' has no styl"):
+        make_trainer(make_recipe(**PATH), plain)
+
+
+# ---------------------------------------------------------------------------------------- mirrors
+
+
+def test_about_half_of_the_reals_are_mirrored_and_nothing_else() -> None:
+    plain, mirrored = (make_trainer(make_recipe(mirror=mirror)) for mirror in (False, True))
+    num_mirrored = 0
+    for step in range(16):
+        first, second = (GanBatch(t._source, step, 0).images_real for t in (plain, mirrored))
+        expected = draw_reals(STREAM, IMAGES, BATCH, step, 0).float() / 127.5 - 1
+        torch.testing.assert_close(first, expected)
+        for image, other in zip(first, second, strict=True):
+            is_flipped = torch.equal(other, image.flip(2))
+            assert is_flipped or torch.equal(other, image)
+            num_mirrored += is_flipped
+    # 128 coins: 64 expected, standard deviation 5.7
+    assert 64 - 23 < num_mirrored < 64 + 23
+
+
+# ------------------------------------------------------------------------------------- the average
+
+
+def test_ramped_average_has_its_hand_values() -> None:
+    # half-life 0.05 x 1000 = 50 steps; decay 0.999 has 693
+    assert compute_average_decay(0.999, 0.05, 1000) == pytest.approx(0.5 ** (1 / 50))
+    assert compute_average_decay(0.999, 0.05, 10**6) == 0.999
+    assert compute_average_decay(0.999, 0.05, 0) == 0.0
+    assert compute_average_decay(0.999, None, 0) == 0.999
+
+
+def test_ramped_average_follows_closely_at_first() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    average = average_weights(network, 0.999, ramp_up=0.5)
+    expected = 0.0
+    for step in range(5):
+        with torch.no_grad():
+            network.weight.fill_(step)
+        average.update(network, step)
+        decay = 0.0 if step == 0 else 0.5 ** (1 / (0.5 * step))
+        expected = decay * expected + (1 - decay) * step
+        assert average.module.weight.item() == pytest.approx(expected)
+
+
+# ------------------------------------------------------------------------------------------- fp16
+
+
+def build_scaled_accelerator(scale: float) -> Accelerator:
+    """Build what a GPU would have: fp16 autocast and a loss scaler; this one is on the CPU."""
+    accelerator = Accelerator(cpu=True, mixed_precision="fp16")
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10**6)
+    accelerator.native_amp = True
+    return accelerator
+
+
+def test_overflowing_updates_are_skipped_and_the_training_goes_on(tmp_path: Path) -> None:
+    recipe = make_recipe(mixed_precision="fp16", steps=60, max_gradient_norm=1.0)
+    trainer = make_trainer(recipe, accelerator=build_scaled_accelerator(2.0**60))
+    before = copy.deepcopy(trainer.modules)
+    trainer.run_step(0)
+    for name, module in before.items():  # both updates were skipped
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, trainer.modules[name].state_dict()[key])
+    curves, steps = run_training(trainer, recipe, tmp_path / "state", Session())
+    scaler = trainer.accelerator.scaler
+    assert scaler is not None
+    assert scaler.get_scale() < 2.0**30
+    assert steps == 60
+    assert all(math.isfinite(value) for row in curves.rows for value in row.values())
+    for name, module in before.items():
+        moved = [
+            not torch.equal(value, trainer.modules[name].state_dict()[key])
+            for key, value in module.state_dict().items()
+            if key.endswith("weight")
+        ]
+        assert all(moved)
+
+
+def test_clipping_sees_gradients_without_the_scale() -> None:
+    recipe = make_recipe(mixed_precision="fp16", max_gradient_norm=1e-3)
+    trainer = make_trainer(recipe, accelerator=build_scaled_accelerator(2.0**10))
+    norms: list[float] = []
+    for optimizer, _ in trainer.optimizers.values():
+        optimizer.optimizer.register_step_pre_hook(  # type: ignore[attr-defined]
+            lambda adam, *_: norms.append(
+                float(torch.cat([p.grad.flatten() for p in adam.param_groups[0]["params"]]).norm())
+            )
+        )
+    trainer.run_step(0)
+    assert norms == pytest.approx([1e-3, 1e-3], rel=1e-2)
+
+
+def test_scaler_is_resumed(tmp_path: Path) -> None:
+    recipe = make_recipe(mixed_precision="fp16")
+
+    def train(name: str, *stops: int | None) -> GanTrainer:
+        for stop in stops:
+            trainer = make_trainer(recipe, accelerator=build_scaled_accelerator(2.0**60))
+            try:
+                run_training(trainer, recipe, tmp_path / name, Session(stop))
+            except StoppedError:
+                continue
+        return trainer
+
+    whole, resumed = train("whole", None), train("resumed", 3, None)
+    assert whole.accelerator.scaler.get_scale() == resumed.accelerator.scaler.get_scale()
+    for name, module in whole.modules.items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, resumed.modules[name].state_dict()[key]), key
+
+
+def test_training_of_which_every_loss_overflows_has_diverged(tmp_path: Path) -> None:
+    recipe = make_recipe(mixed_precision="fp16")
+    trainer = make_trainer(recipe, accelerator=build_scaled_accelerator(1.0))
+    with torch.no_grad():
+        trainer._discriminator.head.weight.fill_(1e5)  # type: ignore[union-attr]
+    with pytest.raises(DivergedError, match="loss_discriminator is nan before step 3"):
+        run_training(trainer, recipe, tmp_path / "state", Session())
+
+
+def test_regularisers_run_in_full_precision() -> None:
+    recipe = make_recipe(mixed_precision="bf16", r1_gamma=1.0, r1_interval=1, **PATH)
+    accelerator = build_accelerator(0, "bf16")
+    trainer = make_trainer(recipe, accelerator=accelerator)
+    dtypes: dict[str, set[torch.dtype]] = {}
+    for name, layer in (("G", trainer._generator.to_pixels), ("D", trainer._discriminator.head)):
+        layer.register_forward_hook(
+            lambda _, inputs, output, name=name: dtypes.setdefault(name, set()).add(output.dtype)
+        )
+    trainer.run_step(0)
+    assert dtypes == {name: {torch.float32, torch.bfloat16} for name in "GD"}
+    latents = draw_latents(STREAM, BATCH, 3, 0, 0)
+    assert GanBatch(trainer._source, 0, 0).images_generated.dtype == torch.float32
+    assert len(latents) == BATCH

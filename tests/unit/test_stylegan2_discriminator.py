@@ -1,0 +1,145 @@
+"""StyleGAN2's discriminator: minibatch standard deviation, precision, the gradient of R1."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from stylegan2_tools import SHAPE, build_discriminator, draw
+from torch import Tensor
+
+from knowledge_gaps.losses import compute_r1_penalty
+from knowledge_gaps.models.stylegan2.discriminator import append_deviation
+
+# --- minibatch standard deviation
+
+
+def compute_by_hand(maps: Tensor, groups: list[list[int]]) -> list[float]:
+    values = [0.0] * len(maps)
+    for group in groups:
+        deviations = (maps[group].var(dim=0, unbiased=False) + 1e-8).sqrt()
+        for index in group:
+            values[index] = deviations.mean().item()
+    return values
+
+
+@pytest.mark.parametrize(
+    ("num_images", "group_size", "groups"),
+    [
+        (8, 4, [[0, 1, 2, 3], [4, 5, 6, 7]]),
+        (4, 4, [[0, 1, 2, 3]]),
+        (3, 4, [[0, 1, 2]]),
+        (6, 4, [[0, 1, 2], [3, 4, 5]]),
+        (5, 4, [[0, 1, 2], [3, 4]]),
+        (9, 4, [[0, 1, 2], [3, 4, 5], [6, 7, 8]]),
+        (2, 1, [[0], [1]]),
+        (1, 4, [[0]]),
+    ],
+)
+def test_deviation_is_that_of_contiguous_groups(
+    num_images: int, group_size: int, groups: list[list[int]]
+) -> None:
+    maps = draw(num_images, 3, 4, 4)
+    appended = append_deviation(maps, group_size)
+    assert appended.shape == (num_images, 4, 4, 4)
+    assert torch.equal(appended[:, :3], maps)
+    channel = appended[:, 3]
+    assert (channel == channel[:, :1, :1]).all()
+    assert channel[:, 0, 0].tolist() == pytest.approx(compute_by_hand(maps, groups), abs=1e-6)
+
+
+@torch.no_grad()
+def test_batch_cut_at_a_multiple_of_the_group_keeps_its_logits() -> None:
+    discriminator = build_discriminator()
+    images = draw(12, *SHAPE)
+    whole = discriminator(images)
+    parts = torch.cat([discriminator(images[:4]), discriminator(images[4:])])
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
+    cut_elsewhere = torch.cat([discriminator(images[:6]), discriminator(images[6:])])
+    assert (cut_elsewhere - whole).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_discriminator_sees_the_variety_of_a_batch() -> None:
+    discriminator = build_discriminator()
+    images = draw(4, *SHAPE)
+    equal = images[:1].expand(4, -1, -1, -1)
+    assert discriminator(images)[0] != discriminator(equal)[0]
+    lonely = build_discriminator(mbstd_group=1)
+    torch.testing.assert_close(lonely(images)[0], lonely(equal)[0], rtol=0, atol=1e-6)
+
+
+# --- gradients
+
+
+def test_forward_and_backward_are_bit_reproducible() -> None:
+    results = []
+    for _ in range(2):
+        discriminator = build_discriminator()
+        images = draw(4, *SHAPE).requires_grad_(True)
+        compute_r1_penalty(images, discriminator(images)).backward()
+        used = [p.grad for p in discriminator.parameters() if p.grad is not None]
+        results.append([images.grad, *used])
+    assert all(torch.equal(first, again) for first, again in zip(*results, strict=True))
+
+
+def test_r1_has_the_gradient_of_finite_differences() -> None:
+    discriminator = build_discriminator((1, 8, 8)).double()
+    images = draw(4, 1, 8, 8, dtype=torch.float64).requires_grad_(True)
+    names, parameters = zip(*discriminator.named_parameters(), strict=True)
+
+    def compute() -> Tensor:
+        return compute_r1_penalty(images, discriminator(images))
+
+    gradients = torch.autograd.grad(compute(), parameters, allow_unused=True)
+    assert sum(gradient is not None for gradient in gradients) >= len(names) - 5  # biases have none
+    step = 1e-6
+    for name, parameter, gradient in zip(names, parameters, gradients, strict=True):
+        if gradient is None:
+            assert name.endswith("bias"), name
+            continue
+        direction = draw(*parameter.shape, seed=9, dtype=torch.float64)
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                parameter.add_(direction, alpha=sign * step)
+            values.append(compute().item())
+            with torch.no_grad():
+                parameter.sub_(direction, alpha=sign * step)
+        slope = (values[0] - values[1]) / (2 * step)
+        assert slope == pytest.approx((gradient * direction).sum().item(), rel=1e-4, abs=1e-9), name
+
+
+# --- half precision
+
+
+@pytest.mark.parametrize("num_half_blocks", [0, 1, 2])
+def test_autocast_reaches_the_highest_resolutions_alone(num_half_blocks: int) -> None:
+    discriminator = build_discriminator(num_half_blocks=num_half_blocks)
+    dtypes: list[torch.dtype] = []
+    for block in discriminator.blocks:
+        block.register_forward_hook(lambda _, __, result: dtypes.append(result.dtype))
+    images = draw(4, *SHAPE)
+    full = discriminator(images)
+    assert dtypes == [torch.float32] * 2
+    dtypes.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = discriminator(images)
+    assert dtypes == [torch.bfloat16] * num_half_blocks + [torch.float32] * (2 - num_half_blocks)
+    assert logits.dtype == torch.float32
+    assert torch.isfinite(logits).all()
+    assert torch.equal(logits, full) == (num_half_blocks == 0)
+    torch.testing.assert_close(logits, full, rtol=0, atol=0.05)
+
+
+def test_half_precision_blocks_are_clamped() -> None:
+    bounds = []
+    for num_half_blocks in (0, 2):
+        discriminator = build_discriminator(num_half_blocks=num_half_blocks)
+        outputs: list[Tensor] = []
+        discriminator.blocks[0].conv_down.register_forward_hook(
+            lambda _, inputs, __, kept=outputs: kept.append(inputs[0])
+        )
+        discriminator(draw(4, *SHAPE) * 1e5)
+        bounds.append(outputs[0].abs().max().item())
+    assert bounds[0] > 1e4
+    assert bounds[1] <= 256

@@ -1,0 +1,298 @@
+"""StyleGAN2's generator: sizes, style mixing, average and truncation, gradients, precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from stylegan2_tools import SHAPE, build_generator, draw, make_settings
+from torch import Tensor, nn
+
+from knowledge_gaps.losses import compute_path_length_penalty, compute_path_lengths
+from knowledge_gaps.models.registry import ImageShape, gan_architectures
+from knowledge_gaps.models.stylegan2.generator import StyleGan2Generator
+from knowledge_gaps.models.stylegan2.settings import StyleGan2Settings, plan_stages
+from knowledge_gaps.runtime.errors import UserError
+
+ARCHITECTURE = gan_architectures.get("stylegan2")
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+# --- sizes
+
+
+def test_parameter_counts_are_the_published_ones() -> None:
+    with torch.device("meta"):
+        generator = ARCHITECTURE.build_generator(StyleGan2Settings(), (3, 1024, 1024))
+        discriminator = ARCHITECTURE.build_discriminator(StyleGan2Settings(), (3, 1024, 1024))
+    assert count_parameters(generator) == 30_370_060
+    assert count_parameters(discriminator) == 29_012_513
+    assert generator.synthesis.num_styles == 18
+
+
+def test_widths_halve_with_the_resolution_up_to_the_limit() -> None:
+    stages = plan_stages(StyleGan2Settings(num_half_blocks=4), (3, 1024, 1024))
+    assert [stage.resolution_px for stage in stages] == [4, 8, 16, 32, 64, 128, 256, 512, 1024]
+    assert [stage.channels for stage in stages] == [512, 512, 512, 512, 512, 256, 128, 64, 32]
+    assert [stage.is_half for stage in stages] == [False] * 5 + [True] * 4
+
+
+@pytest.mark.parametrize("px", [8, 16, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_image_shape_is_the_datas(px: int, channels: int) -> None:
+    generator = build_generator((channels, px, px))
+    assert generator(draw(2, 6)).shape == (2, channels, px, px)
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [
+        ((3, 32, 64), "32x64"),
+        ((1, 28, 28), "28x28"),
+        ((3, 4, 4), "4x4"),
+        ((3, 2048, 2048), "2048x2048"),
+    ],
+)
+def test_other_shapes_are_refused(shape: ImageShape, found: str) -> None:
+    message = f"the data has images of {found} px, square ones with a power of two from 8 to 1024"
+    for build in (ARCHITECTURE.build_generator, ARCHITECTURE.build_discriminator):
+        with pytest.raises(UserError, match=message):
+            build(make_settings(), shape)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channel_base": 15}, r"model\.channel_base: found 15, the data has 16x16 px .* 16"),
+        ({"num_half_blocks": 3}, r"model\.num_half_blocks: found 3, images of 16x16 px .* most 2"),
+    ],
+)
+def test_settings_that_do_not_fit_the_images_are_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        ARCHITECTURE.build_generator(make_settings(**changes), SHAPE)
+
+
+# --- style mixing
+
+
+def map_twice(generator: StyleGan2Generator, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Return styles in training mode, and those of the same latents without mixing [N, W]."""
+    torch.manual_seed(11)
+    mixed = generator.train().map_latents(latents)
+    return mixed, generator.eval().map_latents(latents)[:, 0]
+
+
+@torch.no_grad()
+def test_mixing_takes_the_fine_styles_from_another_latent() -> None:
+    generator = build_generator(style_mixing=1.0)
+    mixed, plain = map_twice(generator, draw(600, 6))
+    num_styles = mixed.shape[1]
+    assert num_styles == 6
+    is_coarse = torch.isclose(mixed, plain[:, None], rtol=0, atol=1e-6).all(dim=2)  # [N, L]
+    crossovers = is_coarse.sum(dim=1)
+    assert torch.equal(is_coarse, torch.arange(num_styles) < crossovers[:, None])
+    counts = torch.bincount(crossovers, minlength=num_styles + 1)
+    assert counts[0] == counts[num_styles] == 0
+    assert counts[1:num_styles].min() > 80  # 120 expected each, standard deviation 10
+    fine = mixed[:, -1]
+    torch.testing.assert_close(
+        mixed[crossovers == 1][:, 1:], fine[crossovers == 1][:, None].expand(-1, 5, -1)
+    )
+    assert len(fine.unique(dim=0)) == 600  # every image has its own other latent
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("probability", [0.0, 0.5, 0.9])
+def test_mixing_has_its_probability(probability: float) -> None:
+    generator = build_generator(style_mixing=probability)
+    mixed, plain = map_twice(generator, draw(1000, 6))
+    is_mixed = (mixed[:, 0] - mixed[:, -1]).abs().amax(dim=1) > 1e-6
+    assert is_mixed.float().mean().item() == pytest.approx(probability, abs=0.06)
+    torch.testing.assert_close(mixed[:, 0], plain, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_evaluation_mixes_no_styles() -> None:
+    styles = build_generator(style_mixing=1.0).eval().map_latents(draw(5, 6))
+    assert (styles == styles[:, :1]).all()
+
+
+@torch.no_grad()
+def test_every_style_acts_on_the_image() -> None:
+    generator = build_generator(noise=False).eval()
+    styles = generator.map_latents(draw(1, 6)).contiguous()
+    image = generator.synthesize(styles)
+    for index in range(styles.shape[1]):
+        changed = styles.clone()
+        changed[:, index] += 1
+        assert not torch.equal(generator.synthesize(changed), image), index
+
+
+# --- the average of w, and truncation
+
+
+@torch.no_grad()
+def test_average_follows_the_styles_in_training_alone() -> None:
+    generator = build_generator(average_decay=0.9).eval()
+    latents = draw(32, 6)
+    generator(latents)
+    assert (generator.style_average == 0).all()
+    mean = generator.mapping(latents).mean(dim=0)
+    generator.train()(latents)
+    torch.testing.assert_close(generator.style_average, 0.1 * mean)
+    generator(latents)
+    torch.testing.assert_close(generator.style_average, (0.1 + 0.9 * 0.1) * mean)
+    assert "style_average" in generator.state_dict()
+
+
+@torch.no_grad()
+def test_average_converges_to_the_mean_style() -> None:
+    generator = build_generator().train()
+    for seed in range(1500):
+        generator.map_latents(draw(16, 6, seed=seed))
+    mean = generator.mapping(draw(20000, 6)).mean(dim=0)
+    torch.testing.assert_close(generator.style_average, mean, rtol=0, atol=0.06)
+
+
+@torch.no_grad()
+def test_truncation_pulls_images_to_that_of_the_average() -> None:
+    generator = build_generator(noise=False).train()
+    generator.map_latents(draw(200, 6))
+    generator.eval()
+    latents = draw(7, 6, seed=2)
+    images = generator(latents)
+    assert torch.equal(generator.sample(latents, 1.0), images)
+    mean_styles = generator.style_average.expand(1, 6, -1)
+    mean_image = generator.synthesize(mean_styles)
+    assert (images - mean_image).abs().max() > 0.1
+    near = generator.sample(latents, 1e-7)
+    torch.testing.assert_close(near, mean_image.expand_as(near), rtol=0, atol=1e-5)
+    halfway = (generator.map_latents(latents) + mean_styles) / 2
+    torch.testing.assert_close(generator.sample(latents, 0.5), generator.synthesize(halfway))
+
+
+@torch.no_grad()
+def test_evaluation_leaves_the_state_untouched_and_draws_noise_anew() -> None:
+    generator = build_generator().eval()
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    first, second = (generator(draw(2, 6)) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert all(torch.equal(before[name], value) for name, value in generator.state_dict().items())
+    silent = build_generator(noise=False).eval()
+    assert torch.equal(silent(draw(2, 6)), silent(draw(2, 6)))
+
+
+def test_noise_inputs_have_a_strength_each_and_can_be_left_out() -> None:
+    names = [name for name, _ in build_generator().named_parameters()]
+    assert sum(name.endswith("noise_strength") for name in names) == 5  # 1 + 2 + 2 layers
+    names = [name for name, _ in build_generator(noise=False).named_parameters()]
+    assert not any(name.endswith("noise_strength") for name in names)
+    fresh = StyleGan2Generator(make_settings(), SHAPE)
+    strengths = [p for name, p in fresh.named_parameters() if name.endswith("noise_strength")]
+    assert all(strength == 0 for strength in strengths)
+
+
+# --- gradients
+
+
+def test_forward_and_backward_are_bit_reproducible() -> None:
+    gradients = []
+    for _ in range(2):
+        generator = build_generator().train()
+        torch.manual_seed(4)
+        images = generator(draw(4, 6))
+        images.square().sum().backward()
+        gradients.append([images.detach(), *(p.grad for p in generator.parameters())])
+    assert all(torch.equal(first, again) for first, again in zip(*gradients, strict=True))
+
+
+def compute_penalty(generator: StyleGan2Generator, latents: Tensor) -> Tensor:
+    torch.manual_seed(5)  # mixing and noise inputs
+    styles = generator.map_latents(latents)
+    images = generator.synthesize(styles)
+    noise = draw(*images.shape, dtype=torch.float64)
+    lengths = compute_path_lengths(images, styles, noise)
+    return compute_path_length_penalty(lengths, torch.tensor(0.1, dtype=torch.float64))
+
+
+def test_penalty_of_path_lengths_has_the_gradient_of_finite_differences() -> None:
+    generator = build_generator((1, 8, 8), style_mixing=0.5).double().train()
+    latents = draw(3, 6, dtype=torch.float64)
+    names, parameters = zip(*generator.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(
+        compute_penalty(generator, latents), parameters, allow_unused=True
+    )
+    step = 1e-6
+    for name, parameter, gradient in zip(names, parameters, gradients, strict=True):
+        if gradient is None:  # the image's own biases move no path
+            assert name.endswith("to_image.bias"), name
+            continue
+        direction = draw(*parameter.shape, seed=9, dtype=torch.float64)
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                parameter.add_(direction, alpha=sign * step)
+            values.append(compute_penalty(generator, latents).item())
+            with torch.no_grad():
+                parameter.sub_(direction, alpha=sign * step)
+        slope = (values[0] - values[1]) / (2 * step)
+        expected = (gradient * direction).sum().item()
+        assert slope == pytest.approx(expected, rel=1e-4, abs=1e-8), name
+
+
+# --- half precision
+
+
+def record_dtypes(generator: StyleGan2Generator) -> list[torch.dtype]:
+    dtypes: list[torch.dtype] = []
+    for block in generator.synthesis.blocks:
+        block.register_forward_hook(lambda _, __, result: dtypes.append(result[0].dtype))
+    return dtypes
+
+
+@pytest.mark.parametrize("num_half_blocks", [0, 1, 2])
+def test_autocast_reaches_the_highest_resolutions_alone(num_half_blocks: int) -> None:
+    generator = build_generator(noise=False, num_half_blocks=num_half_blocks).eval()
+    dtypes = record_dtypes(generator)
+    latents = draw(4, 6)
+    full = generator(latents)
+    assert dtypes == [torch.float32] * 3
+    dtypes.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        images = generator(latents)
+    assert dtypes == [torch.float32] * (3 - num_half_blocks) + [torch.bfloat16] * num_half_blocks
+    assert images.dtype == torch.float32
+    assert torch.isfinite(images).all()
+    assert torch.equal(images, full) == (num_half_blocks == 0)
+    torch.testing.assert_close(images, full, rtol=0, atol=0.06)
+
+
+def test_gradients_in_half_precision_stay_near_full() -> None:
+    gradients = []
+    for is_half in (False, True):
+        generator = build_generator(num_half_blocks=2).train()
+        torch.manual_seed(4)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+            images = generator(draw(8, 6))
+        images.square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in generator.parameters()]))
+    full, half = gradients
+    assert 1e-5 < (half - full).norm() / full.norm() < 0.05
+
+
+def test_path_lengths_of_full_precision_do_not_depend_on_autocast() -> None:
+    lengths = []
+    for is_autocast in (False, True):
+        generator = build_generator(noise=False)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+            styles = generator.eval().map_latents(draw(4, 6))
+            images = generator.synthesize(styles)
+            lengths.append(compute_path_lengths(images, styles, draw(*images.shape)))
+    assert lengths[1].dtype == torch.float32
+    assert torch.equal(*lengths)
