@@ -12,7 +12,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -105,14 +105,22 @@ def run_stage(root: Path, stage: str, *names: str) -> None:
     import_module(f"knowledge_gaps.stages.{stage}").run(root, study, *names)
 
 
-def start_kgaps(root: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+def start_kgaps(
+    root: Path, *arguments: str, launcher: Sequence[str] = (), **options: Any
+) -> subprocess.Popen[str]:
     """Start the command line as a process of its own, with its outputs in pipes.
 
     Its workers hold the pipes too, so `communicate` returns when the last of them has ended.
+
+    Args:
+        root: of the study.
+        *arguments: of the command line.
+        launcher: arguments of Python that come first, such as those of torchrun.
+        **options: of `subprocess.Popen`.
     """
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     return subprocess.Popen(
-        [sys.executable, "-m", "knowledge_gaps", *arguments],
+        [sys.executable, *launcher, "-m", "knowledge_gaps", *arguments],
         cwd=root,
         env=environment,
         stdout=subprocess.PIPE,

@@ -5,6 +5,7 @@ Not on workers, not on neighbours, not on how often it was interrupted and by wh
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import multiprocessing
@@ -133,6 +134,15 @@ def test_lineage_names_the_pool(trained_root: Path) -> None:
     ]
     reals = hash_tree(trained_root / "data" / "prepared")["train/00000.npy"]
     assert gan["lineage"]["data"] == {"name": "mnist", "sha256": reals}
+
+
+def test_initial_weights_are_lineage_and_decide_the_state(trained_root: Path) -> None:
+    study = load_study(trained_root / "params.yaml")
+    task = make_tasks(trained_root, study, Kind.CLASSIFIERS, "iteration_0")[0]
+    assert "initial_weights" not in task.describe_lineage()
+    other = dataclasses.replace(task, initial_weights_sha256="ab" * 32)
+    assert other.describe_lineage()["initial_weights"] == {"sha256": "ab" * 32}
+    assert other.compute_identity() != task.compute_identity()
 
 
 # ------------------------------------------------------------------------------ interruptions

@@ -30,7 +30,7 @@ from knowledge_gaps.evaluation.replay import (
 )
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.report.readings import audit as reading
-from knowledge_gaps.stages.audit import pass_through
+from knowledge_gaps.stages.replays import pass_through
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 

@@ -83,6 +83,22 @@ def test_layers_are_seeded_for_their_step() -> None:
     assert all(draw(*other) != first for other in [(STREAM, 6), *((s, 5) for s in OTHERS)])
 
 
+def test_layers_of_every_rank_draw_their_own_numbers() -> None:
+    def draw(*rank: int) -> Tensor:
+        STREAM.seed_layers(3, torch.device("cpu"), *rank)
+        return torch.rand(4)
+
+    assert torch.equal(draw(0), draw())
+    assert torch.equal(draw(1), draw(1))
+    assert len({tuple(draw(rank).tolist()) for rank in range(3)}) == 3
+
+
+def test_parts_of_reals_are_the_whole_draw() -> None:
+    store = hold_images(np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1))
+    parts = [draw_reals(STREAM, store, 8, 3, part=slice(at, at + 4)) for at in (0, 4)]
+    assert torch.equal(torch.cat(parts), draw_reals(STREAM, store, 8, 3))
+
+
 # --- the balance over generators
 
 

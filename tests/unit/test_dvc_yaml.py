@@ -34,6 +34,7 @@ EXEMPT = {
     "runtime.devices": "the machine, which is no parameter of a study",
     "runtime.errors": "failures, which leave no result",
     "runtime.files": "writes and hashes what it is given",
+    "runtime.launch": "how many processes train, which is the machine's",
     "runtime.layout": "where files lie, which dvc.yaml says too",
     "runtime.parallel": "where a function runs, not what it returns",
     "runtime.progress": "what the terminal shows",
@@ -53,6 +54,7 @@ EXEMPT = {
 NO_STAGE = {
     "cohort": "shared by gans and classifiers",
     "plan": "run by hand",
+    "replays": "trains for audit",
     "track": "run by hand",
 }
 

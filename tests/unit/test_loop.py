@@ -286,6 +286,19 @@ def test_finished_training_is_not_continued(state_file: Path) -> None:
 
 
 @pytest.mark.usefixtures("save_always")
+@pytest.mark.parametrize(("last_step", "rows"), [(5, [3, 5]), (6, [3, 6]), (0, [])])
+def test_training_that_finishes_early(state_file: Path, last_step: int, rows: list[int]) -> None:
+    trainer, session = TinyTrainer(last_step=last_step), TinySession()
+    curves, steps = run_training(trainer, make_settings(), state_file, session)
+    assert steps == len(trainer.rates) == last_step
+    assert [row["step"] for row in curves.rows] == rows
+    assert [row for _, row in session.reports if row is not None] == curves.rows
+    again = TinyTrainer(last_step=last_step)
+    assert run_training(again, make_settings(), state_file, TinySession()) == (curves, steps)
+    assert again.rates == []
+
+
+@pytest.mark.usefixtures("save_always")
 def test_loss_that_is_not_finite_ends_the_training_with_the_last_good_state(
     state_file: Path,
 ) -> None:

@@ -266,7 +266,8 @@ def test_time_that_is_short_is_kept(
         class accelerator:  # noqa: N801
             device = torch.device("cpu")
 
-        run_step = None
+        def run_step(self, step: int) -> None:
+            raise AssertionError("timed above, not run")
 
     monkeypatch.setattr(timing, "time_call", time_call)
     monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])

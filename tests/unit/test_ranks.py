@@ -281,10 +281,7 @@ def read(directory: Path, rank: int, name: str) -> dict[str, Tensor]:
 
 def assert_near(found: dict[str, Tensor], expected: dict[str, Tensor], **tolerance: float) -> None:
     assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        torch.testing.assert_close(
-            found[name], value, msg=lambda text: f"{name}: {text}", **tolerance
-        )
+    torch.testing.assert_close(found, expected, **tolerance)
 
 
 def are_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:

@@ -8,21 +8,17 @@ stored. Controls with a known fault show what the audit would have found.
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
 
-from knowledge_gaps.data.images import load_array, load_images, save_batches
-from knowledge_gaps.data.store import hold_images, open_images
+from knowledge_gaps.data.images import load_array
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.audit import (
-    CHECK,
     COLUMNS,
     NO_FAULT,
     VERDICT,
@@ -32,25 +28,14 @@ from knowledge_gaps.evaluation.audit import (
     is_stored_alike,
     judge_classifiers,
     make_exact_row,
-    measure_replay,
-)
-from knowledge_gaps.evaluation.batches import count_sampled
-from knowledge_gaps.evaluation.detection import (
-    score_images,
 )
 from knowledge_gaps.evaluation.replay import (
     FAULTS,
-    Images,
-    ReplayGenerator,
-    draw_halves,
     make_level_images,
 )
-from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.models.registry import classifier_architectures, parse_settings
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
 from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import build_accelerator, find_device
+from knowledge_gaps.runtime.devices import find_device
 from knowledge_gaps.runtime.layout import (
     AUDIT_FILE,
     TEST_IMAGES,
@@ -61,14 +46,11 @@ from knowledge_gaps.runtime.layout import (
 )
 from knowledge_gaps.runtime.parallel import map_parallel
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
-from knowledge_gaps.runtime.seeding import derive_seed
 from knowledge_gaps.runtime.tables import write_table
+from knowledge_gaps.stages.replays import Job, load_reals, make_replay, pass_through, run_job
 from knowledge_gaps.statistics.measures import AUC
-from knowledge_gaps.study import ClassifierRecipe, Study
-from knowledge_gaps.training.batches import Stream, sample_images
-from knowledge_gaps.training.classifier import ClassifierTrainer
-from knowledge_gaps.training.initial_weights import find_initial_weights, load_initial_weights
-from knowledge_gaps.training.loop import run_training
+from knowledge_gaps.study import Study
+from knowledge_gaps.training.initial_weights import find_initial_weights
 
 AUDIT_INSTANCES = 3  # classifiers of each recipe that look at the replay as it is
 # A shortcut is the same in every image and is learnt early: with the reduced study's recipe and
@@ -90,61 +72,13 @@ _CODE = (
     "runtime/determinism.py",
     "runtime/seeding.py",
     "stages/audit.py",
+    "stages/replays.py",
     "statistics/hypotheses.py",
     "statistics/measures.py",
     "study/recipes.py",
     "training",
 )
 _VERSIONS = ("accelerate", "pillow", "scikit-learn", "scipy", "torch")
-_REPLAY_BYTES = 256 << 20  # of a split, whose images are replayed from memory
-
-
-@dataclass(frozen=True)
-class Job:
-    """One classifier to be trained against the replay and asked about it.
-
-    Attributes:
-        root: of the study.
-        seed: of the study.
-        name: of the recipe.
-        recipe: with no more steps than an audit takes, all of which are trained.
-        fault: a key of FAULTS, or "none".
-        instance: number among the classifiers of this recipe and fault.
-        worker: decides its GPU where there is one.
-    """
-
-    root: Path
-    seed: int
-    name: str
-    recipe: ClassifierRecipe
-    fault: str
-    instance: int
-    worker: int = 0
-
-    @property
-    def cohort(self) -> str:
-        """What tells this classifier's random numbers from others'."""
-        return f"audit/{self.name}" if self.fault == NO_FAULT else f"audit/{self.name}/{self.fault}"
-
-    def describe(self) -> Row:
-        """Return the part of its row that is known beforehand."""
-        return {
-            CHECK: Check.REPLAY if self.fault == NO_FAULT else Check.CONTROL,
-            "subject": self.name,
-            "fault": self.fault,
-            "instance": self.instance,
-            "steps": self.recipe.steps,
-        }
-
-
-class _NoSession:
-    """A `loop.Session` that never stops a training and tells nobody of it."""
-
-    def is_stopping(self) -> bool:
-        return False
-
-    def report(self, step: int, row: dict[str, float] | None) -> None:
-        pass
 
 
 def run(root: Path, study: Study) -> None:
@@ -163,46 +97,6 @@ def run(root: Path, study: Study) -> None:
     write_table(get_reports_directory(root) / AUDIT_FILE, table)
     verdicts = [row[VERDICT] for row in rows]
     print("audit:", ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict))
-
-
-def run_job(job: Job) -> Row:
-    """Train a classifier of reals against replayed reals and ask it about the test split."""
-    reals = _load_reals(job.root, TRAIN_IMAGES)
-    accelerator = build_accelerator(
-        job.worker, job.recipe.mixed_precision, job.recipe.gradient_accumulation_steps
-    )
-    torch.manual_seed(derive_seed(job.seed, "weights", job.cohort, job.instance))
-    trainer = ClassifierTrainer(
-        _build_classifier(job, reals),
-        [_make_replay(reals, job.fault)],
-        1.0,
-        hold_images(reals),
-        job.recipe,
-        Stream(job.seed, job.cohort, job.instance),
-        accelerator,
-    )
-    with tempfile.TemporaryDirectory() as directory:  # short: it starts anew when interrupted
-        run_training(trainer, job.recipe, Path(directory) / "state.safetensors", _NoSession())
-    return _ask(freeze(trainer.get_result()), job)
-
-
-def pass_through(replay: ReplayGenerator, index: Tensor, path: Path) -> Images:
-    """Send images the way of the generated ones: generator, uint8, file.
-
-    Args:
-        replay: frozen, on the device that samples are made on.
-        index: int64 [N], which of its images.
-        path: of the file that they are stored in.
-
-    Returns:
-        uint8 [N, C, H, W], as read from the file.
-    """
-    images = next(replay.buffers())
-    latents = replay.encode(index).to(images.device)
-    batches = latents.split(count_sampled(images.shape[1:]))
-    samples = (sample_images(replay, batch).cpu().numpy() for batch in batches)
-    save_batches(path, len(index), samples)
-    return load_images(path)
 
 
 def _measure_all(root: Path, study: Study) -> list[Row]:
@@ -269,49 +163,23 @@ def _train(jobs: Sequence[Job]) -> Iterator[Row]:
             yield row
 
 
-def _build_classifier(job: Job, reals: Images) -> GanClassifier:
-    architecture = classifier_architectures.get(job.recipe.architecture)
-    settings = parse_settings(architecture, job.recipe.model)
-    _, channels, height, width = reals.shape
-    spec = architecture.make_input_spec(settings, (channels, height, width))
-    network = architecture.build(settings, spec.input_shape)
-    load_initial_weights(network, job.recipe, job.root)
-    return GanClassifier(network, spec)
-
-
-def _make_replay(images: Images, fault: str) -> ReplayGenerator:
-    replayed = images if fault == NO_FAULT else FAULTS[fault](images)
-    return freeze(ReplayGenerator(torch.from_numpy(replayed)))
-
-
-def _ask(classifier: GanClassifier, job: Job) -> Row:
-    reals = _load_reals(job.root, TEST_IMAGES)
-    index_replayed, index_real = draw_halves(len(reals), job.seed)
-    replay = _make_replay(reals, job.fault).to(next(classifier.parameters()).device)
-    with tempfile.TemporaryDirectory() as directory:
-        replayed = pass_through(replay, index_replayed, Path(directory) / "0.npy")
-    scores = score_images(classifier, replayed)
-    scores_real = score_images(classifier, reals[index_real.numpy()])
-    return {"num_images": len(replayed), **measure_replay(scores, scores_real)}
-
-
 def _check_round_trips(root: Path) -> Iterator[Row]:
     """Send all reals, and an image of every level, the generated images' way."""
     configure_process()
     device = find_device()
     names = {"train": TRAIN_IMAGES, "test": TEST_IMAGES}
-    sets = {name: _load_reals(root, file_name) for name, file_name in names.items()}
+    sets = {name: load_reals(root, file_name) for name, file_name in names.items()}
     sets["levels"] = make_level_images(sets["train"].shape[1:])
     for name, images in sets.items():
         with tempfile.TemporaryDirectory() as directory:
-            replay = _make_replay(images, NO_FAULT).to(device)
+            replay = make_replay(images, NO_FAULT).to(device)
             returned = pass_through(replay, torch.arange(len(images)), Path(directory) / "0.npy")
         num_defects = count_changed_bytes(images, returned)
         yield make_exact_row(Check.ROUND_TRIP, name, len(images), num_defects)
 
 
 def _check_sample_files(root: Path, study: Study) -> Row:
-    reals = _load_reals(root, TRAIN_IMAGES)
+    reals = load_reals(root, TRAIN_IMAGES)
     num_images = study.evaluation.num_images
     paths = [
         get_samples_file(root, name, instance)
@@ -322,9 +190,3 @@ def _check_sample_files(root: Path, study: Study) -> Row:
         not is_stored_alike(load_array(path, is_mapped=True), num_images, reals) for path in paths
     )
     return make_exact_row(Check.SAMPLE_FILES, "samples", num_images * len(paths), num_defects)
-
-
-def _load_reals(root: Path, name: str) -> Images:
-    """Read as many of a split's first images as may be in memory: all of a set like MNIST."""
-    store = open_images(get_prepared_directory(root) / name)
-    return store.read(0, max(1, _REPLAY_BYTES // math.prod(store.shape[1:])))

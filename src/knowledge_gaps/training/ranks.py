@@ -12,6 +12,7 @@ the device. How ranks are started is known by `knowledge_gaps.runtime.launch`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -172,6 +173,7 @@ def join_ranks(rank: Rank) -> Iterator[Ranks]:
         UserError: when this host has no GPU for this rank.
     """
     num_gpus = count_gpus()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Accelerate would share out all cores
     if num_gpus > 0:
         torch.cuda.set_device(find_gpu(rank, num_gpus))
     dist.init_process_group("cpu:gloo,cuda:nccl" if num_gpus > 0 else "gloo")

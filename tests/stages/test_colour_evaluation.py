@@ -1,0 +1,191 @@
+"""Every evaluation stage on colour images of 32 px, by an extractor without classes.
+
+The networks are fresh from their registry: what is tested is the way of the images, not what
+anybody has learnt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from knowledge_gaps.data.images import load_images, save_shards
+from knowledge_gaps.models.frozen import FORMAT
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.models.registry import (
+    Generator,
+    classifier_architectures,
+    gan_architectures,
+    parse_settings,
+)
+from knowledge_gaps.runtime.checkpoint import write_tensors
+from knowledge_gaps.runtime.files import write_json
+from knowledge_gaps.runtime.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
+from knowledge_gaps.stages import attributions, audit, samples
+from knowledge_gaps.study import PARAMS_FILE, load_study
+from study_tools import change_params, hash_tree, make_smoke_root, run_stage, start_fork_server
+
+SHAPE = (3, 32, 32)
+GANS = {"baseline": 2, "fool_all_1": 2}
+CLASSIFIER = {
+    "architecture": "resnet50",
+    "model": {"width_divisor": 16, "input_px": 32},
+    "translation_px": 0,
+}
+STAGES = ("detections", "quality", "spectra", "attributions", "audit", "agreement")
+
+
+def draw_squares(num_images: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Draw a photograph of four colours a side of 8 px, black nowhere."""
+    colours = np.random.default_rng(seed).integers(1, 256, (num_images, 3, 4, 4), dtype=np.uint8)
+    return np.ascontiguousarray(colours.repeat(8, axis=2).repeat(8, axis=3))
+
+
+def write_instance(directory: Path, file: str, network: torch.nn.Module, **meta: object) -> None:
+    sha256 = write_tensors(directory / file, dict(network.state_dict()))
+    described = {"format": FORMAT, "image_shape": list(SHAPE), "files": {file: sha256}, **meta}
+    write_json(directory / META_FILE, described)
+
+
+def write_networks(root: Path) -> None:
+    """Write the generators and classifiers of the smoke study, as they are before training."""
+    study = load_study(root / PARAMS_FILE)
+    gan, recipe = gan_architectures.get("dcgan"), study.gan_recipes["dcgan"]
+    for name, num_instances in GANS.items():
+        for instance in range(num_instances):
+            torch.manual_seed(instance + 10 * len(name))
+            network = gan.build_generator(parse_settings(gan, recipe.model), SHAPE)
+            settings = {"model": recipe.model}
+            directory = root / "models" / "gans" / name / str(instance)
+            meta = {"kind": "gans", "architecture": "dcgan", "settings": settings}
+            write_instance(directory, GENERATOR_FILE, network, **meta)
+    architecture = classifier_architectures.get(CLASSIFIER["architecture"])
+    parsed = parse_settings(architecture, CLASSIFIER["model"])
+    spec = architecture.make_input_spec(parsed, SHAPE)
+    for instance in range(2):
+        torch.manual_seed(instance)
+        classifier = GanClassifier(architecture.build(parsed, spec.input_shape), spec)
+        directory = root / "models" / "classifiers" / "iteration_0" / str(instance)
+        meta = {"kind": "classifiers", "architecture": "resnet50", "settings": CLASSIFIER}
+        dumped = spec.model_dump(mode="json")
+        write_instance(directory, CLASSIFIER_FILE, classifier, input_spec=dumped, **meta)
+
+
+@pytest.fixture(scope="module")
+def colour_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which every evaluation stage was run; not to be altered."""
+    start_fork_server()
+    root = make_smoke_root(tmp_path_factory.mktemp("colour") / "study")
+    recipes = {f"classifier_recipes.cnn.{key}": value for key, value in CLASSIFIER.items()}
+    evaluation = {"evaluation.extractor": "random_vgg", "evaluation.num_images": 24}
+    change_params(root, {**evaluation, **recipes})
+    for name, num_images, seed in (("train", 80, 0), ("test", 40, 1)):
+        save_shards(root / "data" / "prepared" / name, draw_squares(num_images, seed))
+    write_networks(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KGAPS_TRACKING", "off")
+        for name in GANS:
+            run_stage(root, "samples", name)
+        for stage in STAGES:
+            run_stage(root, stage)
+    return root
+
+
+def read_table(root: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(root / "reports" / f"{name}.csv")
+
+
+def test_samples_are_in_colour(colour_root: Path) -> None:
+    for name, num_instances in GANS.items():
+        for instance in range(num_instances):
+            images = load_images(colour_root / "data" / "samples" / name / f"{instance}.npy")
+            assert images.shape == (24, *SHAPE)
+            assert not np.array_equal(images[:, 0], images[:, 1])
+
+
+def test_distance_without_inception_is_not_called_fid(colour_root: Path) -> None:
+    quality = read_table(colour_root, "quality")
+    assert [name for name in quality if name.startswith("f")] == ["frechet_random_vgg_24"]
+    assert quality["frechet_random_vgg_24"].gt(0).all()
+    assert quality["class_entropy_random_vgg_24"].isna().all()
+    assert quality["missing_classes_random_vgg_24"].isna().all()
+    assert quality["recall_random_vgg_24"].notna().all()
+    assert set(quality["collapse"]) <= {"empty", "reduced", "intact"}
+    assert quality["collapse"][0] == "intact"  # the reals themselves
+    assert set(read_table(colour_root, "neighbours")) >= {"distance_random_vgg"}
+
+
+def test_reals_are_nearer_than_generated_images(colour_root: Path) -> None:
+    distance = read_table(colour_root, "quality")["frechet_random_vgg_24"]
+    assert distance[0] < distance[1:].min() / 4
+
+
+def test_every_stage_has_all_of_its_rows(colour_root: Path) -> None:
+    assert len(read_table(colour_root, "detections")) == 4 * 2
+    assert len(read_table(colour_root, "spectra")) == 6 * 16  # sets, cycles an image
+    attributed = read_table(colour_root, "attributions")
+    assert attributed["images"].tolist() == ["fool_all_1", "baseline", "real"]
+    assert attributed["num_images"].tolist() == [24, 24, 40]
+    assert len(read_table(colour_root, "agreement")) == 2
+    audited = read_table(colour_root, "audit")
+    assert audited["verdict"][:3].tolist() == ["pass"] * 3
+    assert audited["verdict"][5:].tolist() == ["pass"] * 4
+    means = np.load(
+        colour_root / "data" / "attributions" / "real" / "mean_absolute.npy", allow_pickle=False
+    )
+    assert means.shape == (2, *SHAPE)
+    assert means.min() > 0
+
+
+# -------------------------------------------------------------------------------------- samples
+
+
+class Noisy(Generator):
+    """A generator whose images are the noise that it draws by itself."""
+
+    latent_dim = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return torch.rand(len(latents), *SHAPE) * 2 - 1
+
+
+def test_noise_of_layers_is_the_same_in_every_run_and_new_in_every_batch(
+    colour_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "load_generator", lambda _: Noisy())
+    monkeypatch.setattr(samples, "count_sampled", lambda _: 12)
+    study = load_study(colour_root / PARAMS_FILE)
+    (tmp_path / "models").symlink_to(colour_root / "models")
+    runs = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)  # whatever was drawn before
+        samples.run(tmp_path, study, "baseline")
+        runs.append(hash_tree(tmp_path / "data" / "samples"))
+    assert runs[0] == runs[1]
+    images = [
+        load_images(tmp_path / "data" / "samples" / "baseline" / f"{i}.npy") for i in range(2)
+    ]
+    parts = [part.tobytes() for array in images for part in (array[:12], array[12:])]
+    assert len(set(parts)) == 4
+
+
+# ----------------------------------------------------------------------------------------- cost
+
+
+@pytest.mark.parametrize(
+    ("num_images", "attributed", "steps"),
+    [(64, 128, 150), (1000, 128, 150), (2000, 250, 300), (4000, 500, 600), (10_000, 500, 600)],
+)
+def test_cost_follows_the_number_of_images(num_images: int, attributed: int, steps: int) -> None:
+    assert attributions._count_images(num_images) == attributed
+    assert audit._count_steps(num_images) == steps
