@@ -2,93 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
-from study_tools import REPOSITORY, SMOKE_FILE, change_params, hash_tree
+from clone_tools import Clone, clone_working_tree, finish, list_stages_run
+from study_tools import SMOKE_FILE, change_params, hash_tree
 
-TIMEOUT_SEC = 900
 CLASSIFIERS = 2  # instances in the smoke study
 GANS = 4
-
-
-@dataclass(frozen=True)
-class Clone:
-    """A clone of the repository, and the environment that its commands run in."""
-
-    root: Path
-    environment: Mapping[str, str]
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            command,
-            cwd=self.root,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, *command: str) -> str:
-        return finish(self.start(*command))
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for a command that has to succeed; return what it said."""
-    out, _ = process.communicate(timeout=TIMEOUT_SEC)
-    assert process.returncode == 0, out
-    return out
-
-
-def clone_working_tree(root: Path, **environment: str) -> Clone:
-    """Make a repository of the files of the working tree, as git knows them, with smoke params."""
-    names = subprocess.run(
-        ["git", "ls-files", "-coz", "--exclude-standard"],
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    for name in filter(None, names.split("\0")):
-        if (REPOSITORY / name).is_file():  # a deleted file stays in the index for a while
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, root / name)
-    shutil.copyfile(SMOKE_FILE, root / "params.yaml")
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("DVC_", "GIT_", "KGAPS_", "MLFLOW_"))
-    }
-    clone = Clone(
-        root,
-        {
-            **inherited,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(root / "src"),  # before the installed package
-            "DVC_GLOBAL_CONFIG_DIR": str(root.parent / "dvc_global"),
-            "DVC_SITE_CACHE_DIR": str(root.parent / "dvc_site"),
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            **environment,
-        },
-    )
-    clone.run("git", "init", "--quiet")
-    clone.run("git", "add", "--all")
-    who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    clone.run("git", *who, "commit", "--quiet", "--message", "clone")
-    return clone
-
-
-def list_stages_run(output: str) -> list[str]:
-    return re.findall(r"^Running stage '(\S+)'", output, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +23,12 @@ def clones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, Clone]:
     The second one has tracking off and one worker: neither may change a byte. They run side by
     side, for most of their time goes into starting Python.
     """
-    first = clone_working_tree(tmp_path_factory.mktemp("first") / "clone")
+    first = clone_working_tree(tmp_path_factory.mktemp("first") / "clone", SMOKE_FILE)
     second = clone_working_tree(
-        tmp_path_factory.mktemp("second") / "clone", KGAPS_TRACKING="off", KGAPS_WORKERS="1"
+        tmp_path_factory.mktemp("second") / "clone",
+        SMOKE_FILE,
+        KGAPS_TRACKING="off",
+        KGAPS_WORKERS="1",
     )
     processes = [clone.start("dvc", "repro") for clone in (first, second)]
     for process in processes:

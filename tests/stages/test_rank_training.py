@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -121,13 +122,16 @@ def test_killed_and_stopped_training_ends_in_the_same_bytes(
 
 def test_failure_of_the_ranks_is_one_line(ranks_root: Path, tmp_path: Path) -> None:
     root = copy_root(ranks_root, tmp_path / "study", str(BASELINE))
-    change_params(root, {"gan_recipes.dcgan.mixed_precision": "fp16"})
+    key = "gan_recipes.dcgan.generator_optimizer.learning_rate"
+    change_params(root, {key: 1e39, "gans.baseline.instances": 2})  # inf in float32
     process = start_kgaps(root, *COMMAND)
-    _, err = process.communicate(timeout=TIMEOUT_SEC)
+    out, err = process.communicate(timeout=TIMEOUT_SEC)
     assert process.returncode == 2
-    assert err.startswith("kgaps: gans/baseline/0: mixed_precision: 'fp16' needs a GPU")
+    assert re.match(r"kgaps: gans/baseline/0: .* before step 16: the training diverged", err)
     assert err.count("\n") == 1
+    assert "steps 16 16 of" in out or out == ""  # the other instance was trained, too
     assert not (root / BASELINE).exists()
+    assert {path.name[0] for path in (root / STATES).iterdir()} == {"0", "1"}
 
 
 @pytest.mark.parametrize(
