@@ -181,7 +181,8 @@ def compile_networks(trainer: Trainer) -> None:
 
     torch.compile has none, so the regularisers keep the eager networks.
     """
-    torch._inductor.config.fallback_random = True
+    torch._inductor.config.fallback_random = True  # eager's random numbers
+    torch._inductor.config.compile_threads = 1
     assert isinstance(trainer, GanTrainer)
     for network in trainer.modules.values():
         eager = network.forward

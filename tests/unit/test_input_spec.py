@@ -127,6 +127,26 @@ def test_resizing_keeps_float32_under_autocast() -> None:
     assert torch.equal(prepared, prepare(images, spec))
 
 
+# --- values that no stored image has
+
+
+@pytest.mark.parametrize("input_px", [(8, 8), (5, 5)])
+def test_values_beyond_the_range_are_seen_as_they_would_be_stored(
+    input_px: tuple[int, int],
+) -> None:
+    spec = make_spec((8, 8), input_px)
+    images = 3 * torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(7))
+    assert (images.abs() > 1).float().mean() > 0.5
+    assert torch.equal(prepare(images, spec), prepare(images.clamp(-1, 1), spec))
+
+
+def test_no_gradient_rewards_values_beyond_the_range() -> None:
+    images = torch.tensor([-2.0, -0.9, 0.5, 0.9, 1.5]).view(1, 1, 1, 5).requires_grad_()
+    spec = InputSpec(channels=1, image_px=(1, 5), input_px=(1, 5), mean=(0.5,), std=(0.5,))
+    (gradient,) = torch.autograd.grad(GanClassifier(Recorder(), spec)(images).sum(), images)
+    assert (gradient.flatten() != 0).tolist() == [False, True, True, True, False]
+
+
 # --- heads
 
 
