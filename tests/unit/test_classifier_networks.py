@@ -105,6 +105,19 @@ def test_logits_are_torchvisions_for_images_as_it_normalises_them() -> None:
     torch.testing.assert_close(classifier(2 * images - 1), expected, rtol=0, atol=1e-5)
 
 
+def test_inception_gives_its_published_weights_values_around_zero() -> None:
+    classifier = build("inception_v3", input_px=75, transform_input=True).eval()
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    resized = torch.nn.functional.interpolate(images, size=(75, 75), mode="bilinear")
+    plain = copy.deepcopy(get_body(classifier))
+    plain.transform_input = False
+    expected = plain(resized)[:, 0]
+    # fresh weights in evaluation mode give logits of millions
+    torch.testing.assert_close(classifier(images), expected, rtol=1e-4, atol=0)
+    get_body(classifier).transform_input = False
+    assert not torch.allclose(classifier(images), expected, rtol=1e-2)
+
+
 # --- narrower variants
 
 
@@ -309,6 +322,10 @@ def test_random_start_is_left_as_it_is(tmp_path: Path) -> None:
             "initialisation: 'imagenet' found, 'cnn' has no .*known: inception_v3, mob.*, resnet50",
         ),
         ({"model": {"width_divisor": 8}}, "'imagenet' needs model.width_divisor 1, found 8"),
+        (
+            {"architecture": "inception_v3", "model": {}},
+            "'imagenet' needs model.transform_input true, found false",
+        ),
     ],
 )
 def test_initialisation_that_cannot_be_is_refused(

@@ -37,15 +37,20 @@ class InceptionSettings(TorchvisionSettings):
     Attributes:
         input_px: side of the square that images are resized to. Below 75 px, strides without
             padding leave no pixel at the end; below 299 px, there is no auxiliary head.
+        transform_input: the network turns ImageNet's normalisation, which the InputSpec applies,
+            into values in [-1, 1], for which its published weights were made.
     """
 
     input_px: Annotated[int, Field(ge=75)] = 299
+    transform_input: bool = False
 
 
 def build(settings: InceptionSettings, input_shape: ImageShape) -> TorchvisionClassifier:
     """Build the network for the settings' size of input."""
     has_auxiliary = settings.input_px >= AUXILIARY_PX
-    return build_classifier(settings, lambda: _make_body(has_auxiliary), initialise)
+    return build_classifier(
+        settings, lambda: _make_body(has_auxiliary, settings.transform_input), initialise
+    )
 
 
 def initialise(body: nn.Module) -> None:
@@ -63,12 +68,11 @@ def load_imagenet(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     load_body(network, state, ("fc", _AUXILIARY_HEAD if has_auxiliary else _AUXILIARY))
 
 
-def _make_body(has_auxiliary: bool) -> nn.Module:
+def _make_body(has_auxiliary: bool, transform_input: bool) -> nn.Module:
     from torchvision.models import inception_v3
 
-    # no transform_input: the InputSpec normalises
     body: nn.Module = inception_v3(
-        num_classes=1, aux_logits=has_auxiliary, transform_input=False, init_weights=True
+        num_classes=1, aux_logits=has_auxiliary, transform_input=transform_input, init_weights=True
     )
     return body
 
@@ -80,6 +84,10 @@ classifier_architectures.register(
         build,
         make_input_spec,
         blocks=("InceptionA", "InceptionB", "InceptionC", "InceptionD", "InceptionE"),
-        imagenet=ImagenetWeights("inception_v3_google-0cc3c7bd.pth", load_imagenet),
+        imagenet=ImagenetWeights(
+            "inception_v3_google-0cc3c7bd.pth",
+            load_imagenet,
+            {"width_divisor": 1, "transform_input": True},
+        ),
     )
 )

@@ -56,6 +56,7 @@ classifier_architectures.register(
         imagenet=ImagenetWeights(
             "mobilenet_v2-7ebf99e0.pth",
             lambda network, state: load_body(network, state, ("classifier.1",)),
+            {"width_divisor": 1},
         ),
     )
 )

@@ -114,10 +114,12 @@ class ImagenetWeights:
         file_name: torchvision's, which ends in the first digits of the file's sha256.
         load: puts the published state into a network of the published width; its heads, which end
             in other classes, stay as they are.
+        settings: what a recipe's `model` section must say for the weights to mean what they do.
     """
 
     file_name: str
     load: Callable[[nn.Module, Mapping[str, Tensor]], None]
+    settings: Mapping[str, int | bool]
 
     @property
     def sha256_start(self) -> str:

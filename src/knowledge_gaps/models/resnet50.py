@@ -49,7 +49,9 @@ classifier_architectures.register(
         make_input_spec,
         blocks=("Bottleneck",),
         imagenet=ImagenetWeights(
-            "resnet50-11ad3fa6.pth", lambda network, state: load_body(network, state, ("fc",))
+            "resnet50-11ad3fa6.pth",
+            lambda network, state: load_body(network, state, ("fc",)),
+            {"width_divisor": 1},
         ),
     )
 )

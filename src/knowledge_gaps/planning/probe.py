@@ -41,7 +41,9 @@ from knowledge_gaps.runtime.files import read_json, write_json
 from knowledge_gaps.study import GanRecipe, Kind
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
-from knowledge_gaps.training.gan import Fooling, GanTrainer
+from knowledge_gaps.training.gan import GanTrainer
+from knowledge_gaps.training.memory import is_shortage
+from knowledge_gaps.training.phases import Fooling
 
 _FIRST_BATCH = 2  # images in the step that tells how long the others will take, or few more
 _FIRST_SHARE = 0.1  # of the time, for a step that small
@@ -134,7 +136,9 @@ def _measure_at(
         seconds, round_sec = time_steps(trainer, kinds, budget_sec, num_rounds)
         peak_bytes = meter.read_peak()
         forward_sec = time_forward(trainer, request.image_shape, batch_size)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not is_shortage(error):
+            raise
         raise TooLargeError from error
     static_bytes = count_static_bytes(trainer, request)
     measurement = Measurement(

@@ -14,3 +14,4 @@ def configure_process() -> None:
     torch.use_deterministic_algorithms(True)
     torch.set_flush_denormal(True)  # Adam's moments of a collapsed GAN would crawl otherwise
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # float32 is meant where a recipe asks for it

@@ -213,7 +213,8 @@ class ClassifierCohort(Section):
         recipe: a key of classifier_recipes.
         instances: how many classifiers.
         detects: the pool of frozen generators whose samples are the generated half of a batch.
-        truncation: standard deviation of the latents, 1.0 for the generator's own.
+        truncation: as in `models.registry.Generator.sample`: standard deviation of the latents, or
+            psi for a generator with styles; 1.0 for the generator's own images.
     """
 
     recipe: Name

@@ -60,7 +60,6 @@ class ClassifierTrainer:
     ) -> None:
         self._recipe, self._stream, self.accelerator = recipe, stream, accelerator
         self._ranks = Ranks.of(accelerator)
-        self._ranks = Ranks.of(accelerator)
         self._images, self._truncation = images, truncation
         pool = [freeze(generator).to(accelerator.device) for generator in generators]
         self._generators, held_out = split_pool(pool, recipe.early_stopping)

@@ -29,10 +29,10 @@ from knowledge_gaps.training.phases import (
     GENERATOR,
     PATH_LENGTH,
     PATH_LENGTH_MEAN,
+    Fooling,
     GanLosses,
     Phase,
 )
-from knowledge_gaps.training.phases import Fooling as Fooling
 from knowledge_gaps.training.ranks import Ranks
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ must begin as torchvision's name of the file says.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from knowledge_gaps.models.registry import (
     classifier_architectures,
     parse_settings,
 )
-from knowledge_gaps.models.torchvision_nets import TorchvisionSettings
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import hash_file
 from knowledge_gaps.study import ClassifierRecipe
@@ -60,11 +60,13 @@ def check_initialisation(recipe: ClassifierRecipe) -> None:
             f"(known: {known}); 'random' is allowed"
         )
     settings = parse_settings(architecture, recipe.model)
-    if isinstance(settings, TorchvisionSettings) and settings.width_divisor != 1:
-        raise UserError(
-            f"initialisation: 'imagenet' needs model.width_divisor 1, found "
-            f"{settings.width_divisor}: published weights are of the published width"
-        )
+    for key, needed in architecture.imagenet.settings.items():
+        found = getattr(settings, key)
+        if found != needed:
+            raise UserError(
+                f"initialisation: 'imagenet' needs model.{key} {json.dumps(needed)}, found "
+                f"{json.dumps(found)}: published weights are of the published network"
+            )
 
 
 def find_initial_weights(recipe: ClassifierRecipe, root: Path) -> InitialWeights | None:

@@ -1,9 +1,10 @@
 """Data-parallel training: several processes, the ranks, train one instance together.
 
 A batch is drawn whole by every rank, statelessly, and each takes its own contiguous part; gradients
-are averaged once an update, running statistics once a step. So every rank holds the same weights
-at every step, and with an architecture without batch statistics they are those of one process on
-the whole batch, up to rounding. On its own, a process goes through all of this unchanged.
+are averaged once an update, running statistics once a step. So every rank holds the same weights at
+every step. They are those of one process on the whole batch, up to rounding, where the architecture
+has no batch statistics and no layer that draws by itself (noise inputs, style mixing, dropout: each
+rank draws its own). On its own, a process goes through all of this unchanged.
 
 What the ranks say to one another goes over tensors on the CPU (gloo), gradients over whatever fits
 the device. How ranks are started is known by `knowledge_gaps.runtime.launch`.
@@ -98,9 +99,18 @@ class Ranks:
         return averaged
 
     def average_buffers(self, modules: Iterable[nn.Module]) -> None:
-        """Average the buffers that each rank moved by its part of a batch: running statistics."""
-        buffers = [buffer for module in modules for buffer in module.buffers()]
-        self.average([buffer for buffer in buffers if buffer.is_floating_point()])
+        """Average the buffers that each rank moved by its part of a batch: running statistics.
+
+        Constants are no part of a network's state, and averaging would round them.
+        """
+        states = [module.state_dict(keep_vars=True) for module in modules]
+        buffers = [
+            value
+            for state in states
+            for value in state.values()
+            if not isinstance(value, nn.Parameter) and value.is_floating_point()
+        ]
+        self.average(buffers)
 
     def agree(self, wish: bool) -> bool:
         """Tell whether any rank has a wish, such as to stop."""

@@ -20,6 +20,7 @@ def make_limits(study: Study, distance: str) -> tuple[str, ...]:
     classifier_steps = format_counts(recipe.steps for recipe in study.classifier_recipes.values())
     stops = any(recipe.early_stopping is not None for recipe in study.classifier_recipes.values())
     at_most = "at most " if stops else ""
+    others = "architectures beyond these" if study.report.architectures else "other architectures"
     return (
         f"A cohort has {format_counts(gans)} GANs or {format_counts(classifiers)} classifiers. "
         "That shows that an effect can occur and roughly how large it is, not how often it "
@@ -31,7 +32,7 @@ def make_limits(study: Study, distance: str) -> tuple[str, ...]:
         f"Training takes {gan_steps} steps for a GAN and {at_most}{classifier_steps} for a "
         "classifier, on one dataset. That a generator still fails at something does not show that "
         "it could not learn it with more steps, and nothing here speaks to other data, larger "
-        "images or other architectures.",
+        f"images or {others}.",
         "A detection rate near 0 at threshold 0.5 on generated images alone cannot tell “the "
         "artefacts are gone” from “the scores have shifted”. The AUC against reals is given beside "
         "it: near 0.5 the classifier no longer separates the two, near 1 it still would at another "

@@ -48,7 +48,7 @@ def list_training(study: Study) -> Iterator[Choice]:
     yield from _list_starts(study.classifier_recipes)
     truncated = [name for name, cohort in study.classifiers.items() if cohort.truncation < 1]
     yield Choice(
-        "Truncation of the latents that classifiers are trained on",
+        "Truncation of the images that classifiers are trained on",
         "discussed; values",
         ", ".join(f"{name}: {study.classifiers[name].truncation:g}" for name in truncated)
         or "none: the generators' own distribution",
@@ -98,6 +98,14 @@ def _list_regularisers(study: Study) -> Iterator[Choice]:
     ]
     if lengths:
         yield Choice("Path-length penalty on the generator", "", _list_by_recipe(lengths))
+    if has_gan(study, STYLEGAN2):
+        yield Choice(
+            "A step of StyleGAN2",
+            "",
+            "without gradient accumulation, discriminator and generator share one generated batch, "
+            "made before the discriminator's update; a path-length penalty is taken against the "
+            "mean of the steps before; groups of the minibatch standard deviation are neighbours",
+        )
 
 
 def _list_changes(study: Study) -> Iterator[Choice]:
@@ -146,6 +154,8 @@ def _describe_schedule(settings: OptimizerSettings) -> str:
     if settings.schedule == "constant":
         return "constant"
     start = "the start" if settings.decay_from == 0 else f"{settings.decay_from:.0%} of the steps"
+    if settings.schedule == "step":
+        return f"divided by ten after each third of the way from {start} on"
     return f"{settings.schedule} fall to 0 from {start} on"
 
 

@@ -31,9 +31,16 @@ def count_fooled(study: Study, gans: str) -> int:
 
 
 def count_detected(study: Study, gans: str, classifiers: str) -> int:
-    """Count the generators of a GAN cohort that classifiers were trained on."""
-    members = list_members(study, study.classifiers[classifiers].detects)
-    return sum(cohort == f"{Kind.GANS}/{gans}" for cohort, _ in members)
+    """Count the generators of a GAN cohort that classifiers were trained on.
+
+    The pool's last ones are left out where they only decide when the training stops.
+    """
+    cohort = study.classifiers[classifiers]
+    members = list_members(study, cohort.detects)
+    stopping = study.classifier_recipes[cohort.recipe].early_stopping
+    if stopping is not None:
+        members = members[: len(members) - stopping.held_out_generators]
+    return sum(member == f"{Kind.GANS}/{gans}" for member, _ in members)
 
 
 def list_fooled(study: Study, gans: str) -> list[str]:
