@@ -8,13 +8,20 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from typing import TypeVar
 
 from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import count_gpus, count_workers, keep_freed_memory
+from knowledge_gaps.runtime.devices import (
+    WORKERS_VARIABLE,
+    count_gpus,
+    count_workers,
+    keep_freed_memory,
+)
+from knowledge_gaps.runtime.errors import UserError
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -54,6 +61,9 @@ def map_parallel(
         preload: module that is imported once, before the workers are forked.
         uses_gpu: the function runs on a GPU where there is one (`devices.find_device`); it is then
             applied in this process, for one keeps a GPU busy.
+
+    Raises:
+        UserError: when a worker was killed.
     """
     if not items:
         return
@@ -66,7 +76,13 @@ def map_parallel(
         mp_context=start_fork_server([preload]),
         initializer=_configure_worker,
     ) as pool:
-        yield from pool.map(function, items)
+        try:
+            yield from pool.map(function, items)
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker's process ended by itself (often too little memory; "
+                f"{WORKERS_VARIABLE}=1 needs less); the same command goes on"
+            ) from error
 
 
 def _configure_worker() -> None:
