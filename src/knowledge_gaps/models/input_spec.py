@@ -105,7 +105,8 @@ class GanClassifier(nn.Module):
 
     def _prepare(self, images: Tensor) -> Tensor:
         self._check_images(images)
-        images = images.clamp(-1, 1)
+        # a clone keeps the strides, by which convolutions choose their way to sum, and `clamp` does not
+        images = images.clone().clamp_(-1, 1)
         if self.spec.image_px != self.spec.input_px:
             # bfloat16 has fewer levels than a stored image
             with torch.autocast(images.device.type, enabled=False):
