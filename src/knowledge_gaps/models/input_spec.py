@@ -105,7 +105,7 @@ class GanClassifier(nn.Module):
 
     def _prepare(self, images: Tensor) -> Tensor:
         self._check_images(images)
-        # a clone keeps the strides, by which convolutions choose their way to sum, and `clamp` does not
+        # unlike `clamp`, a clone keeps the strides, by which convolutions choose how to sum
         images = images.clone().clamp_(-1, 1)
         if self.spec.image_px != self.spec.input_px:
             # bfloat16 has fewer levels than a stored image
