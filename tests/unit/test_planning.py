@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from knowledge_gaps.models.registry import gan_architectures
 from knowledge_gaps.planning import estimate, measure, probe, timing
 from knowledge_gaps.planning.estimate import Row, compute_makespan, describe_fit
 from knowledge_gaps.planning.inventory import CohortWork, find_reals, list_cohorts
@@ -213,7 +212,6 @@ def test_counting_allocates_nothing_and_equals_the_real_network() -> None:
     assert torch.empty(1).device.type == "cpu"  # the device of counting is left
 
 
-@pytest.mark.skipif("stylegan2" not in gan_architectures.list_names(), reason="not registered")
 def test_stylegan2_has_the_published_size() -> None:
     counts = count_networks("gans", "stylegan2", {}, (3, 1024, 1024))
     assert counts["G"]["parameters"] == 30_370_060
