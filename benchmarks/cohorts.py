@@ -25,7 +25,8 @@ from short_study import (
     make_cohorts_root,
 )
 
-_OWN, _LOOP = "own", "loop"
+_OWN, _LOOP, _NARROW = "own", "loop", "one thread"
+_NARROW_SHARE = 4  # the loop of one thread, which is told beside the target, trains this part
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,10 @@ def measure_gans(effort: Effort) -> Figure:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_cohorts_root(root, sizes.steps, sizes.instances, with_classifiers=False)
-        loop = partial(
-            run_script, "baselines/dcgan_loop.py", get_reals_file(root), *_list_options(sizes)
-        )
+        loop = partial(run_script, "baselines/dcgan_loop.py", get_reals_file(root))
         own = partial(_run_own, root, Kind.GANS, GANS, sizes)
-        return _measure("gans", "DCGANs", own, loop, sizes, effort, 2.5)
+        answers = _take_turns(own, loop, sizes, effort)
+    return _tell("gans", "DCGANs", answers, sizes, 2.5)
 
 
 def measure_classifiers(effort: Effort) -> Figure:
@@ -56,42 +56,54 @@ def measure_classifiers(effort: Effort) -> Figure:
         root = Path(folder)
         make_cohorts_root(root, sizes.steps, sizes.instances, with_classifiers=True)
         files = (get_reals_file(root), *list_generator_files(root))
-        options = _list_options(sizes)
-        loop = partial(run_script, "baselines/classifier_loop.py", *files, *options)
+        loop = partial(run_script, "baselines/classifier_loop.py", *files)
         own = partial(_run_own, root, Kind.CLASSIFIERS, DETECTORS, sizes)
-        return _measure("classifiers", "classifiers", own, loop, sizes, effort, 2.0)
-
-
-def _list_options(sizes: Sizes) -> tuple[object, ...]:
-    return "--instances", sizes.instances, "--steps", sizes.steps
+        answers = _take_turns(own, loop, sizes, effort)
+    return _tell("classifiers", "classifiers", answers, sizes, 2.0)
 
 
 def _run_own(root: Path, kind: Kind, cohort: str, sizes: Sizes) -> Answer:
     return run_script("cohort_child.py", root, kind.value, cohort, "--sizes", sizes.instances)
 
 
-def _measure(
-    name: str,
-    title: str,
-    own: Callable[[], Answer],
-    loop: Callable[[], Answer],
-    sizes: Sizes,
-    effort: Effort,
-    target: float,
-) -> Figure:
-    """Let both take turns; tell both ratios."""
-    answers: dict[str, list[Answer]] = {_OWN: [], _LOOP: []}
+def _take_turns(
+    own: Callable[[], Answer], loop: Callable[..., Answer], sizes: Sizes, effort: Effort
+) -> dict[str, list[Answer]]:
+    """Let the project, the loop, and the loop of one thread train in turns; return each's answers.
 
-    def run(side: str, start: Callable[[], Answer]) -> float:
-        answers[side].append(start())
+    Args:
+        own: trains the project's cohort.
+        loop: trains, with further options.
+        sizes: what is trained.
+        effort: how many turns.
+    """
+    answers: dict[str, list[Answer]] = {_OWN: [], _LOOP: [], _NARROW: []}
+    options = ("--steps", sizes.steps, "--instances")
+    part = sizes.instances // _NARROW_SHARE or 1
+    starts = {
+        _OWN: own,
+        _LOOP: partial(loop, *options, sizes.instances),
+        _NARROW: partial(loop, *options, part, "--threads", 1),
+    }
+
+    def run(side: str) -> float:
+        answers[side].append(starts[side]())
         return answers[side][-1].wall_sec
 
-    walls = take_turns(
-        {_OWN: partial(run, _OWN, own), _LOOP: partial(run, _LOOP, loop)}, effort.num_turns
-    )
+    take_turns({side: partial(run, side) for side in starts}, effort.num_turns)
+    return answers
+
+
+def _tell(
+    name: str, title: str, answers: dict[str, list[Answer]], sizes: Sizes, target: float
+) -> Figure:
+    """Tell the ratios."""
     trained = [answer.content["trained"][0]["seconds"][0] for answer in answers[_OWN]]
     looped = [answer.content["seconds"] for answer in answers[_LOOP]]
-    what = f"{sizes.instances} {title}, images a second"
+    times = sizes.instances / (sizes.instances // _NARROW_SHARE or 1)
+    narrow = [times * answer.content["seconds"] for answer in answers[_NARROW]]
+    walls = {side: [answer.wall_sec for answer in answers[side]] for side in (_OWN, _LOOP)}
+    what = f"{sizes.instances} {title}, images a second: project / "
     goal = Target(target, is_least=True)
     return Figure(
         name,
@@ -100,20 +112,19 @@ def _measure(
         "project's cohort, one process a core, against a plain eager PyTorch loop that trains one "
         "instance after the other with torch's default threads "
         f"({answers[_LOOP][0].content['threads']} here). Process starts are told apart: a study's "
-        f"cohort has them once, and trains more than {sizes.steps} steps.",
+        f"cohort has them once, and trains more than {sizes.steps} steps. The loop of one thread "
+        f"trains every {times:g}th instance, and is taken so many times.",
         [
-            Row(f"{what}: project / loop, trainings alone", compare(looped, trained), "x", goal),
-            Row(
-                f"{what}: project / loop, process starts included",
-                compare(walls[_LOOP], walls[_OWN]),
-            ),
+            Row(f"{what}loop, trainings alone", compare(looped, trained), "x", goal),
+            Row(f"{what}loop, process starts included", compare(walls[_LOOP], walls[_OWN])),
+            Row(f"{what}loop of one thread, trainings alone", compare(narrow, trained)),
         ],
         measured={
             "steps": sizes.steps,
             "instances": sizes.instances,
             "own_sec": trained,
             "loop_sec": looped,
-            "own_wall_sec": walls[_OWN],
-            "loop_wall_sec": walls[_LOOP],
+            "one_thread_sec": narrow,
+            "wall_sec": walls,
         },
     )

@@ -26,9 +26,10 @@ from knowledge_gaps.study import Study
 from pairs import take_turns
 from random_study import write_reals, write_study
 from usage import Usage
-from warm_workers import warm_workers
+from warm_workers import DETECTIONS, QUALITY, warm_workers
 
 STAGES: dict[str, ModuleType] = {"detections": detections, "quality": quality}
+_PRELOADED = {"detections": DETECTIONS, "quality": QUALITY}
 GANS, CLASSIFIERS = "gans", "classifiers"  # names of the cohorts
 
 
@@ -55,7 +56,7 @@ def measure(root: Path, options: argparse.Namespace) -> list[Evaluated]:
     for images in options.images:
         folder, reals = root / str(images), options.reals or images
         studies[images] = folder, write_random(folder, options.cohorts, images, reals)
-    warm_workers()
+    warm_workers([name for stage in options.stages for name in _PRELOADED[stage]])
     variants = {
         (stage, images): partial(_time, *studies[images], stage)
         for stage in options.stages

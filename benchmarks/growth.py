@@ -51,13 +51,13 @@ class Curve:
 
     Attributes:
         name: of what is done, for people.
-        size_name: what there is more of.
+        label: of a size, with {} for the number.
         seconds: by size, one a turn.
         peak_bytes: by size, of all processes together; of one turn.
     """
 
     name: str
-    size_name: str
+    label: str
     seconds: Mapping[int, Sequence[float]]
     peak_bytes: Mapping[int, float]
 
@@ -66,7 +66,7 @@ class Curve:
         smallest = min(self.seconds)
         for size, values in self.seconds.items():
             memory = f"{self.peak_bytes[size] / _MIB:,.0f} MiB at the peak"
-            name = f"{self.name}: {size:,} {self.size_name} / {smallest:,}"
+            name = f"{self.name}: {self.label.format(size)} / {self.label.format(smallest)}"
             yield Row(name, compare(values, self.seconds[smallest]), note=memory)
 
     def list_growths(self, least: int = 0) -> Iterator[Growth]:
@@ -76,7 +76,7 @@ class Curve:
             sizes = list(self.seconds)
         medians = [Spread(tuple(self.seconds[size])).median for size in sizes]
         peaks = [self.peak_bytes[size] for size in sizes]
-        over = f"{sizes[0]:,} to {sizes[-1]:,} {self.size_name}"
+        over = f"{self.label.format(sizes[0])} to {self.label.format(sizes[-1])}"
         yield Growth(f"{self.name}, time, {over}", fit_slope(sizes, medians))
         yield Growth(f"{self.name}, memory, {over}", fit_slope(sizes, peaks))
 
@@ -124,7 +124,7 @@ def measure_instances(root: Path, sizes: Sizes, num_turns: int) -> Curve:
     found = answer.content["trained"]
     return Curve(
         "a cohort",
-        "instances",
+        "{} instances",
         {each["size"]: each["seconds"] for each in found},
         {each["size"]: each["peak_bytes"] for each in found},
     )
@@ -136,8 +136,8 @@ def measure_iterations(root: Path, sizes: Sizes, num_turns: int) -> Curve:
     answer = run_script("iterations_child.py", root, *steps, "--turns", num_turns)
     numbers = range(1, sizes.iterations + 1)
     return Curve(
-        "the k-th iteration",
-        "= k",
+        "iterations",
+        "the one of {} classifiers",
         {number: [turn[number] for turn in answer.content["seconds"]] for number in numbers},
         {number: answer.content["peak_bytes"][number] for number in numbers},
     )
@@ -152,7 +152,7 @@ def measure_images(root: Path, stage: str, images: Sequence[int], num_turns: int
     found = answer.content["evaluated"]
     return Curve(
         stage,
-        "images",
+        "{:,} images",
         {each["images"]: each["seconds"] for each in found},
         {each["images"]: each["peak_bytes"] for each in found},
     )

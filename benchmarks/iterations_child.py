@@ -28,7 +28,7 @@ from short_study import (
     write_study,
 )
 from usage import Usage
-from warm_workers import warm_workers
+from warm_workers import DETECTIONS, TRAINING, warm_workers
 
 _PHI = 0.1
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500, help="a generator")
     parser.add_argument("--turns", type=int, default=1)
     options = parser.parse_args()
-    warm_workers()
+    warm_workers((*TRAINING, *DETECTIONS))
     with contextlib.redirect_stdout(sys.stderr):
         seconds = [run_chain(options.root, options, False) for _ in range(options.turns)]
         peaks = run_chain(options.root, options, True)

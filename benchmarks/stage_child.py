@@ -18,7 +18,7 @@ from pathlib import Path
 
 from knowledge_gaps.runtime.layout import get_state_directory
 from knowledge_gaps.study import PARAMS_FILE, load_study
-from warm_workers import warm_workers
+from warm_workers import ALL, warm_workers
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
         stage: importlib.import_module(f"knowledge_gaps.stages.{call[0]}")
         for stage, call in calls.items()
     }
-    warm_workers()
+    warm_workers(ALL)
     shutil.rmtree(get_state_directory(options.root), ignore_errors=True)  # rows known from before
     seconds = {}
     with contextlib.redirect_stdout(sys.stderr):

@@ -125,7 +125,10 @@ def main() -> None:
     parser.add_argument("generators", type=Path, nargs="+", help="safetensors files")
     parser.add_argument("--instances", type=int, default=8)
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--threads", type=int, help="torch's own number if not given")
     options = parser.parse_args()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     images = torch.from_numpy(np.load(options.images, allow_pickle=False)).float() / 127.5 - 1
     generators = [load_generator(path) for path in options.generators]
     start = time.perf_counter()

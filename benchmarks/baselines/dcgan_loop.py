@@ -152,7 +152,10 @@ def main() -> None:
     parser.add_argument("images", type=Path, help=".npy file of uint8 [N, 1, 28, 28]")
     parser.add_argument("--instances", type=int, default=8)
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--threads", type=int, help="torch's own number if not given")
     options = parser.parse_args()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     images = torch.from_numpy(np.load(options.images, allow_pickle=False)).float() / 127.5 - 1
     start = time.perf_counter()
     for instance in range(options.instances):

@@ -33,7 +33,14 @@ from knowledge_gaps.evaluation.lenet import register_extractor
 _FORWARD_BATCH = 250
 _KID_SUBSET = 1000  # or the number of images, if there are fewer
 _PREFIX = "network."  # of the weights' names, beside which nothing is stored
-_SETTINGS: dict[str, Any] = {"fid": True, "kid": True, "prc": True, "cuda": False}
+# images in memory need no processes that load them: without, a call is faster
+_SETTINGS: dict[str, Any] = {
+    "fid": True,
+    "kid": True,
+    "prc": True,
+    "cuda": False,
+    "save_cpu_ram": True,
+}
 
 Images = npt.NDArray[np.uint8]
 
