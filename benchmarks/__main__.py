@@ -20,9 +20,10 @@ from children import REPOSITORY
 from cohorts import measure_classifiers, measure_gans
 from fooling import measure_fooling
 from growth import measure_growth
+from machine import describe_load, describe_machine
 from matrix import measure_matrix
 from orchestration import measure_orchestration
-from results import PAGE_FILE, Effort, Figure, Results, describe_load, describe_machine
+from results import PAGE_FILE, Effort, Figure, Results
 from stylegan2_step import measure_stylegan2
 
 FIGURES: dict[str, Callable[[Effort], Figure]] = {

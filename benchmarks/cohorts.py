@@ -34,7 +34,7 @@ class Sizes:
     """What is trained: so many instances, for so many steps."""
 
     instances: int = 8
-    steps: int = 150
+    steps: int = 100
 
 
 def measure_gans(effort: Effort) -> Figure:
@@ -80,7 +80,7 @@ def _take_turns(
     answers: dict[str, list[Answer]] = {_OWN: [], _LOOP: [], _NARROW: []}
     options = ("--steps", sizes.steps, "--instances")
     part = sizes.instances // _NARROW_SHARE or 1
-    starts = {
+    starts: dict[str, Callable[[], Answer]] = {
         _OWN: own,
         _LOOP: partial(loop, *options, sizes.instances),
         _NARROW: partial(loop, *options, part, "--threads", 1),

@@ -37,7 +37,7 @@ class Sizes:
     instances: Sequence[int] = (1, 2, 4, 8, 16, 32)
     instance_steps: int = 30
     iterations: int = 5
-    iteration_steps: int = 50
+    iteration_steps: int = 30
     detection_images: Sequence[int] = (1000, 2000, 5000, 10000, 20000, 50000)
     quality_images: Sequence[int] = (1000, 2000, 5000, 10000)
 

@@ -6,22 +6,16 @@ an earlier run on the same machine stay in the files until they are measured ane
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
-
-from knowledge_gaps.runtime.devices import count_cores, count_gpus
 from knowledge_gaps.runtime.files import read_json, write_json, write_text
 from pairs import Slope, Spread
 
 JSON_FILE, PAGE_FILE = "benchmarks.json", "benchmarks.md"
 _FORMAT = 1
-_LOOK_SEC = 2.0
-_CPU_FILE = Path("/proc/cpuinfo")
 _HEAD = """# Benchmarks
 
 Written by `make bench`. A figure is a ratio of two things that were measured in turns, one beside
@@ -133,40 +127,12 @@ def _describe_row(row: Row) -> dict[str, Any]:
     return found
 
 
-def describe_machine() -> str:
-    """Say what the figures were measured on."""
-    # an import that the orders of a parent process can do without
-    import torch
-
-    gpus = f"{count_gpus()} GPUs" if count_gpus() > 0 else "no GPU"
-    memory = psutil.virtual_memory().total / 2**30
-    return (
-        f"{count_cores()} cores of {_read_cpu_model()}, {memory:.0f} GiB of memory, {gpus}; "
-        f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}"
-    )
-
-
-def _read_cpu_model() -> str:
-    if _CPU_FILE.exists():
-        for line in _CPU_FILE.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
-
-
-def describe_load() -> str:
-    """Say how busy the machine is with other things, before a figure is measured."""
-    share = psutil.cpu_percent(_LOOK_SEC)
-    return f"before, other programs used {share:.0f} % of the cores"
-
-
 class Results:
     """The two files of a folder.
 
     Args:
         folder: of the files.
-        machine: from `describe_machine`; figures of another machine are dropped.
+        machine: from `machine.describe_machine`; figures of another machine are dropped.
         order: names of all figures, as they stand on the page.
         is_quick: the figures of this run are trials, and those before are dropped.
     """
