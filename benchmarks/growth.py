@@ -106,8 +106,9 @@ def measure_growth(effort: Effort) -> Figure:
         f"A cohort of DCGANs ({sizes.instance_steps} steps each; below {least} instances a core is "
         "idle, so the exponent begins there); the iterations of a fool-all chain, each with its "
         f"GANs, classifiers ({sizes.iteration_steps} steps each), images and new pairs; detections "
-        "and quality of one generator and one classifier with as many reals as images. Imports are "
-        "made before the clock starts. Memory is the sum of all processes, shared pages once.",
+        "and quality of one generator and one classifier with as many reals as images (quality of "
+        f"at most {max(sizes.quality_images):,}, for it compares every image with every other). "
+        "Imports are made before the clock starts. Memory is the sum of all processes, shared pages once.",
         [row for curve in curves for row in curve.list_rows()],
         [
             *instances.list_growths(least),
@@ -136,8 +137,8 @@ def measure_iterations(root: Path, sizes: Sizes, num_turns: int) -> Curve:
     answer = run_script("iterations_child.py", root, *steps, "--turns", num_turns)
     numbers = range(1, sizes.iterations + 1)
     return Curve(
-        "iterations",
-        "the one of {} classifiers",
+        "a fool-all iteration",
+        "{} in the loss",
         {number: [turn[number] for turn in answer.content["seconds"]] for number in numbers},
         {number: answer.content["peak_bytes"][number] for number in numbers},
     )
