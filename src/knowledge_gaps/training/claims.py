@@ -109,4 +109,3 @@ class Roll:
     def select_others(self, present: Sequence[Path]) -> list[Path]:
         """Select the ranks that train something else under the name of this cohort."""
         return [path for path in present if not path.stem.endswith(f"-{self._identity}")]
-
