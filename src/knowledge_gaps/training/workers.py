@@ -24,7 +24,7 @@ from knowledge_gaps.training.worker import Assignment, Message, MessageKind, run
 
 _PRELOAD = ("knowledge_gaps.training.instance", "accelerate")
 _POLL_SEC = 0.5
-_MOST_DEATHS = 2  # of processes that train an instance, before it has failed
+_MOST_DEATHS = 2  # over one instance after which it is resumed by another worker
 
 
 class Listener(Protocol):
@@ -96,8 +96,11 @@ def serve_workers(
                 message: Message = worker.connection.recv()
             except (EOFError, ConnectionResetError):
                 workers.remove(worker)
-                if _is_resumable(worker, outcome, deaths):
-                    workers.append(_replace(context, worker))
+                worker.process.join()
+                if worker.assignment is not None and not outcome.stopped:
+                    _note_death(worker, worker.assignment, waiting, outcome, deaths)
+                    workers.append(_start_worker(context, worker.index))
+                    _assign(workers[-1], waiting)
                 continue
             _take_note(message, outcome, listeners)
             if message.kind is not MessageKind.PROGRESS:
@@ -126,14 +129,6 @@ def _start_worker(context: ForkServerContext, index: int) -> _Worker:
     return _Worker(index, process, connection)
 
 
-def _replace(context: ForkServerContext, dead: _Worker) -> _Worker:
-    """Start a worker that goes on with what another one was training when it died."""
-    worker = _start_worker(context, dead.index)
-    worker.assignment = dead.assignment
-    _send(worker, worker.assignment)
-    return worker
-
-
 def _assign(worker: _Worker, waiting: deque[Assignment]) -> None:
     worker.assignment = waiting.popleft() if waiting else None
     _send(worker, worker.assignment)
@@ -154,17 +149,20 @@ def _take_note(message: Message, outcome: Outcome, listeners: Sequence[Listener]
         outcome.taken[message.instance] = message.text
 
 
-def _is_resumable(worker: _Worker, outcome: Outcome, deaths: Counter[int]) -> bool:
-    """Tell whether a worker that ended died over an instance that another one may resume."""
-    worker.process.join()
-    if worker.assignment is None or outcome.stopped:
-        return False
-    task = worker.assignment.task
+def _note_death(
+    worker: _Worker,
+    assignment: Assignment,
+    waiting: deque[Assignment],
+    outcome: Outcome,
+    deaths: Counter[int],
+) -> None:
+    """Put back what a worker was training when it died, to be resumed, unless it died too often."""
+    task = assignment.task
     deaths[task.instance] += 1
     text = f"its process ended by itself (exit code {worker.process.exitcode}; -9 is often too "
-    if deaths[task.instance] > _MOST_DEATHS:
-        text += f"little memory), {_MOST_DEATHS} times before too; the same command resumes"
-        outcome.errors.setdefault(task.instance, text)
-        return False
-    print(f"{task.cohort_path}/{task.instance}: {text}little memory); resumed", file=sys.stderr)
-    return True
+    if deaths[task.instance] <= _MOST_DEATHS:
+        waiting.appendleft(assignment)
+        print(f"{task.cohort_path}/{task.instance}: {text}little memory); resumed", file=sys.stderr)
+        return
+    text += f"little memory), {_MOST_DEATHS} times before too; the same command resumes"
+    outcome.errors.setdefault(task.instance, text)
