@@ -7,9 +7,12 @@ pipe between two processes of one run is the only place where objects are serial
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from multiprocessing.connection import Connection
@@ -17,6 +20,7 @@ from pathlib import Path
 
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.layout import META_FILE
+from knowledge_gaps.training.claims import CLAIM_SEC, TakenError, claim, look_anew
 from knowledge_gaps.training.task import TrainingTask
 
 _REPORT_SEC = 0.5
@@ -24,10 +28,17 @@ _REPORT_SEC = 0.5
 
 @dataclass(frozen=True)
 class Assignment:
-    """A task, and the directory of its resume state and result."""
+    """A task, and the directory of its resume state and result.
+
+    Attributes:
+        task: what to train.
+        directory: made by whoever hands out the assignment, removed with the cohort's states.
+        wait_sec: how long to wait for another process that is training this instance.
+    """
 
     task: TrainingTask
     directory: Path
+    wait_sec: float = CLAIM_SEC
 
     @property
     def result(self) -> Path:
@@ -39,9 +50,43 @@ class Assignment:
         """File of the resume state."""
         return self.directory / "state.safetensors"
 
+    @property
+    def failure_file(self) -> Path:
+        """Note of a failure, for ranks that share a disk."""
+        return self.directory / "failure.json"
+
+    @property
+    def claim_file(self) -> Path:
+        """Lock file of whoever trains the instance; not in a directory that may be removed."""
+        return get_locks_directory(self.directory.parent) / f"instance-{self.task.instance}.lock"
+
     def is_finished(self) -> bool:
         """Tell whether the result is whole: its meta.json is written last."""
         return (self.result / META_FILE).exists()
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keep other processes off the instance, and drop the half of a result if one is there.
+
+        Raises:
+            TakenError: when another process trains it, or its cohort was put together already.
+        """
+        with claim(self.claim_file, self.wait_sec):
+            try:
+                look_anew(self.directory)
+                self.result.mkdir(exist_ok=True)
+                look_anew(self.result)
+            except FileNotFoundError as error:
+                raise TakenError("another process has finished the cohort") from error
+            if not self.is_finished():  # what a killed process left
+                shutil.rmtree(self.result)
+                self.result.mkdir()
+            yield
+
+
+def get_locks_directory(cohort_state: Path) -> Path:
+    """Directory of the lock files of a cohort, beside that of its states."""
+    return cohort_state.with_name(f"{cohort_state.name}.locks")
 
 
 class MessageKind(Enum):
@@ -49,6 +94,7 @@ class MessageKind(Enum):
 
     PROGRESS = "progress"
     FINISHED = "finished"
+    TAKEN = "taken"
     FAILED = "failed"
 
 
@@ -61,7 +107,7 @@ class Message:
         instance: whose news.
         step: steps done.
         row: newest row of the curves, if any.
-        text: what failed, one line.
+        text: what failed, or who has it, one line.
     """
 
     kind: MessageKind
@@ -134,9 +180,13 @@ def _train(assignment: Assignment, index: int, connection: Connection) -> Messag
 
     task, session = assignment.task, _PipeSession(assignment.task.instance, connection)
     try:
-        train_instance(task, index, assignment.result, assignment.state_file, session)
+        with assignment.claim():
+            if not assignment.is_finished():
+                train_instance(task, index, assignment.result, assignment.state_file, session)
     except StoppedError:
         return None
+    except TakenError as error:
+        return Message(MessageKind.TAKEN, task.instance, text=str(error))
     except UserError as error:
         return Message(MessageKind.FAILED, task.instance, text=str(error))
     except Exception as error:  # one instance's fault must not take the others with it

@@ -1,13 +1,14 @@
 """The parent of a cohort's workers: one process a core (or GPU), one thread a process.
 
 The parent hands out instances one by one and listens. It runs no tensor operation: a clean server
-process imports torch, once, and the workers are forked from it. What a worker does is in
-`knowledge_gaps.training.worker`.
+process imports torch, once, and the workers are forked from it. A worker that dies is replaced, and
+its instance resumes. What a worker does is in `knowledge_gaps.training.worker`.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import sys
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,11 +19,12 @@ from typing import Protocol
 
 from knowledge_gaps.runtime.devices import count_workers
 from knowledge_gaps.runtime.parallel import start_fork_server
-from knowledge_gaps.runtime.signals import StopFlag, catch_stop_signals
+from knowledge_gaps.runtime.signals import catch_stop_signals
 from knowledge_gaps.training.worker import Assignment, Message, MessageKind, run_worker
 
 _PRELOAD = ("knowledge_gaps.training.instance", "accelerate")
 _POLL_SEC = 0.5
+_MOST_DEATHS = 2  # over one instance after which it is resumed by another worker
 
 
 class Listener(Protocol):
@@ -33,16 +35,26 @@ class Listener(Protocol):
         ...
 
 
+class Stop(Protocol):
+    """Who says that the training is to stop."""
+
+    def is_set(self) -> bool:
+        """Tell whether all states are to be saved now."""
+        ...
+
+
 @dataclass
 class Outcome:
     """What training a cohort came to.
 
     Attributes:
         errors: what failed, one line, by instance.
+        taken: instances that another process has, with a line that says so.
         stopped: the training was told to stop; all states are saved.
     """
 
     errors: dict[int, str] = field(default_factory=dict)
+    taken: dict[int, str] = field(default_factory=dict)
     stopped: bool = False
 
 
@@ -53,41 +65,30 @@ def run_workers(assignments: Sequence[Assignment], listeners: Sequence[Listener]
         assignments: at least one.
         listeners: told of every instance's progress.
     """
-    outcome, waiting = Outcome(), deque(assignments)
-    num_workers = count_workers(len(waiting))
     with catch_stop_signals() as stop:
-        context = start_fork_server(_PRELOAD)
-        workers = [_start_worker(context, index) for index in range(num_workers)]
-        _serve(workers, waiting, outcome, listeners, stop)
-    return outcome
+        indices = range(count_workers(len(assignments)))
+        return serve_workers(assignments, listeners, stop, indices)
 
 
-@dataclass
-class _Worker:
-    process: BaseProcess
-    connection: Connection
-    instance: int | None = None  # what it is training now
-
-
-def _start_worker(context: ForkServerContext, index: int) -> _Worker:
-    connection, far_end = context.Pipe()
-    process = context.Process(target=run_worker, args=(index, far_end), daemon=True)
-    process.start()
-    far_end.close()
-    return _Worker(process, connection)
-
-
-def _serve(
-    workers: list[_Worker],
-    waiting: deque[Assignment],
-    outcome: Outcome,
+def serve_workers(
+    assignments: Sequence[Assignment],
     listeners: Sequence[Listener],
-    stop: StopFlag,
-) -> None:
-    """Hand out assignments and listen until every worker has ended."""
+    stop: Stop,
+    indices: Sequence[int],
+) -> Outcome:
+    """Train instances side by side until all are trained, or all states saved.
+
+    Args:
+        assignments: at least one.
+        listeners: told of every instance's progress.
+        stop: asked twice a second.
+        indices: a worker is started for each; they decide the GPUs.
+    """
+    outcome, waiting, deaths = Outcome(), deque(assignments), Counter[int]()
+    context = start_fork_server(_PRELOAD)
+    workers = [_start_worker(context, index) for index in indices]
     for worker in workers:
         _assign(worker, waiting)
-    told_to_stop = False
     while workers:
         ready = wait([worker.connection for worker in workers], timeout=_POLL_SEC)
         for worker in [worker for worker in workers if worker.connection in ready]:
@@ -95,23 +96,42 @@ def _serve(
                 message: Message = worker.connection.recv()
             except (EOFError, ConnectionResetError):
                 workers.remove(worker)
-                _note_end(worker, outcome)
+                worker.process.join()
+                if worker.assignment is not None and not outcome.stopped:
+                    _note_death(worker, worker.assignment, waiting, outcome, deaths)
+                    workers.append(_start_worker(context, worker.index))
+                    _assign(workers[-1], waiting)
                 continue
             _take_note(message, outcome, listeners)
             if message.kind is not MessageKind.PROGRESS:
                 _assign(worker, waiting)
-        if stop.is_set() and not told_to_stop:
-            told_to_stop = True
-            waiting.clear()
+        if stop.is_set() and not outcome.stopped:
             outcome.stopped = True
+            waiting.clear()
             for worker in workers:
                 _send(worker, None)
+    return outcome
+
+
+@dataclass
+class _Worker:
+    index: int
+    process: BaseProcess
+    connection: Connection
+    assignment: Assignment | None = None  # what it is training now
+
+
+def _start_worker(context: ForkServerContext, index: int) -> _Worker:
+    connection, far_end = context.Pipe()
+    process = context.Process(target=run_worker, args=(index, far_end), daemon=True)
+    process.start()
+    far_end.close()
+    return _Worker(index, process, connection)
 
 
 def _assign(worker: _Worker, waiting: deque[Assignment]) -> None:
-    assignment = waiting.popleft() if waiting else None
-    worker.instance = None if assignment is None else assignment.task.instance
-    _send(worker, assignment)
+    worker.assignment = waiting.popleft() if waiting else None
+    _send(worker, worker.assignment)
 
 
 def _send(worker: _Worker, assignment: Assignment | None) -> None:
@@ -125,13 +145,24 @@ def _take_note(message: Message, outcome: Outcome, listeners: Sequence[Listener]
             listener.report(message.instance, message.step, message.row)
     elif message.kind is MessageKind.FAILED:
         outcome.errors[message.instance] = message.text
+    elif message.kind is MessageKind.TAKEN:
+        outcome.taken[message.instance] = message.text
 
 
-def _note_end(worker: _Worker, outcome: Outcome) -> None:
-    worker.process.join()
-    if worker.instance is not None and not outcome.stopped:
-        outcome.errors.setdefault(
-            worker.instance,
-            f"its process ended by itself (exit code {worker.process.exitcode}; -9 is often too "
-            "little memory); the same command resumes",
-        )
+def _note_death(
+    worker: _Worker,
+    assignment: Assignment,
+    waiting: deque[Assignment],
+    outcome: Outcome,
+    deaths: Counter[int],
+) -> None:
+    """Put back what a worker was training when it died, to be resumed, unless it died too often."""
+    task = assignment.task
+    deaths[task.instance] += 1
+    text = f"its process ended by itself (exit code {worker.process.exitcode}; -9 is often too "
+    if deaths[task.instance] <= _MOST_DEATHS:
+        waiting.appendleft(assignment)
+        print(f"{task.cohort_path}/{task.instance}: {text}little memory); resumed", file=sys.stderr)
+        return
+    text += f"little memory), {_MOST_DEATHS} times before too; the same command resumes"
+    outcome.errors.setdefault(task.instance, text)
