@@ -1,8 +1,8 @@
 """The parent of a cohort's workers: one process a core (or GPU), one thread a process.
 
-The parent hands out instances one by one and listens. It runs no tensor operation: a clean server
-process imports torch, once, and the workers are forked from it. What a worker does is in
-`knowledge_gaps.training.worker`.
+The parent hands out instances one by one, or in groups that train together, and listens. It runs no
+tensor operation: a clean server process imports torch, once, and the workers are forked from it.
+What a worker does is in `knowledge_gaps.training.worker`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Protocol
 from knowledge_gaps.runtime.devices import count_workers
 from knowledge_gaps.runtime.parallel import start_fork_server
 from knowledge_gaps.runtime.signals import StopFlag, catch_stop_signals
-from knowledge_gaps.training.worker import Assignment, Message, MessageKind, run_worker
+from knowledge_gaps.training.batched.choice import form_groups
+from knowledge_gaps.training.worker import Assignment, Group, Message, MessageKind, run_worker
 
 _PRELOAD = ("knowledge_gaps.training.instance", "accelerate")
 _POLL_SEC = 0.5
@@ -53,7 +54,7 @@ def run_workers(assignments: Sequence[Assignment], listeners: Sequence[Listener]
         assignments: at least one.
         listeners: told of every instance's progress.
     """
-    outcome, waiting = Outcome(), deque(assignments)
+    outcome, waiting = Outcome(), deque(form_groups(assignments))
     num_workers = count_workers(len(waiting))
     with catch_stop_signals() as stop:
         context = start_fork_server(_PRELOAD)
@@ -66,7 +67,7 @@ def run_workers(assignments: Sequence[Assignment], listeners: Sequence[Listener]
 class _Worker:
     process: BaseProcess
     connection: Connection
-    instance: int | None = None  # what it is training now
+    instances: set[int] = field(default_factory=set)  # what it is training now
 
 
 def _start_worker(context: ForkServerContext, index: int) -> _Worker:
@@ -79,12 +80,12 @@ def _start_worker(context: ForkServerContext, index: int) -> _Worker:
 
 def _serve(
     workers: list[_Worker],
-    waiting: deque[Assignment],
+    waiting: deque[Group],
     outcome: Outcome,
     listeners: Sequence[Listener],
     stop: StopFlag,
 ) -> None:
-    """Hand out assignments and listen until every worker has ended."""
+    """Hand out groups and listen until every worker has ended."""
     for worker in workers:
         _assign(worker, waiting)
     told_to_stop = False
@@ -99,7 +100,9 @@ def _serve(
                 continue
             _take_note(message, outcome, listeners)
             if message.kind is not MessageKind.PROGRESS:
-                _assign(worker, waiting)
+                worker.instances.discard(message.instance)
+                if not worker.instances:
+                    _assign(worker, waiting)
         if stop.is_set() and not told_to_stop:
             told_to_stop = True
             waiting.clear()
@@ -108,15 +111,15 @@ def _serve(
                 _send(worker, None)
 
 
-def _assign(worker: _Worker, waiting: deque[Assignment]) -> None:
-    assignment = waiting.popleft() if waiting else None
-    worker.instance = None if assignment is None else assignment.task.instance
-    _send(worker, assignment)
+def _assign(worker: _Worker, waiting: deque[Group]) -> None:
+    group = waiting.popleft() if waiting else None
+    worker.instances = {entry.task.instance for entry in group or ()}
+    _send(worker, group)
 
 
-def _send(worker: _Worker, assignment: Assignment | None) -> None:
+def _send(worker: _Worker, group: Group | None) -> None:
     with suppress(BrokenPipeError, ConnectionResetError):  # it has just ended; `recv` will tell
-        worker.connection.send(assignment)
+        worker.connection.send(group)
 
 
 def _take_note(message: Message, outcome: Outcome, listeners: Sequence[Listener]) -> None:
@@ -129,9 +132,9 @@ def _take_note(message: Message, outcome: Outcome, listeners: Sequence[Listener]
 
 def _note_end(worker: _Worker, outcome: Outcome) -> None:
     worker.process.join()
-    if worker.instance is not None and not outcome.stopped:
+    for instance in sorted(worker.instances) if not outcome.stopped else ():
         outcome.errors.setdefault(
-            worker.instance,
+            instance,
             f"its process ended by itself (exit code {worker.process.exitcode}; -9 is often too "
             "little memory); the same command resumes",
         )
