@@ -123,6 +123,20 @@ def test_together_is_as_alone_within_float32(tmp_path: Path) -> None:
     assert curves < FLOAT32
 
 
+def test_curves_stay_together(tmp_path: Path) -> None:
+    """After many steps too: compared with how instances scatter, rounding is nothing."""
+    recipe, fooling = make_recipe(120, r1_gamma=1.0, ema_decay=0.9), make_fooling(1)
+    members = [make_member(index, recipe, fooling, tmp_path) for index in range(4)]
+    advance(members, recipe, 120)
+    alone = [train_alone(index, recipe, fooling, tmp_path)[1].rows for index in range(4)]
+    for name in ("loss_generator", "loss_discriminator", "loss_fooling"):
+        found, expected = (
+            torch.tensor([[row[name] for row in rows] for rows in curves])
+            for curves in ([member.curves.rows for member in members], alone)
+        )
+        assert float((found - expected).abs().max()) < 1e-4 * float(expected.std(dim=0).min())
+
+
 @pytest.mark.usefixtures("float64")
 def test_every_batchable_architecture_is_as_alone() -> None:
     models = {"dcgan": {"latent_dim": 3, "channels": [6, 4]}}
