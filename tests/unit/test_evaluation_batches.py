@@ -67,10 +67,10 @@ def draw_images(num_images: int, shape: tuple[int, ...] = SMALL) -> npt.NDArray[
 @pytest.mark.parametrize(
     ("shape", "forward", "backward", "sampled"),
     [
-        (GREY, 250, 100, 250),
-        (SMALL, 250, 100, 250),
-        ((3, 64, 64), 250, 85, 170),  # 12,288 values an image
-        ((3, 128, 128), 170, 21, 42),
+        (GREY, 64, 100, 64),
+        (SMALL, 64, 100, 64),
+        ((3, 64, 64), 64, 85, 64),  # 12,288 values an image
+        ((3, 128, 128), 64, 21, 42),
         (LARGE, 42, 5, 10),
         ((3, 1024, 1024), 2, 1, 1),
         ((3, 4096, 4096), 1, 1, 1),  # a single one may be larger than all together should be
@@ -85,7 +85,7 @@ def test_number_together_falls_with_the_size(
 
 
 def test_classifier_that_enlarges_images_is_given_fewer() -> None:
-    assert count_scored(make_spec(SMALL)) == 250
+    assert count_scored(make_spec(SMALL)) == 64
     assert count_scored(make_spec(SMALL, input_px=224)) == (8 << 20) // (3 * 224 * 224) == 55
     assert count_scored(make_spec((3, 1024, 1024), input_px=224)) == 2
     assert count_scored(make_spec(SMALL, 224), BACKWARD_BATCH, BACKWARD_VALUES) == 6

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Images: TypeAlias = ImageStore | npt.NDArray[np.uint8]  # uint8 [N, C, H, W], on disk or in memory
 
-FORWARD_BATCH = 250  # images a forward pass, as long as they are small
+FORWARD_BATCH = 64  # images a forward pass, as long as they are small: more pass the cache by
 BACKWARD_BATCH = 100  # images whose gradients are taken together, as long as they are small
 FORWARD_VALUES = 1 << 23  # 32 MiB as float32; a ResNet-50 then holds about 1 GiB
 BACKWARD_VALUES = 1 << 20  # a backward pass keeps what a forward pass lets go

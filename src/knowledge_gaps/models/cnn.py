@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
+from knowledge_gaps.models.batch_norm import BatchNorm2d
 from knowledge_gaps.models.input_spec import InputSpec
 from knowledge_gaps.models.registry import (
     ClassifierArchitecture,
@@ -17,6 +18,7 @@ from knowledge_gaps.models.registry import (
     ModelSettings,
     classifier_architectures,
 )
+from knowledge_gaps.models.strided import HalvingConv2d
 
 
 def _check_odd(size_px: int) -> int:
@@ -49,8 +51,8 @@ class Cnn(nn.Module):
         for channels_out in settings.channels:
             padding = settings.kernel_px // 2
             layers += [
-                nn.Conv2d(channels_in, channels_out, settings.kernel_px, 2, padding, bias=False),
-                nn.BatchNorm2d(channels_out),
+                HalvingConv2d(channels_in, channels_out, settings.kernel_px, padding, bias=False),
+                BatchNorm2d(channels_out),
                 nn.ReLU(inplace=True),
             ]
             height, width, channels_in = -(-height // 2), -(-width // 2), channels_out

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from knowledge_gaps.models.batch_norm import BatchNorm2d
 from knowledge_gaps.models.registry import (
     GanArchitecture,
     Generator,
@@ -20,6 +21,7 @@ from knowledge_gaps.models.registry import (
     ModelSettings,
     gan_architectures,
 )
+from knowledge_gaps.models.strided import DoublingConv2d, HalvingConv2d
 from knowledge_gaps.runtime.errors import UserError
 
 _INIT_STD = 0.02
@@ -55,16 +57,10 @@ class DcganGenerator(Generator):
         for depth, (channels_in, channels_out) in enumerate(
             zip(settings.channels, outputs, strict=True), start=1
         ):
-            layers += [nn.BatchNorm2d(channels_in), nn.ReLU(inplace=True)]
+            layers += [BatchNorm2d(channels_in), nn.ReLU(inplace=True)]
+            is_last = depth == len(outputs)  # batch normalisation brings the others' bias
             layers.append(
-                nn.ConvTranspose2d(
-                    channels_in,
-                    channels_out,
-                    settings.kernel_px,
-                    stride=2,
-                    padding=settings.kernel_px // 2 - 1,
-                    bias=depth == len(outputs),  # batch normalisation brings the others' bias
-                )
+                DoublingConv2d(channels_in, channels_out, settings.kernel_px, bias=is_last)
             )
         self.layers = nn.Sequential(*layers, nn.Tanh())
         self.apply(_init_weights)
@@ -85,17 +81,11 @@ class DcganDiscriminator(nn.Module):
         inputs = [image_shape[0], *outputs[:-1]]
         layers: list[nn.Module] = []
         for depth, (channels_in, channels_out) in enumerate(zip(inputs, outputs, strict=True)):
+            padding = settings.kernel_px // 2 - 1
             layers.append(
-                nn.Conv2d(
-                    channels_in,
-                    channels_out,
-                    settings.kernel_px,
-                    stride=2,
-                    padding=settings.kernel_px // 2 - 1,
-                    bias=depth == 0,
-                )
+                HalvingConv2d(channels_in, channels_out, settings.kernel_px, padding, depth == 0)
             )
-            layers += [] if depth == 0 else [nn.BatchNorm2d(channels_out)]
+            layers += [] if depth == 0 else [BatchNorm2d(channels_out)]
             layers.append(nn.LeakyReLU(_LEAK, inplace=True))
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Linear(outputs[-1] * base_px[0] * base_px[1], 1)

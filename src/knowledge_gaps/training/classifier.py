@@ -28,7 +28,7 @@ from knowledge_gaps.training.batches import (
     split_evenly,
 )
 from knowledge_gaps.training.early_stopping import EarlyStopper, HeldOut, split_pool
-from knowledge_gaps.training.optimizers import build_optimizer, clip_and_step
+from knowledge_gaps.training.optimizers import build_optimizer, clip_and_step, prepare_optimizer
 from knowledge_gaps.training.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class ClassifierTrainer:
         pool = [freeze(generator).to(accelerator.device) for generator in generators]
         self._generators, held_out = split_pool(pool, recipe.early_stopping)
         self._classifier = classifier.to(accelerator.device)
-        adam = accelerator.prepare_optimizer(build_optimizer(classifier, recipe.optimizer))
+        adam = prepare_optimizer(accelerator, build_optimizer(classifier, recipe.optimizer))
         self.modules: dict[str, nn.Module] = {"classifier": classifier}
         self.optimizers: dict[str, tuple[Optimizer, OptimizerSettings]] = {
             "classifier": (adam, recipe.optimizer)

@@ -9,6 +9,7 @@ the trainer is given.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,13 +18,14 @@ from torch.optim import Optimizer
 
 from knowledge_gaps.data.store import ImageStore
 from knowledge_gaps.losses import average_path_lengths
+from knowledge_gaps.models.folding import fold_batch_norm
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
 from knowledge_gaps.training.average import WeightAverage, average_weights
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.gan_batch import GanBatch, GanSource
-from knowledge_gaps.training.optimizers import build_optimizer, clip_and_step
+from knowledge_gaps.training.optimizers import build_optimizer, clip_and_step, prepare_optimizer
 from knowledge_gaps.training.phases import (
     DISCRIMINATOR,
     GENERATOR,
@@ -70,7 +72,9 @@ class GanTrainer:
         self._ranks = Ranks.of(accelerator)
         self._generator, self._discriminator = generator.to(device), discriminator.to(device)
         self._source = GanSource(self._generator, images, recipe, stream, accelerator)
-        classifiers = [freeze(classifier).to(device) for classifier in fooling.classifiers]
+        classifiers = [
+            fold_batch_norm(freeze(classifier)).to(device) for classifier in fooling.classifiers
+        ]
         self.modules: dict[str, nn.Module] = {
             GENERATOR: self._generator,
             DISCRIMINATOR: self._discriminator,
@@ -127,7 +131,7 @@ class GanTrainer:
 
     def _build_optimizers(self) -> dict[str, tuple[Optimizer, OptimizerSettings]]:
         """Build both networks' optimisers, each corrected for its lazy regulariser if any."""
-        recipe, prepare = self._recipe, self.accelerator.prepare_optimizer
+        recipe, prepare = self._recipe, partial(prepare_optimizer, self.accelerator)
         of_g, of_d = recipe.generator_optimizer, recipe.discriminator_optimizer
         interval_g = recipe.path_length_interval if recipe.path_length_weight > 0 else 1
         interval_d = recipe.r1_interval if recipe.r1_gamma > 0 else 1

@@ -35,6 +35,18 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings, interval: in
     )
 
 
+def prepare_optimizer(accelerator: Accelerator, optimizer: Optimizer) -> Optimizer:
+    """Let Accelerate wrap an optimiser where it has something to do: scaling losses (fp16).
+
+    At every step the wrapper looks for packages that may be installed, which takes as long as the
+    update of a small network.
+    """
+    if accelerator.scaler is None:
+        return optimizer
+    prepared: Optimizer = accelerator.prepare_optimizer(optimizer)
+    return prepared
+
+
 def clip_and_step(
     accelerator: Accelerator, module: nn.Module, optimizer: Optimizer, max_norm: float | None
 ) -> None:
@@ -48,13 +60,14 @@ def clip_and_step(
     Args:
         accelerator: knows whether the gradients are complete.
         module: whose gradients they are.
-        optimizer: prepared by the accelerator.
+        optimizer: from `prepare_optimizer`.
         max_norm: 2-norm that the gradients are clipped to; None for no clipping.
     """
-    if accelerator.sync_gradients:
-        Ranks.of(accelerator).average_gradients(module)
-        if max_norm is not None:
-            accelerator.clip_grad_norm_(module.parameters(), max_norm)
+    if not accelerator.sync_gradients:
+        return
+    Ranks.of(accelerator).average_gradients(module)
+    if max_norm is not None:
+        accelerator.clip_grad_norm_(module.parameters(), max_norm)
     optimizer.step()
     optimizer.zero_grad()
 

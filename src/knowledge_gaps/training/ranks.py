@@ -103,6 +103,8 @@ class Ranks:
 
         Constants are no part of a network's state, and averaging would round them.
         """
+        if self.size == 1:
+            return
         states = [module.state_dict(keep_vars=True) for module in modules]
         buffers = [
             value

@@ -1,0 +1,142 @@
+"""Convolutions of stride 2, fast also between feature maps and images, which have few channels.
+
+On the way from a feature map to an image (a transposed convolution, or a convolution's gradient
+with respect to the image) the CPU's library takes many times as long as in its other layers of as
+many operations. Here that way is a product and an overlapping sum, the transpose of unfolding: the
+same function, summed in another order (`python benchmarks/layers.py` times both). For more
+channels, and where `knowledge_gaps.models.hand_written` says so, the layers are torch's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from knowledge_gaps.models.hand_written import is_hand_written
+
+_STRIDE = 2
+_MOST_CHANNELS = 4  # of an image; the library's own way is the faster one from about 16 on
+_WEIGHT_ONLY = [False, True, False]  # of input, weight and bias
+
+
+class HalvingConv2d(nn.Conv2d):
+    """A convolution of stride 2.
+
+    Args:
+        channels_in: of its input.
+        channels_out: of its output.
+        kernel_px: side of the kernel.
+        padding: pixels of zeros around the input.
+        bias: whether every channel has one.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel_px: int, padding: int, bias: bool = True
+    ) -> None:
+        super().__init__(channels_in, channels_out, kernel_px, _STRIDE, padding, bias=bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features [N, channels_out, h, w] of images [N, channels_in, H, W]."""
+        if self.in_channels > _MOST_CHANNELS or not is_hand_written(images):
+            return super().forward(images)
+        features: Tensor = _ToFeatures.apply(images, self.weight, self.bias, self.padding[0])
+        return features
+
+
+class DoublingConv2d(nn.ConvTranspose2d):
+    """A transposed convolution of stride 2, to twice its input's sides.
+
+    Args:
+        channels_in: of its input.
+        channels_out: of its output.
+        kernel_px: side of the kernel; even.
+        bias: whether every channel has one.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel_px: int, bias: bool = True
+    ) -> None:
+        padding = kernel_px // 2 - 1
+        super().__init__(channels_in, channels_out, kernel_px, _STRIDE, padding, bias=bias)
+
+    def forward(self, features: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return images [N, channels_out, 2h, 2w] of features [N, channels_in, h, w].
+
+        Args:
+            features: see above.
+            output_size: None; other sizes than twice the input's are not offered.
+        """
+        assert output_size is None
+        if self.out_channels > _MOST_CHANNELS or not is_hand_written(features):
+            return super().forward(features)
+        size = (_STRIDE * features.shape[2], _STRIDE * features.shape[3])
+        images: Tensor = _ToImages.apply(features, self.weight, self.padding[0], size)
+        return images if self.bias is None else images + self.bias[:, None, None]
+
+
+class _ToFeatures(Function):
+    """Convolution; its gradient with respect to the images is `_ToImages`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, padding: int
+    ) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.padding = padding
+        return F.conv2d(images, weight, bias, _STRIDE, padding)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        images, weight = ctx.saved_tensors
+        of_images, of_weight, of_bias, _ = ctx.needs_input_grad
+        size = tuple(images.shape[2:])
+        return (
+            _ToImages.apply(grad, weight, ctx.padding, size) if of_images else None,
+            _differentiate_weight(grad, images, weight, ctx.padding) if of_weight else None,
+            grad.sum((0, 2, 3)) if of_bias else None,
+            None,
+        )
+
+
+class _ToImages(Function):
+    """Transposed convolution; its gradient with respect to the features is `_ToFeatures`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, padding: int, size: tuple[int, int]
+    ) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        ctx.padding = padding
+        taps = weight.flatten(1).T.expand(len(features), -1, -1)  # [N, image channels * k * k, c]
+        patches = torch.bmm(taps, features.flatten(2))
+        kernel_px = (weight.shape[2], weight.shape[3])
+        return F.fold(patches, size, kernel_px, padding=padding, stride=_STRIDE)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight = ctx.saved_tensors
+        of_features, of_weight, _, _ = ctx.needs_input_grad
+        return (
+            _ToFeatures.apply(grad, weight, None, ctx.padding) if of_features else None,
+            _differentiate_weight(features, grad, weight, ctx.padding) if of_weight else None,
+            None,
+            None,
+        )
+
+
+def _differentiate_weight(features: Tensor, images: Tensor, weight: Tensor, padding: int) -> Tensor:
+    """Return the gradient of sum(features * convolution(images)) with respect to the weight.
+
+    `torch.nn.grad.conv2d_weight` gives the library no weight whose memory format it could see, and
+    so has it rearrange its input.
+    """
+    pads, once = [padding] * 2, [1, 1]
+    grads = torch.ops.aten.convolution_backward(
+        features, images, weight, None, [_STRIDE] * 2, pads, once, False, [0, 0], 1, _WEIGHT_ONLY
+    )
+    gradient: Tensor = grads[1]
+    return gradient

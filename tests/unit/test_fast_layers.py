@@ -1,0 +1,171 @@
+"""Layers with gradients written by hand: the function and its derivatives are torch's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import functional_call, grad, stack_module_state, vmap
+
+from knowledge_gaps.models.batch_norm import BatchNorm2d
+from knowledge_gaps.models.folding import fold_batch_norm
+from knowledge_gaps.models.frozen import freeze
+from knowledge_gaps.models.hand_written import is_hand_written, use_torch_layers
+from knowledge_gaps.models.strided import DoublingConv2d, HalvingConv2d
+
+PRECISION = 1e-12  # of float64
+
+
+def draw(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(len(shape) + sum(shape))
+    drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
+    return drawn.requires_grad_()
+
+
+def as_function(layer: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Make a layer a function of its input, weight and bias."""
+    return lambda x, weight, bias: functional_call(layer, {"weight": weight, "bias": bias}, x)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize(("kernel_px", "padding"), [(4, 1), (3, 1), (5, 2), (2, 0)])
+def test_halving_is_torchs_convolution_with_its_derivatives(
+    channels: int, kernel_px: int, padding: int
+) -> None:
+    layer = HalvingConv2d(channels, 4, kernel_px, padding).double()
+    inputs = draw(2, channels, 8, 10), draw(*layer.weight.shape), draw(4)
+    function = as_function(layer)
+    expected = nn.functional.conv2d(*inputs, stride=2, padding=padding)
+    torch.testing.assert_close(function(*inputs), expected, rtol=0, atol=PRECISION)
+    assert gradcheck(function, inputs)
+    assert gradgradcheck(function, inputs)  # R1 asks for it
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("kernel_px", [2, 4, 6])
+def test_doubling_is_torchs_transposed_convolution_with_its_derivatives(
+    channels: int, kernel_px: int
+) -> None:
+    layer = DoublingConv2d(4, channels, kernel_px).double()
+    inputs = draw(2, 4, 4, 5), draw(*layer.weight.shape), draw(channels)
+    function = as_function(layer)
+    padding = kernel_px // 2 - 1
+    expected = nn.functional.conv_transpose2d(*inputs, stride=2, padding=padding)
+    torch.testing.assert_close(function(*inputs), expected, rtol=0, atol=PRECISION)
+    assert gradcheck(function, inputs)
+    assert gradgradcheck(function, inputs)
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: HalvingConv2d(1, 4, 4, 1), lambda: DoublingConv2d(4, 1, 4)]
+)
+def test_images_of_few_channels_take_the_way_written_by_hand(
+    build: Callable[[], nn.Module],
+) -> None:
+    layer = build()
+    features = torch.zeros(1, layer.weight.shape[1 if isinstance(layer, nn.Conv2d) else 0], 8, 8)
+    assert "Convolution" not in type(layer(features).grad_fn).__name__
+    with use_torch_layers():
+        assert any("Convolution" in name for name in list_gradients(layer(features)))
+
+
+def list_gradients(result: Tensor) -> set[str]:
+    """Name the last steps of a graph."""
+    last = result.grad_fn
+    assert last is not None
+    return {type(last).__name__, *(type(node).__name__ for node, _ in last.next_functions)}
+
+
+def test_a_collapsed_batch_is_normalised_like_torch_does() -> None:
+    """All images alike, far from zero: the variance must not drown in the mean's rounding."""
+    features = torch.full((8, 2, 4, 4), 1000.0)
+    features[:, 1] += torch.arange(8.0)[:, None, None] / 64
+    exact = nn.BatchNorm2d(2).double()
+    expected = exact(features.double())
+    ours, theirs = BatchNorm2d(2), nn.BatchNorm2d(2)
+    errors = [(layer(features) - expected).abs().max() for layer in (ours, theirs)]
+    assert errors[0] <= errors[1]
+    assert ours.running_var is not None
+    assert exact.running_var is not None
+    torch.testing.assert_close(ours.running_var.double(), exact.running_var, rtol=1e-6, atol=0)
+
+
+def test_normalisation_is_torchs_with_its_derivatives_and_running_statistics() -> None:
+    features, weight, bias = draw(4, 3, 5, 5), draw(3), draw(3)
+    ours, theirs = BatchNorm2d(3).double(), nn.BatchNorm2d(3).double()
+    shifted = features * 3 + 7
+    for step in range(3):
+        assert ours.num_batches_tracked is not None
+        assert int(ours.num_batches_tracked) == step
+        parameters = {"weight": weight, "bias": bias}
+        found = functional_call(ours, parameters, shifted + step)
+        expected = functional_call(theirs, parameters, shifted + step)
+        torch.testing.assert_close(found, expected, rtol=0, atol=PRECISION)
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=0, atol=PRECISION)
+    assert gradcheck(as_function(ours), (features, weight, bias))
+    assert gradgradcheck(as_function(ours), (features, weight, bias))
+
+
+def test_normalisation_refuses_a_single_value_a_channel() -> None:
+    with pytest.raises(ValueError, match="more than 1 value"):
+        BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
+
+
+def test_transforms_see_torchs_layers() -> None:
+    """What a stack of networks computes under torch.func is what each computes on its own."""
+    networks = [nn.Sequential(HalvingConv2d(1, 4, 4, 1), BatchNorm2d(4)).double() for _ in range(3)]
+    parameters, buffers = stack_module_state(networks)
+    images = draw(3, 5, 1, 8, 8).detach()
+
+    def sum_cubes(state: dict[str, Tensor], statistics: dict[str, Tensor], x: Tensor) -> Tensor:
+        features: Tensor = functional_call(networks[0], (state, statistics), x)
+        return features.pow(3).sum()
+
+    with use_torch_layers():
+        gradients = vmap(grad(sum_cubes))(parameters, buffers, images)
+    for index, network in enumerate(networks):
+        alone = torch.autograd.grad(network(images[index]).pow(3).sum(), [network[0].weight])[0]
+        torch.testing.assert_close(gradients["0.weight"][index], alone, rtol=0, atol=1e-10)
+
+
+def test_autocast_takes_torchs_layers() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not is_hand_written(torch.zeros(1))
+        assert HalvingConv2d(1, 4, 4, 1)(torch.zeros(1, 1, 8, 8)).dtype is torch.bfloat16
+    assert is_hand_written(torch.zeros(1))
+
+
+def build_frozen() -> nn.Module:
+    """A frozen network with normalisation behind convolutions and behind a linear layer."""
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Conv2d(4, 4, 3, bias=False), BatchNorm2d(4), nn.ReLU())
+    network = nn.Sequential(
+        HalvingConv2d(1, 4, 4, 1), BatchNorm2d(4), inner, nn.Flatten(), nn.Linear(16, 3)
+    )
+    network.append(nn.BatchNorm1d(3))
+    for _ in range(5):
+        network(torch.randn(6, 1, 8, 8) * 2 + 1)
+    return freeze(network)
+
+
+def test_folding_keeps_the_function_and_the_network() -> None:
+    network = build_frozen().double()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    folded = fold_batch_norm(network)
+    images = draw(4, 1, 8, 8)
+    torch.testing.assert_close(folded(images), network(images), rtol=0, atol=PRECISION)
+    assert sum(isinstance(module, BatchNorm2d) for module in folded.modules()) == 0
+    assert sum(isinstance(module, nn.BatchNorm1d) for module in folded.modules()) == 1
+    assert not any(value.requires_grad for value in folded.parameters())
+    assert folded(images).requires_grad  # the gradient still reaches the images
+    assert network.state_dict().keys() == before.keys()
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
+
+
+def test_folding_refuses_a_network_in_training() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        fold_batch_norm(build_frozen().train())
