@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.optim import Optimizer
 
+from knowledge_gaps.models.hand_written import use_torch_layers
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
 from knowledge_gaps.training.average import WeightAverage, compute_average_decay
 from knowledge_gaps.training.gan import GanTrainer
@@ -59,7 +60,7 @@ class StackedNetwork:
             dtype = torch.get_autocast_dtype(device_type)
             halved = {name: parameters[name].to(dtype) for name in self._halved}
             parameters = {**parameters, **halved}
-        with torch.autocast(device_type, enabled=False):
+        with torch.autocast(device_type, enabled=False), use_torch_layers():
             outputs: Tensor = vmap(self._call)(parameters, self.buffers, inputs)
         return outputs
 
