@@ -150,7 +150,7 @@ class _ByteCounter(TorchDispatchMode):
     """Counts the bytes of the tensors that the counted operations read and write."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.num_bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -170,7 +170,7 @@ def measure_limit(together: Together, alone: Sequence[GanTrainer], device: torch
         together.step.run(batch.latents, batch.reals)
     rate, bandwidth = measure_matmul_rate(device), measure_bandwidth(device)
     num_operations = len(alone) * flops.get_total_flops()
-    return max(num_operations / rate, counter.num_bytes / bandwidth)
+    return float(max(num_operations / rate, counter.num_bytes / bandwidth))
 
 
 def measure_matmul_rate(device: torch.device) -> float:
@@ -251,7 +251,7 @@ def profile(case: Case, count: int, num_steps: int) -> str:
         together.run(0, num_steps)
         wait_for(device)
     key = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    return record.key_averages().table(sort_by=key, row_limit=25)
+    return str(record.key_averages().table(sort_by=key, row_limit=25))
 
 
 def main() -> None:

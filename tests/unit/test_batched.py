@@ -41,8 +41,9 @@ from knowledge_gaps.training.batched import advance as advance_module
 from knowledge_gaps.training.batched import draws as draws_module
 from knowledge_gaps.training.batched.capture import CapturedStep, StepFunction
 from knowledge_gaps.training.batched.draws import Draws
+from knowledge_gaps.training.batched.network import StackedNetwork
+from knowledge_gaps.training.batched.optimizer import clip_instances
 from knowledge_gaps.training.batched.program import pick_group
-from knowledge_gaps.training.batched.stack import StackedNetwork, clip_instances
 from knowledge_gaps.training.gan_batch import GanBatch, GanSource
 from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
 
