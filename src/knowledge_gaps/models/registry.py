@@ -98,12 +98,15 @@ class GanArchitecture:
         build_generator: from settings and image shape to a freshly initialised generator that maps
             latents [N, latent_dim] to images float32 [N, C, H, W], nominally in [-1, 1].
         build_discriminator: likewise, mapping images to logits float32 [N], positive = real.
+        is_batchable: many instances can train as one batched program: both networks run under
+            torch.func.vmap, and no layer draws random numbers by itself.
     """
 
     name: str
     settings: type[ModelSettings]
     build_generator: Callable[[Any, ImageShape], Generator]
     build_discriminator: Callable[[Any, ImageShape], nn.Module]
+    is_batchable: bool = False
 
 
 @dataclass(frozen=True)

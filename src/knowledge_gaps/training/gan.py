@@ -88,10 +88,11 @@ class GanTrainer:
             self._average = self.modules["average"] = average_weights(
                 self._generator, recipe.ema_decay, recipe.ema_ramp_up
             )
+        self.fooling = Fooling(classifiers, fooling.phi, fooling.form)
         losses = GanLosses(
             self._generator,
             self._discriminator,
-            Fooling(classifiers, fooling.phi, fooling.form),
+            self.fooling,
             recipe,
             self.scalars,
         )

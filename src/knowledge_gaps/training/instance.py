@@ -76,14 +76,14 @@ def train_instance(
     )
     ranks = Ranks.of(accelerator)
     with explain_shortage(recipe, ranks, accelerator.device):
-        trainer, bench = ranks.run_everywhere(partial(_build_trainer, task, accelerator))
+        trainer, bench = ranks.run_everywhere(partial(build_trainer, task, accelerator))
         curves, steps = run_training(trainer, recipe, state_file, session)
-        finished = _Finished(task, trainer, bench, curves, steps)
-        ranks.run_on_main(partial(_write_result, finished, directory))
+        finished = Finished(task, trainer, bench, curves, steps)
+        ranks.run_on_main(partial(write_result, finished, directory))
 
 
 @dataclass(frozen=True)
-class _Workbench:
+class Workbench:
     """What every training needs beside its task."""
 
     images: ImageStore
@@ -94,30 +94,31 @@ class _Workbench:
 
 
 @dataclass(frozen=True)
-class _Finished:
+class Finished:
     """A training after its last step."""
 
     task: TrainingTask
     trainer: GanTrainer | ClassifierTrainer
-    bench: _Workbench
+    bench: Workbench
     curves: Curves
     steps: int
 
 
-def _build_trainer(
+def build_trainer(
     task: TrainingTask, accelerator: Accelerator
-) -> tuple[GanTrainer | ClassifierTrainer, _Workbench]:
+) -> tuple[GanTrainer | ClassifierTrainer, Workbench]:
+    """Build the trainer of a task, with fresh weights, and what it needs beside the task."""
     images = open_images(get_prepared_directory(task.root) / TRAIN_IMAGES)
     stream = Stream(task.seed, task.cohort_path, task.instance)
     shape, batch_size = images.shape[1:], task.recipe.batch_size // accelerator.num_processes
-    bench = _Workbench(images, shape, stream, accelerator, batch_size)
+    bench = Workbench(images, shape, stream, accelerator, batch_size)
     torch.manual_seed(derive_seed(task.seed, "weights", task.cohort_path, task.instance))
     if isinstance(task.recipe, GanRecipe):
         return _build_gan_trainer(task, task.recipe, bench), bench
     return _build_classifier_trainer(task, task.recipe, bench), bench
 
 
-def _build_gan_trainer(task: TrainingTask, recipe: GanRecipe, bench: _Workbench) -> GanTrainer:
+def _build_gan_trainer(task: TrainingTask, recipe: GanRecipe, bench: Workbench) -> GanTrainer:
     assert isinstance(task.cohort, GanCohort)
     architecture = gan_architectures.get(recipe.architecture)
     settings = parse_settings(architecture, recipe.model)
@@ -136,7 +137,7 @@ def _build_gan_trainer(task: TrainingTask, recipe: GanRecipe, bench: _Workbench)
 
 
 def _build_classifier_trainer(
-    task: TrainingTask, recipe: ClassifierRecipe, bench: _Workbench
+    task: TrainingTask, recipe: ClassifierRecipe, bench: Workbench
 ) -> ClassifierTrainer:
     assert isinstance(task.cohort, ClassifierCohort)
     architecture = classifier_architectures.get(recipe.architecture)
@@ -159,7 +160,8 @@ def _build_classifier_trainer(
     )
 
 
-def _write_result(finished: _Finished, directory: Path) -> None:
+def write_result(finished: Finished, directory: Path) -> None:
+    """Write the files of a finished instance, meta.json last."""
     if isinstance(finished.trainer, GanTrainer):
         described = _write_gan(finished.trainer, finished.bench, directory)
     else:
@@ -168,7 +170,7 @@ def _write_result(finished: _Finished, directory: Path) -> None:
     _write_meta(finished, described, directory)
 
 
-def _write_gan(trainer: GanTrainer, bench: _Workbench, directory: Path) -> dict[str, Any]:
+def _write_gan(trainer: GanTrainer, bench: Workbench, directory: Path) -> dict[str, Any]:
     generator = trainer.get_result()
     write_tensors(directory / GENERATOR_FILE, generator.state_dict())
     write_tensors(directory / DISCRIMINATOR_FILE, trainer.modules["discriminator"].state_dict())
@@ -188,7 +190,7 @@ def _write_classifier(trainer: ClassifierTrainer, directory: Path) -> dict[str, 
     return {"weights": CLASSIFIER_FILE, "input_spec": spec}
 
 
-def _write_meta(finished: _Finished, described: dict[str, Any], directory: Path) -> None:
+def _write_meta(finished: Finished, described: dict[str, Any], directory: Path) -> None:
     task, recipe = finished.task, finished.task.recipe
     files = sorted(path for path in directory.iterdir() if path.name != META_FILE)
     images_a_step = recipe.batch_size * recipe.gradient_accumulation_steps

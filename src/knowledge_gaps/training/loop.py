@@ -79,7 +79,7 @@ def run_training(
     ranks = Ranks.of(trainer.accelerator)
     base_rates = {name: group_rates(pair[0]) for name, pair in trainer.optimizers.items()}
     step, curves = load_state(trainer, state_file)
-    saver = _Saver(trainer, curves, state_file)
+    saver = Saver(trainer, curves, state_file)
     session.report(step, None)
     while step < settings.steps and not ranks.agree(trainer.is_finished(step)):
         if ranks.agree(session.is_stopping()):
@@ -94,18 +94,24 @@ def run_training(
         curves.add(losses, skips_non_finite=trainer.accelerator.scaler is not None)
         row = None
         if step % settings.log_every == 0 or step == settings.steps:
-            row = _close_row(curves, step)
+            row = close_row(curves, step)
         session.report(step, row)
         if ranks.is_main and saver.is_due():
             saver.save(step, losses)
     if step < settings.steps and curves.counts:  # finished early, between two rows
-        session.report(step, _close_row(curves, step))
-    _check_result(trainer, step)
+        session.report(step, close_row(curves, step))
+    check_result(trainer, step)
     return curves, step
 
 
-class _Saver:
-    """Saves a training's state from time to time, as long as it is sound."""
+class Saver:
+    """Saves a training's state from time to time, as long as it is sound.
+
+    Args:
+        trainer: whose state it is.
+        curves: saved with it.
+        path: of the state's file.
+    """
 
     def __init__(self, trainer: Trainer, curves: Curves, path: Path) -> None:
         self._trainer, self._curves, self._path = trainer, curves, path
@@ -113,6 +119,7 @@ class _Saver:
         self._saved_at = time.monotonic()
 
     def is_due(self) -> bool:
+        """Tell whether the last save is long enough ago."""
         return time.monotonic() - self._saved_at > self._every_sec
 
     def save(self, step: int, losses: Mapping[str, Tensor]) -> None:
@@ -143,7 +150,8 @@ def _is_sound(trainer: Trainer, losses: Mapping[str, Tensor]) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in values)
 
 
-def _close_row(curves: Curves, step: int) -> Row:
+def close_row(curves: Curves, step: int) -> Row:
+    """End a row after `step` steps; raises DivergedError when a mean in it is not finite."""
     row = curves.close_row(step)
     for name, value in row.items():
         if not math.isfinite(value):
@@ -154,7 +162,7 @@ def _close_row(curves: Curves, step: int) -> Row:
     return row
 
 
-def _check_result(trainer: Trainer, step: int) -> None:
+def check_result(trainer: Trainer, step: int) -> None:
     """Refuse a result that the last update spoilt: losses are taken before their update."""
     if not _is_sound(trainer, {}):
         raise DivergedError(

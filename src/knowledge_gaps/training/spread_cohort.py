@@ -88,7 +88,7 @@ def _train_one(
     """
     for entry in entries:
         if entry.directory.exists() and is_free(entry.claim_file):
-            outcome = serve_workers([entry], listeners, stop, [index])
+            outcome = serve_workers([(entry,)], listeners, stop, [index])
             for text in outcome.errors.values():
                 write_json(entry.failure_file, {"text": text})
             return not outcome.taken

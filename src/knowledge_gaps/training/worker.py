@@ -1,8 +1,10 @@
-"""A worker process: trains one assignment after the other until it is given none.
+"""A worker process: trains one group of instances after the other until it is given none.
 
-Parent and worker talk over one pipe: assignments (or None: save and end) one way, messages the
-other way. A parent that dies closes the pipe, which the worker takes for being told to stop. The
-pipe between two processes of one run is the only place where objects are serialised by Python.
+A group is one instance, or several that train together as one batched program
+(`knowledge_gaps.training.batched`). Parent and worker talk over one pipe: groups (or None: save and
+end) one way, messages the other way. A parent that dies closes the pipe, which the worker takes for
+being told to stop. The pipe between two processes of one run is the only place where objects are
+serialised by Python.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from multiprocessing.connection import Connection
@@ -89,6 +91,9 @@ def get_locks_directory(cohort_state: Path) -> Path:
     return cohort_state.with_name(f"{cohort_state.name}.locks")
 
 
+Group = tuple[Assignment, ...]  # of one cohort, at least one
+
+
 class MessageKind(Enum):
     """What a worker has to say."""
 
@@ -132,14 +137,14 @@ def run_worker(index: int, connection: Connection) -> None:
 
     configure_process()
     keep_freed_memory()
-    while (assignment := _receive(connection)) is not None:
-        message = _train(assignment, index, connection)
-        if message is None:
-            return
+    while (group := _receive(connection)) is not None:
         try:
-            connection.send(message)
-        except BrokenPipeError:
+            _train_group(group, index, connection)
+        except (StoppedError, BrokenPipeError):
             return
+
+
+End = Callable[[Assignment, Exception | None], None]  # of an instance, and what made it fail
 
 
 class _PipeSession:
@@ -166,31 +171,73 @@ class _PipeSession:
             self._stopping = True
 
 
-def _receive(connection: Connection) -> Assignment | None:
+def _receive(connection: Connection) -> Group | None:
     try:
-        assignment: Assignment | None = connection.recv()
+        group: Group | None = connection.recv()
     except (EOFError, ConnectionResetError):  # the latter: the parent left messages unread
         return None
-    return assignment
+    return group
 
 
-def _train(assignment: Assignment, index: int, connection: Connection) -> Message | None:
-    """Train one assignment; return what to tell, or None when the training was stopped."""
-    from knowledge_gaps.training.instance import train_instance
+def _train_group(group: Group, index: int, connection: Connection) -> None:
+    """Train a group, and tell the end of every instance; raises StoppedError when stopped."""
+    ended: set[int] = set()
 
-    task, session = assignment.task, _PipeSession(assignment.task.instance, connection)
+    def end(entry: Assignment, error: Exception | None) -> None:
+        ended.add(entry.task.instance)
+        connection.send(_describe_end(entry.task.instance, error))
+
     try:
-        with assignment.claim():
-            if not assignment.is_finished():
-                train_instance(task, index, assignment.result, assignment.state_file, session)
-    except StoppedError:
-        return None
-    except TakenError as error:
-        return Message(MessageKind.TAKEN, task.instance, text=str(error))
-    except UserError as error:
-        return Message(MessageKind.FAILED, task.instance, text=str(error))
-    except Exception as error:  # one instance's fault must not take the others with it
-        traceback.print_exc()
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return Message(MessageKind.FAILED, task.instance, text=text)
-    return Message(MessageKind.FINISHED, task.instance)
+        _train(group, index, connection, end)
+    except (StoppedError, BrokenPipeError):
+        raise
+    except Exception as error:  # one group's fault must not take the others with it
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        for entry in group:
+            if entry.task.instance not in ended:
+                end(entry, error)
+
+
+def _train(group: Group, index: int, connection: Connection, end: End) -> None:
+    with ExitStack() as stack:
+        entries = tuple(_claim(group, stack, end))
+        sessions = {
+            entry.task.instance: _PipeSession(entry.task.instance, connection) for entry in entries
+        }
+        if len(entries) > 1:
+            from knowledge_gaps.training.batched.fitting import train_what_fits
+
+            train_what_fits(entries, index, sessions, end)
+        elif entries:
+            from knowledge_gaps.training.instance import train_instance
+
+            (entry,) = entries
+            session = sessions[entry.task.instance]
+            train_instance(entry.task, index, entry.result, entry.state_file, session)
+            end(entry, None)
+
+
+def _claim(group: Group, stack: ExitStack, end: End) -> Iterator[Assignment]:
+    """Claim the instances of a group; yield those that are still to train."""
+    for entry in group:
+        try:
+            stack.enter_context(entry.claim())
+        except TakenError as error:
+            end(entry, error)
+            continue
+        if entry.is_finished():
+            end(entry, None)
+        else:
+            yield entry
+
+
+def _describe_end(instance: int, error: Exception | None) -> Message:
+    if error is None:
+        return Message(MessageKind.FINISHED, instance)
+    if isinstance(error, TakenError):
+        return Message(MessageKind.TAKEN, instance, text=str(error))
+    text = str(error)
+    if not isinstance(error, UserError):
+        text = f"{type(error).__name__}: {' '.join(text.split())}"
+    return Message(MessageKind.FAILED, instance, text=text)

@@ -1,8 +1,9 @@
 """The parent of a cohort's workers: one process a core (or GPU), one thread a process.
 
-The parent hands out instances one by one and listens. It runs no tensor operation: a clean server
-process imports torch, once, and the workers are forked from it. A worker that dies is replaced, and
-its instance resumes. What a worker does is in `knowledge_gaps.training.worker`.
+The parent hands out instances one by one, or in groups that train together, and listens. It runs no
+tensor operation: a clean server process imports torch, once, and the workers are forked from it. A
+worker that dies is replaced, and its instances resume. What a worker does is in
+`knowledge_gaps.training.worker`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Protocol
 from knowledge_gaps.runtime.devices import count_workers
 from knowledge_gaps.runtime.parallel import start_fork_server
 from knowledge_gaps.runtime.signals import catch_stop_signals
-from knowledge_gaps.training.worker import Assignment, Message, MessageKind, run_worker
+from knowledge_gaps.training.batched.choice import form_groups
+from knowledge_gaps.training.worker import Assignment, Group, Message, MessageKind, run_worker
 
 _PRELOAD = ("knowledge_gaps.training.instance", "accelerate")
 _POLL_SEC = 0.5
@@ -65,26 +67,23 @@ def run_workers(assignments: Sequence[Assignment], listeners: Sequence[Listener]
         assignments: at least one.
         listeners: told of every instance's progress.
     """
+    groups = form_groups(assignments)
     with catch_stop_signals() as stop:
-        indices = range(count_workers(len(assignments)))
-        return serve_workers(assignments, listeners, stop, indices)
+        return serve_workers(groups, listeners, stop, range(count_workers(len(groups))))
 
 
 def serve_workers(
-    assignments: Sequence[Assignment],
-    listeners: Sequence[Listener],
-    stop: Stop,
-    indices: Sequence[int],
+    groups: Sequence[Group], listeners: Sequence[Listener], stop: Stop, indices: Sequence[int]
 ) -> Outcome:
     """Train instances side by side until all are trained, or all states saved.
 
     Args:
-        assignments: at least one.
+        groups: at least one; the instances of each train in one process.
         listeners: told of every instance's progress.
         stop: asked twice a second.
         indices: a worker is started for each; they decide the GPUs.
     """
-    outcome, waiting, deaths = Outcome(), deque(assignments), Counter[int]()
+    outcome, waiting, deaths = Outcome(), deque(groups), Counter[int]()
     context = start_fork_server(_PRELOAD)
     workers = [_start_worker(context, index) for index in indices]
     for worker in workers:
@@ -97,14 +96,16 @@ def serve_workers(
             except (EOFError, ConnectionResetError):
                 workers.remove(worker)
                 worker.process.join()
-                if worker.assignment is not None and not outcome.stopped:
-                    _note_death(worker, worker.assignment, waiting, outcome, deaths)
+                if worker.group and not outcome.stopped:
+                    _note_death(worker, waiting, outcome, deaths)
                     workers.append(_start_worker(context, worker.index))
                     _assign(workers[-1], waiting)
                 continue
             _take_note(message, outcome, listeners)
             if message.kind is not MessageKind.PROGRESS:
-                _assign(worker, waiting)
+                worker.drop(message.instance)
+                if not worker.group:
+                    _assign(worker, waiting)
         if stop.is_set() and not outcome.stopped:
             outcome.stopped = True
             waiting.clear()
@@ -118,7 +119,11 @@ class _Worker:
     index: int
     process: BaseProcess
     connection: Connection
-    assignment: Assignment | None = None  # what it is training now
+    group: Group = ()  # what it is training now
+
+    def drop(self, instance: int) -> None:
+        """Take note that an instance has ended."""
+        self.group = tuple(entry for entry in self.group if entry.task.instance != instance)
 
 
 def _start_worker(context: ForkServerContext, index: int) -> _Worker:
@@ -129,14 +134,14 @@ def _start_worker(context: ForkServerContext, index: int) -> _Worker:
     return _Worker(index, process, connection)
 
 
-def _assign(worker: _Worker, waiting: deque[Assignment]) -> None:
-    worker.assignment = waiting.popleft() if waiting else None
-    _send(worker, worker.assignment)
+def _assign(worker: _Worker, waiting: deque[Group]) -> None:
+    worker.group = waiting.popleft() if waiting else ()
+    _send(worker, worker.group or None)
 
 
-def _send(worker: _Worker, assignment: Assignment | None) -> None:
+def _send(worker: _Worker, group: Group | None) -> None:
     with suppress(BrokenPipeError, ConnectionResetError):  # it has just ended; `recv` will tell
-        worker.connection.send(assignment)
+        worker.connection.send(group)
 
 
 def _take_note(message: Message, outcome: Outcome, listeners: Sequence[Listener]) -> None:
@@ -150,19 +155,19 @@ def _take_note(message: Message, outcome: Outcome, listeners: Sequence[Listener]
 
 
 def _note_death(
-    worker: _Worker,
-    assignment: Assignment,
-    waiting: deque[Assignment],
-    outcome: Outcome,
-    deaths: Counter[int],
+    worker: _Worker, waiting: deque[Group], outcome: Outcome, deaths: Counter[int]
 ) -> None:
     """Put back what a worker was training when it died, to be resumed, unless it died too often."""
-    task = assignment.task
-    deaths[task.instance] += 1
     text = f"its process ended by itself (exit code {worker.process.exitcode}; -9 is often too "
-    if deaths[task.instance] <= _MOST_DEATHS:
-        waiting.appendleft(assignment)
+    resumed: list[Assignment] = []
+    for entry in worker.group:
+        task = entry.task
+        deaths[task.instance] += 1
+        if deaths[task.instance] > _MOST_DEATHS:
+            words = f"little memory), {_MOST_DEATHS} times before too; the same command resumes"
+            outcome.errors.setdefault(task.instance, text + words)
+            continue
+        resumed.append(entry)
         print(f"{task.cohort_path}/{task.instance}: {text}little memory); resumed", file=sys.stderr)
-        return
-    text += f"little memory), {_MOST_DEATHS} times before too; the same command resumes"
-    outcome.errors.setdefault(task.instance, text)
+    if resumed:
+        waiting.appendleft(tuple(resumed))
