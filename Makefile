@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup repro test lint ui lock clean
+.PHONY: help setup repro test bench lint ui lock clean
 
 help:
 	@echo "make repro   set up $(VENV) and run the study of params.yaml through dvc repro"
 	@echo "make test    set up $(VENV), check style and types, run the tests"
+	@echo "make bench   measure speed against plain ways, into reports/benchmarks.md (minutes)"
 	@echo "make ui      look at the runs in MLflow's web page"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml (needs uv)"
 	@echo "make clean   remove $(VENV), resume states and caches of tools"
@@ -28,6 +29,9 @@ repro: setup
 
 test: setup lint
 	pytest
+
+bench: setup
+	python benchmarks
 
 lint: setup
 	ruff check .

@@ -32,9 +32,10 @@ SHAPE = (1, 28, 28)
 CNN = CnnSettings(channels=[32, 64])  # as in the reduced study
 
 
-def write_reals(root: Path, num_images: int) -> None:
-    """Write the reals that classifiers are tested on."""
-    write_images(get_prepared_directory(root) / TEST_IMAGES / name_shard(0), num_images, seed=0)
+def write_reals(root: Path, num_images: int, split: str = TEST_IMAGES) -> None:
+    """Write the reals of a split: of the test split, those that classifiers are tested on."""
+    seed = 0 if split == TEST_IMAGES else 10_000
+    write_images(get_prepared_directory(root) / split / name_shard(0), num_images, seed)
 
 
 def write_study(

@@ -240,8 +240,17 @@ def use_layout(variant: str) -> Iterator[None]:
 # ------------------------------------------------------------------------------------- measurement
 
 
-def measure_case(case: Case, variants: Sequence[str], repeats: int) -> list[Row]:
-    """Measure all variants of a case in turns."""
+def measure_case(
+    case: Case, variants: Sequence[str], repeats: int, with_memory: bool = True
+) -> list[Row]:
+    """Measure all variants of a case in turns.
+
+    Args:
+        case: what is trained.
+        variants: the base first.
+        repeats: turns.
+        with_memory: build each variant once more, in a process of its own, for its peak memory.
+    """
     kinds = list_step_kinds([1, R1_INTERVAL, PATH_LENGTH_INTERVAL])
     rows = {name: Row(case.size_px, case.fools, name) for name in variants}
     steppers: dict[str, Stepper] = {}
@@ -261,7 +270,7 @@ def measure_case(case: Case, variants: Sequence[str], repeats: int) -> list[Row]
     for name, row in rows.items():
         if not row.skipped:
             _fill(row, rows[BASE], case, flop)
-            row.peak_bytes = measure_memory(case, name)
+            row.peak_bytes = measure_memory(case, name) if with_memory else None
     return list(rows.values())
 
 

@@ -10,6 +10,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -275,20 +276,46 @@ def test_kill_parent_and_resume(
     assert train_baseline(long_fresh_root) == hash_tree(long_root / BASELINE)
 
 
-def test_kill_worker_and_resume(
-    long_root: Path, long_fresh_root: Path, monkeypatch: pytest.MonkeyPatch
+def test_killed_worker_is_replaced(
+    long_root: Path,
+    long_fresh_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "2")
     study = load_study(long_fresh_root / "params.yaml")
     tasks = make_tasks(long_fresh_root, study, Kind.GANS, "baseline")
     killer = Interrupter(lambda: multiprocessing.active_children()[0].kill(), step=10)
-    with pytest.raises(UserError, match=r"^gans/baseline/[01]: its process ended by itself .*-9"):
-        train_cohort(tasks, [killer])
+    train_cohort(tasks, [killer])
+    assert killer.happened
+    err = capsys.readouterr().err
+    assert re.match(r"gans/baseline/[01]: its process ended by itself .*-9; .*; resumed\n", err)
+    assert err.count("\n") == 1
+    assert hash_tree(long_fresh_root / BASELINE) == hash_tree(long_root / BASELINE)
+
+
+def test_worker_that_is_killed_again_and_again(long_root: Path, long_fresh_root: Path) -> None:
+    """An instance over which every worker dies fails; another one takes up those that wait."""
+    killed: list[int] = []
+
+    class Killer:
+        def report(self, instance: int, step: int, row: dict[str, float] | None) -> None:
+            [worker] = multiprocessing.active_children()
+            if instance == 0 and step > 0 and worker.pid not in killed:
+                killed.append(worker.pid)
+                worker.kill()
+
+    study = load_study(long_fresh_root / "params.yaml")
+    tasks = make_tasks(long_fresh_root, study, Kind.GANS, "baseline")
+    words = r"^gans/baseline/0: its process ended by itself .*-9.* 2 times before too"
+    with pytest.raises(UserError, match=words):
+        train_cohort(tasks, [Killer()])
+    assert len(killed) == 3
     assert not (long_fresh_root / BASELINE).exists()
-    finished = list((long_fresh_root / STATES).glob("*/result/meta.json"))
-    assert len(finished) == 1  # the other instance was trained to its end ...
+    [finished] = (long_fresh_root / STATES).glob("*/result/meta.json")
+    assert finished.parent.parent.name.startswith("1-")  # trained to its end ...
     trained = {instance for instance, step in train_and_note(long_fresh_root) if step < LONG_STEPS}
-    assert trained == {1 - int(finished[0].parent.parent.name[0])}  # ... and is not trained again
+    assert trained == {0}  # ... and not trained again
     assert hash_tree(long_fresh_root / BASELINE) == hash_tree(long_root / BASELINE)
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from knowledge_gaps.runtime import devices, launch
 from knowledge_gaps.runtime.devices import Rank, find_gpu, read_rank
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.files import read_json, write_json
+from knowledge_gaps.stages import cohort
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
 from knowledge_gaps.training import memory
 from knowledge_gaps.training.memory import explain_shortage, halve_until, parse_request
@@ -140,6 +142,7 @@ def test_number_of_processes_fits_the_machine(monkeypatch: pytest.MonkeyPatch) -
         launch.read_num_processes(3)
     set_variables(monkeypatch, TORCHRUN)  # several hosts: of all GPUs only some are here
     assert launch.read_num_processes(4) == 4
+    assert launch.read_num_processes(1) == 1  # an instance each
     with pytest.raises(UserError, match="--num-processes: 2 found, but torchrun started 4"):
         launch.read_num_processes(2)
 
@@ -166,6 +169,46 @@ def test_ranks_share_every_batch_evenly() -> None:
 )
 def test_as_many_ranks_as_share_evenly(recipe: dict[str, object], most: int, expected: int) -> None:
     assert find_largest_sharing(make_recipe(**recipe), most, least_images=4) == expected
+
+
+@pytest.mark.parametrize(
+    ("recipe", "num_instances", "asked", "expected"),
+    [
+        ({}, 4, None, 1),  # as many instances as ranks
+        ({}, 9, None, 1),
+        ({}, 3, None, 4),
+        ({"batch_size": 8}, 3, None, 1),  # 2 images a rank
+        ({"batch_size": 30}, 3, None, 1),  # not shared evenly
+        ({}, 9, 4, 4),
+        ({}, 3, 1, 1),
+    ],
+)
+def test_ranks_choose_by_the_size_of_the_cohort(
+    recipe: dict[str, object], num_instances: int, asked: int | None, expected: int
+) -> None:
+    class Task:
+        def __init__(self) -> None:
+            self.recipe = make_recipe(**recipe)
+
+    rank = Rank(index=1, local_index=1, size=4)
+    tasks: Any = [Task() for _ in range(num_instances)]
+    assert cohort._choose_num_processes(tasks, rank, asked) == expected
+
+
+def test_rank_is_forgotten_for_what_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, TORCHRUN)
+    devices.forget_rank()
+    assert not set(TORCHRUN) & set(os.environ)
+    assert read_rank() is None
+
+
+def test_restarts_are_told_by_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
+    assert not devices.is_restart()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert not devices.is_restart()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    assert devices.is_restart()
 
 
 # ----------------------------------------------------------------------------------- how they ended

@@ -68,6 +68,17 @@ def read_rank() -> Rank | None:
     return Rank(index, local_index, size) if size > 1 else None
 
 
+def forget_rank() -> None:
+    """Let this process's workers be on their own: what trains in them knows no other ranks."""
+    for name in _RANK_VARIABLES:
+        os.environ.pop(name, None)
+
+
+def is_restart() -> bool:
+    """Tell whether torchrun started this rank again after one of its host had failed."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
 def count_workers(num_tasks: int, use_gpus: bool = True) -> int:
     """Return how many processes work side by side: one a GPU, otherwise one a core.
 

@@ -4,7 +4,8 @@
 it trains the instances side by side and nothing of this file happens. With more GPUs it trains
 them one after the other, each by a rank on every GPU: it starts itself again under torchrun, looks
 after it and takes its outcome over. KGAPS_PROCESSES or --num-processes decide instead. Where
-torchrun's variables are set already, on several hosts, this process is a rank itself.
+torchrun's variables are set already, on several hosts, this process is a rank itself: of all that
+train an instance together, or, with one process an instance, of those that share out the cohort.
 
 torchrun ends with code 1 whatever happened, and says so at length. So the ranks leave notes of
 their outcomes in a folder, and this process ends as one of them would have ended on its own.
@@ -42,7 +43,7 @@ def read_num_processes(option: int | None) -> int | None:
 
     Raises:
         UserError: when KGAPS_PROCESSES is no count, this host has fewer GPUs (but some), or
-            torchrun started another number.
+            torchrun started another number, other than 1.
     """
     key, count = "--num-processes", option
     if count is None:
@@ -53,7 +54,7 @@ def read_num_processes(option: int | None) -> int | None:
             raise UserError(f"{key}: {text!r} found, a count of at least 1 is needed")
         count = int(text)
     rank, num_gpus = read_rank(), count_gpus()
-    if rank is not None and rank.size != count:
+    if rank is not None and count not in (1, rank.size):
         raise UserError(f"{key}: {count} found, but torchrun started {rank.size} processes")
     if rank is None and 0 < num_gpus < count:
         raise UserError(f"{key}: {count} found, this machine has {num_gpus} GPUs")

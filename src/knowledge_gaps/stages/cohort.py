@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from knowledge_gaps.runtime.devices import count_gpus, read_rank
+from knowledge_gaps.runtime.devices import Rank, count_gpus, read_rank
 from knowledge_gaps.runtime.launch import is_launch_due, launch_ranks, read_num_processes
 from knowledge_gaps.runtime.progress import InstanceProgress
 from knowledge_gaps.runtime.tracking import CohortTracker, LiveInstance, sync_cohort
@@ -14,6 +14,7 @@ from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import get_cohorts, need
 from knowledge_gaps.training.cohort import count_waiting, train_cohort
 from knowledge_gaps.training.sizes import check_shares, find_largest_sharing
+from knowledge_gaps.training.spread_cohort import train_cohort_spread
 from knowledge_gaps.training.task import TrainingTask, make_tasks
 from knowledge_gaps.training.workers import Listener
 
@@ -50,28 +51,46 @@ def train_and_track(
     need(name, get_cohorts(study, kind), "cohort", kind.value)
     tasks = make_tasks(root, study, kind, name)
     rank = read_rank()
-    count = _choose_num_processes(tasks, read_num_processes(num_processes))
+    count = _choose_num_processes(tasks, rank, read_num_processes(num_processes))
     if rank is None and count > 1:
         launch_ranks(count, [kind.value, name])
     elif rank is None:
         with _watch(root, study, tasks) as listeners:
             train_cohort(tasks, listeners)
     else:
-        # it imports torch, which a process that only starts others can do without
-        from knowledge_gaps.training.rank_cohort import train_cohort_as_rank
-
         with ExitStack() as stack:
             watch = _watch(root, study, tasks)
             listeners = stack.enter_context(watch) if rank.is_main else []
-            train_cohort_as_rank(rank, tasks, listeners)
+            _get_rank_training(count)(rank, tasks, listeners)
 
 
-def _choose_num_processes(tasks: Sequence[TrainingTask], asked: int | None) -> int:
-    """Choose how many processes train one instance together; with 1, instances go side by side."""
+def _get_rank_training(
+    num_processes: int,
+) -> Callable[[Rank, Sequence[TrainingTask], Sequence[Listener]], None]:
+    if num_processes == 1:
+        return train_cohort_spread
+    # it imports torch, which a process that only starts others can do without
+    from knowledge_gaps.training.rank_cohort import train_cohort_as_rank
+
+    return train_cohort_as_rank
+
+
+def _choose_num_processes(
+    tasks: Sequence[TrainingTask], rank: Rank | None, asked: int | None
+) -> int:
+    """Choose how many processes train one instance together; with 1, instances go side by side.
+
+    Ranks of torchrun choose by the size of the cohort, not by what is left of it: all of them must
+    choose the same, whenever they start or start again.
+    """
     recipe = tasks[0].recipe
     if asked is not None:
         check_shares(recipe, asked)
         return asked
+    if rank is not None:
+        is_due = len(tasks) < rank.size
+        is_shared = find_largest_sharing(recipe, rank.size, _LEAST_IMAGES) == rank.size
+        return rank.size if is_due and is_shared else 1
     if not is_launch_due(count_waiting(tasks)):
         return 1
     return find_largest_sharing(recipe, count_gpus(), _LEAST_IMAGES)

@@ -50,7 +50,7 @@ def train_cohort_as_rank(
         for entry in _list_waiting(ranks, states, listeners):
             if not outcome.stopped:
                 session = _RankSession(entry.task.instance, listeners, stop, launcher)
-                _train(entry, rank, session, outcome)
+                _train(entry, rank, ranks, session, outcome)
         check_outcome(outcome, states.first)
         ranks.run_on_main(states.publish)
 
@@ -92,10 +92,14 @@ def _list_waiting(
     return [entry for entry in states.assignments if entry.task.instance in instances]
 
 
-def _train(entry: Assignment, rank: Rank, session: _RankSession, outcome: Outcome) -> None:
+def _train(
+    entry: Assignment, rank: Rank, ranks: Ranks, session: _RankSession, outcome: Outcome
+) -> None:
     """Train one instance; what all ranks learn of together goes into the outcome."""
     try:
-        train_instance(entry.task, rank.local_index, entry.result, entry.state_file, session)
+        with ExitStack() as stack:
+            ranks.run_on_main(lambda: stack.enter_context(entry.claim()))
+            train_instance(entry.task, rank.local_index, entry.result, entry.state_file, session)
     except StoppedError:
         outcome.stopped = True
     except DivergedError as error:

@@ -9,10 +9,12 @@ serialised by Python.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from multiprocessing.connection import Connection
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.layout import META_FILE
+from knowledge_gaps.training.claims import CLAIM_SEC, TakenError, claim, look_anew
 from knowledge_gaps.training.task import TrainingTask
 
 _REPORT_SEC = 0.5
@@ -27,10 +30,17 @@ _REPORT_SEC = 0.5
 
 @dataclass(frozen=True)
 class Assignment:
-    """A task, and the directory of its resume state and result."""
+    """A task, and the directory of its resume state and result.
+
+    Attributes:
+        task: what to train.
+        directory: made by whoever hands out the assignment, removed with the cohort's states.
+        wait_sec: how long to wait for another process that is training this instance.
+    """
 
     task: TrainingTask
     directory: Path
+    wait_sec: float = CLAIM_SEC
 
     @property
     def result(self) -> Path:
@@ -42,12 +52,47 @@ class Assignment:
         """File of the resume state."""
         return self.directory / "state.safetensors"
 
+    @property
+    def failure_file(self) -> Path:
+        """Note of a failure, for ranks that share a disk."""
+        return self.directory / "failure.json"
+
+    @property
+    def claim_file(self) -> Path:
+        """Lock file of whoever trains the instance; not in a directory that may be removed."""
+        return get_locks_directory(self.directory.parent) / f"instance-{self.task.instance}.lock"
+
     def is_finished(self) -> bool:
         """Tell whether the result is whole: its meta.json is written last."""
         return (self.result / META_FILE).exists()
 
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keep other processes off the instance, and drop the half of a result if one is there.
+
+        Raises:
+            TakenError: when another process trains it, or its cohort was put together already.
+        """
+        with claim(self.claim_file, self.wait_sec):
+            try:
+                look_anew(self.directory)
+                self.result.mkdir(exist_ok=True)
+                look_anew(self.result)
+            except FileNotFoundError as error:
+                raise TakenError("another process has finished the cohort") from error
+            if not self.is_finished():  # what a killed process left
+                shutil.rmtree(self.result)
+                self.result.mkdir()
+            yield
+
+
+def get_locks_directory(cohort_state: Path) -> Path:
+    """Directory of the lock files of a cohort, beside that of its states."""
+    return cohort_state.with_name(f"{cohort_state.name}.locks")
+
 
 Group = tuple[Assignment, ...]  # of one cohort, at least one
+End = Callable[[Assignment, Exception | None], None]  # of an instance, and what made it fail
 
 
 class MessageKind(Enum):
@@ -55,6 +100,7 @@ class MessageKind(Enum):
 
     PROGRESS = "progress"
     FINISHED = "finished"
+    TAKEN = "taken"
     FAILED = "failed"
 
 
@@ -67,7 +113,7 @@ class Message:
         instance: whose news.
         step: steps done.
         row: newest row of the curves, if any.
-        text: what failed, one line.
+        text: what failed, or who has it, one line.
     """
 
     kind: MessageKind
@@ -94,12 +140,10 @@ def run_worker(index: int, connection: Connection) -> None:
     keep_freed_memory()
     while (group := _receive(connection)) is not None:
         try:
-            _train_group(group, index, connection)
+            for message in _train_group(group, index, connection):
+                connection.send(message)
         except (StoppedError, BrokenPipeError):
             return
-
-
-End = Callable[[Assignment, Exception | None], None]  # of an instance, and what made it fail
 
 
 class _PipeSession:
@@ -134,17 +178,22 @@ def _receive(connection: Connection) -> Group | None:
     return group
 
 
-def _train_group(group: Group, index: int, connection: Connection) -> None:
-    """Train a group, and tell the end of every instance; raises StoppedError when stopped."""
-    ended: set[int] = set()
+def _train_group(group: Group, index: int, connection: Connection) -> list[Message]:
+    """Train a group; return what to tell of each instance, once all claims are given back.
+
+    Raises:
+        StoppedError: when the training was stopped.
+    """
+    ended: dict[int, Message] = {}
 
     def end(entry: Assignment, error: Exception | None) -> None:
-        ended.add(entry.task.instance)
-        connection.send(_describe_end(entry.task.instance, error))
+        ended[entry.task.instance] = _describe_end(entry.task.instance, error)
 
     try:
-        _train(group, index, connection, end)
-    except (StoppedError, BrokenPipeError):
+        with ExitStack() as stack:
+            waiting = [entry for entry in group if _claim(entry, stack, end)]
+            _train(waiting, index, connection, end)
+    except StoppedError:
         raise
     except Exception as error:  # one group's fault must not take the others with it
         if not isinstance(error, UserError):
@@ -152,28 +201,44 @@ def _train_group(group: Group, index: int, connection: Connection) -> None:
         for entry in group:
             if entry.task.instance not in ended:
                 end(entry, error)
+    return list(ended.values())
 
 
-def _train(group: Group, index: int, connection: Connection, end: End) -> None:
+def _claim(entry: Assignment, stack: ExitStack, end: End) -> bool:
+    """Claim an instance; tell whether it is left to this process to train it."""
+    try:
+        stack.enter_context(entry.claim())
+    except TakenError as error:
+        end(entry, error)
+        return False
+    if entry.is_finished():
+        end(entry, None)
+        return False
+    return True
+
+
+def _train(entries: Sequence[Assignment], index: int, connection: Connection, end: End) -> None:
     sessions = {
-        entry.task.instance: _PipeSession(entry.task.instance, connection) for entry in group
+        entry.task.instance: _PipeSession(entry.task.instance, connection) for entry in entries
     }
-    if len(group) > 1:
+    if len(entries) > 1:
         from knowledge_gaps.training.batched.fitting import train_what_fits
 
-        train_what_fits(group, index, sessions, end)
+        train_what_fits(tuple(entries), index, sessions, end)
         return
     from knowledge_gaps.training.instance import train_instance
 
-    (entry,) = group
-    session = sessions[entry.task.instance]
-    train_instance(entry.task, index, entry.result, entry.state_file, session)
-    end(entry, None)
+    for entry in entries:
+        session = sessions[entry.task.instance]
+        train_instance(entry.task, index, entry.result, entry.state_file, session)
+        end(entry, None)
 
 
 def _describe_end(instance: int, error: Exception | None) -> Message:
     if error is None:
         return Message(MessageKind.FINISHED, instance)
+    if isinstance(error, TakenError):
+        return Message(MessageKind.TAKEN, instance, text=str(error))
     text = str(error)
     if not isinstance(error, UserError):
         text = f"{type(error).__name__}: {' '.join(text.split())}"

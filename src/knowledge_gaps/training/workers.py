@@ -1,13 +1,15 @@
 """The parent of a cohort's workers: one process a core (or GPU), one thread a process.
 
 The parent hands out instances one by one, or in groups that train together, and listens. It runs no
-tensor operation: a clean server process imports torch, once, and the workers are forked from it.
-What a worker does is in `knowledge_gaps.training.worker`.
+tensor operation: a clean server process imports torch, once, and the workers are forked from it. A
+worker that dies is replaced, and its instances resume. What a worker does is in
+`knowledge_gaps.training.worker`.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import sys
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,12 +20,13 @@ from typing import Protocol
 
 from knowledge_gaps.runtime.devices import count_workers
 from knowledge_gaps.runtime.parallel import start_fork_server
-from knowledge_gaps.runtime.signals import StopFlag, catch_stop_signals
+from knowledge_gaps.runtime.signals import catch_stop_signals
 from knowledge_gaps.training.batched.choice import form_groups
 from knowledge_gaps.training.worker import Assignment, Group, Message, MessageKind, run_worker
 
 _PRELOAD = ("knowledge_gaps.training.instance", "accelerate")
 _POLL_SEC = 0.5
+_MOST_DEATHS = 2  # over one instance after which it is resumed by another worker
 
 
 class Listener(Protocol):
@@ -34,16 +37,26 @@ class Listener(Protocol):
         ...
 
 
+class Stop(Protocol):
+    """Who says that the training is to stop."""
+
+    def is_set(self) -> bool:
+        """Tell whether all states are to be saved now."""
+        ...
+
+
 @dataclass
 class Outcome:
     """What training a cohort came to.
 
     Attributes:
         errors: what failed, one line, by instance.
+        taken: instances that another process has, with a line that says so.
         stopped: the training was told to stop; all states are saved.
     """
 
     errors: dict[int, str] = field(default_factory=dict)
+    taken: dict[int, str] = field(default_factory=dict)
     stopped: bool = False
 
 
@@ -54,41 +67,30 @@ def run_workers(assignments: Sequence[Assignment], listeners: Sequence[Listener]
         assignments: at least one.
         listeners: told of every instance's progress.
     """
-    outcome, waiting = Outcome(), deque(form_groups(assignments))
-    num_workers = count_workers(len(waiting))
     with catch_stop_signals() as stop:
-        context = start_fork_server(_PRELOAD)
-        workers = [_start_worker(context, index) for index in range(num_workers)]
-        _serve(workers, waiting, outcome, listeners, stop)
-    return outcome
+        groups = form_groups(assignments)
+        return serve_workers(groups, listeners, stop, range(count_workers(len(groups))))
 
 
-@dataclass
-class _Worker:
-    process: BaseProcess
-    connection: Connection
-    instances: set[int] = field(default_factory=set)  # what it is training now
-
-
-def _start_worker(context: ForkServerContext, index: int) -> _Worker:
-    connection, far_end = context.Pipe()
-    process = context.Process(target=run_worker, args=(index, far_end), daemon=True)
-    process.start()
-    far_end.close()
-    return _Worker(process, connection)
-
-
-def _serve(
-    workers: list[_Worker],
-    waiting: deque[Group],
-    outcome: Outcome,
+def serve_workers(
+    groups: Sequence[Group],
     listeners: Sequence[Listener],
-    stop: StopFlag,
-) -> None:
-    """Hand out groups and listen until every worker has ended."""
+    stop: Stop,
+    indices: Sequence[int],
+) -> Outcome:
+    """Train instances side by side until all are trained, or all states saved.
+
+    Args:
+        groups: at least one; the instances of one train together.
+        listeners: told of every instance's progress.
+        stop: asked twice a second.
+        indices: a worker is started for each; they decide the GPUs.
+    """
+    outcome, waiting, deaths = Outcome(), deque(groups), Counter[int]()
+    context = start_fork_server(_PRELOAD)
+    workers = [_start_worker(context, index) for index in indices]
     for worker in workers:
         _assign(worker, waiting)
-    told_to_stop = False
     while workers:
         ready = wait([worker.connection for worker in workers], timeout=_POLL_SEC)
         for worker in [worker for worker in workers if worker.connection in ready]:
@@ -96,25 +98,47 @@ def _serve(
                 message: Message = worker.connection.recv()
             except (EOFError, ConnectionResetError):
                 workers.remove(worker)
-                _note_end(worker, outcome)
+                worker.process.join()
+                if worker.group and not outcome.stopped:
+                    _note_death(worker, waiting, outcome, deaths)
+                    workers.append(_start_worker(context, worker.index))
+                    _assign(workers[-1], waiting)
                 continue
             _take_note(message, outcome, listeners)
-            if message.kind is not MessageKind.PROGRESS:
-                worker.instances.discard(message.instance)
-                if not worker.instances:
-                    _assign(worker, waiting)
-        if stop.is_set() and not told_to_stop:
-            told_to_stop = True
-            waiting.clear()
+            if message.kind is not MessageKind.PROGRESS and worker.finish(message.instance):
+                _assign(worker, waiting)
+        if stop.is_set() and not outcome.stopped:
             outcome.stopped = True
+            waiting.clear()
             for worker in workers:
                 _send(worker, None)
+    return outcome
+
+
+@dataclass
+class _Worker:
+    index: int
+    process: BaseProcess
+    connection: Connection
+    group: Group = ()  # what it is training now
+
+    def finish(self, instance: int) -> bool:
+        """Take an instance off the group; tell whether nothing is left of it."""
+        self.group = tuple(entry for entry in self.group if entry.task.instance != instance)
+        return not self.group
+
+
+def _start_worker(context: ForkServerContext, index: int) -> _Worker:
+    connection, far_end = context.Pipe()
+    process = context.Process(target=run_worker, args=(index, far_end), daemon=True)
+    process.start()
+    far_end.close()
+    return _Worker(index, process, connection)
 
 
 def _assign(worker: _Worker, waiting: deque[Group]) -> None:
-    group = waiting.popleft() if waiting else None
-    worker.instances = {entry.task.instance for entry in group or ()}
-    _send(worker, group)
+    worker.group = waiting.popleft() if waiting else ()
+    _send(worker, worker.group or None)
 
 
 def _send(worker: _Worker, group: Group | None) -> None:
@@ -128,13 +152,28 @@ def _take_note(message: Message, outcome: Outcome, listeners: Sequence[Listener]
             listener.report(message.instance, message.step, message.row)
     elif message.kind is MessageKind.FAILED:
         outcome.errors[message.instance] = message.text
+    elif message.kind is MessageKind.TAKEN:
+        outcome.taken[message.instance] = message.text
 
 
-def _note_end(worker: _Worker, outcome: Outcome) -> None:
-    worker.process.join()
-    for instance in sorted(worker.instances) if not outcome.stopped else ():
-        outcome.errors.setdefault(
-            instance,
-            f"its process ended by itself (exit code {worker.process.exitcode}; -9 is often too "
-            "little memory); the same command resumes",
-        )
+def _note_death(
+    worker: _Worker, waiting: deque[Group], outcome: Outcome, deaths: Counter[int]
+) -> None:
+    """Put back what a worker was training when it died, to be resumed, unless it died too often.
+
+    Instances that trained together come back in two groups, for that needs less memory.
+    """
+    left = []
+    text = f"its process ended by itself (exit code {worker.process.exitcode}; -9 is often too "
+    for entry in worker.group:
+        task = entry.task
+        deaths[task.instance] += 1
+        if deaths[task.instance] <= _MOST_DEATHS:
+            left.append(entry)
+            line = f"{task.cohort_path}/{task.instance}: {text}little memory); resumed"
+            print(line, file=sys.stderr)
+            continue
+        often = f"little memory), {_MOST_DEATHS} times before too; the same command resumes"
+        outcome.errors.setdefault(task.instance, text + often)
+    half = (len(left) + 1) // 2
+    waiting.extendleft(tuple(part) for part in (left[half:], left[:half]) if part)

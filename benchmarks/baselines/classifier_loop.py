@@ -1,0 +1,142 @@
+"""A plain PyTorch loop that trains GAN-classifiers one after the other, without this project.
+
+    python benchmarks/baselines/classifier_loop.py IMAGES.npy G.safetensors --instances 8
+
+Reals against samples of frozen generators, with the sizes of `settings/mnist_reduced.yaml`:
+generated images are rounded to 256 levels as stored ones are, all images are shifted by up to
+3 px, and the learning rate falls along a cosine. torch's default threads, float32, the reals as one
+float tensor in memory. `make bench` measures the project against it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dcgan_loop import LATENT_DIM, Generator
+
+BATCH_SIZE = 64  # reals, and as many generated images
+CHANNELS = (32, 64)
+LEARNING_RATE = 3e-3
+BETAS = (0.9, 0.999)
+SHIFT_PX = 3
+SIDE_PX = 28
+
+
+class Classifier(nn.Module):
+    """From images [N, 1, 28, 28] to logits [N], positive = real."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, CHANNELS[0], 3, 2, 1, bias=False),
+            nn.BatchNorm2d(CHANNELS[0]),
+            nn.ReLU(True),
+            nn.Conv2d(CHANNELS[0], CHANNELS[1], 3, 2, 1, bias=False),
+            nn.BatchNorm2d(CHANNELS[1]),
+            nn.ReLU(True),
+            nn.Flatten(),
+        )
+        self.head = nn.Linear(CHANNELS[1] * 7 * 7, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = self.head(self.layers(images))
+        return logits.squeeze(1)
+
+
+@torch.no_grad()
+def sample(generators: Sequence[Generator], latents: Tensor) -> Tensor:
+    """Let the generators share latents evenly; round their images to the levels of stored ones."""
+    shares = latents.tensor_split(len(generators))
+    images = torch.cat([network(part) for network, part in zip(generators, shares, strict=True)])
+    return ((images + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
+
+
+def shift(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Shift images by 0 to 6 px less 3; black from outside.
+
+    Args:
+        images: [N, 1, 28, 28] in [-1, 1].
+        rows: int64 [N, 1] in [0, 6].
+        columns: likewise.
+    """
+    padded = F.pad(images, (SHIFT_PX,) * 4, value=-1.0)[:, 0]
+    positions = torch.arange(SIDE_PX)
+    which = torch.arange(len(images))[:, None, None]
+    return padded[which, (rows + positions)[:, :, None], (columns + positions)[:, None, :]][:, None]
+
+
+class Training:
+    """A classifier with its optimiser and schedule."""
+
+    def __init__(self, steps: int) -> None:
+        self.classifier = Classifier()
+        self.criterion = nn.BCEWithLogitsLoss()
+        self.labels = torch.cat([torch.ones(BATCH_SIZE), torch.zeros(BATCH_SIZE)])
+        self.optimizer = torch.optim.Adam(
+            self.classifier.parameters(), lr=LEARNING_RATE, betas=BETAS
+        )
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
+
+    def step(self, images: Tensor) -> Tensor:
+        """Update on 64 reals and 64 generated images, float32 [128, 1, 28, 28]; return the loss."""
+        self.optimizer.zero_grad()
+        loss = self.criterion(self.classifier(images), self.labels)
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        detached: Tensor = loss.detach()
+        return detached
+
+
+def train(images: Tensor, generators: Sequence[Generator], steps: int, seed: int) -> Classifier:
+    """Train one classifier on images float32 [N, 1, 28, 28]."""
+    torch.manual_seed(seed)
+    training = Training(steps)
+    for _ in range(steps):
+        reals = images[torch.randint(len(images), (BATCH_SIZE,))]
+        generated = sample(generators, torch.randn(BATCH_SIZE, LATENT_DIM))
+        rows, columns = torch.randint(2 * SHIFT_PX + 1, (2, 2 * BATCH_SIZE, 1))
+        training.step(shift(torch.cat([reals, generated]), rows, columns))
+    return training.classifier
+
+
+def load_generator(path: Path) -> Generator:
+    """Load a frozen generator."""
+    generator = Generator()
+    generator.load_state_dict(load_file(path))
+    return generator.eval()
+
+
+def main() -> None:
+    """Train so many classifiers and print the seconds that the trainings took."""
+    parser = argparse.ArgumentParser(description="Train GAN-classifiers one after the other.")
+    parser.add_argument("images", type=Path, help=".npy file of uint8 [N, 1, 28, 28]")
+    parser.add_argument("generators", type=Path, nargs="+", help="safetensors files")
+    parser.add_argument("--instances", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--threads", type=int, help="torch's own number if not given")
+    options = parser.parse_args()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    images = torch.from_numpy(np.load(options.images, allow_pickle=False)).float() / 127.5 - 1
+    generators = [load_generator(path) for path in options.generators]
+    start = time.perf_counter()
+    for instance in range(options.instances):
+        train(images, generators, options.steps, instance)
+    seconds = time.perf_counter() - start
+    print(json.dumps({"seconds": seconds, "threads": torch.get_num_threads()}))
+
+
+if __name__ == "__main__":
+    main()

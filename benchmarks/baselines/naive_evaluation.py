@@ -1,0 +1,159 @@
+"""Who detects whom and how good images are, the way that first comes to mind.
+
+    python benchmarks/baselines/naive_evaluation.py ROOT --cohorts 20
+
+For every pair of generator and classifier: load the network and both sets of images, let the one
+see the others, call scikit-learn. For every generator, and the training reals: torch-fidelity's
+FID, KID, precision and recall against the test reals, each call extracting both sets' features.
+torch's default threads. Of this project it takes the yardstick network alone. It does less than the
+project: no calibration error, no two-sample test, no density, coverage, class entropy or nearest
+reals. `make bench` measures the project against it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file
+from sklearn import metrics
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch_fidelity import calculate_metrics
+
+from classifier_loop import Classifier
+from knowledge_gaps.evaluation.lenet import register_extractor
+
+_FORWARD_BATCH = 250
+_KID_SUBSET = 1000  # or the number of images, if there are fewer
+_PREFIX = "network."  # of the weights' names, beside which nothing is stored
+# images in memory need no processes that load them: without, a call is faster
+_SETTINGS: dict[str, Any] = {
+    "fid": True,
+    "kid": True,
+    "prc": True,
+    "cuda": False,
+    "save_cpu_ram": True,
+}
+
+Images = npt.NDArray[np.uint8]
+
+
+class ImageSet(Dataset[Tensor]):
+    """Stored images one by one, as torch-fidelity takes them."""
+
+    def __init__(self, path: Path, num_images: int) -> None:
+        self._images = torch.from_numpy(load_images(path)[:num_images])
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._images[index]
+
+
+def load_images(path: Path) -> Images:
+    """Load uint8 [N, 1, 28, 28]."""
+    images: Images = np.load(path, allow_pickle=False)
+    return images
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Load a trained classifier."""
+    weights = load_file(path)
+    classifier = Classifier()
+    classifier.load_state_dict({key.removeprefix(_PREFIX): weights[key] for key in weights})
+    return classifier.eval()
+
+
+@torch.no_grad()
+def score(classifier: Classifier, images: Images) -> npt.NDArray[np.float32]:
+    """Return the logits of images."""
+    batches = torch.from_numpy(images).split(_FORWARD_BATCH)
+    logits: npt.NDArray[np.float32] = torch.cat(
+        [classifier(batch.float() / 127.5 - 1) for batch in batches]
+    ).numpy()
+    return logits
+
+
+def evaluate_pair(
+    generated_file: Path, classifier_file: Path, reals_file: Path
+) -> dict[str, float]:
+    """Say how well a classifier tells a generator's images from reals."""
+    classifier = load_classifier(classifier_file)
+    generated = score(classifier, load_images(generated_file))
+    reals = score(classifier, load_images(reals_file))
+    labels = np.repeat([1, 0], [len(generated), len(reals)])  # generated images are sought
+    found = -np.concatenate([generated, reals])
+    weights = np.where(labels == 1, 1 / len(generated), 1 / len(reals))
+    false_alarms, detections, _ = metrics.roc_curve(labels, found, drop_intermediate=False)
+    called = found >= 0
+    return {
+        "detection_rate": metrics.recall_score(labels, called),
+        "real_accuracy": metrics.recall_score(labels, called, pos_label=0),
+        "auc": metrics.roc_auc_score(labels, found),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, called),
+        "average_precision": metrics.average_precision_score(labels, found, sample_weight=weights),
+        "detection_at_1pct_false_alarms": float(detections[false_alarms <= 0.01].max()),
+        "detection_at_5pct_false_alarms": float(detections[false_alarms <= 0.05].max()),
+    }
+
+
+def evaluate_images(images_file: Path, reals_file: Path, num_images: int) -> dict[str, float]:
+    """Say how close images are to reals."""
+    found: dict[str, float] = calculate_metrics(
+        input1=ImageSet(images_file, num_images),
+        input2=ImageSet(reals_file, num_images),
+        feature_extractor=register_extractor(),
+        kid_subset_size=min(_KID_SUBSET, num_images),
+        verbose=False,
+        **_SETTINGS,
+    )
+    return found
+
+
+def list_samples(root: Path, cohorts: int) -> list[Path]:
+    """List the files of the generators' images."""
+    return [root / "data" / "samples" / "gans" / f"{index}.npy" for index in range(cohorts)]
+
+
+def list_classifiers(root: Path, cohorts: int) -> list[Path]:
+    """List the files of the classifiers' weights."""
+    folder = root / "models" / "classifiers" / "classifiers"
+    return [folder / str(index) / "classifier.safetensors" for index in range(cohorts)]
+
+
+def get_reals(root: Path, split: str) -> Path:
+    """Return the file of the reals of a split."""
+    return root / "data" / "prepared" / split / "00000.npy"
+
+
+def main() -> None:
+    """Evaluate all pairs, then all images; print the seconds."""
+    parser = argparse.ArgumentParser(description="Evaluate pair by pair.")
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--cohorts", type=int, default=20, help="generators, and classifiers")
+    parser.add_argument("--images", type=int, required=True, help="a generator")
+    options = parser.parse_args()
+    root = options.root
+    samples, reals = list_samples(root, options.cohorts), get_reals(root, "test")
+    start = time.perf_counter()
+    for generated in samples:
+        for classifier in list_classifiers(root, options.cohorts):
+            evaluate_pair(generated, classifier, reals)
+    detections_sec = time.perf_counter() - start
+    for images in [*samples, get_reals(root, "train")]:
+        evaluate_images(images, reals, options.images)
+    quality_sec = time.perf_counter() - start - detections_sec
+    found = {"detections": detections_sec, "quality": quality_sec}
+    print(json.dumps({**found, "threads": torch.get_num_threads()}))
+
+
+if __name__ == "__main__":
+    main()

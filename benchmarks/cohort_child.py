@@ -1,0 +1,86 @@
+"""Trains cohorts of a study's folder in a process of its own, and prints what that took as JSON.
+
+    python benchmarks/cohort_child.py ROOT gans COHORT --sizes 8
+
+Seconds run from the first worker's first report, so that no import is among them, to the published
+directory. Several sizes take turns; memory is measured in one more turn, for looking at it takes
+time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
+from knowledge_gaps.training.cohort import train_cohort
+from knowledge_gaps.training.task import TrainingTask, make_tasks
+from pairs import take_turns
+from usage import Usage
+
+
+@dataclass
+class FirstReport:
+    """A listener that notes when it heard anything first."""
+
+    heard_at: float | None = None
+
+    def report(self, instance: int, step: int, row: dict[str, float] | None) -> None:
+        """Take note of an instance's progress."""
+        if self.heard_at is None:
+            self.heard_at = time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one size cost: seconds, one a turn, and the memory of all processes."""
+
+    size: int
+    seconds: list[float]
+    peak_bytes: int | None
+
+
+def time_training(tasks: list[TrainingTask]) -> float:
+    """Train a cohort; return its seconds."""
+    first = FirstReport()
+    train_cohort(tasks, [first])
+    assert first.heard_at is not None  # every training reports its first step
+    return time.perf_counter() - first.heard_at
+
+
+def measure_memory(tasks: list[TrainingTask]) -> int:
+    """Train a cohort; return the peak of the memory of this process and its workers."""
+    with Usage() as usage:
+        train_cohort(tasks, [])
+    return usage.peak_bytes
+
+
+def main() -> None:
+    """Train, print."""
+    parser = argparse.ArgumentParser(description="Time the training of cohorts.")
+    parser.add_argument("root", type=Path)
+    parser.add_argument("kind", choices=[kind.value for kind in Kind])
+    parser.add_argument("cohort")
+    parser.add_argument("--sizes", type=int, nargs="+", required=True, help="instances")
+    parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--memory", action="store_true", help="one more turn for memory")
+    options = parser.parse_args()
+    study = load_study(options.root / PARAMS_FILE)
+    tasks = make_tasks(options.root, study, Kind(options.kind), options.cohort)
+    seconds = take_turns(
+        {size: partial(time_training, tasks[:size]) for size in options.sizes},
+        options.turns,
+    )
+    found = [
+        Trained(size, seconds[size], measure_memory(tasks[:size]) if options.memory else None)
+        for size in options.sizes
+    ]
+    print(json.dumps({"trained": [asdict(each) for each in found]}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Runs a fool-all chain iteration by iteration in a process of its own; prints what each took.
+
+    python benchmarks/iterations_child.py ROOT --iterations 5
+
+An iteration is what a study adds with it: GANs against all classifiers so far, their images,
+classifiers against the new GANs, and the pairs that were not scored before; by the project's own
+stages, without DVC and tracking. Workers are forked from a server that has made its imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from knowledge_gaps.stages import classifiers, detections, gans, pools, samples
+from knowledge_gaps.study import Study
+from short_study import (
+    describe_classifiers,
+    describe_gans,
+    describe_pool,
+    make_content,
+    write_study,
+)
+from usage import Usage
+from warm_workers import DETECTIONS, TRAINING, warm_workers
+
+_PHI = 0.1
+
+
+def make_study(root: Path, num_iterations: int, options: argparse.Namespace) -> Study:
+    """Write the study of so many iterations after the baseline's."""
+    content = make_content(options.steps, options.steps)
+    content["evaluation"]["num_images"] = options.images
+    for index in range(num_iterations + 1):
+        _add_iteration(content, index, options.instances)
+    return write_study(root, content)
+
+
+def _add_iteration(content: dict[str, Any], index: int, instances: int) -> None:
+    fools, phi = (f"c_{index - 1}", _PHI) if index > 0 else ("none", 0.0)
+    content["gans"][f"g_{index}"] = describe_gans(instances, fools, phi)
+    content["classifiers"][f"c_{index}"] = describe_classifiers(instances, f"g_{index}")
+    content["pools"] |= {
+        f"g_{index}": describe_pool(f"gans/g_{index}", list(range(instances))),
+        f"c_{index}": describe_pool(f"classifiers/c_{index}", [0], fools),
+    }
+
+
+def run_iteration(root: Path, study: Study, index: int) -> None:
+    """Run what is new in the study's last iteration."""
+    gans.run(root, study, f"g_{index}")
+    pools.run(root, study, f"g_{index}")
+    classifiers.run(root, study, f"c_{index}")
+    pools.run(root, study, f"c_{index}")
+    samples.run(root, study, f"g_{index}")
+    detections.run(root, study)
+
+
+def run_chain(root: Path, options: argparse.Namespace, with_memory: bool) -> list[float]:
+    """Run all iterations from scratch; return the seconds of each, or its peak bytes."""
+    for name in (".kgaps", "models/gans", "models/classifiers", "data/samples"):
+        shutil.rmtree(root / name, ignore_errors=True)
+    found = []
+    for index in range(options.iterations + 1):
+        study = make_study(root, index, options)
+        start = time.perf_counter()
+        if with_memory:
+            with Usage() as usage:
+                run_iteration(root, study, index)
+            found.append(float(usage.peak_bytes))
+        else:
+            run_iteration(root, study, index)
+            found.append(time.perf_counter() - start)
+    return found
+
+
+def main() -> None:
+    """Run the chain so many times, print."""
+    parser = argparse.ArgumentParser(description="Time the iterations of a chain.")
+    parser.add_argument("root", type=Path, help="after `kgaps check` and `kgaps prepare`")
+    parser.add_argument("--iterations", type=int, default=5, help="after the baseline's")
+    parser.add_argument("--instances", type=int, default=2, help="of every cohort")
+    parser.add_argument("--steps", type=int, default=50, help="of every training")
+    parser.add_argument("--images", type=int, default=500, help="a generator")
+    parser.add_argument("--turns", type=int, default=1)
+    options = parser.parse_args()
+    warm_workers((*TRAINING, *DETECTIONS))
+    with contextlib.redirect_stdout(sys.stderr):
+        seconds = [run_chain(options.root, options, False) for _ in range(options.turns)]
+        peaks = run_chain(options.root, options, True)
+    print(json.dumps({"seconds": seconds, "peak_bytes": peaks}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Paired measurement: variants take turns in one run, and what is told of them are their ratios.
+
+A machine's speed drifts, with what else it does and how warm it is. Two numbers that are taken one
+beside the other share the drift, so their ratio is steadier than either. No clock and no file here:
+what a turn measures is up to the caller; `results` makes tables of it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+_Name = TypeVar("_Name")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values of one quantity over the turns; the median is what a table tells first."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle value, or the mean of the two middle ones."""
+        return statistics.median(self.values)
+
+    @property
+    def low(self) -> float:
+        """The smallest value."""
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        """The largest value."""
+        return max(self.values)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Exponent b of a power law, cost = a size^b, fitted along a line of logarithms.
+
+    Attributes:
+        exponent: b; 0 for no growth, 1 for growth in proportion.
+        std_error: of b, from the distances of the points from the line; it tells how straight the
+            line is, too.
+        low: lower end of b's 95 % interval, by Student's t.
+        high: its upper end.
+    """
+
+    exponent: float
+    std_error: float
+    low: float
+    high: float
+
+
+def take_turns(
+    variants: Mapping[_Name, Callable[[], float]], num_turns: int
+) -> dict[_Name, list[float]]:
+    """Measure every variant once a turn, every second turn in reverse order.
+
+    Args:
+        variants: each measures once and returns the number.
+        num_turns: at least 1.
+
+    Returns:
+        The numbers of each variant, one a turn.
+    """
+    found: dict[_Name, list[float]] = {name: [] for name in variants}
+    for turn in range(num_turns):
+        names = list(variants)
+        if turn % 2 == 1:
+            names.reverse()
+        for name in names:
+            found[name].append(variants[name]())
+    return found
+
+
+def compare(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
+    """Divide what was measured in the same turn; raises ValueError for unequal numbers of turns."""
+    return Spread(tuple(a / b for a, b in zip(numerators, denominators, strict=True)))
+
+
+def fit_slope(sizes: Sequence[float], costs: Sequence[float]) -> Slope:
+    """Fit a power law.
+
+    Args:
+        sizes: above 0, at least three different ones.
+        costs: above 0, one for each size.
+
+    Raises:
+        ValueError: for fewer than three sizes: two points lie on a line whatever they are.
+    """
+    if len(set(sizes)) < 3:
+        raise ValueError(f"sizes: {sorted(set(sizes))} found, at least three are needed")
+    fit = stats.linregress(np.log(sizes), np.log(costs))
+    margin = float(fit.stderr * stats.t.ppf((1 + CONFIDENCE) / 2, len(sizes) - 2))
+    exponent = float(fit.slope)
+    return Slope(exponent, float(fit.stderr), exponent - margin, exponent + margin)
