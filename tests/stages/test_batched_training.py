@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,14 @@ class Listener:
         self._action, self._step = action, step
         self.steps: dict[int, list[int]] = {}
         self.rows: dict[int, list[float]] = {}
+        self.ends: list[int] = []
 
     def report(self, instance: int, step: int, row: dict[str, float] | None) -> None:
         self.steps.setdefault(instance, []).append(step)
         if row is not None:
             self.rows.setdefault(instance, []).append(row["step"])
+        if step == LONG_STEPS:
+            self.ends.append(instance)
         if self._action is not None and step >= self._step:
             action, self._action = self._action, None
             action()
@@ -176,15 +180,25 @@ def test_interrupted_together_and_resumed_alone_and_back(
     assert not (fresh_root / STATES).exists()
 
 
-def test_killed_program_is_resumed(fresh_root: Path) -> None:
+def test_killed_program_is_resumed_in_halves(
+    fresh_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     prepare_long(fresh_root)
-    with pytest.raises(UserError, match=r"^gans/baseline/0: its process ended by itself .*-9"):
-        train(fresh_root, Listener(kill_worker, 30))
-    assert not (fresh_root / BASELINE).exists()
-    listener = Listener()
+    expected = train_long_alone(copy_root(fresh_root, tmp_path / "alone"), monkeypatch)
+    listener = Listener(kill_worker, 30)
     train(fresh_root, listener)
-    assert all(steps[0] > 0 for steps in listener.steps.values())  # from what was saved
-    assert (fresh_root / BASELINE / "cohort.json").exists()
+    lines = [line for line in capfd.readouterr().err.splitlines() if "ended by itself" in line]
+    assert [line.split(":")[0] for line in lines] == [f"gans/baseline/{i}" for i in range(3)]
+    assert all(line.endswith("resumed") for line in lines)
+    for steps in listener.steps.values():
+        [resumed_from] = [b for a, b in pairwise(steps) if b < a]
+        assert resumed_from > 0
+    # the last one was told of nothing before the first two, a program of their own, had ended
+    assert listener.ends == [0, 1, 2]
+    check_same_cohort(fresh_root / BASELINE, expected, LONG_FLOAT32)
 
 
 def test_diverged_instance_leaves_the_others(

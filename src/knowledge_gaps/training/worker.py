@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -92,6 +92,7 @@ def get_locks_directory(cohort_state: Path) -> Path:
 
 
 Group = tuple[Assignment, ...]  # of one cohort, at least one
+End = Callable[[Assignment, Exception | None], None]  # of an instance, and what made it fail
 
 
 class MessageKind(Enum):
@@ -139,12 +140,10 @@ def run_worker(index: int, connection: Connection) -> None:
     keep_freed_memory()
     while (group := _receive(connection)) is not None:
         try:
-            _train_group(group, index, connection)
+            for message in _train_group(group, index, connection):
+                connection.send(message)
         except (StoppedError, BrokenPipeError):
             return
-
-
-End = Callable[[Assignment, Exception | None], None]  # of an instance, and what made it fail
 
 
 class _PipeSession:
@@ -179,17 +178,22 @@ def _receive(connection: Connection) -> Group | None:
     return group
 
 
-def _train_group(group: Group, index: int, connection: Connection) -> None:
-    """Train a group, and tell the end of every instance; raises StoppedError when stopped."""
-    ended: set[int] = set()
+def _train_group(group: Group, index: int, connection: Connection) -> list[Message]:
+    """Train a group; return what to tell of each instance, once all claims are given back.
+
+    Raises:
+        StoppedError: when the training was stopped.
+    """
+    ended: dict[int, Message] = {}
 
     def end(entry: Assignment, error: Exception | None) -> None:
-        ended.add(entry.task.instance)
-        connection.send(_describe_end(entry.task.instance, error))
+        ended[entry.task.instance] = _describe_end(entry.task.instance, error)
 
     try:
-        _train(group, index, connection, end)
-    except (StoppedError, BrokenPipeError):
+        with ExitStack() as stack:
+            waiting = [entry for entry in group if _claim(entry, stack, end)]
+            _train(waiting, index, connection, end)
+    except StoppedError:
         raise
     except Exception as error:  # one group's fault must not take the others with it
         if not isinstance(error, UserError):
@@ -197,39 +201,37 @@ def _train_group(group: Group, index: int, connection: Connection) -> None:
         for entry in group:
             if entry.task.instance not in ended:
                 end(entry, error)
+    return list(ended.values())
 
 
-def _train(group: Group, index: int, connection: Connection, end: End) -> None:
-    with ExitStack() as stack:
-        entries = tuple(_claim(group, stack, end))
-        sessions = {
-            entry.task.instance: _PipeSession(entry.task.instance, connection) for entry in entries
-        }
-        if len(entries) > 1:
-            from knowledge_gaps.training.batched.fitting import train_what_fits
-
-            train_what_fits(entries, index, sessions, end)
-        elif entries:
-            from knowledge_gaps.training.instance import train_instance
-
-            (entry,) = entries
-            session = sessions[entry.task.instance]
-            train_instance(entry.task, index, entry.result, entry.state_file, session)
-            end(entry, None)
+def _claim(entry: Assignment, stack: ExitStack, end: End) -> bool:
+    """Claim an instance; tell whether it is left to this process to train it."""
+    try:
+        stack.enter_context(entry.claim())
+    except TakenError as error:
+        end(entry, error)
+        return False
+    if entry.is_finished():
+        end(entry, None)
+        return False
+    return True
 
 
-def _claim(group: Group, stack: ExitStack, end: End) -> Iterator[Assignment]:
-    """Claim the instances of a group; yield those that are still to train."""
-    for entry in group:
-        try:
-            stack.enter_context(entry.claim())
-        except TakenError as error:
-            end(entry, error)
-            continue
-        if entry.is_finished():
-            end(entry, None)
-        else:
-            yield entry
+def _train(entries: Sequence[Assignment], index: int, connection: Connection, end: End) -> None:
+    sessions = {
+        entry.task.instance: _PipeSession(entry.task.instance, connection) for entry in entries
+    }
+    if len(entries) > 1:
+        from knowledge_gaps.training.batched.fitting import train_what_fits
+
+        train_what_fits(tuple(entries), index, sessions, end)
+        return
+    from knowledge_gaps.training.instance import train_instance
+
+    for entry in entries:
+        session = sessions[entry.task.instance]
+        train_instance(entry.task, index, entry.result, entry.state_file, session)
+        end(entry, None)
 
 
 def _describe_end(instance: int, error: Exception | None) -> Message:

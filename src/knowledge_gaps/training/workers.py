@@ -67,18 +67,21 @@ def run_workers(assignments: Sequence[Assignment], listeners: Sequence[Listener]
         assignments: at least one.
         listeners: told of every instance's progress.
     """
-    groups = form_groups(assignments)
     with catch_stop_signals() as stop:
+        groups = form_groups(assignments)
         return serve_workers(groups, listeners, stop, range(count_workers(len(groups))))
 
 
 def serve_workers(
-    groups: Sequence[Group], listeners: Sequence[Listener], stop: Stop, indices: Sequence[int]
+    groups: Sequence[Group],
+    listeners: Sequence[Listener],
+    stop: Stop,
+    indices: Sequence[int],
 ) -> Outcome:
     """Train instances side by side until all are trained, or all states saved.
 
     Args:
-        groups: at least one; the instances of each train in one process.
+        groups: at least one; the instances of one train together.
         listeners: told of every instance's progress.
         stop: asked twice a second.
         indices: a worker is started for each; they decide the GPUs.
@@ -102,10 +105,8 @@ def serve_workers(
                     _assign(workers[-1], waiting)
                 continue
             _take_note(message, outcome, listeners)
-            if message.kind is not MessageKind.PROGRESS:
-                worker.drop(message.instance)
-                if not worker.group:
-                    _assign(worker, waiting)
+            if message.kind is not MessageKind.PROGRESS and worker.finish(message.instance):
+                _assign(worker, waiting)
         if stop.is_set() and not outcome.stopped:
             outcome.stopped = True
             waiting.clear()
@@ -121,9 +122,10 @@ class _Worker:
     connection: Connection
     group: Group = ()  # what it is training now
 
-    def drop(self, instance: int) -> None:
-        """Take note that an instance has ended."""
+    def finish(self, instance: int) -> bool:
+        """Take an instance off the group; tell whether nothing is left of it."""
         self.group = tuple(entry for entry in self.group if entry.task.instance != instance)
+        return not self.group
 
 
 def _start_worker(context: ForkServerContext, index: int) -> _Worker:
@@ -157,17 +159,21 @@ def _take_note(message: Message, outcome: Outcome, listeners: Sequence[Listener]
 def _note_death(
     worker: _Worker, waiting: deque[Group], outcome: Outcome, deaths: Counter[int]
 ) -> None:
-    """Put back what a worker was training when it died, to be resumed, unless it died too often."""
+    """Put back what a worker was training when it died, to be resumed, unless it died too often.
+
+    Instances that trained together come back in two groups, for that needs less memory.
+    """
+    left = []
     text = f"its process ended by itself (exit code {worker.process.exitcode}; -9 is often too "
-    resumed: list[Assignment] = []
     for entry in worker.group:
         task = entry.task
         deaths[task.instance] += 1
-        if deaths[task.instance] > _MOST_DEATHS:
-            words = f"little memory), {_MOST_DEATHS} times before too; the same command resumes"
-            outcome.errors.setdefault(task.instance, text + words)
+        if deaths[task.instance] <= _MOST_DEATHS:
+            left.append(entry)
+            line = f"{task.cohort_path}/{task.instance}: {text}little memory); resumed"
+            print(line, file=sys.stderr)
             continue
-        resumed.append(entry)
-        print(f"{task.cohort_path}/{task.instance}: {text}little memory); resumed", file=sys.stderr)
-    if resumed:
-        waiting.appendleft(tuple(resumed))
+        often = f"little memory), {_MOST_DEATHS} times before too; the same command resumes"
+        outcome.errors.setdefault(task.instance, text + often)
+    half = (len(left) + 1) // 2
+    waiting.extendleft(tuple(part) for part in (left[half:], left[:half]) if part)
