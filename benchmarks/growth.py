@@ -108,7 +108,8 @@ def measure_growth(effort: Effort) -> Figure:
         f"GANs, classifiers ({sizes.iteration_steps} steps each), images and new pairs; detections "
         "and quality of one generator and one classifier with as many reals as images (quality of "
         f"at most {max(sizes.quality_images):,}, for it compares every image with every other). "
-        "Imports are made before the clock starts. Memory is the sum of all processes, shared pages once.",
+        "Imports are made before the clock starts. Memory is the sum of all processes, shared "
+        "pages once.",
         [row for curve in curves for row in curve.list_rows()],
         [
             *instances.list_growths(least),
