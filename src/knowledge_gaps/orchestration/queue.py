@@ -18,9 +18,10 @@ from knowledge_gaps.orchestration.dvc_calls import ask_dvc, parse_json
 from knowledge_gaps.orchestration.grid import Experiment
 from knowledge_gaps.runtime.devices import WORKERS_VARIABLE
 from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.study import PARAMS_FILE
 
 METRICS_PATH = "reports/metrics.json"
-_NOT_INPUTS = ("dvc.lock", "reports/", "params.yaml")  # a run of the study itself writes the first
+_NOT_INPUTS = ("dvc.lock", "reports/", PARAMS_FILE)  # a run of the study itself writes the first
 
 
 class State(StrEnum):
