@@ -11,13 +11,13 @@ from typing import Any
 
 from knowledge_gaps.runtime.errors import UserError
 
-_COMMAND = (sys.executable, "-m", "dvc")
+DVC = (sys.executable, "-m", "dvc")
 
 
 def start_dvc(root: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start a command of DVC whose outputs are read by `finish_dvc`."""
     pipe = subprocess.PIPE
-    return subprocess.Popen([*_COMMAND, *arguments], cwd=root, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen([*DVC, *arguments], cwd=root, stdout=pipe, stderr=pipe, text=True)
 
 
 def finish_dvc(process: subprocess.Popen[str]) -> str:
@@ -30,7 +30,7 @@ def finish_dvc(process: subprocess.Popen[str]) -> str:
     if process.returncode != 0:
         lines = [line for line in errors.splitlines() if line.startswith("ERROR: ")]
         said = lines[0] if lines else f"exit code {process.returncode}"
-        command = list(process.args)[len(_COMMAND) :] if isinstance(process.args, list) else []
+        command = list(process.args)[len(DVC) :] if isinstance(process.args, list) else []
         raise UserError(f"dvc {' '.join(map(str, command))}: {said.removeprefix('ERROR: ')}")
     return out
 

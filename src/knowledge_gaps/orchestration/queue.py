@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from knowledge_gaps.orchestration.dvc_calls import ask_dvc, parse_json
+from knowledge_gaps.orchestration.dvc_calls import DVC, ask_dvc, parse_json
 from knowledge_gaps.orchestration.grid import Experiment
 from knowledge_gaps.runtime.devices import WORKERS_VARIABLE
 from knowledge_gaps.runtime.errors import UserError
@@ -91,9 +91,16 @@ def start_queue(root: Path, max_jobs: int, num_workers: int) -> None:
         max_jobs: experiments at the same time.
         num_workers: of each of them.
     """
-    command = ["dvc", "queue", "start", "--jobs", str(max_jobs)]
-    environment = {**os.environ, WORKERS_VARIABLE: str(num_workers)}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, check=False)
+    null = subprocess.DEVNULL  # a pipe would stay open in the queue's workers
+    done = subprocess.run(
+        [*DVC, "queue", "start", "--jobs", str(max_jobs)],
+        cwd=root,
+        env={**os.environ, WORKERS_VARIABLE: str(num_workers)},
+        stdin=null,
+        stdout=null,
+        stderr=null,
+        check=False,
+    )
     if done.returncode != 0:
         raise UserError("dvc queue start: failed; `dvc queue status` may tell more")
 
@@ -108,14 +115,14 @@ def forget_failed(root: Path, standings: Mapping[str, Standing]) -> None:
 
 def stop_queue(root: Path) -> None:
     """Let the queue's workers end after what they run now."""
-    command = ["dvc", "queue", "stop"]
+    command = [*DVC, "queue", "stop"]
     subprocess.run(command, cwd=root, capture_output=True, check=False)
 
 
 def stop_experiments(root: Path, names: Sequence[str]) -> None:
     """Interrupt running experiments, as Ctrl-C does; others are left as they are."""
     for name in names:  # one that is not running is an error of the whole call
-        command = ["dvc", "queue", "kill", name]
+        command = [*DVC, "queue", "kill", name]
         subprocess.run(command, cwd=root, capture_output=True, check=False)
 
 
