@@ -142,6 +142,29 @@ def plan(
     _run_stage("plan", with_probes=probe, as_json=json, budget_sec=probe_sec)
 
 
+@app.command()
+def repro(
+    targets: Annotated[list[str] | None, typer.Argument(help="stages; all if none")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="stages at the same time at most")
+    ] = None,
+) -> None:
+    """Do what `dvc repro` does, with independent stages at the same time."""
+    _run_above("repro", targets or [], jobs)
+
+
+@app.command()
+def sweep(
+    axes: Annotated[list[str], typer.Argument(metavar="KEY=V1,V2,...", help="of params.yaml")],
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="experiments at the same time")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the grid")] = False,
+) -> None:
+    """Run the study for every combination of values, through DVC's experiment queue."""
+    _run_above("sweep", axes, jobs, dry_run)
+
+
 @track_app.command("sync")
 def track_sync() -> None:
     """Rebuild MLflow's runs and registry from the files; nothing the second time."""
@@ -169,3 +192,11 @@ def _run_stage(stage: str, *names: str, function: str = "run", **options: object
     getattr(import_module(f"knowledge_gaps.stages.{stage}"), function)(
         root, study, *names, **options
     )
+
+
+def _run_above(command: str, *arguments: object) -> None:
+    """Read the study, then import what works above the stages."""
+    check_alone(command)
+    root = Path.cwd()
+    study = load_study(root / PARAMS_FILE)
+    import_module(f"knowledge_gaps.orchestration.{command}").run(root, study, *arguments)

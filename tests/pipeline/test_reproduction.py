@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -148,3 +149,39 @@ def test_new_cohort_runs_only_what_is_new(first: Clone, second: Clone) -> None:
         expected
     ) - {".gitignore"}
     assert "phi_1e-1" in (second.root / "reports" / "detections.csv").read_text()
+
+
+def test_sweep_is_in_dvc_and_mlflow_and_is_done_once(first: Clone) -> None:
+    """Two values of phi: two experiments, each with runs of its own; nothing the second time."""
+    kgaps = ("kgaps", "sweep", "gans.fool_all_1.phi=0.5,2")
+    output = first.run(*kgaps)
+    names = sorted(set(re.findall(r"smoke-phi-\S+-[0-9a-f]{8}", output)))
+    assert len(names) == 2
+    shown = json.loads(first.run("dvc", "exp", "show", "--json"))
+    experiments = {entry["name"]: entry for entry in shown[1]["experiments"]}
+    assert sorted(experiments) == names
+    phis = {}
+    for name in names:
+        data = experiments[name]["revs"][0]["data"]
+        params = data["params"]["params.yaml"]["data"]
+        assert params["study"]["name"] == name
+        phis[name] = params["gans"]["fool_all_1"]["phi"]
+        assert data["metrics"]["reports/metrics.json"]["data"]
+    assert sorted(phis.values()) == [0.5, 2]
+
+    client = MlflowClient(f"sqlite:///{first.root / 'mlflow.db'}")
+    [experiment] = client.search_experiments(filter_string="name = 'knowledge-gaps'")
+    for name in names:
+        runs = client.search_runs([experiment.experiment_id], f"tags.`kgaps.study` = '{name}'")
+        children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+        assert len(children) == GANS + CLASSIFIERS
+        found = {run.data.params.get("phi") for run in children}
+        assert str(float(phis[name])) in found
+        assert all(Path(run.info.artifact_uri.removeprefix("file://")).exists() for run in runs)
+    assert not list((first.root / ".kgaps" / "experiments").glob("*"))
+
+    assert "nothing to queue" in first.run(*kgaps)
+    again = json.loads(first.run("dvc", "exp", "show", "--json"))
+    assert [entry["revs"][0]["rev"] for entry in again[1]["experiments"]] == [
+        entry["revs"][0]["rev"] for entry in shown[1]["experiments"]
+    ]

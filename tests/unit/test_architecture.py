@@ -23,7 +23,8 @@ BOTTOM = {"runtime", "study"}
 ALLOWED = {
     "": set(),
     "__main__": {"cli"},
-    "cli": {"stages", *BOTTOM},
+    "cli": {"stages", "orchestration", *BOTTOM},
+    "orchestration": BOTTOM,
     "stages": {
         "planning",
         "training",
@@ -57,12 +58,15 @@ NAMES_PARAMS = {
     "knowledge_gaps.study.presets": "copies a study of settings/ over it",
     "knowledge_gaps.cli": "gives its path to load_study",
     "knowledge_gaps.runtime.tracking.sync": "uploads it as a file",
+    "knowledge_gaps.orchestration.queue": "lets experiments begin with it as it is",
+    "knowledge_gaps.orchestration.sweep": "gives its path to read_yaml",
     "knowledge_gaps.planning.standing": "finds it in what DVC says",
     "knowledge_gaps.report.page.deviations": "tells the reader where a choice is made",
 }
 PARSES_YAML = {
     "knowledge_gaps.study.load": "params.yaml",
     "knowledge_gaps.runtime.tracking.records": "dvc.lock",
+    "knowledge_gaps.orchestration.lock": "dvc.lock",
 }
 
 LOADS_WEIGHTS = {(f"{PACKAGE}.training.initial_weights", "True")}

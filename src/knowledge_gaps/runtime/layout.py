@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# set by DVC for the stages of an experiment
+_EXPERIMENT_VARIABLE = "DVC_EXP_NAME"
+_HOME_VARIABLE = "DVC_ROOT"
 
 COHORT_FILE = "cohort.json"
 META_FILE = "meta.json"
@@ -77,5 +82,25 @@ def get_reports_directory(root: Path) -> Path:
 
 
 def get_state_directory(root: Path) -> Path:
-    """State of this machine that is no result: resume states, cached scores; git-ignored."""
-    return root / ".kgaps"
+    """State of this machine that is no result: resume states, cached scores; git-ignored.
+
+    An experiment of DVC's queue runs in a folder that is gone after it, also when it was killed. So
+    its state lies in the repository that it belongs to, where a second try finds it.
+    """
+    home = get_home(root)
+    if home == root:
+        return root / ".kgaps"
+    return get_experiment_directory(home, os.environ[_EXPERIMENT_VARIABLE])
+
+
+def get_experiment_directory(root: Path, experiment: str) -> Path:
+    """State of an experiment of DVC's queue, by the experiment's name."""
+    return root / ".kgaps" / "experiments" / experiment
+
+
+def get_home(root: Path) -> Path:
+    """The repository that an experiment's folder belongs to; else the root itself."""
+    home = os.environ.get(_HOME_VARIABLE)
+    if home is None or _EXPERIMENT_VARIABLE not in os.environ:
+        return root
+    return root if Path(home).resolve() == root.resolve() else Path(home)

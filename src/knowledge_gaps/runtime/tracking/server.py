@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from knowledge_gaps.runtime.layout import get_state_directory
+from knowledge_gaps.runtime.layout import get_home, get_state_directory
 from knowledge_gaps.runtime.tracking.records import STUDY, Point
 
 if TYPE_CHECKING:
@@ -75,11 +75,12 @@ def tracking_uri(root: Path) -> str | None:
 
     Returns:
         None when KGAPS_TRACKING is "off"; MLFLOW_TRACKING_URI when that is set; else the sqlite
-        database in `root`. MLflow's own default depends on the current directory.
+        database in `root`, or in the repository that an experiment's folder belongs to. MLflow's
+        own default depends on the current directory.
     """
     if os.environ.get(SWITCH) == "off":
         return None
-    return os.environ.get(_URI) or f"sqlite:///{root.resolve() / DATABASE_FILE}"
+    return os.environ.get(_URI) or f"sqlite:///{get_home(root).resolve() / DATABASE_FILE}"
 
 
 class TrackingServer:
@@ -246,7 +247,7 @@ def connect(root: Path, uri: str, lock_sec: float = LOCK_SEC) -> TrackingServer:
         os.environ.setdefault(name, _DEFAULTS[name])
     from mlflow.tracking import MlflowClient
 
-    root = root.resolve()
+    root = get_home(root).resolve()  # experiments of DVC's queue share it, and the lock
     state = get_state_directory(root)
     state.mkdir(exist_ok=True)
     lock = FileLock(state / LOCK_FILE, timeout=lock_sec)

@@ -1,0 +1,154 @@
+"""The experiments of a sweep: the product of the lists of values, each checked as a whole study."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from knowledge_gaps.runtime.errors import UserError, describe_first_error
+from knowledge_gaps.study import Study
+from knowledge_gaps.study.graph import check_graph
+from knowledge_gaps.study.load import read_yaml
+
+STUDY_NAME_KEY = "study.name"  # tells the experiments apart in MLflow, so it is no key of a sweep
+_NAME_CHARACTERS = 64
+_HASH_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One point of the grid.
+
+    Attributes:
+        name: in DVC, in MLflow, and as the name of its study; made of everything that params.yaml
+            says then, so the same experiment has the same name again.
+        values: what differs from params.yaml, by dotted key.
+        new_keys: those of them that params.yaml leaves to their default.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    new_keys: frozenset[str]
+
+    def describe(self) -> list[str]:
+        """List the overrides in the form of DVC's --set-param."""
+        overrides = []
+        for key, value in {**self.values, STUDY_NAME_KEY: self.name}.items():
+            plus = "+" if key in self.new_keys else ""
+            overrides.append(f"{plus}{key}={json.dumps(value)}")
+        return overrides
+
+
+def make_grid(params_file: Path, axes: Sequence[str]) -> list[Experiment]:
+    """Make the experiments of a sweep.
+
+    Args:
+        params_file: the study that is swept.
+        axes: each "KEY=VALUE,VALUE,..." with a dotted key of it and values as in YAML.
+
+    Returns:
+        The product of all lists, the last one running fastest.
+
+    Raises:
+        UserError: for an unknown key, one that is there twice, or a value that the study cannot
+            take; nothing has been done then.
+    """
+    content = read_yaml(params_file)
+    study = _validate(content, "params.yaml as it is")
+    lists: dict[str, list[Any]] = {}
+    for axis in axes:
+        key, values = parse_axis(axis)
+        if key in lists:
+            raise UserError(f"{key}: stands twice in the sweep")
+        _check_key(study.model_dump(mode="json"), key)
+        lists[key] = values
+    points = itertools.product(*lists.values())
+    return [_make_experiment(content, dict(zip(lists, point, strict=True))) for point in points]
+
+
+def parse_axis(axis: str) -> tuple[str, list[Any]]:
+    """Read "KEY=VALUE,VALUE,...", values as in YAML: numbers, words, null, [1, 2].
+
+    Raises:
+        UserError: when it has another form, or names a value twice.
+    """
+    key, sign, text = axis.partition("=")
+    try:
+        values = YAML(typ="safe", pure=True).load(f"[{text}]") if sign and text.strip() else []
+    except YAMLError as error:
+        raise UserError(f"{key}: {text!r} is no list of values") from error
+    if not key or not values:
+        raise UserError(f"{axis!r} found, KEY=VALUE,VALUE,... is needed")
+    texts = [json.dumps(value, default=str) for value in values]
+    for one in texts:
+        if texts.count(one) > 1:
+            raise UserError(f"{key}: {one} stands twice in the sweep")
+    return key, values
+
+
+def _check_key(content: Mapping[str, Any], key: str) -> None:
+    """Refuse a key that the study does not have, defaults included, or that is a whole section."""
+    if key == STUDY_NAME_KEY:
+        raise UserError(f"{key}: cannot be swept, every experiment gets a name of its own")
+    entry: Any = content
+    parts = key.split(".")
+    for place, part in enumerate(parts):
+        if not isinstance(entry, dict) or part not in entry:
+            known = ", ".join(entry) if isinstance(entry, dict) else "none"
+            raise UserError(f"{'.'.join(parts[: place + 1])}: unknown key (allowed: {known})")
+        entry = entry[part]
+    if isinstance(entry, dict):
+        raise UserError(f"{key}: a section, one of its keys is needed: {', '.join(entry)}")
+
+
+def _make_experiment(content: Any, values: Mapping[str, Any]) -> Experiment:
+    changed = copy.deepcopy(content)
+    new_keys = {key for key, value in values.items() if _set(changed, key, value)}
+    text = ", ".join(f"{key}={json.dumps(value, default=str)}" for key, value in values.items())
+    study = _validate(changed, text)
+    described = json.dumps(study.model_dump(mode="json"), sort_keys=True)
+    digest = hashlib.sha256(described.encode()).hexdigest()[:_HASH_DIGITS]
+    return Experiment(_make_name(study.study.name, values, digest), values, frozenset(new_keys))
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> bool:
+    """Set a key; tell whether it was not there."""
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+    is_new = last not in content
+    content[last] = value
+    return is_new
+
+
+def _validate(content: Any, what: str) -> Study:
+    try:
+        study = Study.model_validate(content)
+        check_graph(study)
+    except ValidationError as error:
+        raise UserError(f"{what}: {describe_first_error(error, Study)}") from error
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error
+    return study
+
+
+def _make_name(study: str, values: Mapping[str, Any], digest: str) -> str:
+    """Make a name that says the values and is a study's name too: as much of them as it can."""
+    words = [f"{key.rpartition('.')[2]}-{_spell(value)}" for key, value in values.items()]
+    start = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join([study, *words]))
+    return f"{start[: _NAME_CHARACTERS - len(digest) - 1].rstrip('-_')}-{digest}"
+
+
+def _spell(value: Any) -> str:
+    return str(value).replace(".", "p")

@@ -1,0 +1,89 @@
+"""`kgaps repro`: what `dvc repro` does, with stages that do not wait for one another side by side.
+
+Stages are run by `dvc repro --single-item`, so what runs, what is restored from the cache and what
+is written to dvc.lock is DVC's business; this only decides when. The result is that of a serial
+`dvc repro`, byte for byte.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from knowledge_gaps.orchestration.job import StageJob, get_log_directory, wait_for_others
+from knowledge_gaps.orchestration.lock import (
+    is_order_noted,
+    note_order,
+    read_outputs,
+    restore_order,
+)
+from knowledge_gaps.orchestration.machine import Room, find_needs
+from knowledge_gaps.orchestration.plan import Plan, read_plan
+from knowledge_gaps.orchestration.schedule import Crew, Ledger, run_plan
+from knowledge_gaps.orchestration.show import StageShow
+from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.runtime.signals import StopFlag, catch_stop_signals
+from knowledge_gaps.study import Study
+
+_LOCK_SEC = 5.0
+
+
+def run(root: Path, study: Study, targets: Sequence[str], max_jobs: int | None = None) -> None:
+    """Bring stages up to date, as many at the same time as the machine has room for.
+
+    Args:
+        root: the repository's root.
+        study: the present one.
+        targets: stages, with all that they stand on; none for all.
+        max_jobs: stages at the same time at most; None leaves it to the room.
+
+    Raises:
+        StoppedError: when the process was told to stop; states of trainings are saved.
+        UserError: when a stage failed, with a line for each; all that does not stand on it ran.
+    """
+    folder = get_log_directory(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.with_suffix(".lock"), timeout=_LOCK_SEC), catch_stop_signals() as stop:
+            wait_for_others(root)
+            plan = read_plan(root, targets, is_order_needed=is_order_noted(root))
+            if plan.changed:
+                _judge(_run(root, study, plan, max_jobs, stop), stop)
+            else:
+                restore_order(root, plan.order, is_finished=True)
+                print("Data and pipelines are up to date.")
+    except Timeout as error:
+        raise UserError(f"{folder}: another kgaps repro is running here") from error
+
+
+def _run(root: Path, study: Study, plan: Plan, max_jobs: int | None, stop: StopFlag) -> Ledger:
+    note_order(root)
+    with StageShow(root) as show:
+        crew = Crew(
+            room=Room.of_this_machine(),
+            needs=find_needs(study, plan.order),
+            max_jobs=max_jobs or len(plan.order),
+            start=functools.partial(StageJob, root),
+            read_outputs=functools.partial(read_outputs, root),
+            audience=show,
+        )
+        ledger = run_plan(plan, crew, stop)
+    restore_order(root, plan.order, is_finished=ledger.count_left() == 0 and not ledger.failed)
+    return ledger
+
+
+def _judge(ledger: Ledger, stop: StopFlag) -> None:
+    """Say what became of the stages."""
+    num_done = len(ledger.done)
+    if stop.is_set():
+        raise StoppedError(f"after {num_done} stages: states saved, the same command resumes")
+    if ledger.failed:
+        lines = [f"{stage}: {error}" for stage, error in sorted(ledger.failed.items())]
+        due = sorted(ledger.left_out & ledger.due)
+        left_out = f", {len(due)} that stand on them left out" if due else ""
+        first = f"{len(lines)} stages failed, {num_done} done{left_out}"
+        raise UserError("\n".join([first, *lines]))
+    print(f"{num_done} stages done.")

@@ -1,0 +1,200 @@
+"""`kgaps sweep`: a study for every combination of values, through DVC's experiment queue.
+
+An experiment's name is made of its parameters, so the same sweep finds what an earlier call has
+done or begun. The states of its trainings are kept in the repository, below `.kgaps/experiments`,
+where a second try finds them though it runs in another folder.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from knowledge_gaps.orchestration.grid import Experiment, make_grid
+from knowledge_gaps.orchestration.job import get_log_directory, read_lines
+from knowledge_gaps.orchestration.queue import (
+    Standing,
+    State,
+    check_inputs,
+    forget_failed,
+    is_ignored,
+    queue_experiment,
+    read_standings,
+    start_queue,
+    stop_experiments,
+    stop_queue,
+)
+from knowledge_gaps.runtime.devices import count_gpus, count_workers
+from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.runtime.layout import get_experiment_directory
+from knowledge_gaps.runtime.signals import StopFlag, catch_stop_signals
+from knowledge_gaps.study import PARAMS_FILE, Study
+
+_LOCK_SEC = 5.0
+_POLL_SEC = 5.0
+_TICK_SEC = 0.2
+_END_SEC = 60.0  # how long interrupted experiments may take to save their states
+_SHOWN_METRICS = 6
+_OPEN = (State.QUEUED, State.RUNNING)
+
+
+def run(
+    root: Path,
+    study: Study,
+    axes: Sequence[str],
+    max_jobs: int | None = None,
+    is_dry: bool = False,
+) -> None:
+    """Run the experiments of a sweep that are not done yet, and show all of them.
+
+    Args:
+        root: the repository's root.
+        study: the present one.
+        axes: each "KEY=VALUE,VALUE,...".
+        max_jobs: experiments at the same time; None for one a core, or one after the other on GPUs.
+        is_dry: only print the grid.
+
+    Raises:
+        StoppedError: when the process was told to stop; states of trainings are saved.
+        UserError: when the sweep makes no sense, or experiments failed.
+    """
+    grid = make_grid(root / PARAMS_FILE, axes)
+    if is_dry:
+        _print_table(grid, dict.fromkeys((point.name for point in grid), Standing()))
+        return
+    check_inputs(root)
+    folder = get_log_directory(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    copied = [study.data.directory] if is_ignored(root, study.data.directory) else []
+    try:
+        with FileLock(folder.with_suffix(".lock"), timeout=_LOCK_SEC), catch_stop_signals() as stop:
+            _queue_missing(root, grid, copied)
+            standings = _watch(root, grid, max_jobs, stop)
+    except Timeout as error:
+        raise UserError(f"{folder}: another kgaps repro or sweep is running here") from error
+    _print_table(grid, standings)
+    _judge(root, standings)
+
+
+def _queue_missing(root: Path, grid: Sequence[Experiment], copied: Sequence[str]) -> None:
+    standings = read_standings(root, [point.name for point in grid])
+    forget_failed(root, standings)
+    missing = [
+        point for point in grid if standings[point.name].state in (State.MISSING, State.FAILED)
+    ]
+    for point in missing:
+        queue_experiment(root, point, copied)
+        print(f"{point.name}: queued", flush=True)
+    if not missing:
+        print("nothing to queue", flush=True)
+
+
+def _watch(
+    root: Path, grid: Sequence[Experiment], max_jobs: int | None, stop: StopFlag
+) -> dict[str, Standing]:
+    """Keep the queue going until no experiment of the sweep is open, and tell what changes."""
+    names = [point.name for point in grid]
+    jobs, num_workers = share_machine(len(grid), max_jobs)
+    before: Mapping[str, Standing] = {}
+    while True:
+        standings = read_standings(root, names)
+        _say_changes(before, standings)
+        before = standings
+        running = [name for name in names if standings[name].state is State.RUNNING]
+        still_open = [name for name in names if standings[name].state in _OPEN]
+        if not still_open:
+            return standings
+        if stop.is_set():
+            _stop(root, running)
+            raise StoppedError(f"{len(still_open)} experiments open; the same command goes on")
+        if len(running) < min(jobs, len(still_open)):
+            start_queue(root, jobs, num_workers)
+        _sleep(stop)
+
+
+def _stop(root: Path, running: Sequence[str]) -> None:
+    """Interrupt what runs, and wait until its states are saved."""
+    stop_queue(root)
+    stop_experiments(root, running)
+    until = time.monotonic() + _END_SEC
+    while time.monotonic() < until:
+        standings = read_standings(root, running)
+        if all(standings[name].state is not State.RUNNING for name in running):
+            return
+        time.sleep(_TICK_SEC)
+
+
+def share_machine(num_experiments: int, max_jobs: int | None) -> tuple[int, int]:
+    """Tell how many experiments run at the same time, and with how many workers each.
+
+    GPUs cannot be split among the workers of the queue, so there one experiment has them all unless
+    the user asks for more.
+    """
+    if count_gpus() > 0:
+        jobs = min(num_experiments, max_jobs or 1)
+        return jobs, max(1, count_gpus() // jobs)
+    cores = count_workers(1 << 30)
+    jobs = min(num_experiments, max_jobs or cores)
+    return jobs, max(1, cores // jobs)
+
+
+def _sleep(stop: StopFlag) -> None:
+    until = time.monotonic() + _POLL_SEC
+    while time.monotonic() < until and not stop.is_set():
+        time.sleep(_TICK_SEC)
+
+
+def _say_changes(before: Mapping[str, Standing], now: Mapping[str, Standing]) -> None:
+    states = [standing.state for standing in now.values()]
+    for name, standing in now.items():
+        if name not in before or before[name].state is not standing.state:
+            done = f"{states.count(State.DONE)} of {len(states)} done"
+            print(f"{name}: {standing.state} ({done})", flush=True)
+
+
+def _judge(root: Path, standings: Mapping[str, Standing]) -> None:
+    """Drop the states of what is done, and raise for what failed."""
+    for name, standing in standings.items():
+        if standing.state is State.DONE:
+            shutil.rmtree(get_experiment_directory(root, name), ignore_errors=True)
+    failed = [name for name in standings if standings[name].state is State.FAILED]
+    if failed:
+        lines = [f"{name}: {_explain(standings[name])}" for name in failed]
+        first = f"{len(failed)} of {len(standings)} experiments failed; the same command goes on"
+        raise UserError("\n".join([first, *lines]))
+
+
+def _explain(standing: Standing) -> str:
+    lines = read_lines(standing.log) if standing.log is not None else []
+    said = [line for line in lines if line.startswith(("kgaps: ", "ERROR: "))]
+    return said[0].removeprefix("kgaps: ") if said else "its process ended by itself"
+
+
+def _print_table(grid: Sequence[Experiment], standings: Mapping[str, Standing]) -> None:
+    """Print experiments, their values, how far they are, and the metrics in which they differ."""
+    metrics = choose_metrics([standings[point.name].metrics for point in grid])
+    keys = list(grid[0].values)
+    table = Table(box=None, pad_edge=False)
+    for head in ("experiment", *keys, "state", *metrics):
+        table.add_column(Text(head), overflow="fold")
+    for point in grid:
+        standing = standings[point.name]
+        values = [json.dumps(point.values[key]) for key in keys]
+        shown = [f"{standing.metrics[m]:.4g}" if m in standing.metrics else "" for m in metrics]
+        table.add_row(*map(Text, [point.name, *values, str(standing.state), *shown]))
+    Console().print(table)
+
+
+def choose_metrics(found: Sequence[Mapping[str, float]]) -> list[str]:
+    """Choose what the table shows: the first metrics that are not the same in all experiments."""
+    names = dict.fromkeys(name for metrics in found for name in metrics)
+    differing = [name for name in names if len({metrics.get(name) for metrics in found}) > 1]
+    return (differing or list(names))[:_SHOWN_METRICS]

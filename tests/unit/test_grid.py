@@ -1,0 +1,139 @@
+"""A sweep is the product of its lists, and every point of it a valid study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import RunKgaps
+from knowledge_gaps.orchestration.grid import make_grid, parse_axis
+from knowledge_gaps.orchestration.queue import State, parse_standings
+from knowledge_gaps.orchestration.sweep import choose_metrics
+from study_tools import SMOKE_FILE, change_params
+
+PHI = "gans.fool_all_1.phi"
+
+
+def test_grid_is_the_product_of_the_lists() -> None:
+    grid = make_grid(SMOKE_FILE, [f"{PHI}=0.1,1,1e2", "study.seed=0,1"])
+    assert [tuple(point.values.values()) for point in grid] == [
+        (0.1, 0),
+        (0.1, 1),
+        (1, 0),
+        (1, 1),
+        (100.0, 0),
+        (100.0, 1),
+    ]
+    assert len({point.name for point in grid}) == 6
+    assert all(point.name.startswith("smoke-phi-") for point in grid)
+
+
+def test_overrides_name_every_value_and_the_study() -> None:
+    [point, _] = make_grid(SMOKE_FILE, [f"{PHI}=0.1,1", "gans.fool_all_1.fooling=weighted"])
+    assert point.describe() == [
+        f"{PHI}=0.1",
+        '+gans.fool_all_1.fooling="weighted"',  # smoke leaves it to its default
+        f'study.name="{point.name}"',
+    ]
+
+
+def test_name_tells_the_study_and_not_the_way_it_is_written(smoke_root: Path) -> None:
+    file = smoke_root / "params.yaml"
+    [first] = make_grid(file, [f"{PHI}=0.5"])
+    assert make_grid(file, [f"{PHI}=0.50"]) == [first]
+    change_params(smoke_root, {"gans.fool_all_1.fooling": "sum"})  # its default
+    assert make_grid(file, [f"{PHI}=0.5"])[0].name == first.name
+    change_params(smoke_root, {"gan_recipes.dcgan.steps": 25})
+    assert make_grid(file, [f"{PHI}=0.5"])[0].name != first.name
+
+
+def test_long_names_are_names_of_studies() -> None:
+    [point] = make_grid(SMOKE_FILE, [f"{PHI}=0.123456789012345678", "report.phi_sweep=[baseline]"])
+    assert len(point.name) <= 64
+
+
+def test_values_are_read_as_yaml() -> None:
+    assert parse_axis("a.b=1,0.5,x,null,[1, 2],true") == (
+        "a.b",
+        [1, 0.5, "x", None, [1, 2], True],
+    )
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        (["gans.fool_al_1.phi=1"], "gans.fool_al_1: unknown key (allowed: baseline, fool_all_1)"),
+        (["gans.fool_all_1.fi=1"], "gans.fool_all_1.fi: unknown key (allowed: recipe, instances"),
+        (["study.seed.x=1"], "study.seed.x: unknown key (allowed: none)"),
+        (["gans.fool_all_1=1"], "gans.fool_all_1: a section"),
+        ([f"{PHI}=much"], "gans.fool_all_1.phi"),
+        ([f"{PHI}=0.1,-1"], "greater than or equal to 0"),
+        (["gans.fool_all_1.instances=1.5"], "instances"),
+        (["gans.fool_all_1.fools=nobody"], "'nobody' is not in pools"),
+        (["study.name=a,b"], "study.name: cannot be swept"),
+        ([f"{PHI}=1,1"], "1 stands twice"),
+        ([f"{PHI}=1", f"{PHI}=2"], "stands twice in the sweep"),
+        ([PHI], "KEY=VALUE,VALUE,... is needed"),
+        ([f"{PHI}="], "KEY=VALUE,VALUE,... is needed"),
+        ([f"{PHI}=[1,"], "no list of values"),
+    ],
+)
+def test_what_the_study_cannot_take_is_refused(
+    smoke_root: Path, run_kgaps: RunKgaps, axes: list[str], said: str
+) -> None:
+    outcome = run_kgaps(smoke_root, "sweep", *axes)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert not (smoke_root / ".kgaps").exists()  # nothing was begun
+
+
+def test_dry_run_prints_the_grid_and_does_nothing(smoke_root: Path, run_kgaps: RunKgaps) -> None:
+    outcome = run_kgaps(smoke_root, "sweep", f"{PHI}=0.25,4", "--dry-run")
+    assert outcome.code == 0
+    assert outcome.out.count("not queued") == 2
+    assert not (smoke_root / ".kgaps").exists()
+
+
+def make_entry(name: str, state: str | None, pid: int | None = None) -> dict[str, Any]:
+    local = {"log": "/tmp/x.out", "pid": pid}
+    metrics = {"reports/metrics.json": {"data": {"fid": {"a": 2}, "passed": 1.0, "word": "x"}}}
+    data = {"metrics": metrics}
+    return {
+        "name": name,
+        "executor": None if state is None else {"state": state, "local": local},
+        "revs": [{"rev": "1", "name": name, "data": data}],
+    }
+
+
+def test_standings_are_read_from_what_dvc_shows() -> None:
+    gone = 2**22 + 1  # beyond the largest process id
+    entries = [
+        make_entry("done", "success"),
+        make_entry("fetched", None),
+        make_entry("queued", "queued"),
+        make_entry("killed", "running", gone),
+        make_entry("failed", "failed"),
+        make_entry("other", "success"),
+    ]
+    shown = [{"experiments": None}, {"experiments": entries}]
+    names = ["done", "fetched", "queued", "killed", "failed", "new"]
+    found = parse_standings(shown, names)
+    assert {name: found[name].state for name in names} == {
+        "done": State.DONE,
+        "fetched": State.DONE,
+        "queued": State.QUEUED,
+        "killed": State.FAILED,
+        "failed": State.FAILED,
+        "new": State.MISSING,
+    }
+    assert found["done"].metrics == {"fid.a": 2.0, "passed": 1.0}
+    assert "other" not in found
+
+
+def test_table_shows_metrics_that_differ() -> None:
+    assert choose_metrics([{"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 3.0}]) == ["b"]
+    assert choose_metrics([{"a": 1.0}, {"a": 1.0}]) == ["a"]
+    assert choose_metrics([{}, {}]) == []
