@@ -113,7 +113,7 @@ def _tell(
         "instance after the other with torch's default threads "
         f"({answers[_LOOP][0].content['threads']} here). Process starts are told apart: a study's "
         f"cohort has them once, and trains more than {sizes.steps} steps. The loop of one thread "
-        f"trains every {times:g}th instance, and is taken so many times.",
+        f"trains one instance in {times:g}, and its seconds count so many times.",
         [
             Row(f"{what}loop, trainings alone", compare(looped, trained), "x", goal),
             Row(f"{what}loop, process starts included", compare(walls[_LOOP], walls[_OWN])),

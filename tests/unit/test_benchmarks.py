@@ -22,6 +22,7 @@ import naive_evaluation
 from clone import Clone
 from cohort_child import time_training
 from evaluation_child import write_random
+from growth import Curve
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.registry import Generator
@@ -96,6 +97,21 @@ def test_slope_needs_three_sizes() -> None:
 )
 def test_target_is_met_on_its_limit(is_least: bool, value: float, is_met: bool) -> None:
     assert Target(2.5, is_least).is_met(value) is is_met
+
+
+def test_growth_is_told_from_the_smallest_size() -> None:
+    seconds = {1: [2.0, 4.0], 1000: [2.0, 4.0], 2000: [4.0, 10.0], 4000: [8.0, 20.0]}
+    peaks = {1: 2**20, 1000: 2**20, 2000: 2**21, 4000: 2**22}
+    curve = Curve("a stage", "{:,} images", seconds, peaks)
+    last = list(curve.list_rows())[-1]
+    assert last.name == "a stage: 4,000 images / 1 images"
+    assert last.spread is not None
+    assert last.spread.values == (4, 5)
+    assert last.note == "4 MiB at the peak"
+    time, memory = curve.list_growths(least=1000)
+    assert "1,000 images to 4,000 images" in time.name
+    assert time.slope.exponent == pytest.approx(np.log2(14 / 3) / 2)
+    assert memory.slope.exponent == pytest.approx(1)
 
 
 def test_overhead_counts_stages_of_every_kind() -> None:
