@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import RunKgaps
+from knowledge_gaps.orchestration import queue
 from knowledge_gaps.orchestration.grid import make_grid, parse_axis
 from knowledge_gaps.orchestration.queue import State, parse_standings
 from knowledge_gaps.orchestration.sweep import choose_metrics
+from knowledge_gaps.runtime.errors import UserError
 from study_tools import SMOKE_FILE, change_params
 
 PHI = "gans.fool_all_1.phi"
@@ -129,8 +132,31 @@ def test_standings_are_read_from_what_dvc_shows() -> None:
         "failed": State.FAILED,
         "new": State.MISSING,
     }
+    assert [name for name in names if found[name].is_gone] == ["killed"]
     assert found["done"].metrics == {"fid.a": 2.0, "passed": 1.0}
     assert "other" not in found
+
+
+def test_an_experiment_that_ended_a_moment_ago_has_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC still says "running" when the process is gone already, and stumbles now and then."""
+    answers = [None, make_entry("a", "running", 2**22 + 1), make_entry("a", "success")]
+
+    def answer(root: Path, *arguments: str) -> str:
+        entry = answers.pop(0)
+        if entry is None:
+            raise UserError("dvc exp show: unexpected error")
+        return json.dumps([{"experiments": [entry]}])
+
+    monkeypatch.setattr(queue, "ask_dvc", answer)
+    monkeypatch.setattr(queue, "_SETTLE_SEC", 0.0)
+    assert queue.read_standings(tmp_path, ["a"])["a"].state is State.DONE
+    answers.extend([make_entry("a", "running", 2**22 + 1)] * queue._TRIES)
+    assert queue.read_standings(tmp_path, ["a"])["a"].state is State.FAILED
+    answers.extend([None] * queue._TRIES)
+    with pytest.raises(UserError):
+        queue.read_standings(tmp_path, ["a"])
 
 
 def test_table_shows_metrics_that_differ() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -20,6 +21,9 @@ from knowledge_gaps.runtime.devices import WORKERS_VARIABLE
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import PARAMS_FILE
 
+_SHOW = ("--wait-for-lock", "exp", "show", "--json")
+_TRIES = 4
+_SETTLE_SEC = 4.0
 METRICS_PATH = "reports/metrics.json"
 _NOT_INPUTS = ("dvc.lock", "reports/", PARAMS_FILE)  # a run of the study itself writes the first
 
@@ -40,6 +44,7 @@ class Standing:
 
     Attributes:
         state: how far it is; a running one whose process is gone has failed.
+        is_gone: it is such a one, or one that ended a moment ago.
         log: what it said, where that is known.
         metrics: of reports/metrics.json, joined by "."; of an experiment that is done.
     """
@@ -47,6 +52,7 @@ class Standing:
     state: State = State.MISSING
     log: Path | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    is_gone: bool = False
 
 
 def read_standings(root: Path, names: Iterable[str]) -> dict[str, Standing]:
@@ -55,9 +61,27 @@ def read_standings(root: Path, names: Iterable[str]) -> dict[str, Standing]:
     Args:
         root: the repository's root.
         names: of the experiments.
+
+    Raises:
+        UserError: when DVC cannot say.
     """
-    shown = parse_json(ask_dvc(root, "--wait-for-lock", "exp", "show", "--json"))
-    return parse_standings(shown, names)
+    names = list(names)
+    for _ in range(_TRIES):  # DVC records the end of an experiment seconds after its process's
+        standings = parse_standings(_show(root), names)
+        if not any(standing.is_gone for standing in standings.values()):
+            break
+        time.sleep(_SETTLE_SEC)
+    return standings
+
+
+def _show(root: Path) -> Any:
+    """Ask DVC for its experiments; it stumbles over a folder that another is just being made in."""
+    for _ in range(_TRIES - 1):
+        try:
+            return parse_json(ask_dvc(root, *_SHOW))
+        except UserError:
+            time.sleep(_SETTLE_SEC)
+    return parse_json(ask_dvc(root, *_SHOW))
 
 
 def parse_standings(shown: Any, names: Iterable[str]) -> dict[str, Standing]:
@@ -161,7 +185,7 @@ def _read_entry(entry: Mapping[str, Any]) -> Standing:
     log = Path(local["log"]) if local.get("log") else None
     state = executor.get("state")
     if state == "running" and not _is_alive(local.get("pid")):
-        return Standing(State.FAILED, log)
+        return Standing(State.FAILED, log, is_gone=True)
     if state in ("queued", "running", "failed"):
         return Standing(State(state), log)
     data = entry["revs"][0]["data"] or {}
