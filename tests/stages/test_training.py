@@ -51,7 +51,7 @@ from study_tools import (
 
 BASELINE = Path("models") / "gans" / "baseline"
 STATES = Path(".kgaps") / "resume" / "gans-baseline"
-LONG_STEPS = 160  # long enough to be interrupted in the middle
+LONG_STEPS = 400  # long enough to be interrupted in the middle
 TIMEOUT_SEC = 120
 
 
