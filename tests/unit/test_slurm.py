@@ -19,7 +19,10 @@ JOB = {
 STAND_INS = {
     "scontrol": '[ "$*" = "show hostnames node[3-4]" ] && printf "node3\\nnode4\\n"',
     # a task on each node, with the number of its node
-    "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit 1; done',
+    "srun": (
+        '[ "$2" = "--cpus-per-task=${SLURM_CPUS_PER_TASK:-1}" ] || exit 9; shift 2; '
+        'for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit 1; done'
+    ),
     "torchrun": 'echo "torchrun $*" >> calls; exit "${TORCHRUN_CODE:-0}"',
     "dvc": 'echo "dvc $*" >> calls',
 }
@@ -64,7 +67,7 @@ def test_every_variable_is_set_or_asked_for() -> None:
 
 
 def test_commands_of_a_job(cluster: Path) -> None:
-    finished = run_script(cluster, "gans", "baseline", **JOB)
+    finished = run_script(cluster, "gans", "baseline", SLURM_CPUS_PER_TASK="16", **JOB)
     assert finished.returncode == 0, finished.stderr
     # the port is by the job's number, so that jobs on one node do not meet
     common = (

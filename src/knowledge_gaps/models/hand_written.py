@@ -27,7 +27,7 @@ def use_torch_layers() -> Iterator[None]:
 
 
 def is_hand_written(tensor: Tensor) -> bool:
-    """Tell whether a layer takes the way written by hand: in float32 or wider, on a CPU."""
+    """Tell whether a layer takes the way written by hand: on a CPU, without autocast."""
     return (
         tensor.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")

@@ -53,7 +53,7 @@ def train_and_track(
     rank = read_rank()
     count = _choose_num_processes(tasks, rank, read_num_processes(num_processes))
     if rank is None and count > 1:
-        launch_ranks(count, [kind.value, name])
+        launch_ranks(count, [kind.value, name, "--num-processes", str(count)])
     elif rank is None:
         with _watch(root, study, tasks) as listeners:
             train_cohort(tasks, listeners)

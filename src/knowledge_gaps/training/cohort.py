@@ -151,7 +151,8 @@ class CohortStates:
         if leaves_note:
             manifest = hash_file(directory / COHORT_FILE)
             write_json(self._published_file, {"identity": self._identity, "manifest": manifest})
-        shutil.rmtree(_get_cohort_state(task))
+        # a rank that comes too late may look into it at this moment; what stays is dropped later
+        shutil.rmtree(_get_cohort_state(task), ignore_errors=True)
 
     @property
     def _identity(self) -> str:

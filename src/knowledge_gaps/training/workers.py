@@ -26,7 +26,7 @@ from knowledge_gaps.training.worker import Assignment, Group, Message, MessageKi
 
 _PRELOAD = ("knowledge_gaps.training.instance", "accelerate")
 _POLL_SEC = 0.5
-_MOST_DEATHS = 2  # over one instance after which it is resumed by another worker
+_MOST_DEATHS = 2  # over one instance on its own, after which another worker resumes it
 
 
 class Listener(Protocol):
@@ -161,19 +161,20 @@ def _note_death(
 ) -> None:
     """Put back what a worker was training when it died, to be resumed, unless it died too often.
 
-    Instances that trained together come back in two groups, for that needs less memory.
+    Instances that trained together come back in two groups, for that needs less memory; which of
+    them the worker died of is known, and counted, only where it trained one.
     """
-    left = []
+    group = worker.group
     text = f"its process ended by itself (exit code {worker.process.exitcode}; -9 is often too "
-    for entry in worker.group:
-        task = entry.task
+    if len(group) == 1:
+        task = group[0].task
         deaths[task.instance] += 1
-        if deaths[task.instance] <= _MOST_DEATHS:
-            left.append(entry)
-            line = f"{task.cohort_path}/{task.instance}: {text}little memory); resumed"
-            print(line, file=sys.stderr)
-            continue
-        often = f"little memory), {_MOST_DEATHS} times before too; the same command resumes"
-        outcome.errors.setdefault(task.instance, text + often)
-    half = (len(left) + 1) // 2
-    waiting.extendleft(tuple(part) for part in (left[half:], left[:half]) if part)
+        if deaths[task.instance] > _MOST_DEATHS:
+            often = f"little memory), {_MOST_DEATHS} times before too; the same command resumes"
+            outcome.errors.setdefault(task.instance, text + often)
+            return
+    for entry in group:
+        name = f"{entry.task.cohort_path}/{entry.task.instance}"
+        print(f"{name}: {text}little memory); resumed", file=sys.stderr)
+    half = (len(group) + 1) // 2
+    waiting.extendleft(part for part in (group[half:], group[:half]) if part)
