@@ -143,7 +143,7 @@ def test_an_experiment_that_ended_a_moment_ago_has_not_failed(
     """DVC still says "running" when the process is gone already, and stumbles now and then."""
     answers = [None, make_entry("a", "running", 2**22 + 1), make_entry("a", "success")]
 
-    def answer(root: Path, *arguments: str) -> str:
+    def answer(root: Path, *arguments: str, timeout_sec: float) -> str:
         entry = answers.pop(0)
         if entry is None:
             raise UserError("dvc exp show: unexpected error")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from knowledge_gaps.orchestration.dvc_calls import parse_json
+from knowledge_gaps.orchestration.dvc_calls import finish_dvc, parse_json
 from knowledge_gaps.orchestration.job import get_log_file, is_held
 from knowledge_gaps.orchestration.lock import sort_after
 from knowledge_gaps.runtime.errors import UserError
@@ -54,6 +55,14 @@ print(child.pid, flush=True)
         subprocess.run(["sleep", "0.05"], check=True)
     assert not is_held(log)
     parent.stdout.close()
+
+
+def test_a_command_that_does_not_answer_is_ended() -> None:
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(["sleep", "60"], stdout=pipe, stderr=pipe, text=True)
+    with pytest.raises(UserError, match="no answer within"):
+        finish_dvc(process, timeout_sec=0.1)
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_json_is_found_after_other_lines() -> None:

@@ -20,13 +20,22 @@ def start_dvc(root: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([*DVC, *arguments], cwd=root, stdout=pipe, stderr=pipe, text=True)
 
 
-def finish_dvc(process: subprocess.Popen[str]) -> str:
+def finish_dvc(process: subprocess.Popen[str], timeout_sec: float | None = None) -> str:
     """Wait for a command of DVC and return what it wrote to stdout.
 
+    Args:
+        process: of `start_dvc`.
+        timeout_sec: how long it may take; it is ended after that.
+
     Raises:
-        UserError: when it failed; the message is DVC's own.
+        UserError: when it failed, with a message of DVC's own, or took too long.
     """
-    out, errors = process.communicate()
+    try:
+        out, errors = process.communicate(timeout=timeout_sec)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        process.communicate()
+        raise UserError(f"dvc: no answer within {timeout_sec:.0f} s; try again") from error
     if process.returncode != 0:
         lines = [line for line in errors.splitlines() if line.startswith("ERROR: ")]
         said = lines[0] if lines else f"exit code {process.returncode}"
@@ -35,9 +44,9 @@ def finish_dvc(process: subprocess.Popen[str]) -> str:
     return out
 
 
-def ask_dvc(root: Path, *arguments: str) -> str:
+def ask_dvc(root: Path, *arguments: str, timeout_sec: float | None = None) -> str:
     """Run a command of DVC to its end; returns and raises as `finish_dvc`."""
-    return finish_dvc(start_dvc(root, *arguments))
+    return finish_dvc(start_dvc(root, *arguments), timeout_sec)
 
 
 def parse_json(text: str) -> Any:

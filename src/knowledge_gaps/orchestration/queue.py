@@ -22,6 +22,7 @@ from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import PARAMS_FILE
 
 _SHOW = ("--wait-for-lock", "exp", "show", "--json")
+_SHOW_SEC = 60.0  # it takes seconds
 _TRIES = 4
 _SETTLE_SEC = 4.0
 METRICS_PATH = "reports/metrics.json"
@@ -75,13 +76,17 @@ def read_standings(root: Path, names: Iterable[str]) -> dict[str, Standing]:
 
 
 def _show(root: Path) -> Any:
-    """Ask DVC for its experiments; it stumbles over a folder that another is just being made in."""
+    """Ask DVC for its experiments.
+
+    It stumbles over the folder of an experiment that begins, and may wait for ever for one that
+    just ended (DVC 3.67), so it is asked again.
+    """
     for _ in range(_TRIES - 1):
         try:
-            return parse_json(ask_dvc(root, *_SHOW))
+            return parse_json(ask_dvc(root, *_SHOW, timeout_sec=_SHOW_SEC))
         except UserError:
             time.sleep(_SETTLE_SEC)
-    return parse_json(ask_dvc(root, *_SHOW))
+    return parse_json(ask_dvc(root, *_SHOW, timeout_sec=_SHOW_SEC))
 
 
 def parse_standings(shown: Any, names: Iterable[str]) -> dict[str, Standing]:
