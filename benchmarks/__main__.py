@@ -26,6 +26,8 @@ from orchestration import measure_orchestration
 from results import PAGE_FILE, Effort, Figure, Results
 from stylegan2_step import measure_stylegan2
 
+LEAST_TURNS = 5  # of results that are told
+
 FIGURES: dict[str, Callable[[Effort], Figure]] = {
     "gans": measure_gans,
     "classifiers": measure_classifiers,
@@ -41,12 +43,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, measure, write."""
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measure all figures.")
     parser.add_argument("--only", nargs="+", choices=list(FIGURES), help="measure these alone")
-    parser.add_argument("--turns", type=int, default=5, help="pairs of a figure")
+    parser.add_argument("--turns", type=int, default=LEAST_TURNS, help="pairs of a figure")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, without any meaning")
     parser.add_argument("--folder", type=Path, help="of the files; reports/, unless --quick")
     options = parser.parse_args(arguments)
     if options.folder is None and options.quick:
         parser.error("--quick needs --folder: its numbers are no results")
+    if options.turns < 1:
+        parser.error(f"--turns: {options.turns} found, at least 1 is needed")
+    if options.folder is None and options.turns < LEAST_TURNS:
+        parser.error(
+            f"--turns: {options.turns} need --folder: results have at least {LEAST_TURNS} pairs"
+        )
     folder = options.folder or REPOSITORY / "reports"
     effort = Effort(options.turns, options.quick)
     results = Results(folder, describe_machine(), list(FIGURES), options.quick)

@@ -25,10 +25,12 @@ class Repro:
     Attributes:
         seconds: of the whole, by the clock.
         stages: seconds of each stage that ran, from its announcement to what came next.
+        num_stages: that it looked at, those included that it skipped.
     """
 
     seconds: float
     stages: dict[str, float]
+    num_stages: int
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,12 @@ class Clone:
         )
         assert process.stdout is not None
         marks: list[tuple[str, float]] = []
-        said = []
+        said: list[str] = []
+        seen: set[str] = set()
         for line in process.stdout:
             said.append(line)
-            if _STAGE.match(line):
+            if stage := _STAGE.match(line):
+                seen.add(stage[1])
                 running = _RUNNING.match(line)
                 marks.append(("" if running is None else running[1], time.perf_counter()))
         if process.wait() != 0:
@@ -78,7 +82,7 @@ class Clone:
         stages = {
             name: until - mark for (name, mark), until in zip(marks, ends, strict=True) if name
         }
-        return Repro(end - start, stages)
+        return Repro(end - start, stages, len(seen))
 
 
 def clone_working_tree(root: Path, params: str) -> Clone:

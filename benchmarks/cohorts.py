@@ -111,7 +111,8 @@ def _tell(
         f"The recipe of settings/mnist_reduced.yaml for {sizes.steps} steps an instance: the "
         "project's cohort, one process a core, against a plain eager PyTorch loop that trains one "
         "instance after the other with torch's default threads "
-        f"({answers[_LOOP][0].content['threads']} here). Process starts are told apart: a study's "
+        f"({answers[_LOOP][0].content['threads']} here). Both clocks start when the first "
+        "network is built. Process starts are told apart: a study's "
         f"cohort has them once, and trains more than {sizes.steps} steps. The loop of one thread "
         f"trains one instance in {times:g}, and its seconds count so many times.",
         [

@@ -4,7 +4,8 @@
 
 Detections and quality by the project's own stages, nothing known from before. Workers are forked
 from a server that has made its imports before the clock starts. Several numbers of images take
-turns, each in a folder of its own; the reals are as many where `--reals` is not given.
+turns, each in a folder of its own; the reals are as many where `--reals` is not given. Memory is
+that of a process that has run nothing before.
 """
 
 from __future__ import annotations
@@ -35,12 +36,11 @@ GANS, CLASSIFIERS = "gans", "classifiers"  # names of the cohorts
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What one stage cost at one number of images: seconds, one a turn, and the memory."""
+    """What one stage cost at one number of images: seconds, one a turn."""
 
     stage: str
     images: int
     seconds: list[float]
-    peak_bytes: int | None
 
 
 def write_random(root: Path, cohorts: int, images: int, reals: int) -> Study:
@@ -63,15 +63,19 @@ def measure(root: Path, options: argparse.Namespace) -> list[Evaluated]:
         for images in options.images
     }
     seconds = take_turns(variants, options.turns)
-    return [
-        Evaluated(
-            stage,
-            images,
-            values,
-            _measure_memory(*studies[images], stage) if options.memory else None,
-        )
-        for (stage, images), values in seconds.items()
-    ]
+    return [Evaluated(stage, images, values) for (stage, images), values in seconds.items()]
+
+
+def measure_memory(root: Path, options: argparse.Namespace) -> int:
+    """Return the peak of the memory of one stage at one number of images."""
+    [stage], [images] = options.stages, options.images
+    folder = root / str(images)
+    study = write_random(folder, options.cohorts, images, options.reals or images)
+    warm_workers(_PRELOADED[stage])
+    forget(folder)
+    with Usage() as usage:
+        run_stage(folder, study, stage)
+    return usage.peak_bytes
 
 
 def _time(root: Path, study: Study, stage: str) -> float:
@@ -79,13 +83,6 @@ def _time(root: Path, study: Study, stage: str) -> float:
     start = time.perf_counter()
     run_stage(root, study, stage)
     return time.perf_counter() - start
-
-
-def _measure_memory(root: Path, study: Study, stage: str) -> int:
-    forget(root)
-    with Usage() as usage:
-        run_stage(root, study, stage)
-    return usage.peak_bytes
 
 
 def run_stage(root: Path, study: Study, stage: str) -> None:
@@ -108,8 +105,11 @@ def main() -> None:
     parser.add_argument("--reals", type=int, help="of each split; as many as images if not given")
     parser.add_argument("--stages", nargs="+", choices=sorted(STAGES), default=sorted(STAGES))
     parser.add_argument("--turns", type=int, default=1)
-    parser.add_argument("--memory", action="store_true", help="one more turn for memory")
+    parser.add_argument("--memory", action="store_true", help="of one stage, instead of seconds")
     options = parser.parse_args()
+    if options.memory:
+        print(json.dumps({"peak_bytes": measure_memory(options.root, options)}))
+        return
     evaluated = measure(options.root, options)
     print(json.dumps({"evaluated": [asdict(each) for each in evaluated]}))
 

@@ -15,13 +15,12 @@ from knowledge_gaps.planning.timing import Trainer, time_call
 from knowledge_gaps.runtime.determinism import configure_process
 from knowledge_gaps.runtime.devices import keep_freed_memory
 from knowledge_gaps.study import load_study
-from pairs import compare, fit_slope, take_turns
+from pairs import compare, fit_line, take_turns
 from results import Effort, Figure, Growth, Row, Target
 from short_study import CLASSIFIER_RECIPE, GAN_RECIPE, REDUCED_FILE
 
 _COUNTS = (0, 1, 2, 3, 4, 5, 10)  # classifiers in the loss
 _TOLD = (1, 4, 10)
-_ITERATIONS = (1, 2, 3, 4, 5)
 _SHAPE = (1, 28, 28)
 _TARGET = 1.25
 
@@ -39,7 +38,7 @@ def measure_fooling(effort: Effort) -> Figure:
         {count: stepper.time_period for count, stepper in steppers.items()}, num_turns
     )
     ratios = {count: compare(values, seconds[0]) for count, values in seconds.items()}
-    slope = fit_slope(_ITERATIONS, [ratios[count].median for count in _ITERATIONS])
+    slope = fit_line(_COUNTS, [ratios[count].median for count in _COUNTS])
     return Figure(
         "fooling",
         "What classifiers in the loss cost",
@@ -55,7 +54,13 @@ def measure_fooling(effort: Effort) -> Figure:
             )
             for count in _TOLD
         ],
-        [Growth("a fool-all step, with the iteration (1 to 5 classifiers)", slope)],
+        [
+            Growth(
+                f"a fool-all step, {_COUNTS[0]} to {_COUNTS[-1]} classifiers in the loss",
+                slope,
+                "steps with none, a classifier",
+            )
+        ],
         {"seconds_per_step": {str(count): values for count, values in seconds.items()}},
     )
 

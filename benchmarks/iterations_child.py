@@ -1,10 +1,13 @@
 """Runs a fool-all chain iteration by iteration in a process of its own; prints what each took.
 
     python benchmarks/iterations_child.py ROOT --iterations 5
+    python benchmarks/iterations_child.py ROOT --memory-of 0
 
 An iteration is what a study adds with it: GANs against all classifiers so far, their images,
 classifiers against the new GANs, and the pairs that were not scored before; by the project's own
 stages, without DVC and tracking. Workers are forked from a server that has made its imports.
+Memory is that of one iteration in a process that has run nothing before; it goes on with the files
+of the iteration before, and 0 begins anew.
 """
 
 from __future__ import annotations
@@ -62,22 +65,32 @@ def run_iteration(root: Path, study: Study, index: int) -> None:
     detections.run(root, study)
 
 
-def run_chain(root: Path, options: argparse.Namespace, with_memory: bool) -> list[float]:
-    """Run all iterations from scratch; return the seconds of each, or its peak bytes."""
-    for name in (".kgaps", "models/gans", "models/classifiers", "data/samples"):
-        shutil.rmtree(root / name, ignore_errors=True)
+def run_chain(root: Path, options: argparse.Namespace) -> list[float]:
+    """Run all iterations from scratch; return the seconds of each."""
+    forget(root)
     found = []
     for index in range(options.iterations + 1):
         study = make_study(root, index, options)
         start = time.perf_counter()
-        if with_memory:
-            with Usage() as usage:
-                run_iteration(root, study, index)
-            found.append(float(usage.peak_bytes))
-        else:
-            run_iteration(root, study, index)
-            found.append(time.perf_counter() - start)
+        run_iteration(root, study, index)
+        found.append(time.perf_counter() - start)
     return found
+
+
+def measure_memory(root: Path, options: argparse.Namespace) -> int:
+    """Run one iteration after those before it; return the peak of the memory."""
+    if options.memory_of == 0:
+        forget(root)
+    study = make_study(root, options.memory_of, options)
+    with Usage() as usage:
+        run_iteration(root, study, options.memory_of)
+    return usage.peak_bytes
+
+
+def forget(root: Path) -> None:
+    """Forget all that was trained and measured before."""
+    for name in (".kgaps", "models/gans", "models/classifiers", "data/samples"):
+        shutil.rmtree(root / name, ignore_errors=True)
 
 
 def main() -> None:
@@ -89,12 +102,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50, help="of every training")
     parser.add_argument("--images", type=int, default=500, help="a generator")
     parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--memory-of", type=int, help="an iteration, instead of seconds of all")
     options = parser.parse_args()
     warm_workers((*TRAINING, *DETECTIONS))
     with contextlib.redirect_stdout(sys.stderr):
-        seconds = [run_chain(options.root, options, False) for _ in range(options.turns)]
-        peaks = run_chain(options.root, options, True)
-    print(json.dumps({"seconds": seconds, "peak_bytes": peaks}))
+        found: dict[str, object]
+        if options.memory_of is None:
+            found = {"seconds": [run_chain(options.root, options) for _ in range(options.turns)]}
+        else:
+            found = {"peak_bytes": measure_memory(options.root, options)}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

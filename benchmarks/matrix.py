@@ -51,7 +51,7 @@ def measure_matrix(effort: Effort) -> Figure:
 
 
 def write_files(root: Path, sizes: Sizes) -> None:
-    """Write images and networks, by measuring nothing."""
+    """Write images and networks, by measuring nothing; files that are there stay as they are."""
     run_script("evaluation_child.py", root, *_list_options(sizes), "--turns", 0)
 
 

@@ -7,15 +7,16 @@ what a turn measures is up to the caller; `results` makes tables of it.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+LEAST_SIZES = 3  # of a fitted line
 
 _Name = TypeVar("_Name")
 
@@ -44,17 +45,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Slope:
-    """Exponent b of a power law, cost = a size^b, fitted along a line of logarithms.
+    """Slope b of a fitted line with intercept.
 
     Attributes:
-        exponent: b; 0 for no growth, 1 for growth in proportion.
+        value: b; of logarithms it is the exponent of a power law.
         std_error: of b, from the distances of the points from the line; it tells how straight the
             line is, too.
         low: lower end of b's 95 % interval, by Student's t.
         high: its upper end.
     """
 
-    exponent: float
+    value: float
     std_error: float
     low: float
     high: float
@@ -87,19 +88,24 @@ def compare(numerators: Sequence[float], denominators: Sequence[float]) -> Sprea
     return Spread(tuple(a / b for a, b in zip(numerators, denominators, strict=True)))
 
 
-def fit_slope(sizes: Sequence[float], costs: Sequence[float]) -> Slope:
-    """Fit a power law.
+def fit_line(sizes: Sequence[float], costs: Sequence[float]) -> Slope:
+    """Fit cost = a + b size: what one more costs, whatever the first ones cost.
 
     Args:
-        sizes: above 0, at least three different ones.
-        costs: above 0, one for each size.
+        sizes: at least three different ones.
+        costs: one for each size.
 
     Raises:
         ValueError: for fewer than three sizes: two points lie on a line whatever they are.
     """
-    if len(set(sizes)) < 3:
+    if len(set(sizes)) < LEAST_SIZES:
         raise ValueError(f"sizes: {sorted(set(sizes))} found, at least three are needed")
-    fit = stats.linregress(np.log(sizes), np.log(costs))
+    fit = stats.linregress(sizes, costs)
     margin = float(fit.stderr * stats.t.ppf((1 + CONFIDENCE) / 2, len(sizes) - 2))
-    exponent = float(fit.slope)
-    return Slope(exponent, float(fit.stderr), exponent - margin, exponent + margin)
+    value = float(fit.slope)
+    return Slope(value, float(fit.stderr), value - margin, value + margin)
+
+
+def fit_power(sizes: Sequence[float], costs: Sequence[float]) -> Slope:
+    """Fit cost = a size^b, for costs without a large constant part; as `fit_line`, all above 0."""
+    return fit_line([math.log(size) for size in sizes], [math.log(cost) for cost in costs])

@@ -15,13 +15,13 @@ from knowledge_gaps.runtime.files import read_json, write_json, write_text
 from pairs import Slope, Spread
 
 JSON_FILE, PAGE_FILE = "benchmarks.json", "benchmarks.md"
-_FORMAT = 1
+_FORMAT = 2
 _HEAD = """# Benchmarks
 
 Written by `make bench`. A figure is a ratio of two things that were measured in turns, one beside
 the other in one run: its median over the pairs, and the smallest and the largest. Seconds stand
 here only where a target is in seconds, and beside a ratio. An exponent b says that cost grows as
-size^b.
+size^b, a slope what one more adds to it.
 """
 _QUICK = "\n**A trial of the benchmarks themselves, on tiny sizes: its numbers mean nothing.**\n"
 
@@ -77,10 +77,12 @@ class Growth:
     Attributes:
         name: which cost, over which sizes.
         slope: of the costs' medians.
+        unit: "" for an exponent, otherwise what one more costs is in.
     """
 
     name: str
     slope: Slope
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Figure:
         title: for people.
         text: how it was measured.
         rows: of its table.
-        growths: of its table of exponents.
+        growths: of its table of exponents and slopes.
         measured: what the rows were computed from, for the JSON file alone.
     """
 
@@ -110,7 +112,10 @@ class Figure:
             "title": self.title,
             "text": self.text,
             "rows": [_describe_row(row) for row in self.rows],
-            "growths": [{"name": each.name, **asdict(each.slope)} for each in self.growths],
+            "growths": [
+                {"name": each.name, "unit": each.unit, **asdict(each.slope)}
+                for each in self.growths
+            ],
             "measured": self.measured,
         }
 
@@ -206,13 +211,17 @@ def _render_target(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def render_growths(growths: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Render exponents as a table."""
+    """Render exponents and slopes as a table."""
     if not growths:
         return
-    yield from ["", "| grows | exponent | std. error | 95 % interval |", "|---|---:|---:|---:|"]
+    yield from ["", "| grows | | b | std. error | 95 % interval |", "|---|---|---:|---:|---:|"]
     for row in growths:
-        numbers = f"{row['exponent']:.2f} | {row['std_error']:.2f}"
-        yield f"| {row['name']} | {numbers} | {row['low']:.2f} to {row['high']:.2f} |"
+        digits = ".3f" if row["unit"] else ".2f"
+        value, error, low, high = (
+            format(row[key], digits) for key in ("value", "std_error", "low", "high")
+        )
+        unit = row["unit"] or "exponent"
+        yield f"| {row['name']} | {unit} | {value} | {error} | {low} to {high} |"
 
 
 def _format(value: float, unit: str) -> str:

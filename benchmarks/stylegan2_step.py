@@ -12,7 +12,7 @@ from results import Effort, Figure, Row
 from stylegan2 import BASE, TEXTBOOK, Case, measure_case
 from stylegan2 import Row as CaseRow
 
-_VARIANTS = (BASE, TEXTBOOK, "bf16", "compiled")
+_VARIANTS = (BASE, TEXTBOOK, "bf16")
 _QUICK_VARIANTS = (BASE, TEXTBOOK)
 _CASE = Case(
     size_px=32,
@@ -42,7 +42,8 @@ def measure_stylegan2(effort: Effort) -> Figure:
         f"channels at most), {_CASE.size_px} px, batches of {_CASE.batch_size}, both regularisers "
         "at their share; one process of one thread, by its CPU seconds. Images a second of each "
         "variant to the project's own float32 eager step; the textbook's convolves with grouped "
-        "weights for every sample. Wider networks and more: benchmarks/stylegan2.py.",
+        "weights for every sample. Wider networks, compiled steps and memory: "
+        "`python benchmarks/stylegan2.py`.",
         [make_row(found[variant], found[BASE]) for variant in variants if variant != BASE],
         measured={variant: row.seconds for variant, row in found.items()},
     )

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import benchmark_paths
@@ -17,12 +18,13 @@ import torch
 from torch import Tensor
 
 import classifier_loop
+import cohort_child
 import dcgan_loop
 import naive_evaluation
 from clone import Clone
-from cohort_child import time_training
+from cohort_child import FirstReport, time_training
 from evaluation_child import write_random
-from growth import Curve
+from growth import Curve, Per, describe_start
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.registry import Generator
@@ -32,12 +34,13 @@ from knowledge_gaps.stages import detections, quality
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Kind, load_study
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
 from knowledge_gaps.training.classifier import ClassifierTrainer
+from knowledge_gaps.training.cohort import train_cohort
 from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.optimizers import compute_decay
 from knowledge_gaps.training.phases import Fooling
-from knowledge_gaps.training.task import make_tasks
+from knowledge_gaps.training.task import TrainingTask, make_tasks
 from orchestration import StageCosts
-from pairs import Spread, compare, fit_slope, take_turns
+from pairs import Spread, compare, fit_line, fit_power, take_turns
 from results import JSON_FILE, PAGE_FILE, Figure, Growth, Results, Row, Target
 from study_tools import REPOSITORY
 
@@ -71,24 +74,31 @@ def test_ratios_are_of_the_same_turn() -> None:
 
 
 def test_slope_of_a_power_law() -> None:
-    slope = fit_slope([1, 2, 5, 10], [3 * size**1.5 for size in (1, 2, 5, 10)])
-    assert slope.exponent == pytest.approx(1.5, abs=1e-12)
+    slope = fit_power([1, 2, 5, 10], [3 * size**1.5 for size in (1, 2, 5, 10)])
+    assert slope.value == pytest.approx(1.5, abs=1e-12)
     assert slope.std_error == pytest.approx(0, abs=1e-6)
 
 
 def test_slope_by_hand() -> None:
     # in units of ln 2 the points are (0, 0), (1, 1), (2, 3): slope 3/2, residuals 1/6, -1/3, 1/6,
     # so the variance is 1/6 with one degree of freedom, the slope's 1/12; t is 12.7062
-    slope = fit_slope([1, 2, 4], [1, 2, 8])
-    assert slope.exponent == pytest.approx(1.5)
+    slope = fit_power([1, 2, 4], [1, 2, 8])
+    assert slope.value == pytest.approx(1.5)
     assert slope.std_error == pytest.approx((1 / 12) ** 0.5)
     assert slope.high - 1.5 == pytest.approx(12.7062 * (1 / 12) ** 0.5, rel=1e-5)
     assert slope.low + slope.high == pytest.approx(3)
 
 
-def test_slope_needs_three_sizes() -> None:
+def test_slope_of_a_line_ignores_its_constant() -> None:
+    # 1 + 0.1 n, whose power law would have an exponent of 0.19
+    line = fit_line([1, 2, 3, 4, 5], [1.1, 1.2, 1.3, 1.4, 1.5])
+    assert line.value == pytest.approx(0.1)
+    assert line.std_error == pytest.approx(0, abs=1e-8)
+
+
+def test_line_needs_three_sizes() -> None:
     with pytest.raises(ValueError, match="at least three"):
-        fit_slope([1, 2, 2], [1, 2, 3])
+        fit_power([1, 2, 2], [1, 2, 3])
 
 
 @pytest.mark.parametrize(
@@ -99,10 +109,14 @@ def test_target_is_met_on_its_limit(is_least: bool, value: float, is_met: bool) 
     assert Target(2.5, is_least).is_met(value) is is_met
 
 
-def test_growth_is_told_from_the_smallest_size() -> None:
+def make_curve(*, is_power: bool) -> Curve:
     seconds = {1: [2.0, 4.0], 1000: [2.0, 4.0], 2000: [4.0, 10.0], 4000: [8.0, 20.0]}
     peaks = {1: 2**20, 1000: 2**20, 2000: 2**21, 4000: 2**22}
-    curve = Curve("a stage", "{:,} images", seconds, peaks)
+    return Curve("a stage", "{:,} images", Per("1,000 images", 1000), is_power, seconds, peaks)
+
+
+def test_growth_is_told_from_the_smallest_size() -> None:
+    curve = make_curve(is_power=True)
     last = list(curve.list_rows())[-1]
     assert last.name == "a stage: 4,000 images / 1 images"
     assert last.spread is not None
@@ -110,31 +124,45 @@ def test_growth_is_told_from_the_smallest_size() -> None:
     assert last.note == "4 MiB at the peak"
     time, memory = curve.list_growths(least=1000)
     assert "1,000 images to 4,000 images" in time.name
-    assert time.slope.exponent == pytest.approx(np.log2(14 / 3) / 2)
-    assert memory.slope.exponent == pytest.approx(1)
+    assert time.unit == ""
+    assert time.slope.value == pytest.approx(np.log2(14 / 3) / 2)
+    assert memory.unit == "MiB, 1,000 images"
+    assert memory.slope.value == pytest.approx(1)
+
+
+def test_growth_along_a_line_is_told_in_the_first_size() -> None:
+    # medians 3, 7, 14 at 1, 2, 4, whose mean is 7/3: (-4/3 * 3 - 1/3 * 7 + 5/3 * 14) / (42/9)
+    time, _ = make_curve(is_power=False).list_growths(least=1000)
+    assert time.slope.value == pytest.approx(51 / 14 / 3)
+    assert time.unit == "of the time of 1,000 images, 1,000 images"
+
+
+def test_growth_says_where_its_lines_begin() -> None:
+    curve = make_curve(is_power=True)
+    assert curve.select_sizes(1000) == [1000, 2000, 4000]
+    assert describe_start(curve, 1000).endswith("so the lines begin at 1000")
+    assert curve.select_sizes(2000) == [1, 1000, 2000, 4000]  # two sizes are no line
+    assert describe_start(curve, 2000).endswith("so the lines begin at 1, where cores are idle")
 
 
 def test_overhead_counts_stages_of_every_kind() -> None:
     once = ("check", "prepare", "detections", "quality", "spectra", "attributions", "audit")
     costs = StageCosts(
-        first=dict.fromkeys((*once, "agreement", "report"), (3.0, 1.0)),
-        whole={
-            "gans@baseline": [5, 6],
-            "classifiers@iteration_0": [7, 7],
-            "pools@c0": [1, 1],
-            "samples@baseline": [4, 4],
+        first=dict.fromkeys((*once, "agreement", "report"), (3.0, 1.0))
+        | {
+            "gans@baseline": (100.0, 1.0),  # what is measured in turns counts alone
+            "samples@baseline": (100.0, 1.0),
+            "classifiers@iteration_0": (7.0, 2.0),
+            "pools@c0": (1.0, 0.5),
         },
-        work={
-            "gans@baseline": [1, 1],
-            "classifiers@iteration_0": [2, 2],
-            "pools@c0": [0, 0],
-            "samples@baseline": [1, 1],
-        },
+        whole={"gans@baseline": [5, 6, 16], "samples@baseline": [4, 4, 4]},
+        work={"gans@baseline": [1, 1, 1], "samples@baseline": [1, 2, 1]},
         start_sec=10,
     )
     counts = {"gans": 14, "classifiers": 6, "pools": 12, "samples": 14}
-    first = 10 + 9 * 2 + 14 * 4 + 6 * 5 + 12 * 1 + 14 * 3
-    assert costs.sum_over(counts) == [first, first + 14]
+    assert costs.sum_over(counts) == 10 + 9 * 2 + 14 * 5 + 6 * 5 + 12 * 0.5 + 14 * 3
+    assert costs.compare("gans@baseline").values == (5, 6, 16)
+    assert costs.compare("pools@c0").values == (2,)
 
 
 # --------------------------------------------------------------------------------------- the page
@@ -148,7 +176,14 @@ def make_figure(name: str, median: float) -> Figure:
         Row("what did not run", None, note="no compiler"),
     ]
     return Figure(
-        name, name.title(), "How.", rows, [Growth("time", fit_slope([1, 2, 4], [1, 2, 8]))]
+        name,
+        name.title(),
+        "How.",
+        rows,
+        [
+            Growth("time", fit_power([1, 2, 4], [1, 2, 8])),
+            Growth("memory", fit_line([1, 2, 3], [1, 2, 3]), "MiB, one"),
+        ],
     )
 
 
@@ -164,7 +199,8 @@ def test_page_tells_targets_honestly(tmp_path: Path) -> None:
     assert page.count(met) == 2
     assert "| a share (measured once) | 3.1 % | 3.1 % | 3.1 % | 1 |  |  |" in page
     assert "| what did not run (no compiler) | not measured |" in page
-    assert "| time | 1.50 | 0.29 | -2.17 to 5.17 |" in page
+    assert "| time | exponent | 1.50 | 0.29 | -2.17 to 5.17 |" in page
+    assert "| memory | MiB, one | 1.000 | 0.000 | 1.000 to 1.000 |" in page
     assert "two cores" in page
 
 
@@ -211,15 +247,46 @@ def test_repro_is_timed_by_stage(tmp_path: Path) -> None:
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     repro = Clone(tmp_path, {**os.environ, "PATH": path}).reproduce()
     assert list(repro.stages) == ["gans@a", "report"]
+    assert repro.num_stages == 3
     assert 0.4 <= repro.stages["gans@a"] < 0.4 + 0.5  # without the stage that was skipped
     assert repro.stages["report"] >= 0.1
     assert repro.seconds >= 0.3 + 0.4 + 0.5 + 0.1
 
 
-def test_training_is_timed_from_its_first_report(trained_copy: Path) -> None:
+def test_training_is_timed_from_its_first_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+
+    def train(tasks: list[TrainingTask], listeners: list[FirstReport]) -> None:
+        nonlocal clock
+        for seconds in (60.0, 5.0, 7.0):  # 60 s until networks are built and a worker reports
+            clock += seconds
+            for listener in listeners:
+                listener.report(0, 0, None)
+        clock += 1.0  # the directory is published
+
+    monkeypatch.setattr(cohort_child, "train_cohort", train)
+    monkeypatch.setattr(cohort_child, "time", SimpleNamespace(perf_counter=lambda: clock))
+    assert time_training([]) == 5 + 7 + 1
+
+
+def test_cohort_reports_before_its_first_step(trained_copy: Path) -> None:
+    heard: list[int] = []
+
+    class Steps:
+        def report(self, instance: int, step: int, row: dict[str, float] | None) -> None:
+            heard.append(step)
+
     study = load_study(trained_copy / "params.yaml")
-    tasks = make_tasks(trained_copy, study, Kind.GANS, "baseline")
-    assert time_training(tasks) > 0
+    train_cohort(make_tasks(trained_copy, study, Kind.GANS, "baseline"), [Steps()])
+    assert heard[0] == 0
+
+
+@pytest.mark.parametrize("turns", ["0", "-1", "2"])
+def test_results_have_enough_pairs(turns: str) -> None:
+    command = [sys.executable, str(benchmark_paths.FOLDER), "--turns", turns]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert f"--turns: {turns}" in refused.stderr.splitlines()[-1]
 
 
 # -------------------------------------------------------------------------------------- same tasks
