@@ -112,7 +112,7 @@ def _tell(
         "project's cohort, one process a core, against a plain eager PyTorch loop that trains one "
         "instance after the other with torch's default threads "
         f"({answers[_LOOP][0].content['threads']} here). Both clocks start when the first "
-        "network is built. Process starts are told apart: a study's "
+        "network has been built. Process starts are told apart: a study's "
         f"cohort has them once, and trains more than {sizes.steps} steps. The loop of one thread "
         f"trains one instance in {times:g}, and its seconds count so many times.",
         [

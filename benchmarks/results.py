@@ -22,6 +22,9 @@ Written by `make bench`. A figure is a ratio of two things that were measured in
 the other in one run: its median over the pairs, and the smallest and the largest. Seconds stand
 here only where a target is in seconds, and beside a ratio. An exponent b says that cost grows as
 size^b, a slope what one more adds to it.
+
+Commands of their own: `python benchmarks/layers.py` (layers with gradients written by hand) and
+`python benchmarks/batched.py` (instances of a cohort trained together, for GPUs).
 """
 _QUICK = "\n**A trial of the benchmarks themselves, on tiny sizes: its numbers mean nothing.**\n"
 
