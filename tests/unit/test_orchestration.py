@@ -11,7 +11,7 @@ import pytest
 
 from knowledge_gaps.orchestration.dvc_calls import parse_json
 from knowledge_gaps.orchestration.job import get_log_file, is_held
-from knowledge_gaps.orchestration.lock import sort_after
+from knowledge_gaps.orchestration.order import sort_after
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.layout import get_state_directory
 from knowledge_gaps.runtime.tracking import tracking_uri

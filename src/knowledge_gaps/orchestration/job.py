@@ -77,11 +77,11 @@ class StageJob:
 
 def get_log_file(root: Path, stage: str) -> Path:
     """Where the output of a stage's last run is."""
-    return get_log_directory(root) / f"{stage}.log"
+    return get_repro_directory(root) / f"{stage}.log"
 
 
-def get_log_directory(root: Path) -> Path:
-    """Where the outputs of stages are."""
+def get_repro_directory(root: Path) -> Path:
+    """What `kgaps repro` keeps: the outputs of stages, and the order of before."""
     return get_state_directory(root) / "repro"
 
 
@@ -113,7 +113,7 @@ def wait_for_others(root: Path) -> None:
         UserError: when one of them does not end.
     """
     until = time.monotonic() + _LINGER_SEC
-    for log in sorted(get_log_directory(root).glob("*.log")):
+    for log in sorted(get_repro_directory(root).glob("*.log")):
         while is_held(log):
             if time.monotonic() > until:
                 raise UserError(f"{log.stem}: still run by an earlier command; it has to end first")

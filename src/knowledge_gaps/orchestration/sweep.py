@@ -13,13 +13,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from knowledge_gaps.orchestration.grid import Experiment, make_grid
-from knowledge_gaps.orchestration.job import get_log_directory, read_lines
+from knowledge_gaps.orchestration.guard import run_alone
+from knowledge_gaps.orchestration.job import read_lines
 from knowledge_gaps.orchestration.queue import (
     Standing,
     State,
@@ -35,10 +35,9 @@ from knowledge_gaps.orchestration.queue import (
 from knowledge_gaps.runtime.devices import count_gpus, count_workers
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.layout import get_experiment_directory
-from knowledge_gaps.runtime.signals import StopFlag, catch_stop_signals
+from knowledge_gaps.runtime.signals import StopFlag
 from knowledge_gaps.study import PARAMS_FILE, Study
 
-_LOCK_SEC = 5.0
 _POLL_SEC = 5.0
 _TICK_SEC = 0.2
 _END_SEC = 60.0  # how long interrupted experiments may take to save their states
@@ -71,15 +70,10 @@ def run(
         _print_table(grid, dict.fromkeys((point.name for point in grid), Standing()))
         return
     check_inputs(root)
-    folder = get_log_directory(root)
-    folder.mkdir(parents=True, exist_ok=True)
     copied = [study.data.directory] if is_ignored(root, study.data.directory) else []
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=_LOCK_SEC), catch_stop_signals() as stop:
-            _queue_missing(root, grid, copied)
-            standings = _watch(root, grid, max_jobs, stop)
-    except Timeout as error:
-        raise UserError(f"{folder}: another kgaps repro or sweep is running here") from error
+    with run_alone(root) as stop:
+        _queue_missing(root, grid, copied)
+        standings = _watch(root, grid, max_jobs, stop)
     _print_table(grid, standings)
     _judge(root, standings)
 
