@@ -73,7 +73,10 @@ READERS: dict[str, Callable[[Path], list[str]]] = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_file_that_is_being_rewritten_is_read_whole(root: Path, reader: str) -> None:
+def test_file_that_is_being_rewritten_is_read_whole(
+    root: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    monkeypatch.setattr(dvc_lock, "_POLL_SEC", 0.001)  # so that every moment of it is met
     until = time.monotonic() + 1.0
     with rewriting(root):
         while time.monotonic() < until:
@@ -124,9 +127,9 @@ def test_nobody_waits_for_another_dvc_after_the_stop(root: Path) -> None:
 
 def test_only_one_command_at_a_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("knowledge_gaps.orchestration.guard._LOCK_SEC", 0.0)
-    with run_alone(root), pytest.raises(UserError, match="another kgaps repro or sweep"):
-        with run_alone(root):
-            pass
+    said = "another kgaps repro or sweep"
+    with run_alone(root), pytest.raises(UserError, match=said), run_alone(root):
+        pass
     with run_alone(root):
         pass
 
