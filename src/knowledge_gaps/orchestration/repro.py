@@ -42,8 +42,8 @@ def run(root: Path, study: Study, targets: Sequence[str], max_jobs: int | None =
         UserError: when a stage failed, with a line for each; all that does not stand on it ran.
     """
     with run_alone(root) as stop:
-        wait_for_others(root)
-        plan = read_plan(root, targets, is_order_needed=is_order_noted(root))
+        wait_for_others(root, stop)
+        plan = read_plan(root, targets, stop, is_order_needed=is_order_noted(root))
         if plan.changed:
             _judge(_run(root, study, plan, max_jobs, stop), stop)
         else:
