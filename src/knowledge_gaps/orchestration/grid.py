@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from knowledge_gaps.runtime.errors import UserError, describe_first_error
-from knowledge_gaps.study import Study
-from knowledge_gaps.study.graph import check_graph
-from knowledge_gaps.study.load import read_yaml
+from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.study.load import read_yaml, validate_study
 
 STUDY_NAME_KEY = "study.name"  # tells the experiments apart in MLflow, so it is no key of a sweep
 _NAME_CHARACTERS = 64
@@ -67,7 +64,7 @@ def make_grid(params_file: Path, axes: Sequence[str]) -> list[Experiment]:
             or two ways to write the same study; nothing has been done then.
     """
     content = read_yaml(params_file)
-    study = _validate(content, "params.yaml as it is")
+    study = validate_study(content, "params.yaml as it is")
     lists: dict[str, list[Any]] = {}
     for axis in axes:
         key, values = parse_axis(axis)
@@ -129,7 +126,7 @@ def _check_differences(grid: Sequence[Experiment]) -> None:
 def _make_experiment(content: Any, values: Mapping[str, Any]) -> Experiment:
     changed = copy.deepcopy(content)
     new_keys = {key for key, value in values.items() if _set(changed, key, value)}
-    study = _validate(changed, _describe(values))
+    study = validate_study(changed, _describe(values))
     described = json.dumps(study.model_dump(mode="json"), sort_keys=True)
     digest = hashlib.sha256(described.encode()).hexdigest()
     name = _make_name(study.study.name, values, digest[:_HASH_DIGITS])
@@ -148,17 +145,6 @@ def _set(content: dict[str, Any], key: str, value: Any) -> bool:
     is_new = last not in content
     content[last] = value
     return is_new
-
-
-def _validate(content: Any, what: str) -> Study:
-    try:
-        study = Study.model_validate(content)
-        check_graph(study)
-    except ValidationError as error:
-        raise UserError(f"{what}: {describe_first_error(error, Study)}") from error
-    except UserError as error:
-        raise UserError(f"{what}: {error}") from error
-    return study
 
 
 def _make_name(study: str, values: Mapping[str, Any], digest: str) -> str:
