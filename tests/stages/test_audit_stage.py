@@ -183,7 +183,8 @@ def test_control_is_found_and_no_fault_is_not(
 ) -> None:
     row = run_job(Job(trained_copy, 0, "cnn", read_recipe(trained_copy), fault, 0))
     assert (row["p_value"] < 0.01) is is_found
-    assert (row["auc"] > 0.95) is is_found
+    # of a classifier of 24 steps; an honest path's may lie anywhere about chance
+    assert (row["auc"] > 0.9) if is_found else (0.4 < row["auc"] < 0.6)
 
 
 def test_honest_path_passes_for_many_seeds(trained_copy: Path) -> None:

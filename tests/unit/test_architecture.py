@@ -65,8 +65,7 @@ NAMES_PARAMS = {
 }
 PARSES_YAML = {
     "knowledge_gaps.study.load": "params.yaml",
-    "knowledge_gaps.runtime.tracking.records": "dvc.lock",
-    "knowledge_gaps.orchestration.lock": "dvc.lock",
+    "knowledge_gaps.runtime.dvc_lock": "dvc.lock",
 }
 
 LOADS_WEIGHTS = {(f"{PACKAGE}.training.initial_weights", "True")}

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from conftest import RunKgaps
-from knowledge_gaps.orchestration import queue
-from knowledge_gaps.orchestration.grid import make_grid, parse_axis
-from knowledge_gaps.orchestration.queue import State, parse_standings
-from knowledge_gaps.orchestration.sweep import choose_metrics
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.orchestration import queue, sweep
+from knowledge_gaps.orchestration.grid import Experiment, make_grid, parse_axis
+from knowledge_gaps.orchestration.queue import Standing, State, parse_standings
+from knowledge_gaps.orchestration.sweep import choose_metrics, share_machine
+from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.runtime.signals import StopFlag
 from study_tools import SMOKE_FILE, change_params
 
 PHI = "gans.fool_all_1.phi"
@@ -77,6 +78,8 @@ def test_values_are_read_as_yaml() -> None:
         (["gans.fool_all_1.fools=nobody"], "'nobody' is not in pools"),
         (["study.name=a,b"], "study.name: cannot be swept"),
         ([f"{PHI}=1,1"], "1 stands twice"),
+        ([f"{PHI}=1,1.0"], f"{PHI}=1.0: the same study as {PHI}=1,"),
+        (["study.seed=0,1", f"{PHI}=1,1e0"], f"study.seed=0, {PHI}=1.0: the same study"),
         ([f"{PHI}=1", f"{PHI}=2"], "stands twice in the sweep"),
         ([PHI], "KEY=VALUE,VALUE,... is needed"),
         ([f"{PHI}="], "KEY=VALUE,VALUE,... is needed"),
@@ -149,14 +152,85 @@ def test_an_experiment_that_ended_a_moment_ago_has_not_failed(
             raise UserError("dvc exp show: unexpected error")
         return json.dumps([{"experiments": [entry]}])
 
+    stop = StopFlag()
     monkeypatch.setattr(queue, "ask_dvc", answer)
     monkeypatch.setattr(queue, "_SETTLE_SEC", 0.0)
-    assert queue.read_standings(tmp_path, ["a"])["a"].state is State.DONE
+    assert queue.read_standings(tmp_path, ["a"], stop)["a"].state is State.DONE
     answers.extend([make_entry("a", "running", 2**22 + 1)] * queue._TRIES)
-    assert queue.read_standings(tmp_path, ["a"])["a"].state is State.FAILED
+    assert queue.read_standings(tmp_path, ["a"], stop)["a"].state is State.FAILED
     answers.extend([None] * queue._TRIES)
     with pytest.raises(UserError):
-        queue.read_standings(tmp_path, ["a"])
+        queue.read_standings(tmp_path, ["a"], stop)
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.delenv("KGAPS_WORKERS", raising=False)
+    monkeypatch.setattr(sweep, "count_gpus", lambda: 8)
+    return 8
+
+
+@pytest.mark.usefixtures("gpus")
+def test_on_gpus_one_experiment_at_a_time_has_all_of_the_machine(
+    smoke_root: Path, run_kgaps: RunKgaps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    outcome = run_kgaps(smoke_root, "sweep", f"{PHI}=1,2", "-j", "2")
+    assert outcome.code == 2
+    assert outcome.err.startswith("kgaps: --jobs: 2 found, 1 is needed on a machine with GPUs")
+    assert len(outcome.err.splitlines()) == 1
+    assert run_kgaps(smoke_root, "sweep", f"{PHI}=1,2", "-j", "1", "--dry-run").code == 0
+    calls: list[tuple[tuple[str, ...], dict[str, str]]] = []
+
+    def note(root: Path, *arguments: str, changes: dict[str, str]) -> int:
+        calls.append((arguments, changes))
+        return 0
+
+    monkeypatch.setattr(queue, "run_dvc", note)
+    queue.start_queue(tmp_path, *share_machine(6, None))
+    queue.start_queue(tmp_path, 2, 3)
+    assert calls == [
+        (("queue", "start", "--jobs", "1"), {}),
+        (("queue", "start", "--jobs", "2"), {"KGAPS_WORKERS": "3"}),
+    ]
+
+
+def test_cores_are_shared_out_among_experiments_that_are_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KGAPS_DEVICE", "cpu")
+    monkeypatch.setenv("KGAPS_WORKERS", "8")
+    assert share_machine(0, None) == (1, 8)
+    assert share_machine(2, None) == (2, 4)
+    assert share_machine(20, None) == (8, 1)
+    assert share_machine(20, 3) == (3, 2)
+    grid = make_grid(SMOKE_FILE, [f"{PHI}=1,2,3,4"])
+    states = [State.DONE, State.FAILED, State.RUNNING, State.MISSING]
+    standings = {point.name: Standing(state) for point, state in zip(grid, states, strict=True)}
+    queued: list[str] = []
+    monkeypatch.setattr(sweep, "read_standings", lambda *_: standings)
+    monkeypatch.setattr(sweep, "forget_failed", lambda *_: None)
+    monkeypatch.setattr(sweep, "queue_experiment", lambda _, point, __: queued.append(point.name))
+    assert sweep._queue_missing(tmp_path, grid, [], StopFlag()) == 3
+    assert queued == [grid[1].name, grid[3].name]
+
+
+def test_after_the_stop_nothing_more_is_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = StopFlag()
+    grid = make_grid(SMOKE_FILE, [f"{PHI}=1,2,3"])
+    queued: list[str] = []
+
+    def queue_and_stop(root: Path, point: Experiment, copied: list[str]) -> None:
+        queued.append(point.name)
+        stop.set()
+
+    standings = {point.name: Standing() for point in grid}
+    monkeypatch.setattr(sweep, "read_standings", lambda *_: standings)
+    monkeypatch.setattr(sweep, "queue_experiment", queue_and_stop)
+    with pytest.raises(StoppedError):
+        sweep._queue_missing(tmp_path, grid, [], stop)
+    assert queued == [grid[0].name]
 
 
 def test_table_shows_metrics_that_differ() -> None:

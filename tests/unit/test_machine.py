@@ -52,7 +52,7 @@ def test_gpus_and_cores_are_shared_out_apart() -> None:
     assert room.take([training, table]) == [None, None]
     assert shares[0] is not None
     assert shares[1] is not None
-    assert shares[0].describe() == {"CUDA_VISIBLE_DEVICES": "0,5"}
+    assert shares[0].describe() == {"CUDA_VISIBLE_DEVICES": "0,5", "KGAPS_WORKERS": "2"}
     assert shares[1].describe() == {"KGAPS_WORKERS": "2"}
     room.give_back(shares[0])
     assert room.take([Need(1, 1, on_gpu=True)]) == [Share(1, ("0",))]

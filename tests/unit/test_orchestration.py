@@ -6,15 +6,23 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+<<<<<<< HEAD
 from knowledge_gaps.orchestration.dvc_calls import finish_dvc, parse_json
+=======
+from knowledge_gaps.orchestration import dvc_calls
+from knowledge_gaps.orchestration.dvc_calls import parse_json
+>>>>>>> w5_orch
 from knowledge_gaps.orchestration.job import get_log_file, is_held
-from knowledge_gaps.orchestration.lock import sort_after
+from knowledge_gaps.orchestration.order import sort_after
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.layout import get_state_directory
+from knowledge_gaps.runtime.signals import StopFlag
 from knowledge_gaps.runtime.tracking import tracking_uri
 
 
@@ -70,6 +78,65 @@ def test_json_is_found_after_other_lines() -> None:
     assert parse_json("{}") == {}
     with pytest.raises(UserError, match="JSON was expected"):
         parse_json("nothing")
+
+
+def test_ctrl_c_while_dvc_is_asked_is_an_interrupt(smoke_root: Path) -> None:
+    """The whole terminal gets the signal: `kgaps` ends with 130, not with an error of DVC's."""
+    code = """
+import sys
+from knowledge_gaps import cli
+from knowledge_gaps.orchestration import dvc_calls
+slow = "import os, time; open(str(os.getpid()) + '.asked', 'w'); time.sleep(60)"
+dvc_calls.DVC = (sys.executable, "-c", slow)
+sys.argv = ["kgaps", "repro"]
+cli.main()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=smoke_root,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: len(list(smoke_root.glob("*.asked"))) == 2)  # edges and status
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert errors.startswith("kgaps: interrupted while DVC was asked")
+    asked = [int(path.stem) for path in smoke_root.glob("*.asked")]
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in asked))
+
+
+def test_failure_of_dvc_is_told_in_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import sys; print('ERROR: no such stage', file=sys.stderr); sys.exit(255)"
+    monkeypatch.setattr(dvc_calls, "DVC", (sys.executable, "-c", code))
+    with pytest.raises(UserError, match=r"^dvc status x: no such stage$"):
+        dvc_calls.ask_dvc(tmp_path, "status", "x", stop=StopFlag())
+    assert dvc_calls.run_dvc(tmp_path, "status") == 255
+
+
+def test_stage_whose_command_is_gone_before_it_began_ends(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for parent, is_good in ((os.getpid(), True), (gone.pid, False)):
+        done = subprocess.run(
+            [sys.executable, "-m", "knowledge_gaps.orchestration.child", str(parent), "--version"],
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+            start_new_session=True,
+            timeout=60,
+        )
+        assert (done.returncode == 0) == is_good
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_state_of_an_experiment_lies_in_its_repository(

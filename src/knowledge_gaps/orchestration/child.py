@@ -1,8 +1,9 @@
-"""`python -m knowledge_gaps.orchestration.child ARGUMENTS`: DVC, ended with who started it.
+"""`python -m knowledge_gaps.orchestration.child PARENT ARGUMENTS`: DVC, ended with its PARENT.
 
 DVC on its own goes on when the process that started it is killed. This program is DVC in a process
 group of its own; once its parent is gone, the group is interrupted as by Ctrl-C: the stage saves
-its state and ends, and DVC with it.
+its state and ends, and DVC with it. The parent says who it is, for it may be gone already when
+Python has started here.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ _POLL_SEC = 0.5
 
 
 def main() -> int:
-    """Run DVC with the arguments of the command line; return its exit code."""
-    parent = os.getppid()
+    """Run DVC with the arguments of the command line after the parent; return its exit code."""
+    parent = int(sys.argv[1])
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     from dvc.cli import main as run_dvc
 
-    return int(run_dvc(sys.argv[1:]))
+    return int(run_dvc(sys.argv[2:]))
 
 
 def _end_with_parent(parent: int) -> None:

@@ -1,25 +1,42 @@
-"""DVC's command line as functions: its options and JSON are stable where its Python API is not."""
+"""DVC's command line as functions: its options and JSON are stable where its Python API is not.
+
+Every DVC gets a process group of its own: Ctrl-C reaches `kgaps` alone, which decides what ends.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.runtime.signals import StopFlag
 
 DVC = (sys.executable, "-m", "dvc")
+_POLL_SEC = 0.1
+_END_SEC = 10.0  # how long an interrupted DVC may take to end
 
 
 def start_dvc(root: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start a command of DVC whose outputs are read by `finish_dvc`."""
-    pipe = subprocess.PIPE
-    return subprocess.Popen([*DVC, *arguments], cwd=root, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(
+        [*DVC, *arguments],
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
+<<<<<<< HEAD
 def finish_dvc(process: subprocess.Popen[str], timeout_sec: float | None = None) -> str:
     """Wait for a command of DVC and return what it wrote to stdout.
 
@@ -36,6 +53,24 @@ def finish_dvc(process: subprocess.Popen[str], timeout_sec: float | None = None)
         process.kill()
         process.communicate()
         raise UserError(f"dvc: no answer within {timeout_sec:.0f} s; try again") from error
+=======
+def finish_dvc(process: subprocess.Popen[str], stop: StopFlag | None = None) -> str:
+    """Wait for a command of DVC and return what it wrote to stdout.
+
+    Args:
+        process: the command.
+        stop: once it is set, the command is interrupted; None for one that has to come to its end.
+
+    Raises:
+        StoppedError: when it was interrupted, or the stop came just before its end.
+        UserError: when it failed; the message is DVC's own.
+    """
+    try:
+        out, errors = _communicate(process, stop)
+    except BaseException:
+        _interrupt(process)
+        raise
+>>>>>>> w5_orch
     if process.returncode != 0:
         lines = [line for line in errors.splitlines() if line.startswith("ERROR: ")]
         said = lines[0] if lines else f"exit code {process.returncode}"
@@ -44,9 +79,37 @@ def finish_dvc(process: subprocess.Popen[str], timeout_sec: float | None = None)
     return out
 
 
+<<<<<<< HEAD
 def ask_dvc(root: Path, *arguments: str, timeout_sec: float | None = None) -> str:
     """Run a command of DVC to its end; returns and raises as `finish_dvc`."""
     return finish_dvc(start_dvc(root, *arguments), timeout_sec)
+=======
+def ask_dvc(root: Path, *arguments: str, stop: StopFlag | None = None) -> str:
+    """Run a command of DVC to its end; returns and raises as `finish_dvc`."""
+    return finish_dvc(start_dvc(root, *arguments), stop)
+
+
+def run_dvc(root: Path, *arguments: str, changes: Mapping[str, str] | None = None) -> int:
+    """Run a command of DVC whose words nobody reads; return its exit code.
+
+    Args:
+        root: the repository's root.
+        arguments: of the command.
+        changes: of the environment.
+    """
+    null = subprocess.DEVNULL  # a pipe would stay open in processes that DVC leaves behind
+    done = subprocess.run(
+        [*DVC, *arguments],
+        cwd=root,
+        env={**os.environ, **(changes or {})},
+        stdin=null,
+        stdout=null,
+        stderr=null,
+        check=False,
+        start_new_session=True,
+    )
+    return done.returncode
+>>>>>>> w5_orch
 
 
 def parse_json(text: str) -> Any:
@@ -61,6 +124,25 @@ def parse_json(text: str) -> Any:
         except ValueError:
             continue
     raise UserError(f"dvc: JSON was expected, found {text[:80]!r}")
+
+
+def _communicate(process: subprocess.Popen[str], stop: StopFlag | None) -> tuple[str, str]:
+    found: tuple[str, str] | None = None
+    while found is None:
+        with suppress(subprocess.TimeoutExpired):
+            found = process.communicate(timeout=_POLL_SEC)
+        if stop is not None and stop.is_set():
+            raise StoppedError("while DVC was asked; the same command goes on")
+    return found
+
+
+def _interrupt(process: subprocess.Popen[str]) -> None:
+    """End a command as Ctrl-C does, so that DVC cleans up."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=_END_SEC)
+    process.kill()
 
 
 def _find_starts(text: str) -> Sequence[int]:

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from knowledge_gaps.runtime.errors import UserError, describe_first_error
-from knowledge_gaps.study import Study
-from knowledge_gaps.study.graph import check_graph
-from knowledge_gaps.study.load import read_yaml
+from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.study.load import read_yaml, validate_study
 
 STUDY_NAME_KEY = "study.name"  # tells the experiments apart in MLflow, so it is no key of a sweep
 _NAME_CHARACTERS = 64
@@ -35,11 +32,13 @@ class Experiment:
             says then, so the same experiment has the same name again.
         values: what differs from params.yaml, by dotted key.
         new_keys: those of them that params.yaml leaves to their default.
+        digest: sha256 of the whole study, under the name that it has in params.yaml.
     """
 
     name: str
     values: Mapping[str, Any]
     new_keys: frozenset[str]
+    digest: str
 
     def describe(self) -> list[str]:
         """List the overrides in the form of DVC's --set-param."""
@@ -61,11 +60,11 @@ def make_grid(params_file: Path, axes: Sequence[str]) -> list[Experiment]:
         The product of all lists, the last one running fastest.
 
     Raises:
-        UserError: for an unknown key, one that is there twice, or a value that the study cannot
-            take; nothing has been done then.
+        UserError: for an unknown key, one that is there twice, a value that the study cannot take,
+            or two ways to write the same study; nothing has been done then.
     """
     content = read_yaml(params_file)
-    study = _validate(content, "params.yaml as it is")
+    study = validate_study(content, "params.yaml as it is")
     lists: dict[str, list[Any]] = {}
     for axis in axes:
         key, values = parse_axis(axis)
@@ -74,7 +73,9 @@ def make_grid(params_file: Path, axes: Sequence[str]) -> list[Experiment]:
         _check_key(study.model_dump(mode="json"), key)
         lists[key] = values
     points = itertools.product(*lists.values())
-    return [_make_experiment(content, dict(zip(lists, point, strict=True))) for point in points]
+    grid = [_make_experiment(content, dict(zip(lists, point, strict=True))) for point in points]
+    _check_differences(grid)
+    return grid
 
 
 def parse_axis(axis: str) -> tuple[str, list[Any]]:
@@ -112,14 +113,28 @@ def _check_key(content: Mapping[str, Any], key: str) -> None:
         raise UserError(f"{key}: a section, one of its keys is needed: {', '.join(entry)}")
 
 
+def _check_differences(grid: Sequence[Experiment]) -> None:
+    """Refuse values such as 1 and 1.0, which would train the same study twice."""
+    seen: dict[str, Experiment] = {}
+    for point in grid:
+        other = seen.setdefault(point.digest, point)
+        if other is not point:
+            one, two = _describe(other.values), _describe(point.values)
+            raise UserError(f"{two}: the same study as {one}, which the sweep has already")
+
+
 def _make_experiment(content: Any, values: Mapping[str, Any]) -> Experiment:
     changed = copy.deepcopy(content)
     new_keys = {key for key, value in values.items() if _set(changed, key, value)}
-    text = ", ".join(f"{key}={json.dumps(value, default=str)}" for key, value in values.items())
-    study = _validate(changed, text)
+    study = validate_study(changed, _describe(values))
     described = json.dumps(study.model_dump(mode="json"), sort_keys=True)
-    digest = hashlib.sha256(described.encode()).hexdigest()[:_HASH_DIGITS]
-    return Experiment(_make_name(study.study.name, values, digest), values, frozenset(new_keys))
+    digest = hashlib.sha256(described.encode()).hexdigest()
+    name = _make_name(study.study.name, values, digest[:_HASH_DIGITS])
+    return Experiment(name, values, frozenset(new_keys), digest)
+
+
+def _describe(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={json.dumps(value, default=str)}" for key, value in values.items())
 
 
 def _set(content: dict[str, Any], key: str, value: Any) -> bool:
@@ -130,17 +145,6 @@ def _set(content: dict[str, Any], key: str, value: Any) -> bool:
     is_new = last not in content
     content[last] = value
     return is_new
-
-
-def _validate(content: Any, what: str) -> Study:
-    try:
-        study = Study.model_validate(content)
-        check_graph(study)
-    except ValidationError as error:
-        raise UserError(f"{what}: {describe_first_error(error, Study)}") from error
-    except UserError as error:
-        raise UserError(f"{what}: {error}") from error
-    return study
 
 
 def _make_name(study: str, values: Mapping[str, Any], digest: str) -> str:

@@ -16,8 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from knowledge_gaps.orchestration.machine import Share
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.layout import get_state_directory
+from knowledge_gaps.runtime.signals import StopFlag
 
 _LINGER_SEC = 60.0  # how long processes may take to save their states after DVC has ended
 _POLL_SEC = 0.2
@@ -37,10 +38,11 @@ class StageJob:
         self._log = get_log_file(root, stage)
         self._log.parent.mkdir(parents=True, exist_ok=True)
         arguments = ["--wait-for-lock", "repro", "--single-item", stage]
+        parent = str(os.getpid())
         with self._log.open("wb") as log:
             fcntl.flock(log, fcntl.LOCK_EX)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "knowledge_gaps.orchestration.child", *arguments],
+                [sys.executable, "-m", "knowledge_gaps.orchestration.child", parent, *arguments],
                 cwd=root,
                 env={**os.environ, **share.describe()},
                 stdin=subprocess.DEVNULL,
@@ -77,11 +79,11 @@ class StageJob:
 
 def get_log_file(root: Path, stage: str) -> Path:
     """Where the output of a stage's last run is."""
-    return get_log_directory(root) / f"{stage}.log"
+    return get_repro_directory(root) / f"{stage}.log"
 
 
-def get_log_directory(root: Path) -> Path:
-    """Where the outputs of stages are."""
+def get_repro_directory(root: Path) -> Path:
+    """What `kgaps repro` keeps: the outputs of stages, and the order of before."""
     return get_state_directory(root) / "repro"
 
 
@@ -106,15 +108,18 @@ def is_held(log: Path) -> bool:
     return False
 
 
-def wait_for_others(root: Path) -> None:
+def wait_for_others(root: Path, stop: StopFlag) -> None:
     """Wait until the stages of a run that was killed have saved their states.
 
     Raises:
+        StoppedError: when the process was told to stop.
         UserError: when one of them does not end.
     """
     until = time.monotonic() + _LINGER_SEC
-    for log in sorted(get_log_directory(root).glob("*.log")):
+    for log in sorted(get_repro_directory(root).glob("*.log")):
         while is_held(log):
+            if stop.is_set():
+                raise StoppedError("while stages of an earlier command ended")
             if time.monotonic() > until:
                 raise UserError(f"{log.stem}: still run by an earlier command; it has to end first")
             time.sleep(_POLL_SEC)

@@ -56,7 +56,8 @@ class Share:
     def describe(self) -> Mapping[str, str]:
         """Name the environment variables by which the stage keeps to its share."""
         if self.gpus:
-            return {GPUS_VARIABLE: ",".join(self.gpus)}
+            # an inherited number of workers would be that of the whole machine
+            return {GPUS_VARIABLE: ",".join(self.gpus), WORKERS_VARIABLE: str(len(self.gpus))}
         return {WORKERS_VARIABLE: str(self.workers)}
 
 

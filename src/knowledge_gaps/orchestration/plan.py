@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from knowledge_gaps.orchestration.dvc_calls import ask_dvc, finish_dvc, parse_json, start_dvc
+from knowledge_gaps.runtime.signals import StopFlag
 
 _EDGE = re.compile(r'^"([^"]+)" -> "([^"]+)";$', re.MULTILINE)
 _RUNNING = re.compile(r"^Running stage '([^']+)':$", re.MULTILINE)
@@ -40,29 +41,35 @@ class Plan:
         return [name for name in self.order if name in found and name != stage]
 
 
-def read_plan(root: Path, targets: Sequence[str], is_order_needed: bool = False) -> Plan:
+def read_plan(
+    root: Path, targets: Sequence[str], stop: StopFlag, is_order_needed: bool = False
+) -> Plan:
     """Ask DVC what is to be done.
 
     Args:
         root: the repository's root.
         targets: stages as `dvc repro` takes them; none for all.
+        stop: ends the questions.
         is_order_needed: also when everything is up to date.
 
     Returns:
         The plan; without stages when everything is up to date and no order is needed.
 
     Raises:
+        StoppedError: when the process was told to stop.
         UserError: when DVC cannot say.
     """
     edges = start_dvc(root, "dag", "--dot")  # side by side, for most of it is starting Python
     try:
         with_upstream = ["--with-deps"] if targets else []
-        status = ask_dvc(root, "--wait-for-lock", "status", "--json", *with_upstream, *targets)
+        status = ask_dvc(
+            root, "--wait-for-lock", "status", "--json", *with_upstream, *targets, stop=stop
+        )
         changed = set(parse_json(status))
         if not changed and not is_order_needed:
             return Plan((), {}, ())
-        dry = ask_dvc(root, "--wait-for-lock", "repro", "--dry", "--force", *targets)
-        return make_plan(_RUNNING.findall(dry), _EDGE.findall(finish_dvc(edges)), changed)
+        dry = ask_dvc(root, "--wait-for-lock", "repro", "--dry", "--force", *targets, stop=stop)
+        return make_plan(_RUNNING.findall(dry), _EDGE.findall(finish_dvc(edges, stop)), changed)
     finally:
         edges.kill()
         edges.communicate()

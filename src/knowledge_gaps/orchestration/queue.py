@@ -15,10 +15,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from knowledge_gaps.orchestration.dvc_calls import DVC, ask_dvc, parse_json
+from knowledge_gaps.orchestration.dvc_calls import ask_dvc, parse_json, run_dvc
 from knowledge_gaps.orchestration.grid import Experiment
 from knowledge_gaps.runtime.devices import WORKERS_VARIABLE
 from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.signals import StopFlag
 from knowledge_gaps.study import PARAMS_FILE
 
 _SHOW = ("--wait-for-lock", "exp", "show", "--json")
@@ -56,35 +57,43 @@ class Standing:
     is_gone: bool = False
 
 
-def read_standings(root: Path, names: Iterable[str]) -> dict[str, Standing]:
+def read_standings(root: Path, names: Iterable[str], stop: StopFlag) -> dict[str, Standing]:
     """Ask DVC what became of experiments on top of the present commit.
 
     Args:
         root: the repository's root.
         names: of the experiments.
+        stop: once it is set, DVC is asked once more at most.
 
     Raises:
         UserError: when DVC cannot say.
     """
     names = list(names)
     for _ in range(_TRIES):  # DVC records the end of an experiment seconds after its process's
-        standings = parse_standings(_show(root), names)
-        if not any(standing.is_gone for standing in standings.values()):
+        standings = parse_standings(_show(root, stop), names)
+        if stop.is_set() or not any(standing.is_gone for standing in standings.values()):
             break
         time.sleep(_SETTLE_SEC)
     return standings
 
 
+<<<<<<< HEAD
 def _show(root: Path) -> Any:
     """Ask DVC for its experiments.
 
     It stumbles over the folder of an experiment that begins, and may wait for ever for one that
     just ended (DVC 3.67), so it is asked again.
     """
+=======
+def _show(root: Path, stop: StopFlag) -> Any:
+    """Ask DVC for its experiments; it stumbles over a folder that another is just being made in."""
+>>>>>>> w5_orch
     for _ in range(_TRIES - 1):
         try:
             return parse_json(ask_dvc(root, *_SHOW, timeout_sec=_SHOW_SEC))
         except UserError:
+            if stop.is_set():
+                break
             time.sleep(_SETTLE_SEC)
     return parse_json(ask_dvc(root, *_SHOW, timeout_sec=_SHOW_SEC))
 
@@ -112,25 +121,16 @@ def queue_experiment(root: Path, experiment: Experiment, copied: Sequence[str]) 
     ask_dvc(root, "--wait-for-lock", "exp", "run", "--queue", *name, *changes, *copies)
 
 
-def start_queue(root: Path, max_jobs: int, num_workers: int) -> None:
+def start_queue(root: Path, max_jobs: int, num_workers: int | None) -> None:
     """See to it that workers of the queue are there; they end when it is empty.
 
     Args:
         root: the repository's root.
         max_jobs: experiments at the same time.
-        num_workers: of each of them.
+        num_workers: of each of them; None leaves that to the stages.
     """
-    null = subprocess.DEVNULL  # a pipe would stay open in the queue's workers
-    done = subprocess.run(
-        [*DVC, "queue", "start", "--jobs", str(max_jobs)],
-        cwd=root,
-        env={**os.environ, WORKERS_VARIABLE: str(num_workers)},
-        stdin=null,
-        stdout=null,
-        stderr=null,
-        check=False,
-    )
-    if done.returncode != 0:
+    changes = {} if num_workers is None else {WORKERS_VARIABLE: str(num_workers)}
+    if run_dvc(root, "queue", "start", "--jobs", str(max_jobs), changes=changes) != 0:
         raise UserError("dvc queue start: failed; `dvc queue status` may tell more")
 
 
@@ -144,15 +144,13 @@ def forget_failed(root: Path, standings: Mapping[str, Standing]) -> None:
 
 def stop_queue(root: Path) -> None:
     """Let the queue's workers end after what they run now."""
-    command = [*DVC, "queue", "stop"]
-    subprocess.run(command, cwd=root, capture_output=True, check=False)
+    run_dvc(root, "queue", "stop")
 
 
 def stop_experiments(root: Path, names: Sequence[str]) -> None:
     """Interrupt running experiments, as Ctrl-C does; others are left as they are."""
     for name in names:  # one that is not running is an error of the whole call
-        command = [*DVC, "queue", "kill", name]
-        subprocess.run(command, cwd=root, capture_output=True, check=False)
+        run_dvc(root, "queue", "kill", name)
 
 
 def check_inputs(root: Path) -> None:

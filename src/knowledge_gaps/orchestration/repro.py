@@ -11,24 +11,21 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from knowledge_gaps.orchestration.job import StageJob, get_log_directory, wait_for_others
-from knowledge_gaps.orchestration.lock import (
+from knowledge_gaps.orchestration.guard import run_alone
+from knowledge_gaps.orchestration.job import StageJob, get_repro_directory, wait_for_others
+from knowledge_gaps.orchestration.machine import Room, find_needs
+from knowledge_gaps.orchestration.order import (
     is_order_noted,
     note_order,
     read_outputs,
     restore_order,
 )
-from knowledge_gaps.orchestration.machine import Room, find_needs
 from knowledge_gaps.orchestration.plan import Plan, read_plan
 from knowledge_gaps.orchestration.schedule import Crew, Ledger, run_plan
 from knowledge_gaps.orchestration.show import StageShow
 from knowledge_gaps.runtime.errors import StoppedError, UserError
-from knowledge_gaps.runtime.signals import StopFlag, catch_stop_signals
+from knowledge_gaps.runtime.signals import StopFlag
 from knowledge_gaps.study import Study
-
-_LOCK_SEC = 5.0
 
 
 def run(root: Path, study: Study, targets: Sequence[str], max_jobs: int | None = None) -> None:
@@ -44,34 +41,31 @@ def run(root: Path, study: Study, targets: Sequence[str], max_jobs: int | None =
         StoppedError: when the process was told to stop; states of trainings are saved.
         UserError: when a stage failed, with a line for each; all that does not stand on it ran.
     """
-    folder = get_log_directory(root)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=_LOCK_SEC), catch_stop_signals() as stop:
-            wait_for_others(root)
-            plan = read_plan(root, targets, is_order_needed=is_order_noted(root))
-            if plan.changed:
-                _judge(_run(root, study, plan, max_jobs, stop), stop)
-            else:
-                restore_order(root, plan.order, is_finished=True)
-                print("Data and pipelines are up to date.")
-    except Timeout as error:
-        raise UserError(f"{folder}: another kgaps repro is running here") from error
+    with run_alone(root) as stop:
+        wait_for_others(root, stop)
+        plan = read_plan(root, targets, stop, is_order_needed=is_order_noted(root))
+        if plan.changed:
+            _judge(_run(root, study, plan, max_jobs, stop), stop)
+        else:
+            restore_order(root, plan.order, is_finished=True, stop=stop)
+            print("Data and pipelines are up to date.")
 
 
 def _run(root: Path, study: Study, plan: Plan, max_jobs: int | None, stop: StopFlag) -> Ledger:
-    note_order(root)
+    get_repro_directory(root).mkdir(parents=True, exist_ok=True)
+    note_order(root, stop)
     with StageShow(root) as show:
         crew = Crew(
             room=Room.of_this_machine(),
             needs=find_needs(study, plan.order),
             max_jobs=max_jobs or len(plan.order),
             start=functools.partial(StageJob, root),
-            read_outputs=functools.partial(read_outputs, root),
+            read_outputs=functools.partial(read_outputs, root, stop),
             audience=show,
         )
         ledger = run_plan(plan, crew, stop)
-    restore_order(root, plan.order, is_finished=ledger.count_left() == 0 and not ledger.failed)
+    is_finished = ledger.count_left() == 0 and not ledger.failed
+    restore_order(root, plan.order, is_finished, stop)
     return ledger
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from knowledge_gaps.orchestration.machine import Need, Room, Share
 from knowledge_gaps.orchestration.plan import Plan
+from knowledge_gaps.runtime.errors import StoppedError
 from knowledge_gaps.runtime.signals import StopFlag
 
 _POLL_SEC = 0.1
@@ -113,7 +114,8 @@ class Crew:
         needs: what each stage can use.
         max_jobs: stages at the same time at most.
         start: starts a stage with a share of the machine.
-        read_outputs: tells what is recorded of the outputs of every stage that ever ran.
+        read_outputs: tells what is recorded of the outputs of every stage that ever ran; raises
+            StoppedError when it would have to wait after the stop.
         audience: who is told.
     """
 
@@ -181,7 +183,11 @@ def _settle(
     """Take note of a stage that ended; return what is recorded of all outputs now."""
     job, share = ledger.running[stage]
     crew.room.give_back(share)
-    error, after = job.explain(), crew.read_outputs()
+    error = job.explain()
+    try:
+        after = crew.read_outputs()
+    except StoppedError:  # nothing more starts, so whoever stands on it may count as due
+        after = {}
     is_other = stage not in after or after[stage] != before.get(stage)
     ledger.note_end(stage, error, is_other)
     crew.audience.end(stage, error)

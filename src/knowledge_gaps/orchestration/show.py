@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,6 +13,7 @@ from rich.text import Text
 
 from knowledge_gaps.orchestration.job import get_log_file, read_lines
 from knowledge_gaps.orchestration.machine import Share
+from knowledge_gaps.runtime.progress import Display
 
 _LINE_SEC = 15.0
 _TABLE_SEC = 0.5
@@ -22,7 +21,7 @@ _SHOWN_LINES = 12  # of what a failed stage said last
 _PASSED_ON = "tracking: "  # lines of a good stage that the user should see
 
 
-class StageShow:
+class StageShow(Display[Live]):
     """Shows running stages, with the last thing that each said, and how many are left.
 
     Args:
@@ -33,29 +32,18 @@ class StageShow:
         self._root = root
         self._running: dict[str, tuple[Share, float]] = {}
         self._began_at = self._said_at = time.monotonic()
-        self._live: Live | None = None
-        if sys.stdout.isatty():
-            self._live = Live(console=Console(), auto_refresh=False)
+        is_terminal = sys.stdout.isatty()
+        super().__init__(Live(console=Console(), auto_refresh=False) if is_terminal else None)
 
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.update(Text(""), refresh=True)
-            self._live.stop()
+    def finish(self, is_good: bool) -> None:
+        """Take the table away: what is left to say is said in lines."""
+        if self._drawing is not None:
+            self._drawing.update(Text(""), refresh=True)
 
     def start(self, stage: str, share: Share) -> None:
         """Say that a stage starts."""
         self._running[stage] = share, time.monotonic()
-        if self._live is None:
+        if self._drawing is None:
             self._say(f"{stage}: starts with {_describe(share)}")
 
     def end(self, stage: str, error: str | None) -> None:
@@ -72,17 +60,19 @@ class StageShow:
 
     def refresh(self, num_done: int, num_left: int) -> None:
         """Show how far all of it is, now and then."""
-        interval_sec = _LINE_SEC if self._live is None else _TABLE_SEC
+        interval_sec = _LINE_SEC if self._drawing is None else _TABLE_SEC
         if time.monotonic() - self._said_at < interval_sec:
             return
         self._said_at = time.monotonic()
         counts = f"{num_done} done, {len(self._running)} running, {num_left} left to do"
         elapsed = f"{self._said_at - self._began_at:.0f} s"
-        if self._live is None:
+        if self._drawing is None:
             self._say("; ".join(f"{name}: {said}" for name, _, _, said in self._describe_running()))
             self._say(f"{counts}, {elapsed}")
         else:
-            self._live.update(Group(self._make_table(), Text(f"{counts}, {elapsed}")), refresh=True)
+            self._drawing.update(
+                Group(self._make_table(), Text(f"{counts}, {elapsed}")), refresh=True
+            )
 
     def _describe_running(self) -> list[tuple[str, str, str, str]]:
         """Tell of each running stage its name, share, time and the last line that it said."""
@@ -105,10 +95,10 @@ class StageShow:
     def _say(self, line: str) -> None:
         if not line:
             return
-        if self._live is None:
+        if self._drawing is None:
             print(line, flush=True)
         else:
-            self._live.console.print(Text(line))
+            self._drawing.console.print(Text(line))
 
 
 def _describe(share: Share) -> str:

@@ -13,13 +13,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from knowledge_gaps.orchestration.grid import Experiment, make_grid
-from knowledge_gaps.orchestration.job import get_log_directory, read_lines
+from knowledge_gaps.orchestration.guard import run_alone
+from knowledge_gaps.orchestration.job import read_lines
 from knowledge_gaps.orchestration.queue import (
     Standing,
     State,
@@ -35,10 +35,9 @@ from knowledge_gaps.orchestration.queue import (
 from knowledge_gaps.runtime.devices import count_gpus, count_workers
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.layout import get_experiment_directory
-from knowledge_gaps.runtime.signals import StopFlag, catch_stop_signals
+from knowledge_gaps.runtime.signals import StopFlag
 from knowledge_gaps.study import PARAMS_FILE, Study
 
-_LOCK_SEC = 5.0
 _POLL_SEC = 5.0
 _TICK_SEC = 0.2
 _END_SEC = 60.0  # how long interrupted experiments may take to save their states
@@ -59,53 +58,61 @@ def run(
         root: the repository's root.
         study: the present one.
         axes: each "KEY=VALUE,VALUE,...".
-        max_jobs: experiments at the same time; None for one a core, or one after the other on GPUs.
+        max_jobs: experiments at the same time; None for one a core. On GPUs 1 is all that
+            there is.
         is_dry: only print the grid.
 
     Raises:
         StoppedError: when the process was told to stop; states of trainings are saved.
         UserError: when the sweep makes no sense, or experiments failed.
     """
+    check_jobs(max_jobs)
     grid = make_grid(root / PARAMS_FILE, axes)
     if is_dry:
         _print_table(grid, dict.fromkeys((point.name for point in grid), Standing()))
         return
     check_inputs(root)
-    folder = get_log_directory(root)
-    folder.mkdir(parents=True, exist_ok=True)
     copied = [study.data.directory] if is_ignored(root, study.data.directory) else []
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=_LOCK_SEC), catch_stop_signals() as stop:
-            _queue_missing(root, grid, copied)
-            standings = _watch(root, grid, max_jobs, stop)
-    except Timeout as error:
-        raise UserError(f"{folder}: another kgaps repro or sweep is running here") from error
+    with run_alone(root) as stop:
+        num_open = _queue_missing(root, grid, copied, stop)
+        standings = _watch(root, grid, share_machine(num_open, max_jobs), stop)
     _print_table(grid, standings)
     _judge(root, standings)
 
 
-def _queue_missing(root: Path, grid: Sequence[Experiment], copied: Sequence[str]) -> None:
-    standings = read_standings(root, [point.name for point in grid])
+def _queue_missing(
+    root: Path, grid: Sequence[Experiment], copied: Sequence[str], stop: StopFlag
+) -> int:
+    """Queue what is neither done nor begun; return how many experiments are not done."""
+    standings = read_standings(root, [point.name for point in grid], stop)
+    _check_stop(stop)
     forget_failed(root, standings)
     missing = [
         point for point in grid if standings[point.name].state in (State.MISSING, State.FAILED)
     ]
     for point in missing:
+        _check_stop(stop)
         queue_experiment(root, point, copied)
         print(f"{point.name}: queued", flush=True)
     if not missing:
         print("nothing to queue", flush=True)
+    return sum(standing.state is not State.DONE for standing in standings.values())
+
+
+def _check_stop(stop: StopFlag) -> None:
+    if stop.is_set():
+        raise StoppedError("before all experiments were queued; the same command goes on")
 
 
 def _watch(
-    root: Path, grid: Sequence[Experiment], max_jobs: int | None, stop: StopFlag
+    root: Path, grid: Sequence[Experiment], share: tuple[int, int | None], stop: StopFlag
 ) -> dict[str, Standing]:
     """Keep the queue going until no experiment of the sweep is open, and tell what changes."""
     names = [point.name for point in grid]
-    jobs, num_workers = share_machine(len(grid), max_jobs)
+    jobs, num_workers = share
     before: Mapping[str, Standing] = {}
     while True:
-        standings = read_standings(root, names)
+        standings = read_standings(root, names, stop)
         _say_changes(before, standings)
         before = standings
         running = [name for name in names if standings[name].state is State.RUNNING]
@@ -113,36 +120,52 @@ def _watch(
         if not still_open:
             return standings
         if stop.is_set():
-            _stop(root, running)
+            _stop(root, running, stop)
             raise StoppedError(f"{len(still_open)} experiments open; the same command goes on")
         if len(running) < min(jobs, len(still_open)):
             start_queue(root, jobs, num_workers)
         _sleep(stop)
 
 
-def _stop(root: Path, running: Sequence[str]) -> None:
+def _stop(root: Path, running: Sequence[str], stop: StopFlag) -> None:
     """Interrupt what runs, and wait until its states are saved."""
     stop_queue(root)
     stop_experiments(root, running)
     until = time.monotonic() + _END_SEC
     while time.monotonic() < until:
-        standings = read_standings(root, running)
+        standings = read_standings(root, running, stop)
         if all(standings[name].state is not State.RUNNING for name in running):
             return
         time.sleep(_TICK_SEC)
 
 
-def share_machine(num_experiments: int, max_jobs: int | None) -> tuple[int, int]:
+def check_jobs(max_jobs: int | None) -> None:
+    """Refuse experiments side by side on GPUs, each of which would take all of them.
+
+    Raises:
+        UserError: names the option.
+    """
+    if max_jobs is not None and max_jobs > 1 and count_gpus() > 0:
+        raise UserError(
+            f"--jobs: {max_jobs} found, 1 is needed on a machine with GPUs: every experiment has "
+            "all of them, for DVC's queue cannot share them out"
+        )
+
+
+def share_machine(num_open: int, max_jobs: int | None) -> tuple[int, int | None]:
     """Tell how many experiments run at the same time, and with how many workers each.
 
-    GPUs cannot be split among the workers of the queue, so there one experiment has them all unless
-    the user asks for more.
+    Args:
+        num_open: experiments that are not done.
+        max_jobs: as the user says.
+
+    Returns:
+        Experiments at a time, and KGAPS_WORKERS for each; None where GPUs decide as in any run.
     """
     if count_gpus() > 0:
-        jobs = min(num_experiments, max_jobs or 1)
-        return jobs, max(1, count_gpus() // jobs)
+        return 1, None
     cores = count_workers(1 << 30)
-    jobs = min(num_experiments, max_jobs or cores)
+    jobs = max(1, min(num_open, max_jobs or cores))
     return jobs, max(1, cores // jobs)
 
 

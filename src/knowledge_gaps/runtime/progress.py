@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +21,7 @@ from rich.progress import (
 
 _LINE_SEC = 15.0
 _Item = TypeVar("_Item")
+_Drawing = TypeVar("_Drawing", Live, Progress)
 
 
 def track_items(items: Iterable[_Item], title: str, num_items: int) -> Iterator[_Item]:
@@ -41,7 +43,36 @@ def track_items(items: Iterable[_Item], title: str, num_items: int) -> Iterator[
         yield item
 
 
-class InstanceProgress:
+class Display(Generic[_Drawing]):
+    """What is drawn anew on a terminal for as long as a block lasts; nothing is drawn elsewhere.
+
+    Args:
+        drawing: None where there is no terminal.
+    """
+
+    def __init__(self, drawing: _Drawing | None) -> None:
+        self._drawing: _Drawing | None = drawing
+
+    def __enter__(self) -> Self:
+        if self._drawing is not None:
+            self._drawing.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.finish(error is None)
+        if self._drawing is not None:
+            self._drawing.stop()
+
+    def finish(self, is_good: bool) -> None:
+        """Show the last of it, just before the end of the block."""
+
+
+class InstanceProgress(Display[Progress]):
     """Steps done by every instance of a cohort; a listener of `training.cohort`.
 
     Args:
@@ -54,34 +85,24 @@ class InstanceProgress:
         self._title, self._num_steps = title, num_steps
         self._steps = dict.fromkeys(range(num_instances), 0)
         self._started_at = self._said_at = time.monotonic()
-        self._bars: Progress | None = None
+        bars: Progress | None = None
         if sys.stdout.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            self._bars = Progress(*columns, TimeRemainingColumn(), console=Console())
+            bars = Progress(*columns, TimeRemainingColumn(), console=Console())
             for instance in self._steps:
-                self._bars.add_task(f"{title}/{instance}", total=num_steps)
+                bars.add_task(f"{title}/{instance}", total=num_steps)
+        super().__init__(bars)
 
-    def __enter__(self) -> Self:
-        if self._bars is not None:
-            self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-        elif error is None:
+    def finish(self, is_good: bool) -> None:
+        """Say how far it came, where no bars show it."""
+        if self._drawing is None and is_good:
             self._say()
 
     def report(self, instance: int, step: int, row: dict[str, float] | None) -> None:
         """Take note of an instance's progress."""
         self._steps[instance] = step
-        if self._bars is not None:
-            self._bars.update(self._bars.task_ids[instance], completed=step)
+        if self._drawing is not None:
+            self._drawing.update(self._drawing.task_ids[instance], completed=step)
         elif time.monotonic() - self._said_at > _LINE_SEC:
             self._say()
 

@@ -25,14 +25,26 @@ def load_study(path: Path) -> Study:
     Raises:
         UserError: one line that names the file, the key, what was found and what is allowed.
     """
-    content = read_yaml(path)
+    return validate_study(read_yaml(path), path.name)
+
+
+def validate_study(content: Any, name: str) -> Study:
+    """Check the content of a params.yaml whole.
+
+    Args:
+        content: as `read_yaml` gives it.
+        name: what it is called when something is wrong with it.
+
+    Raises:
+        UserError: one line that begins with the name.
+    """
     try:
         study = Study.model_validate(content)
         check_graph(study)
     except ValidationError as error:
-        raise UserError(f"{path.name}: {describe_first_error(error, Study)}") from error
+        raise UserError(f"{name}: {describe_first_error(error, Study)}") from error
     except UserError as error:
-        raise UserError(f"{path.name}: {error}") from error
+        raise UserError(f"{name}: {error}") from error
     return study
 
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
+from knowledge_gaps.runtime.dvc_lock import read_stages
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import hash_file, read_json
 from knowledge_gaps.runtime.layout import (
@@ -179,11 +178,12 @@ def parse_number(cell: str | None) -> float | None:
 
 
 def read_dvc_hashes(root: Path) -> dict[tuple[str, str], str]:
-    """Read the md5 of every cohort's directory from dvc.lock: (kind, cohort) to md5."""
-    path = root / "dvc.lock"
-    if not path.is_file():
-        return {}
-    stages = (YAML(typ="safe").load(path) or {}).get("stages") or {}
+    """Read the md5 of every cohort's directory from dvc.lock: (kind, cohort) to md5.
+
+    Raises:
+        UserError: when dvc.lock is damaged.
+    """
+    stages = read_stages(root)
     hashes = {}
     for stage in sorted(stages):
         kind, _, cohort = stage.partition("@")
