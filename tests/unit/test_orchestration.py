@@ -12,12 +12,8 @@ from pathlib import Path
 
 import pytest
 
-<<<<<<< HEAD
-from knowledge_gaps.orchestration.dvc_calls import finish_dvc, parse_json
-=======
 from knowledge_gaps.orchestration import dvc_calls
-from knowledge_gaps.orchestration.dvc_calls import parse_json
->>>>>>> w5_orch
+from knowledge_gaps.orchestration.dvc_calls import finish_dvc, parse_json
 from knowledge_gaps.orchestration.job import get_log_file, is_held
 from knowledge_gaps.orchestration.order import sort_after
 from knowledge_gaps.runtime.errors import UserError
@@ -67,10 +63,11 @@ print(child.pid, flush=True)
 
 def test_a_command_that_does_not_answer_is_ended() -> None:
     pipe = subprocess.PIPE
-    process = subprocess.Popen(["sleep", "60"], stdout=pipe, stderr=pipe, text=True)
+    command = ["sleep", "60"]
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
     with pytest.raises(UserError, match="no answer within"):
         finish_dvc(process, timeout_sec=0.1)
-    assert process.returncode == -signal.SIGKILL
+    assert process.returncode == -signal.SIGINT
 
 
 def test_json_is_found_after_other_lines() -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,41 +37,27 @@ def start_dvc(root: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-<<<<<<< HEAD
-def finish_dvc(process: subprocess.Popen[str], timeout_sec: float | None = None) -> str:
-    """Wait for a command of DVC and return what it wrote to stdout.
-
-    Args:
-        process: of `start_dvc`.
-        timeout_sec: how long it may take; it is ended after that.
-
-    Raises:
-        UserError: when it failed, with a message of DVC's own, or took too long.
-    """
-    try:
-        out, errors = process.communicate(timeout=timeout_sec)
-    except subprocess.TimeoutExpired as error:
-        process.kill()
-        process.communicate()
-        raise UserError(f"dvc: no answer within {timeout_sec:.0f} s; try again") from error
-=======
-def finish_dvc(process: subprocess.Popen[str], stop: StopFlag | None = None) -> str:
+def finish_dvc(
+    process: subprocess.Popen[str],
+    stop: StopFlag | None = None,
+    timeout_sec: float | None = None,
+) -> str:
     """Wait for a command of DVC and return what it wrote to stdout.
 
     Args:
         process: the command.
         stop: once it is set, the command is interrupted; None for one that has to come to its end.
+        timeout_sec: how long it may take; it is ended after that.
 
     Raises:
         StoppedError: when it was interrupted, or the stop came just before its end.
-        UserError: when it failed; the message is DVC's own.
+        UserError: when it failed, with a message of DVC's own, or took too long.
     """
     try:
-        out, errors = _communicate(process, stop)
+        out, errors = _communicate(process, stop, timeout_sec)
     except BaseException:
         _interrupt(process)
         raise
->>>>>>> w5_orch
     if process.returncode != 0:
         lines = [line for line in errors.splitlines() if line.startswith("ERROR: ")]
         said = lines[0] if lines else f"exit code {process.returncode}"
@@ -79,14 +66,14 @@ def finish_dvc(process: subprocess.Popen[str], stop: StopFlag | None = None) -> 
     return out
 
 
-<<<<<<< HEAD
-def ask_dvc(root: Path, *arguments: str, timeout_sec: float | None = None) -> str:
+def ask_dvc(
+    root: Path,
+    *arguments: str,
+    stop: StopFlag | None = None,
+    timeout_sec: float | None = None,
+) -> str:
     """Run a command of DVC to its end; returns and raises as `finish_dvc`."""
-    return finish_dvc(start_dvc(root, *arguments), timeout_sec)
-=======
-def ask_dvc(root: Path, *arguments: str, stop: StopFlag | None = None) -> str:
-    """Run a command of DVC to its end; returns and raises as `finish_dvc`."""
-    return finish_dvc(start_dvc(root, *arguments), stop)
+    return finish_dvc(start_dvc(root, *arguments), stop, timeout_sec)
 
 
 def run_dvc(root: Path, *arguments: str, changes: Mapping[str, str] | None = None) -> int:
@@ -109,7 +96,6 @@ def run_dvc(root: Path, *arguments: str, changes: Mapping[str, str] | None = Non
         start_new_session=True,
     )
     return done.returncode
->>>>>>> w5_orch
 
 
 def parse_json(text: str) -> Any:
@@ -126,13 +112,18 @@ def parse_json(text: str) -> Any:
     raise UserError(f"dvc: JSON was expected, found {text[:80]!r}")
 
 
-def _communicate(process: subprocess.Popen[str], stop: StopFlag | None) -> tuple[str, str]:
+def _communicate(
+    process: subprocess.Popen[str], stop: StopFlag | None, timeout_sec: float | None
+) -> tuple[str, str]:
     found: tuple[str, str] | None = None
+    start = time.monotonic()
     while found is None:
         with suppress(subprocess.TimeoutExpired):
             found = process.communicate(timeout=_POLL_SEC)
         if stop is not None and stop.is_set():
             raise StoppedError("while DVC was asked; the same command goes on")
+        if found is None and timeout_sec is not None and time.monotonic() - start > timeout_sec:
+            raise UserError(f"dvc: no answer within {timeout_sec:g} s; try again")
     return found
 
 

@@ -77,17 +77,12 @@ def read_standings(root: Path, names: Iterable[str], stop: StopFlag) -> dict[str
     return standings
 
 
-<<<<<<< HEAD
-def _show(root: Path) -> Any:
+def _show(root: Path, stop: StopFlag) -> Any:
     """Ask DVC for its experiments.
 
     It stumbles over the folder of an experiment that begins, and may wait for ever for one that
     just ended (DVC 3.67), so it is asked again.
     """
-=======
-def _show(root: Path, stop: StopFlag) -> Any:
-    """Ask DVC for its experiments; it stumbles over a folder that another is just being made in."""
->>>>>>> w5_orch
     for _ in range(_TRIES - 1):
         try:
             return parse_json(ask_dvc(root, *_SHOW, timeout_sec=_SHOW_SEC))
