@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
 
-from clone_tools import Clone, clone_working_tree, finish, list_stages_run
+from clone_tools import TIMEOUT_SEC, Clone, clone_working_tree, finish, list_stages_run
 from study_tools import SMOKE_FILE, change_params, hash_tree
 
 CLASSIFIERS = 2  # instances in the smoke study
@@ -151,13 +153,25 @@ def test_new_cohort_runs_only_what_is_new(first: Clone, second: Clone) -> None:
     assert "phi_1e-1" in (second.root / "reports" / "detections.csv").read_text()
 
 
+def show_experiments(clone: Clone) -> Any:
+    """Ask DVC for its experiments; it stumbles over a folder that its queue is just removing."""
+    for _ in range(20):
+        process = clone.start("dvc", "exp", "show", "--json")
+        out, _ = process.communicate(timeout=TIMEOUT_SEC)
+        if process.returncode == 0:
+            return json.loads(out)
+        assert "does not exist" in out, out
+        time.sleep(1)
+    raise AssertionError(out)
+
+
 def test_sweep_is_in_dvc_and_mlflow_and_is_done_once(first: Clone) -> None:
     """Two values of phi: two experiments, each with runs of its own; nothing the second time."""
     kgaps = ("kgaps", "sweep", "gans.fool_all_1.phi=0.5,2")
     output = first.run(*kgaps)
     names = sorted(set(re.findall(r"smoke-phi-\S+-[0-9a-f]{8}", output)))
     assert len(names) == 2
-    shown = json.loads(first.run("dvc", "exp", "show", "--json"))
+    shown = show_experiments(first)
     experiments = {entry["name"]: entry for entry in shown[1]["experiments"]}
     assert sorted(experiments) == names
     phis = {}
@@ -181,7 +195,7 @@ def test_sweep_is_in_dvc_and_mlflow_and_is_done_once(first: Clone) -> None:
     assert not list((first.root / ".kgaps" / "experiments").glob("*"))
 
     assert "nothing to queue" in first.run(*kgaps)
-    again = json.loads(first.run("dvc", "exp", "show", "--json"))
+    again = show_experiments(first)
     assert [entry["revs"][0]["rev"] for entry in again[1]["experiments"]] == [
         entry["revs"][0]["rev"] for entry in shown[1]["experiments"]
     ]
