@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from classifier_tools import SHAPE, build_classifier, draw_images, each_architecture, prepare
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from knowledge_gaps.data.images import to_float
 from knowledge_gaps.evaluation.attribution import (
     correlate_attributions,
     integrate_gradients,
@@ -19,48 +17,9 @@ from knowledge_gaps.evaluation.attribution import (
     look_at,
     measure_gaps,
 )
-from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.models.registry import classifier_architectures, parse_settings
 
-SHAPE = (1, 12, 12)
-SETTINGS: dict[str, dict[str, Any]] = {  # of each registered architecture
-    "cnn": {"channels": [8, 8]},
-    "inception_v3": {"width_divisor": 16, "input_px": 75},
-    "mobilenet_v2": {"width_divisor": 16, "input_px": 32},
-    "resnet50": {"width_divisor": 16, "input_px": 32},
-}
 # mean gap over images, as a share of the sum of |attribution|, by the number of steps
 COMPLETE = {32: 0.01, 256: 0.0015}
-
-each_architecture = pytest.mark.parametrize("name", classifier_architectures.list_names())
-
-
-def draw_images(num_images: int, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Draw images of noise of which a third is black, as the background of digits is."""
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (num_images, *SHAPE), dtype=np.uint8)
-    images[rng.random(images.shape) < 1 / 3] = 0
-    return images
-
-
-def prepare(images: npt.NDArray[np.uint8]) -> Tensor:
-    return to_float(torch.from_numpy(images))
-
-
-def build_classifier(name: str, seed: int = 0) -> GanClassifier:
-    """Build a frozen classifier whose running statistics have seen images."""
-    architecture = classifier_architectures.get(name)
-    settings = parse_settings(architecture, SETTINGS[name])
-    spec = architecture.make_input_spec(settings, SHAPE)
-    torch.manual_seed(seed)
-    classifier = GanClassifier(architecture.build(settings, spec.input_shape), spec)
-    for layer in classifier.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = 1.0  # a deep network whose statistics lag behind has no signal left
-    classifier(prepare(draw_images(64)))
-    return freeze(classifier)
-
 
 # --------------------------------------------------------------------- integrated gradients
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from classifier_tools import build_classifier, draw_images, each_architecture, prepare
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, stack_module_state, vmap
@@ -164,6 +165,14 @@ def test_folding_keeps_the_function_and_the_network() -> None:
     assert folded(images).requires_grad  # the gradient still reaches the images
     assert network.state_dict().keys() == before.keys()
     assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
+
+
+@each_architecture
+def test_folding_keeps_every_classifiers_function(name: str) -> None:
+    classifier = build_classifier(name).double()
+    images = prepare(draw_images(6)).double()
+    folded = fold_batch_norm(classifier)
+    torch.testing.assert_close(folded(images), classifier(images), rtol=0, atol=1e-10)
 
 
 def test_folding_refuses_a_network_in_training() -> None:
