@@ -21,7 +21,8 @@ import classifier_loop
 import cohort_child
 import dcgan_loop
 import naive_evaluation
-from clone import Clone
+import orchestration
+from clone import Clone, Repro
 from cohort_child import FirstReport, time_training
 from evaluation_child import write_random
 from growth import Curve, Per, describe_start
@@ -39,9 +40,9 @@ from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.optimizers import compute_decay
 from knowledge_gaps.training.phases import Fooling
 from knowledge_gaps.training.task import TrainingTask, make_tasks
-from orchestration import StageCosts
+from orchestration import Joined, StageCosts
 from pairs import Spread, compare, fit_line, fit_power, take_turns
-from results import JSON_FILE, PAGE_FILE, Figure, Growth, Results, Row, Target
+from results import JSON_FILE, PAGE_FILE, Effort, Figure, Growth, Results, Row, Target
 from study_tools import REPOSITORY
 
 SHAPE = (1, 28, 28)
@@ -145,9 +146,9 @@ def test_growth_says_where_its_lines_begin() -> None:
     assert describe_start(curve, 2000).endswith("so the lines begin at 1, where cores are idle")
 
 
-def test_overhead_counts_stages_of_every_kind() -> None:
+def make_costs() -> StageCosts:
     once = ("check", "prepare", "detections", "quality", "spectra", "attributions", "audit")
-    costs = StageCosts(
+    return StageCosts(
         first=dict.fromkeys((*once, "agreement", "report"), (3.0, 1.0))
         | {
             "gans@baseline": (100.0, 1.0),  # what is measured in turns counts alone
@@ -159,10 +160,42 @@ def test_overhead_counts_stages_of_every_kind() -> None:
         work={"gans@baseline": [1, 1, 1], "samples@baseline": [1, 2, 1]},
         start_sec=10,
     )
+
+
+def test_overhead_counts_stages_of_every_kind() -> None:
+    costs = make_costs()
     counts = {"gans": 14, "classifiers": 6, "pools": 12, "samples": 14}
     assert costs.sum_over(counts) == 10 + 9 * 2 + 14 * 5 + 6 * 5 + 12 * 0.5 + 14 * 3
     assert costs.compare("gans@baseline").values == (5, 6, 16)
     assert costs.compare("pools@c0").values == (2,)
+
+
+def test_what_is_measured_once_has_no_spread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = {name: [2.0, 3.0, 4.0] for name in ("dvc repro", "dvc status", "import dvc.repo")}
+    joined = Joined(2.0, Repro(9.0, {"gans@new": 4.0, "samples@new": 3.0}, 18))
+    answers = {
+        "clone_working_tree": None,
+        "sum_work": 1000.0,
+        "finish_with_placeholders": 40,
+        "measure_idle": idle,
+        "measure_stages": make_costs(),
+        "add_cohort": joined,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(orchestration, name, lambda *_, answer=answer: answer)
+    Results(tmp_path, "two cores", ["orchestration"], is_quick=True).put(
+        orchestration.measure_orchestration(Effort(3, is_quick=True)), "idle"
+    )
+    [figure] = json.loads((tmp_path / JSON_FILE).read_text())["figures"]
+    rows = {row["name"].partition(",")[0]: row["values"] for row in figure["rows"]}
+    assert rows["gans: a stage / its work"] == [5, 6, 16]
+    assert rows["pools: a stage / its work"] == [2]
+    overhead = 10 + 9 * 2 + 2 * 5 + 1 * 5 + 2 * 0.5 + 2 * 3  # of the smoke study's stages
+    assert rows["process starts"] == [pytest.approx(overhead / (overhead + 1000))]
+    assert figure["rows"][3]["values"] == [4.5]
+    assert "ran 2 stages of 18: gans@new, samples@new" in figure["text"]
 
 
 # --------------------------------------------------------------------------------------- the page
