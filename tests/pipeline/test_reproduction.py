@@ -165,7 +165,7 @@ def show_experiments(clone: Clone) -> Any:
     raise AssertionError(out)
 
 
-def test_sweep_is_in_dvc_and_mlflow_and_is_done_once(first: Clone) -> None:
+def test_sweep_is_in_dvc_and_mlflow_and_is_done_once(first: Clone, tmp_path: Path) -> None:
     """Two values of phi: two experiments, each with runs of its own; nothing the second time."""
     kgaps = ("kgaps", "sweep", "gans.fool_all_1.phi=0.5,2")
     output = first.run(*kgaps)
@@ -183,7 +183,9 @@ def test_sweep_is_in_dvc_and_mlflow_and_is_done_once(first: Clone) -> None:
         assert data["metrics"]["reports/metrics.json"]["data"]
     assert sorted(phis.values()) == [0.5, 2]
 
-    client = MlflowClient(f"sqlite:///{first.root / 'mlflow.db'}")
+    # a copy: this process still has the file open that was there before `track sync` was tested
+    database = shutil.copy2(first.root / "mlflow.db", tmp_path / "mlflow.db")
+    client = MlflowClient(f"sqlite:///{database}")
     [experiment] = client.search_experiments(filter_string="name = 'knowledge-gaps'")
     for name in names:
         runs = client.search_runs([experiment.experiment_id], f"tags.`kgaps.study` = '{name}'")
