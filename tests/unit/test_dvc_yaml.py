@@ -32,6 +32,7 @@ EXEMPT = {
     "runtime.cache": "returns rows under a hash of what decides them, code included",
     "runtime.checkpoint": "a file format; what is in the file is decided elsewhere",
     "runtime.devices": "the machine, which is no parameter of a study",
+    "runtime.dvc_lock": "tells the records which data they stand on",
     "runtime.errors": "failures, which leave no result",
     "runtime.files": "writes and hashes what it is given",
     "runtime.launch": "how many processes train, which is the machine's",
