@@ -15,6 +15,7 @@ import typer
 
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.launch import check_alone, note_outcome
+from knowledge_gaps.runtime.parallel import start_fork_server
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from knowledge_gaps.study.presets import list_presets, use_preset
 
@@ -33,11 +34,14 @@ NumProcesses = Annotated[
     int | None,
     typer.Option(min=1, help="processes that train one instance together; by the machine if none"),
 ]
+# their workers' server imports the stage while this process does
+_IN_WORKERS = ("detections", "quality", "spectra", "attributions", "audit", "agreement")
 _IN_RANKS = ("gans", "classifiers")  # what torchrun may start in several processes
 
 
 def main() -> None:
     """Run the command line and turn the project's errors into exit codes."""
+    import_module("knowledge_gaps.runtime.quick_start")
     try:
         app(standalone_mode=True)
     except UserError as error:
@@ -189,9 +193,10 @@ def _run_stage(stage: str, *names: str, function: str = "run", **options: object
         check_alone(stage)
     root = Path.cwd()
     study = load_study(root / PARAMS_FILE)
-    getattr(import_module(f"knowledge_gaps.stages.{stage}"), function)(
-        root, study, *names, **options
-    )
+    module = f"knowledge_gaps.stages.{stage}"
+    if stage in _IN_WORKERS:
+        start_fork_server([module])
+    getattr(import_module(module), function)(root, study, *names, **options)
 
 
 def _run_above(command: str, *arguments: object) -> None:

@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from typing import TypeVar
 
+from knowledge_gaps.runtime import quick_start
 from knowledge_gaps.runtime.determinism import configure_process
 from knowledge_gaps.runtime.devices import (
     WORKERS_VARIABLE,
@@ -37,7 +38,7 @@ def start_fork_server(preload: Sequence[str]) -> ForkServerContext:
         preload: modules to import; only the first call of a process decides.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
+    context.set_forkserver_preload([quick_start.__name__, *preload])
     # Ctrl-C reaches the server too, which would die of it in the middle of its imports
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -86,6 +87,7 @@ def map_parallel(
 
 
 def _configure_worker() -> None:
+    quick_start.collect_as_usual()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_process()
     keep_freed_memory()

@@ -135,7 +135,9 @@ def run_worker(index: int, connection: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     from knowledge_gaps.runtime.determinism import configure_process
     from knowledge_gaps.runtime.devices import keep_freed_memory
+    from knowledge_gaps.runtime.quick_start import collect_as_usual
 
+    collect_as_usual()
     configure_process()
     keep_freed_memory()
     while (group := _receive(connection)) is not None:

@@ -24,7 +24,8 @@ from knowledge_gaps.runtime.signals import catch_stop_signals
 from knowledge_gaps.training.batched.choice import form_groups
 from knowledge_gaps.training.worker import Assignment, Group, Message, MessageKind, run_worker
 
-_PRELOAD = ("knowledge_gaps.training.instance", "accelerate")
+# the first optimizer of a process imports torch._dynamo
+_PRELOAD = ("knowledge_gaps.training.instance", "accelerate", "torch._dynamo")
 _POLL_SEC = 0.5
 _MOST_DEATHS = 2  # over one instance on its own, after which another worker resumes it
 
