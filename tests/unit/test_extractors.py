@@ -21,13 +21,13 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from knowledge_gaps.evaluation import inception, random_vgg
 from knowledge_gaps.evaluation.inception import Inception, check_extractor, find_weights
-from knowledge_gaps.evaluation.quality.distances import compute_frechet
 from knowledge_gaps.evaluation.quality.extractors import EXTRACTORS, Extractor, choose_extractor
 from knowledge_gaps.evaluation.quality.features import (
     FeatureSet,
     count_extracted,
     extract_features,
 )
+from knowledge_gaps.evaluation.quality.frechet import compute_frechet
 from knowledge_gaps.evaluation.quality.table import Reals, compute_floor, compute_quality
 from knowledge_gaps.evaluation.random_vgg import RandomVgg, identify_random_vgg
 from knowledge_gaps.runtime.errors import UserError

@@ -17,11 +17,17 @@ import torch
 import torch_fidelity
 from quality_tools import draw_features
 from torch.utils.data import Dataset
+from torch_fidelity.metric_kid import (
+    KEY_METRIC_KID_MEAN,
+    KEY_METRIC_KID_STD,
+    kid_features_to_metric,
+)
 
 from knowledge_gaps.evaluation.lenet import IMAGE_SHAPE, LeNet, load_lenet, register_extractor
-from knowledge_gaps.evaluation.quality import distances, table
-from knowledge_gaps.evaluation.quality.distances import compute_frechet, compute_kid
+from knowledge_gaps.evaluation.quality import kid, table
 from knowledge_gaps.evaluation.quality.features import FeatureSet, extract_features
+from knowledge_gaps.evaluation.quality.frechet import compute_frechet
+from knowledge_gaps.evaluation.quality.kid import compute_kid
 from knowledge_gaps.evaluation.quality.neighbours import Nearest, find_nearest
 from knowledge_gaps.evaluation.quality.table import (
     Reals,
@@ -213,8 +219,8 @@ def test_kid_equals_the_unbiased_estimate() -> None:
 
 
 def test_kid_std_is_that_of_random_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distances, "KID_SUBSETS", 400)
-    monkeypatch.setattr(distances, "KID_SUBSET_SIZE", 20)
+    monkeypatch.setattr(kid, "KID_SUBSETS", 400)
+    monkeypatch.setattr(kid, "KID_SUBSET_SIZE", 20)
     first, second = draw_features(200, seed=3), draw_features(200, seed=4, shift=0.3)
     rng = np.random.default_rng(0)
     estimates = [
@@ -225,6 +231,37 @@ def test_kid_std_is_that_of_random_subsets(monkeypatch: pytest.MonkeyPatch) -> N
     # two times 400 other subsets: a mean's standard error is a 20th of std, that of std a 28th
     assert mean == pytest.approx(np.mean(estimates), abs=0.2 * std)
     assert std == pytest.approx(np.std(estimates), rel=0.2)
+
+
+def ask_torch_fidelity(first: FeatureSet, second: FeatureSet) -> tuple[float, float]:
+    metric = kid_features_to_metric(
+        torch.from_numpy(first.features),
+        torch.from_numpy(second.features),
+        kid_subsets=kid.KID_SUBSETS,
+        kid_subset_size=kid.KID_SUBSET_SIZE,
+        rng_seed=kid.KID_SEED,
+        verbose=False,
+    )
+    return metric[KEY_METRIC_KID_MEAN], metric[KEY_METRIC_KID_STD]
+
+
+@pytest.mark.parametrize("num_images", [60, 130, 450])
+def test_kid_is_torch_fidelitys_on_the_same_subsets(
+    monkeypatch: pytest.MonkeyPatch, num_images: int
+) -> None:
+    monkeypatch.setattr(kid, "KID_SUBSET_SIZE", 50)
+    monkeypatch.setattr(kid, "_ROWS", 64)  # less than a block, some blocks, a last one in part
+    first, second = draw_features(num_images, seed=3), draw_features(200, seed=4, shift=0.3)
+    found, asked = compute_kid(first, second), ask_torch_fidelity(first, second)
+    assert found == pytest.approx(asked, rel=2e-5)  # which sums in float32
+    assert found != asked
+
+
+def test_kid_of_many_images_is_left_to_torch_fidelity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kid, "KID_SUBSET_SIZE", 50)
+    monkeypatch.setattr(kid, "KID_SUBSETS", 10)  # 25,000 pairs
+    first, second = draw_features(130, seed=3), draw_features(200, seed=4, shift=0.3)
+    assert compute_kid(first, second) == ask_torch_fidelity(first, second)
 
 
 # ----------------------------------------------------------------------------------- table
@@ -245,7 +282,7 @@ def test_quality_agrees_with_torch_fidelity_end_to_end(
         kid=True,
         prc=True,
         kid_subset_size=NUM_IMAGES,
-        rng_seed=distances.KID_SEED,
+        rng_seed=kid.KID_SEED,
         cuda=False,
         cache=False,
         save_cpu_ram=True,
@@ -253,10 +290,10 @@ def test_quality_agrees_with_torch_fidelity_end_to_end(
     )
     ours = compare(generated, Reals(real, real))
     assert tuple(ours) == METRICS
-    fid, kid = theirs["frechet_inception_distance"], theirs["kernel_inception_distance_mean"]
-    assert ours["fid"] == pytest.approx(fid, rel=1e-4)
+    assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
     assert ours["fid"] > 0.1
-    assert ours["kid"] == pytest.approx(kid, rel=1e-3, abs=1e-5)
+    theirs_kid = theirs["kernel_inception_distance_mean"]
+    assert ours["kid"] == pytest.approx(theirs_kid, rel=1e-3, abs=1e-5)
     assert ours["kid_std"] == pytest.approx(theirs["kernel_inception_distance_std"], abs=1e-5)
     assert ours["precision"] == pytest.approx(theirs["precision"], abs=0.01)
     assert ours["recall"] == pytest.approx(theirs["recall"], abs=0.01)

@@ -11,8 +11,9 @@ from functools import cached_property
 from typing import TypeAlias
 
 from knowledge_gaps.evaluation.quality.classes import compute_class_entropy, count_missing_classes
-from knowledge_gaps.evaluation.quality.distances import compute_frechet, compute_kid
 from knowledge_gaps.evaluation.quality.features import FeatureSet, FloatArray
+from knowledge_gaps.evaluation.quality.frechet import compute_frechet
+from knowledge_gaps.evaluation.quality.kid import compute_kid
 from knowledge_gaps.evaluation.quality.neighbours import (
     compute_density_coverage,
     compute_memorised,
