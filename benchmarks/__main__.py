@@ -24,6 +24,7 @@ from machine import describe_load, describe_machine
 from matrix import measure_matrix
 from orchestration import measure_orchestration
 from results import PAGE_FILE, Effort, Figure, Results
+from side_by_side import measure_side_by_side
 from stylegan2_step import measure_stylegan2
 
 LEAST_TURNS = 5  # of results that are told
@@ -35,6 +36,7 @@ FIGURES: dict[str, Callable[[Effort], Figure]] = {
     "evaluation": measure_matrix,
     "stylegan2": measure_stylegan2,
     "orchestration": measure_orchestration,
+    "side_by_side": measure_side_by_side,
     "growth": measure_growth,
 }
 

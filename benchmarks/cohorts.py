@@ -34,7 +34,7 @@ class Sizes:
     """What is trained: so many instances, for so many steps."""
 
     instances: int = 8
-    steps: int = 100
+    steps: int = 300
 
 
 def measure_gans(effort: Effort) -> Figure:

@@ -39,7 +39,7 @@ class Sizes:
         quality_images: likewise; fewer, for it compares every image with every other.
     """
 
-    instances: Sequence[int] = (1, 2, 4, 8, 16)
+    instances: Sequence[int] = (1, 2, 4, 8, 16, 32)
     instance_steps: int = 30
     iterations: int = 4
     iteration_steps: int = 20

@@ -1,13 +1,20 @@
-"""A function over items on worker processes, and what a worker's death becomes."""
+"""A function over items on worker processes, what a worker is, and what its death becomes."""
 
 from __future__ import annotations
 
+import gc
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.parallel import map_parallel
+
+_PRELOAD = "knowledge_gaps.runtime.errors"
 
 
 def end_at_two(item: int) -> int:
@@ -16,8 +23,54 @@ def end_at_two(item: int) -> int:
     return item * item
 
 
+def describe_collection(_: int) -> tuple[tuple[int, ...], int]:
+    return gc.get_threshold(), gc.get_freeze_count()
+
+
+def print_worker() -> None:
+    [found] = map_parallel(describe_collection, [0], _PRELOAD)
+    print(json.dumps(found))
+
+
+def run_python(code: str) -> str:
+    """Run code in a process of its own; return all that it says."""
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return done.stdout
+
+
 def test_killed_worker_is_an_error_of_one_line() -> None:
-    results = map_parallel(end_at_two, [0, 1, 2], "knowledge_gaps.runtime.errors")
+    results = map_parallel(end_at_two, [0, 1, 2], _PRELOAD)
     with pytest.raises(UserError, match="a worker's process ended by itself") as caught:
         list(results)
     assert "\n" not in str(caught.value)
+
+
+def test_worker_collects_garbage_as_usual() -> None:
+    code = "import test_parallel; test_parallel.print_worker()"
+    threshold, num_frozen = json.loads(run_python(code))
+    assert threshold == list(gc.get_threshold())
+    assert num_frozen > 10_000
+
+
+def test_process_that_starts_quickly_says_nothing_at_its_end() -> None:
+    """Bindings of compiled libraries tell of leaks when nothing is collected at the end."""
+    code = "from knowledge_gaps.runtime import quick_start; import torch._dynamo"
+    assert run_python(code) == ""
+
+
+def test_determinism_does_not_import_the_compiler() -> None:
+    code = (
+        "import sys, torch; from knowledge_gaps.runtime.determinism import configure_process;"
+        "configure_process(); print(torch.are_deterministic_algorithms_enabled(),"
+        "torch.is_deterministic_algorithms_warn_only_enabled(), 'torch._dynamo' in sys.modules)"
+    )
+    assert run_python(code).split() == ["True", "False", "False"]

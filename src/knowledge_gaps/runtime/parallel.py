@@ -14,7 +14,6 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from typing import TypeVar
 
-from knowledge_gaps.runtime import quick_start
 from knowledge_gaps.runtime.determinism import configure_process
 from knowledge_gaps.runtime.devices import (
     WORKERS_VARIABLE,
@@ -23,6 +22,8 @@ from knowledge_gaps.runtime.devices import (
     keep_freed_memory,
 )
 from knowledge_gaps.runtime.errors import UserError
+
+_QUICK_START = "knowledge_gaps.runtime.quick_start"  # acts where it is imported
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -38,7 +39,7 @@ def start_fork_server(preload: Sequence[str]) -> ForkServerContext:
         preload: modules to import; only the first call of a process decides.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([quick_start.__name__, *preload])
+    context.set_forkserver_preload([_QUICK_START, *preload])
     # Ctrl-C reaches the server too, which would die of it in the middle of its imports
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -87,7 +88,9 @@ def map_parallel(
 
 
 def _configure_worker() -> None:
-    quick_start.collect_as_usual()
+    from knowledge_gaps.runtime.quick_start import collect_as_usual
+
+    collect_as_usual()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_process()
     keep_freed_memory()
