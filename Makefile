@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 help:
 	@echo "make repro   set up $(VENV) and run the study of params.yaml through dvc repro"
 	@echo "make test    set up $(VENV), check style and types, run the tests"
-	@echo "make bench   measure speed against plain ways, into reports/benchmarks.md (minutes)"
+	@echo "make bench   measure speed against plain ways, into reports/benchmarks.md (half an hour)"
 	@echo "make ui      look at the runs in MLflow's web page"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml (needs uv)"
 	@echo "make clean   remove $(VENV), resume states and caches of tools"

@@ -1,4 +1,4 @@
-"""All figures of `make bench`, in minutes: JSON and a page, by default in reports/.
+"""All figures of `make bench`, in half an hour: JSON and a page, by default in reports/.
 
     python benchmarks [--only FIGURE ...] [--quick] [--folder FOLDER]
 

@@ -142,7 +142,7 @@ def measure_growth(effort: Effort) -> Figure:
         f"with its GANs, classifiers ({sizes.iteration_steps} steps each), images and new pairs; "
         "of detections and quality of one generator and one classifier with as many reals as "
         f"images (quality of at most {max(sizes.quality_images):,}, for it compares every image "
-        "with every other). Sizes, steps and turns are cut so that all figures take minutes. "
+        "with every other). Sizes, steps and turns are cut so that it takes minutes. "
         "Imports are made before the clock starts. Memory is the sum of all processes, shared "
         "pages once, measured once in a process of its own. An exponent is of a power law, other "
         "slopes are of a straight line with an intercept.",

@@ -19,7 +19,13 @@ from knowledge_gaps.runtime.files import dump_json, write_text
 from knowledge_gaps.study import PARAMS_FILE
 from pairs import compare, take_turns
 from results import Effort, Figure, Row
-from short_study import describe_gans, make_content
+from short_study import (
+    DETECTORS,
+    POOL,
+    describe_classifiers,
+    describe_gans,
+    make_content,
+)
 
 _COMMANDS = ("dvc repro", "kgaps repro")
 
@@ -35,17 +41,17 @@ class Sizes:
     """
 
     cohorts: int = 4
-    instances: tuple[int, ...] = (1, 2)
+    instances: tuple[int, ...] = (1, count_cores())
     steps: int = 400
 
 
 def measure_side_by_side(effort: Effort) -> Figure:
-    """Measure sweeps of cohorts smaller than the machine, and as large."""
+    """Measure a sweep whose cohorts have one instance, and one whose cohorts fill the cores."""
     sizes = Sizes(2, (1, 2), 2) if effort.is_quick else Sizes()
     seconds = {}
     for instances in sizes.instances:
         with tempfile.TemporaryDirectory() as folder:
-            clone = clone_working_tree(Path(folder) / "clone", _write_params(sizes, instances, 0))
+            clone = clone_working_tree(Path(folder) / "clone", write_params(sizes, instances, 0))
             clone.run("dvc", "repro", "prepare")  # what both find done
             seeds = itertools.count(1)
             variants = {
@@ -66,20 +72,26 @@ def measure_side_by_side(effort: Effort) -> Figure:
         f"{sizes.cohorts} cohorts of DCGANs that do not stand on one another, as those of a sweep, "
         f"{sizes.steps} steps an instance, trained by `dvc repro` one after the other and by "
         f"`kgaps repro` side by side, with {count_cores()} cores. There is room for a second "
-        "cohort where one has fewer instances than there are cores.",
+        "cohort where one has fewer instances than there are cores. Both times hold the check of "
+        "the study, whose seed is another one in every run.",
         rows,
         measured={"seconds": seconds},
     )
 
 
-def _write_params(sizes: Sizes, instances: int, seed: int) -> str:
+def write_params(sizes: Sizes, instances: int, seed: int) -> str:
+    """Write a study whose GAN cohorts do not stand on one another."""
     content = make_content(sizes.steps, sizes.steps)
     content["study"]["seed"] = seed
-    content["gans"] = {f"cohort_{k}": describe_gans(instances) for k in range(sizes.cohorts)}
+    names = [f"cohort_{k}" for k in range(sizes.cohorts)]
+    content["gans"] = {name: describe_gans(instances) for name in names}
+    # a study needs classifiers; these are not trained
+    content["pools"] = {POOL: {"extends": "none", "cohort": f"gans/{names[0]}", "instances": [0]}}
+    content["classifiers"] = {DETECTORS: describe_classifiers(1, POOL)}
     return dump_json(content)  # JSON is a part of YAML
 
 
 def _train(clone: Clone, command: str, sizes: Sizes, instances: int, seeds: Iterator[int]) -> float:
-    write_text(clone.root / PARAMS_FILE, _write_params(sizes, instances, next(seeds)))
+    write_text(clone.root / PARAMS_FILE, write_params(sizes, instances, next(seeds)))
     targets = [f"gans@cohort_{k}" for k in range(sizes.cohorts)]
     return clone.time(*command.split(), *targets)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Sequence
 
-TRAINING = ("accelerate", "knowledge_gaps.training.instance")
+from knowledge_gaps.training.workers import PRELOAD
+
+TRAINING = PRELOAD
 DETECTIONS = ("knowledge_gaps.stages.detections",)
 QUALITY = ("knowledge_gaps.stages.quality", "torch_fidelity")
 ALL = (

@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from knowledge_gaps.study import PARAMS_FILE, load_study
+from knowledge_gaps.training.workers import PRELOAD
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMOKE_FILE = REPOSITORY / "settings" / "smoke.yaml"
@@ -46,14 +47,13 @@ STAGES = (
 )
 
 _PRELOADED = (
-    "knowledge_gaps.training.instance",
+    *PRELOAD,
     "knowledge_gaps.stages.detections",
     "knowledge_gaps.stages.quality",
     "knowledge_gaps.stages.spectra",
     "knowledge_gaps.stages.attributions",
     "knowledge_gaps.stages.audit",
     "knowledge_gaps.stages.agreement",
-    "accelerate",
     "pytest",
 )
 

@@ -13,9 +13,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from knowledge_gaps.runtime.devices import has_gpu_driver
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.launch import check_alone, note_outcome
 from knowledge_gaps.runtime.parallel import start_fork_server
+from knowledge_gaps.runtime.quick_start import collect_as_usual, collect_rarely
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from knowledge_gaps.study.presets import list_presets, use_preset
 
@@ -34,14 +36,21 @@ NumProcesses = Annotated[
     int | None,
     typer.Option(min=1, help="processes that train one instance together; by the machine if none"),
 ]
-# their workers' server imports the stage while this process does
-_IN_WORKERS = ("detections", "quality", "spectra", "attributions", "audit", "agreement")
+# stages that call `map_parallel`, and what their workers import beside the stage: the audit trains
+_IN_WORKERS: dict[str, tuple[str, ...]] = {
+    "detections": (),
+    "quality": (),
+    "spectra": (),
+    "attributions": (),
+    "audit": ("torch._dynamo",),
+    "agreement": (),
+}
 _IN_RANKS = ("gans", "classifiers")  # what torchrun may start in several processes
 
 
 def main() -> None:
     """Run the command line and turn the project's errors into exit codes."""
-    import_module("knowledge_gaps.runtime.quick_start")
+    collect_rarely()
     try:
         app(standalone_mode=True)
     except UserError as error:
@@ -188,15 +197,21 @@ def settings_use(name: Annotated[str, typer.Argument(help="a file in settings/")
 
 
 def _run_stage(stage: str, *names: str, function: str = "run", **options: object) -> None:
-    """Read the study, then import the stage: a wrong study is refused before torch is imported."""
+    """Read the study, then import the stage: a wrong study is refused before torch is imported.
+
+    The server that a stage's workers are forked from imports it at the same time.
+    """
     if stage not in _IN_RANKS:
         check_alone(stage)
     root = Path.cwd()
     study = load_study(root / PARAMS_FILE)
     module = f"knowledge_gaps.stages.{stage}"
-    if stage in _IN_WORKERS:
-        start_fork_server([module])
-    getattr(import_module(module), function)(root, study, *names, **options)
+    # where there are GPUs, most of them work in this process
+    if stage in _IN_WORKERS and not has_gpu_driver():
+        start_fork_server([module, *_IN_WORKERS[stage]])
+    run = getattr(import_module(module), function)
+    collect_as_usual()
+    run(root, study, *names, **options)
 
 
 def _run_above(command: str, *arguments: object) -> None:

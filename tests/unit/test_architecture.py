@@ -18,6 +18,8 @@ from module_graph import (
     parse,
 )
 
+from knowledge_gaps import cli
+
 BOTTOM = {"runtime", "study"}
 # what a room may import beside itself
 ALLOWED = {
@@ -51,6 +53,8 @@ ALLOWED = {
 RUNTIME_OF_STUDY = {"knowledge_gaps.runtime.errors", "knowledge_gaps.runtime.files"}
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 TRACKING_LIBRARIES = {"mlflow"}
+# run as a program, or preloaded into a server that does nothing but import
+ACT_WHEN_IMPORTED = ("__main__", "runtime.quick_server")
 # who may name params.yaml without reading it
 NAMES_PARAMS = {
     "knowledge_gaps.study.load": "the one reader",
@@ -162,7 +166,20 @@ def test_import_has_no_star_and_no_module_is_run_by_it(module: str) -> None:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             called = ast.unparse(node.value.func)
             is_known = called.endswith((".register", ".add_typer", ".add_implicit_resolver"))
-            assert is_known or module.endswith("__main__"), called
+            assert is_known or module.endswith(ACT_WHEN_IMPORTED), called
+
+
+def test_server_imports_every_stage_that_has_workers() -> None:
+    calling = {
+        module.rpartition(".")[2]
+        for module in list_modules()
+        if get_room(module) == "stages"
+        and any(
+            isinstance(node, ast.Call) and ast.unparse(node.func) == "map_parallel"
+            for node in ast.walk(parse(module))
+        )
+    }
+    assert calling == set(cli._IN_WORKERS)
 
 
 def test_parent_processes_stay_light_and_workers_import_no_tool() -> None:

@@ -22,6 +22,7 @@ import cohort_child
 import dcgan_loop
 import naive_evaluation
 import orchestration
+import side_by_side
 from clone import Clone, Repro
 from cohort_child import FirstReport, time_training
 from evaluation_child import write_random
@@ -263,6 +264,15 @@ def test_command_measures_and_writes(tmp_path: Path) -> None:
     ratios = [row["median"] for row in figure["rows"]]
     assert ratios[2] > ratios[0]  # ten classifiers cost more than one
     assert "numbers mean nothing" in (tmp_path / PAGE_FILE).read_text()
+
+
+def test_sweep_that_is_timed_is_a_study(tmp_path: Path) -> None:
+    sizes = side_by_side.Sizes()
+    (tmp_path / "params.yaml").write_text(side_by_side.write_params(sizes, 1, seed=7))
+    study = load_study(tmp_path / "params.yaml")
+    assert len(study.gans) == sizes.cohorts
+    assert all(cohort.fools == "none" for cohort in study.gans.values())  # none waits for another
+    assert study.study.seed == 7
 
 
 def test_repro_is_timed_by_stage(tmp_path: Path) -> None:

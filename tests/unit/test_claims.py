@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.training.claims import Roll, TakenError, claim, is_free, look_anew
 
 HOLD = """
@@ -85,6 +88,17 @@ def test_claim_ends_with_an_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), claim(tmp_path / "lock"):
         raise RuntimeError
     assert is_free(tmp_path / "lock")
+
+
+def test_disk_without_flock_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that a killed process leaves behind would keep its instance for ever."""
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(UserError, match="its disk has no flock"), claim(tmp_path / "a.lock"):
+        pass
 
 
 def test_processes_never_hold_a_claim_together(tmp_path: Path) -> None:

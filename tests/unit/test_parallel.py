@@ -1,4 +1,4 @@
-"""A function over items on worker processes, what a worker is, and what its death becomes."""
+"""Worker processes and their server, how they start and end, and what a worker's death becomes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.parallel import map_parallel
+from knowledge_gaps.runtime.parallel import map_parallel, start_fork_server
+from knowledge_gaps.training.workers import PRELOAD
 
 _PRELOAD = "knowledge_gaps.runtime.errors"
 
@@ -32,12 +33,19 @@ def print_worker() -> None:
     print(json.dumps(found))
 
 
-def run_python(code: str) -> str:
+def print_threads() -> None:
+    """Print how many threads the server has from which workers of trainings are forked."""
+    with start_fork_server(PRELOAD).Pool(1) as pool:
+        server = pool.apply(os.getppid)
+    print(len(list(Path(f"/proc/{server}/task").iterdir())))
+
+
+def run_python(code: str, **changes: str) -> str:
     """Run code in a process of its own; return all that it says."""
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, **changes},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -57,14 +65,39 @@ def test_killed_worker_is_an_error_of_one_line() -> None:
 def test_worker_collects_garbage_as_usual() -> None:
     code = "import test_parallel; test_parallel.print_worker()"
     threshold, num_frozen = json.loads(run_python(code))
-    assert threshold == list(gc.get_threshold())
-    assert num_frozen > 10_000
+    assert threshold == json.loads(run_python("import gc; print(list(gc.get_threshold()))"))
+    assert num_frozen > 0
+
+
+def test_server_of_trainings_has_no_thread_of_its_own() -> None:
+    """A process with threads cannot be forked safely."""
+    code = "import test_parallel; test_parallel.print_threads()"
+    assert json.loads(run_python(code, OMP_NUM_THREADS="1")) == 1
 
 
 def test_process_that_starts_quickly_says_nothing_at_its_end() -> None:
     """Bindings of compiled libraries tell of leaks when nothing is collected at the end."""
-    code = "from knowledge_gaps.runtime import quick_start; import torch._dynamo"
+    pytest.importorskip("triton")
+    code = "from knowledge_gaps.runtime import quick_server; import torch._dynamo"
     assert run_python(code) == ""
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_end_without_collecting_spares_triton(is_loaded: bool) -> None:
+    code = (
+        "import gc, sys; from knowledge_gaps.runtime.quick_start import end_quickly;"
+        f"sys.modules.update(dict.fromkeys(['triton'][:{int(is_loaded)}]));"
+        "end_quickly(); print(gc.get_freeze_count() > 0)"
+    )
+    assert run_python(code).strip() == str(not is_loaded)
+
+
+def test_command_collects_as_usual_while_it_works() -> None:
+    code = (
+        "import gc; from knowledge_gaps import cli; cli.collect_rarely();"
+        "assert gc.get_threshold()[0] > 10_000; cli.collect_as_usual(); print(gc.get_threshold())"
+    )
+    assert run_python(code) == run_python("import gc; print(gc.get_threshold())")
 
 
 def test_determinism_does_not_import_the_compiler() -> None:

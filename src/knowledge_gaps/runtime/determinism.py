@@ -11,7 +11,8 @@ def configure_process() -> None:
     import torch
 
     torch.set_num_threads(1)
-    # use_deterministic_algorithms says the same, and imports the compiler too: a second a process
+    # use_deterministic_algorithms says the same, and says it to the compiler as well, which it
+    # imports for that: a second a process, and nothing that must be deterministic is compiled
     torch.set_deterministic_debug_mode("error")
     # nothing here reads memory that was not written; filling it takes 3 to 6 % of a step
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (untyped)

@@ -114,11 +114,16 @@ def count_gpus() -> int:
     if chosen not in ("cpu", "cuda"):
         raise UserError(f"{DEVICE_VARIABLE}: {chosen!r} found, 'cpu' or 'cuda' is needed")
     # importing torch takes longer than all else that a parent process does: ask only where it pays
-    if chosen == "cpu" or not Path("/dev/nvidiactl").exists():
+    if chosen == "cpu" or not has_gpu_driver():
         return 0
     import torch
 
     return torch.cuda.device_count()
+
+
+def has_gpu_driver() -> bool:
+    """Tell whether NVIDIA's driver is loaded, without which no GPU can be used."""
+    return Path("/dev/nvidiactl").exists()
 
 
 def find_device() -> torch.device:

@@ -22,8 +22,9 @@ from knowledge_gaps.runtime.devices import (
     keep_freed_memory,
 )
 from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.quick_start import collect_as_usual
 
-_QUICK_START = "knowledge_gaps.runtime.quick_start"  # acts where it is imported
+_FIRST = "knowledge_gaps.runtime.quick_server"
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -39,7 +40,7 @@ def start_fork_server(preload: Sequence[str]) -> ForkServerContext:
         preload: modules to import; only the first call of a process decides.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_QUICK_START, *preload])
+    context.set_forkserver_preload([_FIRST, *preload])
     # Ctrl-C reaches the server too, which would die of it in the middle of its imports
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -88,8 +89,6 @@ def map_parallel(
 
 
 def _configure_worker() -> None:
-    from knowledge_gaps.runtime.quick_start import collect_as_usual
-
     collect_as_usual()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_process()

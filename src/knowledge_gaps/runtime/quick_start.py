@@ -1,8 +1,8 @@
-"""Importing this makes a process start and end faster: its thousands of modules are no garbage.
+"""Processes that start and end faster: the thousands of modules that they import are no garbage.
 
 Python's collector looks through them again and again while they are imported, and once more when
 the process ends: together some 40 % of the time that a process takes that only imports torch,
-MLflow, pandas and scikit-learn. So it looks rarely from here on, and not at all at the end.
+MLflow, pandas and scikit-learn.
 """
 
 from __future__ import annotations
@@ -12,19 +12,23 @@ import gc
 import sys
 
 _USUAL_THRESHOLD = gc.get_threshold()
+_RARE_THRESHOLD = (50_000, 50, 100)
 
 
-def _end_quickly() -> None:
-    # triton's bindings print a list of leaks when they are not collected
-    if "triton" not in sys.modules:
-        gc.freeze()
-
-
-gc.set_threshold(50_000, 50, 100)
-atexit.register(_end_quickly)
+def collect_rarely() -> None:
+    """Collect garbage rarely from now on, for imports, and not at all when the process ends."""
+    gc.set_threshold(*_RARE_THRESHOLD)
+    atexit.register(end_quickly)
 
 
 def collect_as_usual() -> None:
-    """Go back to Python's own way, for the long work of a worker; what is there now is kept."""
+    """Go back to Python's own way, for the work after the imports; what is there now is kept."""
     gc.freeze()
     gc.set_threshold(*_USUAL_THRESHOLD)
+
+
+def end_quickly() -> None:
+    """Leave what is there to the system, which takes all of a process's memory back at once."""
+    # triton's bindings print a list of leaks when they are not collected
+    if "triton" not in sys.modules:
+        gc.freeze()

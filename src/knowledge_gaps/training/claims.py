@@ -2,13 +2,14 @@
 
 A process claims an instance before it reads or writes anything of its training. Processes on
 several hosts may do so on a disk that they share, if it passes on flock (NFS and parallel file
-systems do, unless they are mounted without). What follows from a claim is known by
-`knowledge_gaps.training.worker`, and how ranks look for free instances by
+systems do, unless they are mounted without; a disk that refuses it is an error). What follows from
+a claim is known by `knowledge_gaps.training.worker`, and how ranks look for free instances by
 `knowledge_gaps.training.spread_cohort`.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,13 +35,22 @@ def claim(lock_file: Path, wait_sec: float = CLAIM_SEC) -> Iterator[None]:
 
     Raises:
         TakenError: when another process still holds it.
+        UserError: on a disk without flock.
     """
     lock_file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(lock_file)
+    # the other kind of lock is a file that stays when its process is killed
+    lock = FileLock(lock_file, fallback_to_soft=False)
     try:
         lock.acquire(timeout=wait_sec)
     except Timeout as error:
         raise TakenError(f"another process is at work at it ({lock_file})") from error
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        raise UserError(
+            f"{lock_file.parent}: its disk has no flock, by which processes keep off one another's "
+            "trainings; mount it with locks, or work on another disk"
+        ) from error
     try:
         yield
     finally:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.layout import META_FILE
+from knowledge_gaps.runtime.quick_start import collect_as_usual
 from knowledge_gaps.training.claims import CLAIM_SEC, TakenError, claim, look_anew
 from knowledge_gaps.training.task import TrainingTask
 
@@ -135,7 +136,6 @@ def run_worker(index: int, connection: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     from knowledge_gaps.runtime.determinism import configure_process
     from knowledge_gaps.runtime.devices import keep_freed_memory
-    from knowledge_gaps.runtime.quick_start import collect_as_usual
 
     collect_as_usual()
     configure_process()

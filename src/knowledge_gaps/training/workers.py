@@ -24,8 +24,8 @@ from knowledge_gaps.runtime.signals import catch_stop_signals
 from knowledge_gaps.training.batched.choice import form_groups
 from knowledge_gaps.training.worker import Assignment, Group, Message, MessageKind, run_worker
 
-# the first optimizer of a process imports torch._dynamo
-_PRELOAD = ("knowledge_gaps.training.instance", "accelerate", "torch._dynamo")
+# what trainings import; the first optimizer of a process imports torch._dynamo
+PRELOAD = ("knowledge_gaps.training.instance", "accelerate", "torch._dynamo")
 _POLL_SEC = 0.5
 _MOST_DEATHS = 2  # over one instance on its own, after which another worker resumes it
 
@@ -88,7 +88,7 @@ def serve_workers(
         indices: a worker is started for each; they decide the GPUs.
     """
     outcome, waiting, deaths = Outcome(), deque(groups), Counter[int]()
-    context = start_fork_server(_PRELOAD)
+    context = start_fork_server(PRELOAD)
     workers = [_start_worker(context, index) for index in indices]
     for worker in workers:
         _assign(worker, waiting)

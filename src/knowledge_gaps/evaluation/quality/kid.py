@@ -22,7 +22,7 @@ KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000  # or the size of the smaller set
 KID_SEED = 2020
 
-_ROWS = 500  # of the matrix of kernels at a time: 8 MB for 4,000 images
+_ROWS = 500  # of the matrix of kernels at a time: 24 MB with its copies for 4,000 images
 
 
 def compute_kid(generated: FeatureSet, real: FeatureSet) -> tuple[float, float]:
@@ -76,7 +76,10 @@ def _draw_subsets(num_images: int, num_reals: int, size: int) -> tuple[Tensor, T
 
 @lru_cache(maxsize=1)
 def _sum_reals(real: FeatureSet, num_images: int, size: int) -> Tensor:
-    """Sum as `_sum_others`; all sets of images of a study are compared with the same reals."""
+    """Sum as `_sum_others`, once for all sets of a study, which have the same reals and size.
+
+    The subsets of the reals are drawn between those of the images, whose number they depend on.
+    """
     return _sum_others(real, _draw_subsets(num_images, len(real), size)[1])
 
 
