@@ -40,6 +40,7 @@ EXEMPT = {
     "runtime.parallel": "where a function runs, not what it returns",
     "runtime.progress": "what the terminal shows",
     "runtime.provenance": "hashes code for keys of caches",
+    "runtime.quick_server": "when the server of workers collects garbage",
     "runtime.quick_start": "when a process collects garbage",
     "runtime.signals": "when a training stops, which leaves no result",
     "runtime.tables": "writes what it is given",
