@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch
 os.environ["KGAPS_SAVE_EVERY_SEC"] = "0.02"
 
 import gc
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ import pytest
 
 from knowledge_gaps.cli import main
 from study_tools import STAGES, copy_root, make_smoke_root, run_stage, start_fork_server
+
+# a test run in the background of a shell would hand SIGINT, ignored, to all that it starts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
