@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,20 @@ def test_killed_worker_is_an_error_of_one_line() -> None:
     with pytest.raises(UserError, match="a worker's process ended by itself") as caught:
         list(results)
     assert "\n" not in str(caught.value)
+
+
+def test_interrupt_while_the_server_starts_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[bool] = []
+
+    def start() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        started.append(True)
+
+    monkeypatch.setattr(forkserver, "ensure_running", start)
+    with pytest.raises(KeyboardInterrupt):
+        start_fork_server([])
+    assert started == [True]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_worker_collects_garbage_as_usual() -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from typing import TypeVar
@@ -41,12 +41,14 @@ def start_fork_server(preload: Sequence[str]) -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_FIRST, *preload])
-    # Ctrl-C reaches the server too, which would die of it in the middle of its imports
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches the server too, which would die of it in the middle of its imports. It inherits
+    # that the signal has to wait; to this process it comes a moment later.
+    resource_tracker.ensure_running()  # started by the next call otherwise, which ends the waiting
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
@@ -89,6 +91,7 @@ def map_parallel(
 
 
 def _configure_worker() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # it waits in the server
     collect_as_usual()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_process()
