@@ -16,16 +16,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from children import REPOSITORY
-from cohorts import measure_classifiers, measure_gans
-from fooling import measure_fooling
-from growth import measure_growth
-from machine import describe_load, describe_machine
-from matrix import measure_matrix
-from orchestration import measure_orchestration
-from results import PAGE_FILE, Effort, Figure, Results
-from side_by_side import measure_side_by_side
-from stylegan2_step import measure_stylegan2
+from figures.cohorts import measure_classifiers, measure_gans
+from figures.evaluation import measure_matrix
+from figures.fooling import measure_fooling
+from figures.growth import measure_growth
+from figures.orchestration import measure_orchestration
+from figures.side_by_side import measure_side_by_side
+from figures.stylegan2 import measure_stylegan2
+from measuring.machine import describe_load, describe_machine
+from measuring.processes import REPOSITORY
+from measuring.results import PAGE_FILE, Effort, Figure, Results
 
 LEAST_TURNS = 5  # of results that are told
 

@@ -34,8 +34,8 @@ from knowledge_gaps.runtime.layout import get_instance_directory
 from knowledge_gaps.runtime.parallel import map_parallel
 from knowledge_gaps.stages import detections
 from knowledge_gaps.study import Study
-from random_study import SHAPE, write_reals, write_study
-from usage import Usage, time_fastest
+from measuring.usage import Usage, time_fastest
+from studies.random_study import SHAPE, write_reals, write_study
 
 BATCH_SIZE = 250
 

@@ -43,6 +43,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from baselines.textbook_stylegan2 import TextbookTrainer, check_same_function
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.stylegan2 import discriminator as discriminator_module
 from knowledge_gaps.models.stylegan2 import synthesis as synthesis_module
@@ -56,7 +57,6 @@ from knowledge_gaps.runtime.devices import build_accelerator, keep_freed_memory
 from knowledge_gaps.runtime.files import write_json
 from knowledge_gaps.study import GanRecipe
 from knowledge_gaps.training.gan import GanTrainer
-from textbook_stylegan2 import TextbookTrainer, check_same_function
 
 BASE, TEXTBOOK = "fp32 eager", "textbook"
 VARIANTS = (BASE, TEXTBOOK, "bf16", "other layout", "compiled")

@@ -18,15 +18,14 @@ import torch
 from torch import Tensor
 
 import classifier_loop
-import cohort_child
 import dcgan_loop
 import naive_evaluation
-import orchestration
-import side_by_side
-from clone import Clone, Repro
-from cohort_child import FirstReport, time_training
-from evaluation_child import write_random
-from growth import Curve, Per, describe_start
+from children import cohort as cohort_child
+from children.cohort import FirstReport, time_training
+from children.evaluation import write_random
+from figures import orchestration, side_by_side
+from figures.growth import Curve, Per, describe_start
+from figures.orchestration import Joined, StageCosts
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.registry import Generator
@@ -41,9 +40,9 @@ from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.optimizers import compute_decay
 from knowledge_gaps.training.phases import Fooling
 from knowledge_gaps.training.task import TrainingTask, make_tasks
-from orchestration import Joined, StageCosts
-from pairs import Spread, compare, fit_line, fit_power, take_turns
-from results import JSON_FILE, PAGE_FILE, Effort, Figure, Growth, Results, Row, Target
+from measuring.pairs import Spread, compare, fit_line, fit_power, take_turns
+from measuring.results import JSON_FILE, PAGE_FILE, Effort, Figure, Growth, Results, Row, Target
+from studies.clone import Clone, Repro
 from study_tools import REPOSITORY
 
 SHAPE = (1, 28, 28)

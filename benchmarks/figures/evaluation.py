@@ -1,7 +1,7 @@
 """Detections and quality of many generators and classifiers, against going pair by pair.
 
 The images are random and the networks untrained: neither changes what is computed. The naive way
-is `baselines/naive_evaluation.py`, the project's `evaluation_child`; both are processes of
+is `baselines/naive_evaluation.py`, the project's `children/evaluation.py`; both are processes of
 their own, started in turns.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from children import Answer, run_script
-from pairs import compare, take_turns
-from results import Effort, Figure, Row, Target
+from measuring.pairs import compare, take_turns
+from measuring.processes import Answer, run_script
+from measuring.results import Effort, Figure, Row, Target
 
 _OWN, _NAIVE = "own", "naive"
 _STAGES = ("detections", "quality")
@@ -52,12 +52,12 @@ def measure_matrix(effort: Effort) -> Figure:
 
 def write_files(root: Path, sizes: Sizes) -> None:
     """Write images and networks, by measuring nothing; files that are there stay as they are."""
-    run_script("evaluation_child.py", root, *_list_options(sizes), "--turns", 0)
+    run_script("children/evaluation.py", root, *_list_options(sizes), "--turns", 0)
 
 
 def run_own(root: Path, sizes: Sizes) -> Answer:
     """Evaluate by the project's stages."""
-    return run_script("evaluation_child.py", root, *_list_options(sizes))
+    return run_script("children/evaluation.py", root, *_list_options(sizes))
 
 
 def run_naive(root: Path, sizes: Sizes) -> Answer:

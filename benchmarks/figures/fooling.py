@@ -15,9 +15,9 @@ from knowledge_gaps.planning.timing import Trainer, time_call
 from knowledge_gaps.runtime.determinism import configure_process
 from knowledge_gaps.runtime.devices import keep_freed_memory
 from knowledge_gaps.study import load_study
-from pairs import compare, fit_line, take_turns
-from results import Effort, Figure, Growth, Row, Target
-from short_study import CLASSIFIER_RECIPE, GAN_RECIPE, REDUCED_FILE
+from measuring.pairs import compare, fit_line, take_turns
+from measuring.results import Effort, Figure, Growth, Row, Target
+from studies.short_study import CLASSIFIER_RECIPE, GAN_RECIPE, REDUCED_FILE
 
 _COUNTS = (0, 1, 2, 3, 4, 5, 10)  # classifiers in the loss
 _FITTED = _COUNTS[1:]  # the first one may cost more than another one

@@ -16,15 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from children import REPOSITORY, run_script
-from clone import Clone, Repro, clone_working_tree
 from knowledge_gaps.runtime.files import dump_json, write_text
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from knowledge_gaps.study.load import read_yaml
-from pairs import Spread, compare, take_turns
-from placeholders import finish_with_placeholders
-from results import Effort, Figure, Row, Target
-from short_study import REDUCED_FILE
+from measuring.pairs import Spread, compare, take_turns
+from measuring.processes import REPOSITORY, run_script
+from measuring.results import Effort, Figure, Row, Target
+from studies.clone import Clone, Repro, clone_working_tree
+from studies.placeholders import finish_with_placeholders
+from studies.short_study import REDUCED_FILE
 
 _SMOKE_FILE = REPOSITORY / "settings" / "smoke.yaml"
 # kinds that a study has many stages of; those that are measured in turns are most of them
@@ -183,7 +183,7 @@ def measure_stages(clone: Clone, num_turns: int) -> StageCosts:
     """Run the smoke study from scratch, then stages of it again, and their work alone, in turns."""
     scratch = clone.reproduce()
     stages = [*_ONCE, *_MANY]
-    work = run_script("stage_child.py", clone.root, *stages).content
+    work = run_script("children/stage.py", clone.root, *stages).content
     first = {stage: (scratch.stages[stage], work[stage]) for stage in stages}
     wholes: dict[str, list[float]] = {stage: [] for stage in _IN_TURNS}
     works: dict[str, list[float]] = {stage: [] for stage in _IN_TURNS}
@@ -193,7 +193,7 @@ def measure_stages(clone: Clone, num_turns: int) -> StageCosts:
         return _keep(wholes, repro.stages)
 
     def run_work() -> float:
-        return _keep(works, run_script("stage_child.py", clone.root, *_IN_TURNS).content)
+        return _keep(works, run_script("children/stage.py", clone.root, *_IN_TURNS).content)
 
     take_turns({"whole": run_whole, "work": run_work}, num_turns)
     start_sec = scratch.seconds - sum(scratch.stages.values())

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from children import REPOSITORY, make_environment, run
 from knowledge_gaps.study import PARAMS_FILE
+from measuring.processes import REPOSITORY, make_environment, run
 
 _STAGE = re.compile(r"^(?:Running stage|Stage) '([^']+)'")
 _RUNNING = re.compile(r"^Running stage '([^']+)'")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from knowledge_gaps.runtime.files import read_json, write_json, write_text
-from pairs import Slope, Spread
+from measuring.pairs import Slope, Spread
 
 JSON_FILE, PAGE_FILE = "benchmarks.json", "benchmarks.md"
 _FORMAT = 2

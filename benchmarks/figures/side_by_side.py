@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from clone import Clone, clone_working_tree
 from knowledge_gaps.runtime.devices import count_cores
 from knowledge_gaps.runtime.files import dump_json, write_text
 from knowledge_gaps.study import PARAMS_FILE
-from pairs import compare, take_turns
-from results import Effort, Figure, Row
-from short_study import (
+from measuring.pairs import compare, take_turns
+from measuring.results import Effort, Figure, Row
+from studies.clone import Clone, clone_working_tree
+from studies.short_study import (
     DETECTORS,
     POOL,
     describe_classifiers,

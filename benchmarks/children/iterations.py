@@ -1,7 +1,7 @@
 """Runs a fool-all chain iteration by iteration in a process of its own; prints what each took.
 
-    python benchmarks/iterations_child.py ROOT --iterations 5
-    python benchmarks/iterations_child.py ROOT --memory-of 0
+    PYTHONPATH=benchmarks python benchmarks/children/iterations.py ROOT --iterations 5
+    PYTHONPATH=benchmarks python benchmarks/children/iterations.py ROOT --memory-of 0
 
 An iteration is what a study adds with it: GANs against all classifiers so far, their images,
 classifiers against the new GANs, and the pairs that were not scored before; by the project's own
@@ -21,17 +21,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from children.warm_workers import DETECTIONS, TRAINING, warm_workers
 from knowledge_gaps.stages import classifiers, detections, gans, pools, samples
 from knowledge_gaps.study import Study
-from short_study import (
+from measuring.usage import Usage
+from studies.short_study import (
     describe_classifiers,
     describe_gans,
     describe_pool,
     make_content,
     write_study,
 )
-from usage import Usage
-from warm_workers import DETECTIONS, TRAINING, warm_workers
 
 _PHI = 0.1
 

@@ -1,6 +1,6 @@
 """Evaluates random studies in a process of its own, and prints what that took as JSON.
 
-    python benchmarks/evaluation_child.py ROOT --cohorts 20 --images 1000 --reals 2000
+    PYTHONPATH=benchmarks python benchmarks/children/evaluation.py ROOT --cohorts 20
 
 Detections and quality by the project's own stages, nothing known from before. Workers are forked
 from a server that has made its imports before the clock starts. Several numbers of images take
@@ -21,13 +21,13 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+from children.warm_workers import DETECTIONS, QUALITY, warm_workers
 from knowledge_gaps.runtime.layout import TRAIN_IMAGES, get_state_directory
 from knowledge_gaps.stages import detections, quality
 from knowledge_gaps.study import Study
-from pairs import take_turns
-from random_study import write_reals, write_study
-from usage import Usage
-from warm_workers import DETECTIONS, QUALITY, warm_workers
+from measuring.pairs import take_turns
+from measuring.usage import Usage
+from studies.random_study import write_reals, write_study
 
 STAGES: dict[str, ModuleType] = {"detections": detections, "quality": quality}
 _PRELOADED = {"detections": DETECTIONS, "quality": QUALITY}

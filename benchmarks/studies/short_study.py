@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from children import REPOSITORY, run_kgaps
 from knowledge_gaps.runtime.files import dump_json, write_text
 from knowledge_gaps.runtime.layout import (
     GENERATOR_FILE,
@@ -19,6 +18,7 @@ from knowledge_gaps.runtime.layout import (
 )
 from knowledge_gaps.study import PARAMS_FILE, Study, load_study
 from knowledge_gaps.study.load import read_yaml
+from measuring.processes import REPOSITORY, run_kgaps
 
 REDUCED_FILE = REPOSITORY / "settings" / "mnist_reduced.yaml"
 GAN_RECIPE, CLASSIFIER_RECIPE = "dcgan", "cnn"

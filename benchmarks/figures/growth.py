@@ -2,7 +2,7 @@
 
 Every size is told by its ratio to the smallest one of the same turn; lines are fitted to the
 medians. Every number for memory has a process of its own, in which nothing ran before. The work is
-done by `cohort_child`, `iterations_child` and `evaluation_child`.
+done by the processes of `children`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from children import run_script
 from knowledge_gaps.runtime.devices import count_workers
 from knowledge_gaps.study import Kind
-from pairs import LEAST_SIZES, Spread, compare, fit_line, fit_power
-from results import Effort, Figure, Growth, Row
-from short_study import GANS, make_cohorts_root
+from measuring.pairs import LEAST_SIZES, Spread, compare, fit_line, fit_power
+from measuring.processes import run_script
+from measuring.results import Effort, Figure, Growth, Row
+from studies.short_study import GANS, make_cohorts_root
 
 _MIB = 2**20
 
@@ -168,7 +168,7 @@ def describe_start(instances: Curve, num_cores: int) -> str:
 
 def measure_instances(root: Path, sizes: Sizes, num_turns: int) -> Curve:
     """Train cohorts of several sizes."""
-    train = partial(run_script, "cohort_child.py", root, Kind.GANS.value, GANS, "--sizes")
+    train = partial(run_script, "children/cohort.py", root, Kind.GANS.value, GANS, "--sizes")
     answer = train(*sizes.instances, "--turns", num_turns)
     return Curve(
         "a cohort",
@@ -182,7 +182,7 @@ def measure_instances(root: Path, sizes: Sizes, num_turns: int) -> Curve:
 
 def measure_iterations(root: Path, sizes: Sizes, num_turns: int) -> Curve:
     """Run a chain of iterations; the baseline's is not among the sizes."""
-    script = partial(run_script, "iterations_child.py", root, "--steps", sizes.iteration_steps)
+    script = partial(run_script, "children/iterations.py", root, "--steps", sizes.iteration_steps)
     answer = script("--iterations", sizes.iterations, "--turns", num_turns)
     peaks = [
         script("--memory-of", number).content["peak_bytes"]
@@ -202,7 +202,7 @@ def measure_iterations(root: Path, sizes: Sizes, num_turns: int) -> Curve:
 def measure_images(root: Path, stage: str, images: Sequence[int], num_turns: int) -> Curve:
     """Run a stage on one generator and one classifier."""
     options = ("--cohorts", 1, "--stages", stage, "--images")
-    evaluate = partial(run_script, "evaluation_child.py", root / stage, *options)
+    evaluate = partial(run_script, "children/evaluation.py", root / stage, *options)
     answer = evaluate(*images, "--turns", num_turns)
     return Curve(
         stage,

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from clone import Clone
+from studies.clone import Clone
 
 _FILES = 12  # in a directory; a cohort of the reduced study has 11 to 21
 _SPLITS = ("train", "test")  # parts of data/prepared that other stages depend on

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from children import Answer, run_script
 from knowledge_gaps.study import Kind
-from pairs import compare, take_turns
-from results import Effort, Figure, Row, Target
-from short_study import (
+from measuring.pairs import compare, take_turns
+from measuring.processes import Answer, run_script
+from measuring.results import Effort, Figure, Row, Target
+from studies.short_study import (
     DETECTORS,
     GANS,
     get_reals_file,
@@ -63,7 +63,7 @@ def measure_classifiers(effort: Effort) -> Figure:
 
 
 def _run_own(root: Path, kind: Kind, cohort: str, sizes: Sizes) -> Answer:
-    return run_script("cohort_child.py", root, kind.value, cohort, "--sizes", sizes.instances)
+    return run_script("children/cohort.py", root, kind.value, cohort, "--sizes", sizes.instances)
 
 
 def _take_turns(

@@ -1,6 +1,6 @@
 """Runs stages of a study's folder in one process whose imports are made, and prints their seconds.
 
-    python benchmarks/stage_child.py ROOT gans@baseline quality ...
+    PYTHONPATH=benchmarks python benchmarks/children/stage.py ROOT gans@baseline quality ...
 
 What is left of a stage when DVC, the start of processes and tracking are taken away: every stage
 runs twice, and the second time counts, when nothing is left to import.
@@ -17,9 +17,9 @@ import sys
 import time
 from pathlib import Path
 
+from children.warm_workers import ALL, warm_workers
 from knowledge_gaps.runtime.layout import get_state_directory
 from knowledge_gaps.study import PARAMS_FILE, load_study
-from warm_workers import ALL, warm_workers
 
 
 def main() -> None:

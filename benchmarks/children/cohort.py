@@ -1,6 +1,6 @@
 """Trains cohorts of a study's folder in a process of its own, and prints what that took as JSON.
 
-    python benchmarks/cohort_child.py ROOT gans COHORT --sizes 8
+    PYTHONPATH=benchmarks python benchmarks/children/cohort.py ROOT gans COHORT --sizes 8
 
 Seconds run from the first worker's first report, so that no import is among them, to the published
 directory. Several sizes take turns. Memory is measured instead of seconds, for looking at it takes
@@ -19,8 +19,8 @@ from pathlib import Path
 from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
 from knowledge_gaps.training.cohort import train_cohort
 from knowledge_gaps.training.task import TrainingTask, make_tasks
-from pairs import take_turns
-from usage import Usage
+from measuring.pairs import take_turns
+from measuring.usage import Usage
 
 
 @dataclass

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+BENCHMARKS = Path(__file__).resolve().parents[1]
+REPOSITORY = BENCHMARKS.parent
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # the shell's; a user has torch's default
 
 
@@ -42,10 +43,11 @@ def make_environment(**changes: str) -> dict[str, str]:
 
 
 def run_script(script: str, *arguments: object) -> Answer:
-    """Run a script of this folder that prints a JSON object on its last line."""
-    path = REPOSITORY / "benchmarks" / script
+    """Run a script of `benchmarks` that prints a JSON object on its last line."""
+    environment = make_environment(PYTHONPATH=f"{REPOSITORY / 'src'}{os.pathsep}{BENCHMARKS}")
+    command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
     start = time.perf_counter()
-    out = run([sys.executable, str(path), *map(str, arguments)], REPOSITORY, make_environment())
+    out = run(command, REPOSITORY, environment)
     wall_sec = time.perf_counter() - start
     content: dict[str, Any] = json.loads(out.splitlines()[-1])
     return Answer(content, wall_sec)
