@@ -6,7 +6,9 @@ import hashlib
 import io
 import json
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from knowledge_gaps.data import blocks
+from knowledge_gaps.data import blocks, image_files
 from knowledge_gaps.data.folder import BAD_IMAGES_FILE, ImageFolder
 from knowledge_gaps.data.image_files import open_archive
 from knowledge_gaps.data.image_listing import read_listing
@@ -232,6 +234,19 @@ def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])
 
 
+def make_deep_png() -> bytes:
+    """A colour image of 16 bits a channel, which Pillow reads as one of 8 but cannot write."""
+
+    def make_chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", SIDE_PX, SIDE_PX, 16, 2, 0, 0, 0)
+    row = b"\0" + bytes(range(6 * SIDE_PX))
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(row * SIDE_PX)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(make_chunk(*chunk) for chunk in chunks)
+
+
 BAD: list[tuple[Callable[[Path], Any], str]] = [
     (damage, "damaged"),
     (lambda path: path.write_bytes(b"a text"), "not a PNG, JPEG or WebP image"),
@@ -247,6 +262,11 @@ BAD: list[tuple[Callable[[Path], Any], str]] = [
         lambda path: draw_picture(1).save(path, save_all=True, append_images=[draw_picture(2)]),
         "2 frames, one is needed",
     ),
+    (lambda path: path.write_bytes(make_deep_png()), "16 bits a channel, 8 are needed"),
+    (
+        lambda path: draw_picture(1).save(path, transparency=(20, 100, 200)),
+        "a transparent colour, none is needed",
+    ),
 ]
 
 
@@ -259,6 +279,12 @@ def test_image_that_cannot_be_used(
     listed = (directory.parent / "state" / BAD_IMAGES_FILE).read_text()
     assert str(directory.parent / "state" / BAD_IMAGES_FILE) in message
     assert listed.startswith(f"00000/b.PNG: {reason}")
+
+
+def test_name_that_is_not_utf8(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # as a folder with the bytes caf\xe9.png is listed; not every file system takes such a name
+    monkeypatch.setattr(image_files, "_list_folder", lambda _: {"caf\udce9.png": "1 1"})
+    refuse(directory, r"'caf\udce9.png' found, a name in UTF-8 is needed")
 
 
 def test_image_of_another_format(directory: Path) -> None:
@@ -378,7 +404,9 @@ def test_image_that_is_missing_or_not_listed(directory: Path) -> None:
     refuse(directory, "c.webp (not in checksums.json)")
 
 
-@pytest.mark.parametrize("text", ["[", "[]", '{"a.png": 1}', '{"a.png": "abc"}'])
+@pytest.mark.parametrize(
+    "text", ["[", "[]", '{"a.png": 1}', '{"a.png": "abc"}', pytest.param("[" * 100_000, id="deep")]
+)
 def test_listing_that_is_none(directory: Path, text: str) -> None:
     (directory / "manifest.json").write_text(text)
     refuse(directory, "manifest.json")

@@ -28,6 +28,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP")
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 # images too, and listed so that none is left out unnoticed
 _OTHER_SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".jp2", ".tif", ".tiff"}
+_PNG_DEPTH = 24  # where a PNG file says how many bits a channel has
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,17 @@ def list_images(path: Path) -> dict[str, str]:
         content (size and time of a file, size and checksum of an archive's entry).
 
     Raises:
-        UserError: when it is missing, no zip archive, or holds no image.
+        UserError: when it is missing, no zip archive, holds no image, or one whose name is not
+            UTF-8 (no message or table could name it).
     """
     if not path.exists():
         raise UserError(f"{path}: missing; data.directory is a folder or a zip archive of images")
     listed = _list_archive(path) if is_archive(path) else _list_folder(path)
     if not listed:
         raise UserError(f"{path}: holds no image; PNG, JPEG and WebP are read")
+    for name in listed:
+        if not _is_utf8(name):
+            raise UserError(f"{path}: {name!a} found, a name in UTF-8 is needed")
     return {name: listed[name] for name in sorted(listed)}
 
 
@@ -114,10 +119,15 @@ def decode_image(content: bytes, form: ImageForm) -> Images:
         uint8 [C, H, W].
 
     Raises:
-        BadImageError: when it is damaged, or has another mode or size than it should.
+        BadImageError: when it is damaged, has another mode or size than it should, or holds more
+            than can be stored (16 bits a channel, transparency), which Pillow would drop.
     """
     with _open_image(content) as image:
         _check_form(image, form)
+        if image.format == "PNG" and content[_PNG_DEPTH] > 8:
+            raise BadImageError(f"{content[_PNG_DEPTH]} bits a channel, 8 are needed")
+        if "transparency" in image.info:
+            raise BadImageError("a transparent colour, none is needed")
         image.load()
         upright = ImageOps.exif_transpose(image)
         if upright.width != form.side_px:
@@ -160,6 +170,14 @@ def _list_archive(path: Path) -> dict[str, str]:
             raise UserError(f"{path}: holds {entry.filename} twice")
         listed[entry.filename] = f"{entry.file_size} {entry.CRC:08x}"
     return listed
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

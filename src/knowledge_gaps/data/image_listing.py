@@ -57,7 +57,7 @@ def read_listing(path: Path) -> Listing | None:
     for name, text in _find_texts(path):
         try:
             content = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: {name} is not valid JSON ({error})") from error
         if not isinstance(content, dict):
             raise UserError(f"{path}: {name} holds no JSON object of sha256 by name")
