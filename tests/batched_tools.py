@@ -19,6 +19,7 @@ from knowledge_gaps.models.dcgan import DcganDiscriminator, DcganGenerator, Dcga
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
+from knowledge_gaps.training.assignment import Assignment
 from knowledge_gaps.training.batched.advance import Advance, Member
 from knowledge_gaps.training.batched.capture import StepFunction
 from knowledge_gaps.training.batches import Stream
@@ -28,7 +29,6 @@ from knowledge_gaps.training.instance import Workbench
 from knowledge_gaps.training.loop import run_training
 from knowledge_gaps.training.phases import Fooling
 from knowledge_gaps.training.state import load_state
-from knowledge_gaps.training.worker import Assignment
 
 SHAPE = (1, 8, 8)
 SETTINGS = DcganSettings(latent_dim=3, channels=[6, 4])

@@ -13,9 +13,9 @@ import torch
 from knowledge_gaps.runtime import devices
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
+from knowledge_gaps.training.assignment import Assignment
 from knowledge_gaps.training.batched import choice, fitting
 from knowledge_gaps.training.batched.choice import BATCHED_VARIABLE, form_groups, is_supported
-from knowledge_gaps.training.worker import Assignment
 
 ADAM = OptimizerSettings(learning_rate=1e-3)
 

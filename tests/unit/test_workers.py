@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from knowledge_gaps.training.worker import Group
+from knowledge_gaps.training.assignment import Group
 from knowledge_gaps.training.workers import Outcome, _note_death
 
 

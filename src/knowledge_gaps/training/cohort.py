@@ -27,9 +27,9 @@ from knowledge_gaps.runtime.layout import (
     get_cohort_directory,
     get_state_directory,
 )
+from knowledge_gaps.training.assignment import Assignment, get_locks_directory
 from knowledge_gaps.training.claims import CLAIM_SEC, Roll, TakenError, claim, look_anew
 from knowledge_gaps.training.task import TrainingTask
-from knowledge_gaps.training.worker import Assignment, get_locks_directory
 from knowledge_gaps.training.workers import Listener, Outcome, run_workers
 
 _LOCK_SEC = CLAIM_SEC

@@ -15,13 +15,13 @@ from knowledge_gaps.runtime.devices import Rank, keep_freed_memory
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.launch import Launcher
 from knowledge_gaps.runtime.signals import StopFlag, catch_stop_signals
+from knowledge_gaps.training.assignment import Assignment
 from knowledge_gaps.training.cohort import CohortStates, check_outcome, report_finished
 from knowledge_gaps.training.instance import train_instance
 from knowledge_gaps.training.loop import DivergedError
 from knowledge_gaps.training.ranks import Ranks, join_ranks
 from knowledge_gaps.training.sizes import check_shares
 from knowledge_gaps.training.task import TrainingTask
-from knowledge_gaps.training.worker import Assignment
 from knowledge_gaps.training.workers import Listener, Outcome
 
 

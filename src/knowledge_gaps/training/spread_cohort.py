@@ -18,10 +18,10 @@ from knowledge_gaps.runtime.devices import Rank, forget_rank, is_restart
 from knowledge_gaps.runtime.files import write_json
 from knowledge_gaps.runtime.launch import Launcher
 from knowledge_gaps.runtime.signals import StopFlag, catch_stop_signals
+from knowledge_gaps.training.assignment import Assignment
 from knowledge_gaps.training.claims import is_free
 from knowledge_gaps.training.cohort import CohortStates, check_outcome, report_finished
 from knowledge_gaps.training.task import TrainingTask
-from knowledge_gaps.training.worker import Assignment
 from knowledge_gaps.training.workers import Listener, Outcome, serve_workers
 
 _LOOK_SEC = 0.5  # between two looks for something to do

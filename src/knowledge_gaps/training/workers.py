@@ -21,8 +21,9 @@ from typing import Protocol
 from knowledge_gaps.runtime.devices import count_workers
 from knowledge_gaps.runtime.parallel import start_fork_server
 from knowledge_gaps.runtime.signals import catch_stop_signals
+from knowledge_gaps.training.assignment import Assignment, Group
 from knowledge_gaps.training.batched.choice import form_groups
-from knowledge_gaps.training.worker import Assignment, Group, Message, MessageKind, run_worker
+from knowledge_gaps.training.worker import Message, MessageKind, run_worker
 
 # what trainings import; the first optimizer of a process imports torch._dynamo
 PRELOAD = ("knowledge_gaps.training.instance", "accelerate", "torch._dynamo")

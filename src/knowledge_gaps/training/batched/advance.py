@@ -15,6 +15,7 @@ from torch import Tensor
 
 from knowledge_gaps.runtime.errors import StoppedError
 from knowledge_gaps.study import GanRecipe
+from knowledge_gaps.training.assignment import Assignment
 from knowledge_gaps.training.batched.capture import capture_where_possible
 from knowledge_gaps.training.batched.draws import Draws
 from knowledge_gaps.training.batched.stack import GanStack
@@ -23,7 +24,6 @@ from knowledge_gaps.training.curves import Curves
 from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.instance import Workbench
 from knowledge_gaps.training.loop import DivergedError, Saver, Session, close_row
-from knowledge_gaps.training.worker import Assignment
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

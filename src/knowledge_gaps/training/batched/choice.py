@@ -14,7 +14,7 @@ from itertools import pairwise
 from knowledge_gaps.runtime.devices import count_gpus, count_workers
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe
-from knowledge_gaps.training.worker import Assignment, Group
+from knowledge_gaps.training.assignment import Assignment, Group
 
 BATCHED_VARIABLE = "KGAPS_BATCHED"
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 import torch
 
 from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.training.assignment import Assignment, Group
 from knowledge_gaps.training.batched.program import train_together
 from knowledge_gaps.training.instance import train_instance
 from knowledge_gaps.training.loop import Session
 from knowledge_gaps.training.memory import is_shortage
-from knowledge_gaps.training.worker import Assignment, Group
 
 End = Callable[[Assignment, UserError | None], None]
 

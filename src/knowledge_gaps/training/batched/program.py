@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import GanRecipe
+from knowledge_gaps.training.assignment import Assignment
 from knowledge_gaps.training.batched.advance import Advance, Member
 from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.instance import Finished, build_trainer, write_result
 from knowledge_gaps.training.loop import Session, check_result
 from knowledge_gaps.training.state import load_state
-from knowledge_gaps.training.worker import Assignment
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
