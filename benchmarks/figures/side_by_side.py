@@ -32,66 +32,74 @@ _COMMANDS = ("dvc repro", "kgaps repro")
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is trained.
+    """The cohorts of one sweep.
 
     Attributes:
         cohorts: of the sweep.
-        instances: of each cohort; a row of the table for each number.
+        instances: of each cohort.
         steps: of each instance.
     """
 
-    cohorts: int = 4
-    instances: tuple[int, ...] = (1, count_cores())
-    steps: int = 400
+    cohorts: int
+    instances: int
+    steps: int
+
+
+# one that leaves cores free, about as long as those of the reduced study; one that fills them all
+_CASES = (Sizes(4, 1, 1200), Sizes(4, count_cores(), 400))
+_QUICK_CASES = (Sizes(2, 1, 2), Sizes(2, 2, 2))
 
 
 def measure_side_by_side(effort: Effort) -> Figure:
     """Measure a sweep whose cohorts have one instance, and one whose cohorts fill the cores."""
-    sizes = Sizes(2, (1, 2), 2) if effort.is_quick else Sizes()
-    seconds = {}
-    for instances in sizes.instances:
-        with tempfile.TemporaryDirectory() as folder:
-            clone = clone_working_tree(Path(folder) / "clone", write_params(sizes, instances, 0))
-            clone.run("dvc", "repro", "prepare")  # what both find done
-            seeds = itertools.count(1)
-            variants = {
-                command: partial(_train, clone, command, sizes, instances, seeds)
-                for command in _COMMANDS
-            }
-            seconds[instances] = take_turns(variants, effort.num_turns)
+    cases = _QUICK_CASES if effort.is_quick else _CASES
+    seconds = {_describe(sizes): _time_both(sizes, effort) for sizes in cases}
     rows = [
         Row(
-            f"{sizes.cohorts} cohorts, instances in each: {instances}; `dvc repro` / `kgaps repro`",
+            f"{case}; `dvc repro` / `kgaps repro`",
             compare(*(found[command] for command in _COMMANDS)),
         )
-        for instances, found in seconds.items()
+        for case, found in seconds.items()
     ]
     return Figure(
         "side_by_side",
         "Independent cohorts side by side",
-        f"{sizes.cohorts} cohorts of DCGANs that do not stand on one another, as those of a sweep, "
-        f"{sizes.steps} steps an instance, trained by `dvc repro` one after the other and by "
-        f"`kgaps repro` side by side, with {count_cores()} cores. There is room for a second "
-        "cohort where one has fewer instances than there are cores. Both times hold the check of "
-        "the study, whose seed is another one in every run.",
+        "Cohorts of DCGANs that do not stand on one another, as those of a sweep, trained by "
+        f"`dvc repro` one after the other and by `kgaps repro` side by side, with {count_cores()} "
+        "cores. There is room for a second cohort where one has fewer instances than there are "
+        "cores. Both times hold the check of the study, whose seed is another one in every run.",
         rows,
         measured={"seconds": seconds},
     )
 
 
-def write_params(sizes: Sizes, instances: int, seed: int) -> str:
+def _describe(sizes: Sizes) -> str:
+    instances = f"{sizes.instances} instance{'s' if sizes.instances > 1 else ''}"
+    return f"{sizes.cohorts} cohorts of {instances}, {sizes.steps:,} steps"
+
+
+def _time_both(sizes: Sizes, effort: Effort) -> dict[str, list[float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        clone = clone_working_tree(Path(folder) / "clone", write_params(sizes, 0))
+        clone.run("dvc", "repro", "prepare")  # what both find done
+        seeds = itertools.count(1)
+        variants = {command: partial(_train, clone, command, sizes, seeds) for command in _COMMANDS}
+        return take_turns(variants, effort.num_turns)
+
+
+def write_params(sizes: Sizes, seed: int) -> str:
     """Write a study whose GAN cohorts do not stand on one another."""
     content = make_content(sizes.steps, sizes.steps)
     content["study"]["seed"] = seed
     names = [f"cohort_{k}" for k in range(sizes.cohorts)]
-    content["gans"] = {name: describe_gans(instances) for name in names}
+    content["gans"] = {name: describe_gans(sizes.instances) for name in names}
     # a study needs classifiers; these are not trained
     content["pools"] = {POOL: {"extends": "none", "cohort": f"gans/{names[0]}", "instances": [0]}}
     content["classifiers"] = {DETECTORS: describe_classifiers(1, POOL)}
     return dump_json(content)  # JSON is a part of YAML
 
 
-def _train(clone: Clone, command: str, sizes: Sizes, instances: int, seeds: Iterator[int]) -> float:
-    write_text(clone.root / PARAMS_FILE, write_params(sizes, instances, next(seeds)))
+def _train(clone: Clone, command: str, sizes: Sizes, seeds: Iterator[int]) -> float:
+    write_text(clone.root / PARAMS_FILE, write_params(sizes, next(seeds)))
     targets = [f"gans@cohort_{k}" for k in range(sizes.cohorts)]
     return clone.time(*command.split(), *targets)

@@ -266,8 +266,8 @@ def test_command_measures_and_writes(tmp_path: Path) -> None:
 
 
 def test_sweep_that_is_timed_is_a_study(tmp_path: Path) -> None:
-    sizes = side_by_side.Sizes()
-    (tmp_path / "params.yaml").write_text(side_by_side.write_params(sizes, 1, seed=7))
+    sizes = side_by_side.Sizes(cohorts=4, instances=1, steps=20)
+    (tmp_path / "params.yaml").write_text(side_by_side.write_params(sizes, seed=7))
     study = load_study(tmp_path / "params.yaml")
     assert len(study.gans) == sizes.cohorts
     assert all(cohort.fools == "none" for cohort in study.gans.values())  # none waits for another
