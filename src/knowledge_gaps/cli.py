@@ -1,7 +1,7 @@
 """The command line: parse, read the study, call one stage; no logic.
 
-Exit codes: 0 done, 2 something that the user can mend (one line says what), 130 interrupted after
-the state was saved.
+Exit codes: 0 done, 1 (of `verdicts`) not the same, 2 something that the user can mend (one line
+says what), 130 interrupted after the state was saved.
 """
 
 from __future__ import annotations
@@ -176,6 +176,16 @@ def sweep(
 ) -> None:
     """Run the study for every combination of values, through DVC's experiment queue."""
     _run_above("sweep", axes, jobs, dry_run)
+
+
+@app.command()
+def verdicts(
+    before: Annotated[Path, typer.Argument(help="verdicts.json of a study")],
+    after: Annotated[Path, typer.Argument(help="of another one")] = Path("reports/verdicts.json"),
+) -> None:
+    """Say which claims have another verdict in another study; exit code 1 if there are any."""
+    is_same = import_module("knowledge_gaps.stages.verdicts").run(before, after)
+    raise typer.Exit(0 if is_same else 1)
 
 
 @track_app.command("sync")

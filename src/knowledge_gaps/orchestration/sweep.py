@@ -13,8 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from knowledge_gaps.orchestration.grid import Experiment, make_grid
@@ -35,6 +33,7 @@ from knowledge_gaps.orchestration.queue import (
 from knowledge_gaps.runtime.devices import count_gpus, count_workers
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.layout import get_experiment_directory
+from knowledge_gaps.runtime.printing import draw_table, make_table
 from knowledge_gaps.runtime.signals import StopFlag
 from knowledge_gaps.study import PARAMS_FILE, Study
 
@@ -205,7 +204,7 @@ def _print_table(grid: Sequence[Experiment], standings: Mapping[str, Standing]) 
     """Print experiments, their values, how far they are, and the metrics in which they differ."""
     metrics = choose_metrics([standings[point.name].metrics for point in grid])
     keys = list(grid[0].values)
-    table = Table(box=None, pad_edge=False)
+    table = make_table()
     for head in ("experiment", *keys, "state", *metrics):
         table.add_column(Text(head), overflow="fold")
     for point in grid:
@@ -213,7 +212,7 @@ def _print_table(grid: Sequence[Experiment], standings: Mapping[str, Standing]) 
         values = [json.dumps(point.values[key]) for key in keys]
         shown = [f"{standing.metrics[m]:.4g}" if m in standing.metrics else "" for m in metrics]
         table.add_row(*map(Text, [point.name, *values, str(standing.state), *shown]))
-    Console().print(table)
+    print(draw_table(table))
 
 
 def choose_metrics(found: Sequence[Mapping[str, float]]) -> list[str]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.table import Table
-
 from knowledge_gaps.planning.estimate import Row
+from knowledge_gaps.runtime.printing import draw_table, make_table
 
-_UNBROKEN_WIDTH = 1000  # characters; a line in a pipe is as long as it needs to be
 _HOUR_SEC = 3600.0
 _COLUMNS = (
     "stage",
@@ -66,7 +61,7 @@ def to_json(study: str, machine: Sequence[str], rows: Sequence[Row]) -> dict[str
 def render(study: str, machine: Sequence[str], rows: Sequence[Row]) -> str:
     """Return a plan as text: a title, the table, what the numbers leave out."""
     totals = compute_totals(rows)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = make_table()
     for name in _COLUMNS:
         table.add_column(
             name, justify="left" if name in _TEXT_COLUMNS else "right", no_wrap=name != "notes"
@@ -75,7 +70,7 @@ def render(study: str, machine: Sequence[str], rows: Sequence[Row]) -> str:
         table.add_row(*_format_row(row))
     table.add_row(*_format_total(totals), style="bold")
     resume = format_bytes(totals["largest_resume_bytes"])
-    lines = [f"{study} on {', '.join(machine)}", "", _draw(table), ""]
+    lines = [f"{study} on {', '.join(machine)}", "", draw_table(table), ""]
     lines += [
         _describe_hours(totals),
         "Not in it: quality, spectra, attributions, agreement, audit and the report.",
@@ -169,11 +164,3 @@ def _describe_hours(totals: dict[str, Any]) -> str:
 
 def _or_empty(write: Callable[[_Value], str], value: _Value | None) -> str:
     return "" if value is None else write(value)
-
-
-def _draw(table: Table) -> str:
-    is_terminal = sys.stdout.isatty()
-    text = io.StringIO()
-    width = None if is_terminal else _UNBROKEN_WIDTH
-    Console(file=text, width=width, force_terminal=is_terminal).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

@@ -1,0 +1,25 @@
+"""verdicts: say which verdicts differ between two studies; writes no result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from knowledge_gaps.report.findings.changes import list_changes, read_verdicts, render
+
+
+def run(before: Path, after: Path) -> bool:
+    """Print the claims side by side.
+
+    Args:
+        before: verdicts.json of one study.
+        after: verdicts.json of the other.
+
+    Returns:
+        Whether all verdicts are the same.
+
+    Raises:
+        UserError: when a file is missing or something else.
+    """
+    changes = list_changes(read_verdicts(before), read_verdicts(after))
+    print(render(changes))
+    return all(change.is_same for change in changes)
