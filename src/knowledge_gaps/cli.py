@@ -7,6 +7,7 @@ says what), 130 interrupted after the state was saved.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -20,6 +21,7 @@ from knowledge_gaps.runtime.parallel import start_fork_server
 from knowledge_gaps.runtime.quick_start import collect_as_usual, collect_rarely
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from knowledge_gaps.study.presets import list_presets, use_preset
+from knowledge_gaps.study.unchanged import require_unchanged
 
 _HELP = "Train GANs against GAN-classifiers, again and again. `dvc repro` calls the stages."
 
@@ -149,7 +151,9 @@ def report() -> None:
 def plan(
     probe: Annotated[bool, typer.Option(help="measure time and memory where not known yet")] = True,
     json: Annotated[bool, typer.Option("--json", help="print JSON, in bytes and seconds")] = False,
-    probe_sec: Annotated[float, typer.Option(help="about the longest that one probe takes")] = 60.0,
+    probe_sec: Annotated[
+        float, typer.Option(min=1.0, help="about the longest that one probe takes")
+    ] = 60.0,
 ) -> None:
     """Say what the study costs on this machine: trainings, memory, time, disk, what is there."""
     _run_stage("plan", with_probes=probe, as_json=json, budget_sec=probe_sec)
@@ -175,7 +179,8 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the grid")] = False,
 ) -> None:
     """Run the study for every combination of values, through DVC's experiment queue."""
-    _run_above("sweep", axes, jobs, dry_run)
+    check_study = import_module("knowledge_gaps.stages.check").check_study
+    _run_above("sweep", axes, partial(check_study, Path.cwd()), jobs, dry_run)
 
 
 @app.command()
@@ -201,9 +206,12 @@ def settings_list() -> None:
 
 
 @settings_app.command("use")
-def settings_use(name: Annotated[str, typer.Argument(help="a file in settings/")]) -> None:
+def settings_use(
+    name: Annotated[str, typer.Argument(help="a file in settings/")],
+    force: Annotated[bool, typer.Option("--force", help="also over changes of your own")] = False,
+) -> None:
     """Write a study of settings/ to params.yaml."""
-    use_preset(Path.cwd(), name)
+    use_preset(Path.cwd(), name, force)
 
 
 def _run_stage(stage: str, *names: str, function: str = "run", **options: object) -> None:
@@ -221,7 +229,8 @@ def _run_stage(stage: str, *names: str, function: str = "run", **options: object
         start_fork_server([module, *_IN_WORKERS[stage]])
     run = getattr(import_module(module), function)
     collect_as_usual()
-    run(root, study, *names, **options)
+    with require_unchanged(root, stage, *names):
+        run(root, study, *names, **options)
 
 
 def _run_above(command: str, *arguments: object) -> None:

@@ -57,6 +57,13 @@ BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
     ),
     ({"report.phi_sweep": ["phi_9"]}, ("report.phi_sweep.0", "'phi_9'", "known:")),
     ({"evaluation": None}, ("evaluation", "missing")),
+    ({"report": None}, ("report", "missing")),  # DVC refuses a section that is not there
+    ({"gans.baseline.instances": 10**10}, ("gans.baseline.instances", "10000000000", "10000")),
+    ({"data.directory": ""}, ("data.directory", "no path", "found ''")),
+    ({"data.directory": "a\0b"}, ("data.directory", "no path")),
+    ({"data.directory": "data/prepared/train"}, ("data.directory", "overlaps", "data/prepared")),
+    ({"data.directory": "./data"}, ("data.directory", "overlaps with data/")),
+    ({"data.directory": "../.."}, ("data.directory", "overlaps")),
     ({"gans": []}, ("gans", "dictionary")),
     ({"gan_recipes.dcgan.architecture": "dcgam"}, ("gan_recipes.dcgan", "'dcgam'", "known: dcgan")),
     ({"gan_recipes.dcgan.model.depth": 3}, ("gan_recipes.dcgan", "depth", "unknown key")),
@@ -138,8 +145,9 @@ def test_params(
         ("study: [", ("not valid YAML",)),
         ("", ("the whole file",)),
         ("study:\n  seed: 0\n  seed: 1\n", ('"seed"', "duplicate")),
+        ("study: " + "[" * 3000, ("nested too deeply",)),
     ],
-    ids=["syntax", "empty", "key twice"],
+    ids=["syntax", "empty", "key twice", "deep"],
 )
 def test_params_file(smoke_root: Path, refuse: Refuse, text: str, words: tuple[str, ...]) -> None:
     (smoke_root / "params.yaml").write_text(text)

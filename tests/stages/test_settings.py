@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,34 @@ def test_use_writes_params(settings_root: Path, run_kgaps: RunKgaps) -> None:
     outcome = run_kgaps(settings_root, "settings", "use", "smoke")
     assert outcome.code == 0
     assert (settings_root / "params.yaml").read_bytes() == SMOKE_FILE.read_bytes()
+
+
+def test_use_keeps_changes_that_are_nowhere_else(settings_root: Path, run_kgaps: RunKgaps) -> None:
+    params = settings_root / "params.yaml"
+    params.write_text(params.read_text() + "# a remark\n")
+    before = params.read_bytes()
+    outcome = run_kgaps(settings_root, "settings", "use", "smoke")
+    assert outcome.code == 2
+    assert "neither committed nor in settings/" in outcome.err
+    assert params.read_bytes() == before
+    assert run_kgaps(settings_root, "settings", "use", "smoke", "--force").code == 0
+    assert params.read_bytes() == SMOKE_FILE.read_bytes()
+
+
+def test_use_writes_over_what_is_committed(settings_root: Path, run_kgaps: RunKgaps) -> None:
+    params = settings_root / "params.yaml"
+    params.write_text(params.read_text() + "# a remark\n")
+    identity = ["-c", "user.name=test", "-c", "user.email=test"]
+    for command in (["init", "-q"], ["add", "params.yaml"], [*identity, "commit", "-qm", "one"]):
+        subprocess.run(["git", *command], cwd=settings_root, check=True)
+    assert run_kgaps(settings_root, "settings", "use", "smoke").code == 0
+    assert params.read_bytes() == SMOKE_FILE.read_bytes()
+
+
+def test_list_is_of_a_repository(tmp_path: Path, run_kgaps: RunKgaps) -> None:
+    outcome = run_kgaps(tmp_path, "settings", "list")
+    assert outcome.code == 2
+    assert outcome.err == "kgaps: settings/: missing; kgaps runs in the repository's root\n"
 
 
 def test_use_refuses_an_unknown_name(settings_root: Path, run_kgaps: RunKgaps) -> None:

@@ -58,6 +58,7 @@ ACT_WHEN_IMPORTED = ("__main__", "runtime.quick_server")
 # who may name params.yaml without reading it
 NAMES_PARAMS = {
     "knowledge_gaps.study.load": "the one reader",
+    "knowledge_gaps.study.unchanged": "compares it with what it was",
     "knowledge_gaps.study": "hands the name on",
     "knowledge_gaps.study.presets": "copies a study of settings/ over it",
     "knowledge_gaps.cli": "gives its path to load_study",

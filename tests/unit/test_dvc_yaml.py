@@ -18,6 +18,7 @@ from module_graph import PACKAGE, ROOT, SOURCE, find_closure, get_room, has_code
 from knowledge_gaps.cli import app
 from knowledge_gaps.stages import agreement, audit, detections, quality
 from knowledge_gaps.study import load_study
+from knowledge_gaps.study.schema import WRITTEN
 from knowledge_gaps.training import task
 
 CONTENT: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -57,6 +58,7 @@ EXEMPT = {
 NO_STAGE = {
     "cohort": "shared by gans and classifiers",
     "plan": "run by hand",
+    "verdicts": "run by hand",
     "replays": "trains for audit",
     "track": "run by hand",
 }
@@ -181,6 +183,15 @@ def test_every_input_is_an_output_a_source_or_the_data() -> None:
                 continue
             fixed = re.sub(r"\$\{[^}]*\}.*", "", dep)
             assert any(fixed.startswith(out) or out.startswith(fixed) for out in outs), dep
+
+
+def test_data_may_not_overlap_with_what_stages_write() -> None:
+    outs = [
+        path for stage in STAGES for key in ("outs", "metrics") for path in list_paths(stage, key)
+    ]
+    assert outs
+    for out in outs:
+        assert any(Path(out).is_relative_to(written) for written in WRITTEN), out
 
 
 @each_stage

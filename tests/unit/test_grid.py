@@ -15,13 +15,18 @@ from knowledge_gaps.orchestration.queue import Standing, State, parse_standings
 from knowledge_gaps.orchestration.sweep import choose_metrics, share_machine
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.signals import StopFlag
+from knowledge_gaps.study import Study
 from study_tools import SMOKE_FILE, change_params
 
 PHI = "gans.fool_all_1.phi"
 
 
+def accept(_: Study) -> None:
+    """Check nothing more."""
+
+
 def test_grid_is_the_product_of_the_lists() -> None:
-    grid = make_grid(SMOKE_FILE, [f"{PHI}=0.1,1,1e2", "study.seed=0,1"])
+    grid = make_grid(SMOKE_FILE, [f"{PHI}=0.1,1,1e2", "study.seed=0,1"], accept)
     assert [tuple(point.values.values()) for point in grid] == [
         (0.1, 0),
         (0.1, 1),
@@ -34,8 +39,16 @@ def test_grid_is_the_product_of_the_lists() -> None:
     assert all(point.name.startswith("smoke-phi-") for point in grid)
 
 
+def test_recipes_are_checked_at_every_point(smoke_root: Path, run_kgaps: RunKgaps) -> None:
+    axis = "gan_recipes.dcgan.model.latent_dim=4,0"
+    outcome = run_kgaps(smoke_root, "sweep", axis, "--dry-run")
+    assert outcome.code == 2
+    assert "kgaps: gan_recipes.dcgan.model.latent_dim=0: params.yaml: gan_recipes" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
 def test_overrides_name_every_value_and_the_study() -> None:
-    [point, _] = make_grid(SMOKE_FILE, [f"{PHI}=0.1,1", "gans.fool_all_1.fooling=weighted"])
+    [point, _] = make_grid(SMOKE_FILE, [f"{PHI}=0.1,1", "gans.fool_all_1.fooling=weighted"], accept)
     assert point.describe() == [
         f"{PHI}=0.1",
         '+gans.fool_all_1.fooling="weighted"',  # smoke leaves it to its default
@@ -45,16 +58,18 @@ def test_overrides_name_every_value_and_the_study() -> None:
 
 def test_name_tells_the_study_and_not_the_way_it_is_written(smoke_root: Path) -> None:
     file = smoke_root / "params.yaml"
-    [first] = make_grid(file, [f"{PHI}=0.5"])
-    assert make_grid(file, [f"{PHI}=0.50"]) == [first]
+    [first] = make_grid(file, [f"{PHI}=0.5"], accept)
+    assert make_grid(file, [f"{PHI}=0.50"], accept) == [first]
     change_params(smoke_root, {"gans.fool_all_1.fooling": "sum"})  # its default
-    assert make_grid(file, [f"{PHI}=0.5"])[0].name == first.name
+    assert make_grid(file, [f"{PHI}=0.5"], accept)[0].name == first.name
     change_params(smoke_root, {"gan_recipes.dcgan.steps": 25})
-    assert make_grid(file, [f"{PHI}=0.5"])[0].name != first.name
+    assert make_grid(file, [f"{PHI}=0.5"], accept)[0].name != first.name
 
 
 def test_long_names_are_names_of_studies() -> None:
-    [point] = make_grid(SMOKE_FILE, [f"{PHI}=0.123456789012345678", "report.phi_sweep=[baseline]"])
+    [point] = make_grid(
+        SMOKE_FILE, [f"{PHI}=0.123456789012345678", "report.phi_sweep=[baseline]"], accept
+    )
     assert len(point.name) <= 64
 
 
@@ -203,7 +218,7 @@ def test_cores_are_shared_out_among_experiments_that_are_not_done(
     assert share_machine(2, None) == (2, 4)
     assert share_machine(20, None) == (8, 1)
     assert share_machine(20, 3) == (3, 2)
-    grid = make_grid(SMOKE_FILE, [f"{PHI}=1,2,3,4"])
+    grid = make_grid(SMOKE_FILE, [f"{PHI}=1,2,3,4"], accept)
     states = [State.DONE, State.FAILED, State.RUNNING, State.MISSING]
     standings = {point.name: Standing(state) for point, state in zip(grid, states, strict=True)}
     queued: list[str] = []
@@ -218,7 +233,7 @@ def test_after_the_stop_nothing_more_is_queued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = StopFlag()
-    grid = make_grid(SMOKE_FILE, [f"{PHI}=1,2,3"])
+    grid = make_grid(SMOKE_FILE, [f"{PHI}=1,2,3"], accept)
     queued: list[str] = []
 
     def queue_and_stop(root: Path, point: Experiment, copied: list[str]) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.study import Study
 from knowledge_gaps.study.load import read_yaml, validate_study
 
 STUDY_NAME_KEY = "study.name"  # tells the experiments apart in MLflow, so it is no key of a sweep
@@ -33,12 +34,14 @@ class Experiment:
         values: what differs from params.yaml, by dotted key.
         new_keys: those of them that params.yaml leaves to their default.
         digest: sha256 of the whole study, under the name that it has in params.yaml.
+        study: all of it, under that name.
     """
 
     name: str
     values: Mapping[str, Any]
     new_keys: frozenset[str]
     digest: str
+    study: Study
 
     def describe(self) -> list[str]:
         """List the overrides in the form of DVC's --set-param."""
@@ -49,12 +52,15 @@ class Experiment:
         return overrides
 
 
-def make_grid(params_file: Path, axes: Sequence[str]) -> list[Experiment]:
+def make_grid(
+    params_file: Path, axes: Sequence[str], check: Callable[[Study], None]
+) -> list[Experiment]:
     """Make the experiments of a sweep.
 
     Args:
         params_file: the study that is swept.
         axes: each "KEY=VALUE,VALUE,..." with a dotted key of it and values as in YAML.
+        check: refuses a study that no stage could run, by a UserError.
 
     Returns:
         The product of all lists, the last one running fastest.
@@ -75,6 +81,11 @@ def make_grid(params_file: Path, axes: Sequence[str]) -> list[Experiment]:
     points = itertools.product(*lists.values())
     grid = [_make_experiment(content, dict(zip(lists, point, strict=True))) for point in points]
     _check_differences(grid)
+    for experiment in grid:
+        try:
+            check(experiment.study)
+        except UserError as error:
+            raise UserError(f"{_describe(experiment.values)}: {error}") from error
     return grid
 
 
@@ -130,7 +141,7 @@ def _make_experiment(content: Any, values: Mapping[str, Any]) -> Experiment:
     described = json.dumps(study.model_dump(mode="json"), sort_keys=True)
     digest = hashlib.sha256(described.encode()).hexdigest()
     name = _make_name(study.study.name, values, digest[:_HASH_DIGITS])
-    return Experiment(name, values, frozenset(new_keys), digest)
+    return Experiment(name, values, frozenset(new_keys), digest, study)
 
 
 def _describe(values: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from knowledge_gaps.orchestration.guard import hold_dvc
 from knowledge_gaps.orchestration.job import get_repro_directory
-from knowledge_gaps.runtime.dvc_lock import LOCK_FILE, parse_stages
+from knowledge_gaps.runtime.dvc_lock import LOCK_FILE, parse_stages, read_lock_text
 from knowledge_gaps.runtime.files import read_json, write_json, write_text
 from knowledge_gaps.runtime.signals import StopFlag
 
@@ -108,7 +108,7 @@ def _get_note(root: Path) -> Path:
 
 def _read_outputs(root: Path) -> dict[str, Any]:
     path = root / LOCK_FILE
-    stages = parse_stages(path.read_text(encoding="utf-8") if path.exists() else "")
+    stages = parse_stages(read_lock_text(path) if path.exists() else "")
     return {name: stages[name].get("outs", []) for name in stages}
 
 

@@ -43,12 +43,20 @@ def run(root: Path, study: Study, targets: Sequence[str], max_jobs: int | None =
     """
     with run_alone(root) as stop:
         wait_for_others(root, stop)
-        plan = read_plan(root, targets, stop, is_order_needed=is_order_noted(root))
+        plan = _read_plan(root, targets, stop)
         if plan.changed:
             _judge(_run(root, study, plan, max_jobs, stop), stop)
         else:
             restore_order(root, plan.order, is_finished=True, stop=stop)
             print("Data and pipelines are up to date.")
+
+
+def _read_plan(root: Path, targets: Sequence[str], stop: StopFlag) -> Plan:
+    try:
+        return read_plan(root, targets, stop, is_order_needed=is_order_noted(root))
+    except UserError:
+        read_outputs(root, stop)  # says more than DVC does where dvc.lock is damaged
+        raise
 
 
 def _run(root: Path, study: Study, plan: Plan, max_jobs: int | None, stop: StopFlag) -> Ledger:

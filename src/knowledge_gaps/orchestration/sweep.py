@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.text import Text
@@ -48,6 +48,7 @@ def run(
     root: Path,
     study: Study,
     axes: Sequence[str],
+    check: Callable[[Study], None],
     max_jobs: int | None = None,
     is_dry: bool = False,
 ) -> None:
@@ -57,6 +58,7 @@ def run(
         root: the repository's root.
         study: the present one.
         axes: each "KEY=VALUE,VALUE,...".
+        check: refuses a study that no stage could run, by a UserError.
         max_jobs: experiments at the same time; None for one a core. On GPUs 1 is all that
             there is.
         is_dry: only print the grid.
@@ -66,7 +68,7 @@ def run(
         UserError: when the sweep makes no sense, or experiments failed.
     """
     check_jobs(max_jobs)
-    grid = make_grid(root / PARAMS_FILE, axes)
+    grid = make_grid(root / PARAMS_FILE, axes, check)
     if is_dry:
         _print_table(grid, dict.fromkeys((point.name for point in grid), Standing()))
         return
@@ -205,7 +207,8 @@ def _print_table(grid: Sequence[Experiment], standings: Mapping[str, Standing]) 
     metrics = choose_metrics([standings[point.name].metrics for point in grid])
     keys = list(grid[0].values)
     table = make_table()
-    for head in ("experiment", *keys, "state", *metrics):
+    table.add_column("experiment", no_wrap=True)  # to be copied into `dvc exp apply`
+    for head in (*keys, "state", *metrics):
         table.add_column(Text(head), overflow="fold")
     for point in grid:
         standing = standings[point.name]

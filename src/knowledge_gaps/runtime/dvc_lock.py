@@ -21,6 +21,9 @@ LOCK_FILE = "dvc.lock"
 _GUARD = Path(".dvc", "tmp", "lock")  # what DVC locks while it writes
 _PATIENCE_SEC = 10.0
 _POLL_SEC = 0.05
+_WAY_OUT = (
+    "`git checkout dvc.lock` brings the committed one back, and DVC's cache what was made since"
+)
 
 
 def read_stages(root: Path) -> Mapping[str, Any]:
@@ -59,12 +62,12 @@ def parse_stages(text: str) -> Mapping[str, Any]:
         content = YAML(typ="safe").load(text)
     except (YAMLError, ValueError) as error:
         said = " ".join(str(error).split())
-        raise UserError(f"{LOCK_FILE}: not valid YAML: {said}") from error
+        raise UserError(f"{LOCK_FILE}: not valid YAML: {said}; {_WAY_OUT}") from error
     stages = (content.get("stages") or {}) if isinstance(content, dict) else None
     if not isinstance(stages, dict) or not all(isinstance(stages[name], dict) for name in stages):
-        raise UserError(f"{LOCK_FILE}: not a lock file of DVC, `git diff` may tell more")
+        raise UserError(f"{LOCK_FILE}: not a lock file of DVC; {_WAY_OUT}")
     if not text.endswith("\n"):
-        raise UserError(f"{LOCK_FILE}: ends in the middle of a line")
+        raise UserError(f"{LOCK_FILE}: ends in the middle of a line; {_WAY_OUT}")
     return stages
 
 
@@ -74,14 +77,15 @@ def _read_text(root: Path, *, wait: bool) -> str:
     if not path.is_file():
         return ""
     if not wait or not guard.is_file():
-        return _need_text(path)
+        return read_lock_text(path)
     with guard.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return _need_text(path)
+        return read_lock_text(path)
 
 
-def _need_text(path: Path) -> str:
+def read_lock_text(path: Path) -> str:
+    """Read a dvc.lock as text; raises UserError when it is empty, which DVC never leaves."""
     text = path.read_text(encoding="utf-8")
     if not text:
-        raise UserError(f"{LOCK_FILE}: empty")
+        raise UserError(f"{LOCK_FILE}: empty; {_WAY_OUT}")
     return text

@@ -25,6 +25,12 @@ from knowledge_gaps.training.initial_weights import find_initial_weights
 
 
 def run(root: Path, study: Study) -> None:
+    """Check a study, and write the pool that all stages wait for; raises as `check_study`."""
+    check_study(root, study)
+    write_pool(root, NO_POOL, ())
+
+
+def check_study(root: Path, study: Study) -> None:
     """Check recipes against their architectures; names, types and ranges were checked on reading.
 
     Raises:
@@ -38,7 +44,6 @@ def run(root: Path, study: Study) -> None:
             _check_classifier(classifier_recipe, root)
     for name in study.classifiers:
         _check_held_out(study, name)
-    write_pool(root, NO_POOL, ())
 
 
 def _check_gan(recipe: GanRecipe) -> None:

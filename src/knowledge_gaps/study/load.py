@@ -55,13 +55,32 @@ def read_yaml(path: Path) -> Any:
         UserError: when the file cannot be read or is not valid YAML.
     """
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; kgaps runs in the repository's root") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path.name}: not valid YAML: {error}") from error
+    return parse_yaml(text, path.name)
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """Parse YAML as `read_yaml` does.
+
+    Args:
+        text: what the file holds.
+        name: of the file.
+
+    Raises:
+        UserError: when it is not valid YAML.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         where = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
-        raise UserError(f"{path.name}{where}: not valid YAML: {error.problem}") from error
+        raise UserError(f"{name}{where}: not valid YAML: {error.problem}") from error
+    except RecursionError as error:
+        raise UserError(f"{name}: nested too deeply") from error
     except (YAMLError, ValueError) as error:
-        raise UserError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error

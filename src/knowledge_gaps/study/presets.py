@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from knowledge_gaps.runtime.errors import UserError
@@ -12,19 +13,45 @@ _DIRECTORY = "settings"
 
 
 def list_presets(root: Path) -> list[str]:
-    """List the studies in settings/ by name."""
+    """List the studies in settings/ by name; raises UserError where there is no such folder."""
+    if not (root / _DIRECTORY).is_dir():
+        raise UserError(f"{_DIRECTORY}/: missing; kgaps runs in the repository's root")
     return sorted(path.stem for path in (root / _DIRECTORY).glob("*.yaml"))
 
 
-def use_preset(root: Path, name: str) -> None:
+def use_preset(root: Path, name: str, is_forced: bool = False) -> None:
     """Write a study of settings/ to params.yaml, after it was checked.
 
+    Args:
+        root: the repository's root.
+        name: of the file without its ending.
+        is_forced: also over changes that are nowhere else.
+
     Raises:
-        UserError: when there is none of that name, or it is not valid.
+        UserError: when there is none of that name, it is not valid, or params.yaml has changes
+            that would be lost.
     """
     if name not in list_presets(root):
         known = ", ".join(list_presets(root))
         raise UserError(f"settings: there is no {name!r} in {_DIRECTORY}/ (known: {known})")
     source = root / _DIRECTORY / f"{name}.yaml"
     load_study(source)
+    if not is_forced and _is_edited(root):
+        raise UserError(
+            f"{PARAMS_FILE}: has changes that are neither committed nor in {_DIRECTORY}/; keep "
+            "them there as a file, or write over them with --force"
+        )
     write_text(root / PARAMS_FILE, source.read_text(encoding="utf-8"))
+
+
+def _is_edited(root: Path) -> bool:
+    """Tell whether params.yaml is neither a study of settings/ nor as it is committed."""
+    file = root / PARAMS_FILE
+    if not file.is_file():
+        return False
+    content = file.read_bytes()
+    if any(path.read_bytes() == content for path in (root / _DIRECTORY).glob("*.yaml")):
+        return False
+    command = ["git", "show", f"HEAD:./{PARAMS_FILE}"]
+    committed = subprocess.run(command, cwd=root, capture_output=True, check=False)
+    return committed.returncode != 0 or committed.stdout != content

@@ -47,6 +47,7 @@ Name = Annotated[str, AfterValidator(_check_name)]
 Positive = Annotated[float, Field(gt=0), AfterValidator(_check_finite)]
 NonNegative = Annotated[float, Field(ge=0), AfterValidator(_check_finite)]
 Count = Annotated[int, Field(ge=1)]
+NumInstances = Annotated[int, Field(ge=1, le=10_000)]
 InstanceList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
@@ -194,7 +195,7 @@ class GanCohort(Section):
     """
 
     recipe: Name
-    instances: Count
+    instances: NumInstances
     fools: Name
     phi: NonNegative
     fooling: Literal["sum", "weighted"] = "sum"
@@ -218,6 +219,6 @@ class ClassifierCohort(Section):
     """
 
     recipe: Name
-    instances: Count
+    instances: NumInstances
     detects: Name
     truncation: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -11,9 +11,11 @@ checked by `knowledge_gaps.study.graph`; what an architecture takes as settings 
 
 from __future__ import annotations
 
+import os
+from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from knowledge_gaps.study.recipes import (
     NAME,
@@ -26,6 +28,16 @@ from knowledge_gaps.study.recipes import (
     Kind,
     Name,
     Section,
+)
+
+# what stages write; DVC takes no folder that another one's outputs lie in, nor the reverse
+WRITTEN = (
+    "data/attributions",
+    "data/prepared",
+    "data/samples",
+    "data/spectra",
+    "models",
+    "reports",
 )
 
 
@@ -67,6 +79,18 @@ class DataSettings(Section):
     channels: Literal[1, 3] | None = None
     allow_bad: list[str] = Field(default_factory=list)
     style: Name | None = None
+
+    @field_validator("directory")
+    @classmethod
+    def _check_directory(cls, value: str) -> str:
+        if not value.strip() or "\0" in value:
+            raise ValueError("no path")
+        path = PurePosixPath(os.path.normpath(value))
+        holds_repository = set(path.parts) <= {".."}
+        for written in map(PurePosixPath, WRITTEN):
+            if holds_repository or path.is_relative_to(written) or written.is_relative_to(path):
+                raise ValueError(f"overlaps with {written}, which stages write")
+        return value
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
@@ -206,4 +230,4 @@ class Study(Section):
     gans: Annotated[dict[Name, GanCohort], Field(min_length=1)]
     classifiers: Annotated[dict[Name, ClassifierCohort], Field(min_length=1)]
     evaluation: EvaluationSettings
-    report: ReportSettings = ReportSettings()
+    report: ReportSettings

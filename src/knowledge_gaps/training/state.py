@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors, write_tensors
+from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import OptimizerSettings
 from knowledge_gaps.training.curves import Curves
 from knowledge_gaps.training.ranks import Ranks
@@ -94,7 +95,10 @@ def _list_scalars(trainer: Stateful, curves: Curves) -> dict[str, Mapping[str, T
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], str]:
-    return read_tensors(path), read_metadata(path)["counters"]
+    try:
+        return read_tensors(path), read_metadata(path)["counters"]
+    except UserError as error:
+        raise UserError(f"{error}; without {path} the training begins anew") from error
 
 
 def _load_curves(
