@@ -1,4 +1,4 @@
-"""DVC as a child: an interruption does not tear it out of writing dvc.lock."""
+"""DVC as a child: an interruption reaches the stage's command and tears DVC out of nothing."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import pytest
 
 from study_tools import REPOSITORY
 
-# a writer like DVC's, which says when it is in the middle; then what DVC does between two stages
+# something like DVC in a module of a name, which says when it is in the middle of writing a file,
+# and then runs a command as DVC does
 PROGRAM = '''
-import os, sys, time, types
+import os, sys, types
 from knowledge_gaps.orchestration import child
 
-WRITER = """
-import time
-def dump(path):
+DVC = """
+import signal, subprocess, sys, time
+def write(path):
     with open(path, "w+") as file:
         file.write("half\\\\n")
         file.flush()
@@ -28,30 +29,42 @@ def dump(path):
         for _ in range(20):
             time.sleep(0.02)
         file.write("whole\\\\n")
+
+def run(command):
+    process = subprocess.Popen(command)
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    code = process.wait()
+    signal.signal(signal.SIGINT, handler)
+    return code
 """
-writer = types.ModuleType(sys.argv[2])
-exec(WRITER, writer.__dict__)
+module, path, *command = sys.argv[1:]
+imitation = types.ModuleType(module)
+exec(DVC, imitation.__dict__)
 
 def run_dvc(arguments):
     try:
-        writer.dump(arguments[0])
-        time.sleep(20)
+        imitation.write(path)
     except KeyboardInterrupt:
         return 130
+    code = imitation.run(command) if command else 0
+    print("command ended with", code, flush=True)
     return 0
 
 sys.modules["dvc.cli"] = types.ModuleType("dvc.cli")
 sys.modules["dvc.cli"].main = run_dvc
-sys.argv[1:] = [str(os.getppid()), sys.argv[1]]
+sys.argv[1:] = [str(os.getppid())]
 sys.exit(child.main())
 '''
+COMMAND = "import time; print('begun', flush=True); time.sleep(20)"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
 
 
-def interrupt_writer(path: Path, module: str, times: int) -> subprocess.Popen[str]:
+def interrupt_writer(module: str, path: Path, *command: str, times: int = 1) -> tuple[int, str]:
+    """Interrupt it in the middle of writing; return its exit code and what it said after that."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(path), module],
+        [sys.executable, "-c", PROGRAM, module, str(path), *command],
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
         env=ENVIRONMENT,
@@ -60,31 +73,39 @@ def interrupt_writer(path: Path, module: str, times: int) -> subprocess.Popen[st
     assert process.stdout.readline() == "writing\n"
     for _ in range(times):
         os.killpg(process.pid, signal.SIGINT)
-    return process
+    said, _ = process.communicate(timeout=15)
+    return process.returncode, said
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_lock_is_whole_after_an_interruption(tmp_path: Path, times: int) -> None:
+def test_what_dvc_writes_is_whole(tmp_path: Path, times: int) -> None:
     path = tmp_path / "dvc.lock"
-    process = interrupt_writer(path, "dvc.utils.serialize._common", times)
-    assert process.wait(timeout=10) == 130
+    assert interrupt_writer("dvc.utils.serialize", path, times=times)[0] == 0
     assert path.read_text() == "half\nwhole\n"
 
 
-def test_whoever_does_not_write_is_interrupted_at_once(tmp_path: Path) -> None:
+def test_command_that_begins_afterwards_is_interrupted(tmp_path: Path) -> None:
     path = tmp_path / "dvc.lock"
-    process = interrupt_writer(path, "dvc.repo.reproduce", 1)
-    assert process.wait(timeout=10) == 130
+    code, said = interrupt_writer("dvc.stage.run", path, sys.executable, "-c", COMMAND)
+    assert code == 0
+    assert path.read_text() == "half\nwhole\n"
+    assert said.endswith(f"command ended with {-signal.SIGINT}\n")
+
+
+@pytest.mark.parametrize("module", ["dvc.lock", "importlib"], ids=["waiting", "not yet DVC"])
+def test_what_writes_nothing_is_interrupted_at_once(tmp_path: Path, module: str) -> None:
+    path = tmp_path / "dvc.lock"
+    assert interrupt_writer(module, path)[0] == 130
     assert path.read_text() == "half\n"
 
 
-def test_dvc_still_writes_by_that_package() -> None:
+def test_dvc_still_does_what_is_imitated_here() -> None:
     code = """
         import inspect
-        from dvc import dvcfile
-        from dvc.utils import serialize
+        from dvc import lock
+        from dvc.stage import run
         from knowledge_gaps.orchestration import child
-        assert "modify_yaml(" in inspect.getsource(dvcfile.Lockfile)
-        assert serialize.modify_yaml.__module__.startswith(child._WRITER)
+        assert lock.__name__ == child._WAITING
+        assert "signal.signal(signal.SIGINT, signal.SIG_IGN)" in inspect.getsource(run)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=ENVIRONMENT)

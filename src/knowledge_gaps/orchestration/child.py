@@ -5,8 +5,8 @@ group of its own; once its parent is gone, the group is interrupted as by Ctrl-C
 its state and ends, and DVC with it. The parent says who it is, for it may be gone already when
 Python has started here.
 
-DVC writes dvc.lock in place and is torn out of it by Ctrl-C, which leaves half a file. Here the
-interruption waits until the file is whole.
+Ctrl-C tears DVC out of whatever it writes, in place: dvc.lock, git's index. Here it reaches the
+stage's command, or a DVC that waits for another one; what DVC itself has begun, it finishes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import time
 from types import FrameType
 
 _POLL_SEC = 0.5
-_AGAIN_SEC = 0.05
-_WRITER = "dvc.utils.serialize"  # the package that reads and writes dvc.lock
+_AGAIN_SEC = 0.1
+_DVC = "dvc."
+_WAITING = "dvc.lock"  # the module that waits for another DVC
 
 
 def main() -> int:
@@ -35,24 +36,26 @@ def main() -> int:
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
-    """End as Python does at Ctrl-C, but not out of the writer."""
-    if _is_writing(frame):
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SEC)
-        return
-    raise KeyboardInterrupt
+    """End as Python does at Ctrl-C where nothing is written; else see later what DVC does then."""
+    modules = _list_modules(frame)
+    if _WAITING in modules or not any(module.startswith(_DVC) for module in modules):
+        raise KeyboardInterrupt
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SEC)
 
 
-def _interrupt_again(_: int, __: FrameType | None) -> None:
-    """Interrupt the whole group, for a stage may have started since."""
-    os.killpg(os.getpgrp(), signal.SIGINT)
+def _interrupt_again(number: int, frame: FrameType | None) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as DVC does while a command runs,
+        os.killpg(os.getpgrp(), signal.SIGINT)  # which has begun since
+    else:
+        _interrupt(number, frame)
 
 
-def _is_writing(frame: FrameType | None) -> bool:
+def _list_modules(frame: FrameType | None) -> set[str]:
+    modules = set()
     while frame is not None:
-        if str(frame.f_globals.get("__name__")).startswith(_WRITER):
-            return True
+        modules.add(str(frame.f_globals.get("__name__")))
         frame = frame.f_back
-    return False
+    return modules
 
 
 def _end_with_parent(parent: int) -> None:
