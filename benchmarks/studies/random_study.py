@@ -49,7 +49,7 @@ def write_study(
     first = next(iter(gans))
     content = {
         "study": {"name": "benchmark", "seed": 0},
-        "data": {"name": "mnist", "source": "reduced", "directory": "data"},
+        "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist"},
         "gan_recipes": {},
         "classifier_recipes": {},
         "pools": {"first": {"extends": "none", "cohort": f"gans/{first}", "instances": [0]}},

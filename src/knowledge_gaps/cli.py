@@ -7,7 +7,6 @@ says what), 130 interrupted after the state was saved.
 from __future__ import annotations
 
 import sys
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -19,7 +18,7 @@ from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.launch import check_alone, note_outcome
 from knowledge_gaps.runtime.parallel import start_fork_server
 from knowledge_gaps.runtime.quick_start import collect_as_usual, collect_rarely
-from knowledge_gaps.study import PARAMS_FILE, load_study
+from knowledge_gaps.study import PARAMS_FILE, Study, load_study
 from knowledge_gaps.study.presets import list_presets, use_preset
 from knowledge_gaps.study.unchanged import require_unchanged
 
@@ -179,8 +178,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the grid")] = False,
 ) -> None:
     """Run the study for every combination of values, through DVC's experiment queue."""
-    check_study = import_module("knowledge_gaps.stages.check").check_study
-    _run_above("sweep", axes, partial(check_study, Path.cwd()), jobs, dry_run)
+    _run_above("sweep", axes, _check_study, jobs, dry_run)
 
 
 @app.command()
@@ -222,15 +220,19 @@ def _run_stage(stage: str, *names: str, function: str = "run", **options: object
     if stage not in _IN_RANKS:
         check_alone(stage)
     root = Path.cwd()
-    study = load_study(root / PARAMS_FILE)
-    module = f"knowledge_gaps.stages.{stage}"
-    # where there are GPUs, most of them work in this process
-    if stage in _IN_WORKERS and not has_gpu_driver():
-        start_fork_server([module, *_IN_WORKERS[stage]])
-    run = getattr(import_module(module), function)
-    collect_as_usual()
     with require_unchanged(root, stage, *names):
+        study = load_study(root / PARAMS_FILE)
+        module = f"knowledge_gaps.stages.{stage}"
+        # where there are GPUs, most of them work in this process
+        if stage in _IN_WORKERS and not has_gpu_driver():
+            start_fork_server([module, *_IN_WORKERS[stage]])
+        run = getattr(import_module(module), function)
+        collect_as_usual()
         run(root, study, *names, **options)
+
+
+def _check_study(study: Study) -> None:
+    import_module("knowledge_gaps.stages.check").check_study(Path.cwd(), study)
 
 
 def _run_above(command: str, *arguments: object) -> None:

@@ -26,7 +26,7 @@ ROOT = Path("root")
 PAIRS = [(0, 1), (0, 2), (1, 2)]
 FOOLING_STUDY: dict[str, Any] = {
     "study": {"name": "fooling", "seed": 0},
-    "data": {"name": "mnist", "source": "reduced", "directory": "data"},
+    "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist"},
     "gan_recipes": {
         "dcgan": {
             "architecture": "dcgan",

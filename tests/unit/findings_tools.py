@@ -75,7 +75,7 @@ def make_study(num: int = 6, gan: str = "dcgan") -> Study:
     study = Study.model_validate(
         {
             "study": {"name": "made_up", "seed": 0},
-            "data": {"name": "mnist", "source": "reduced", "directory": "data"},
+            "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist"},
             "gan_recipes": {
                 "g": {
                     **RECIPE,

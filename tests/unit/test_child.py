@@ -8,9 +8,11 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from knowledge_gaps.orchestration import child
 from study_tools import REPOSITORY
 
 # something like DVC in a module of a name, which says when it is in the middle of writing a file,
@@ -55,7 +57,6 @@ sys.modules["dvc.cli"].main = run_dvc
 sys.argv[1:] = [str(os.getppid())]
 sys.exit(child.main())
 '''
-COMMAND = "import time; print('begun', flush=True); time.sleep(20)"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
 
 
@@ -86,10 +87,40 @@ def test_what_dvc_writes_is_whole(tmp_path: Path, times: int) -> None:
 
 def test_command_that_begins_afterwards_is_interrupted(tmp_path: Path) -> None:
     path = tmp_path / "dvc.lock"
-    code, said = interrupt_writer("dvc.stage.run", path, sys.executable, "-c", COMMAND)
+    code, said = interrupt_writer("dvc.stage.run", path, "sleep", "20")
     assert code == 0
     assert path.read_text() == "half\nwhole\n"
     assert said.endswith(f"command ended with {-signal.SIGINT}\n")
+
+
+@pytest.mark.parametrize(
+    ("modules", "is_interrupted"),
+    [
+        (["dvc.cli", "dvc.lock"], True),
+        (["dvc.cli", "dvc.stage.run", "dvc.lock"], False),  # takes its lock again after the command
+        (["dvc.cli", "dvc.stage"], False),
+    ],
+)
+def test_only_a_stage_that_has_not_run_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, modules: list[str], is_interrupted: bool
+) -> None:
+    timers: list[float] = []
+    monkeypatch.setattr(signal, "setitimer", lambda _, seconds: timers.append(seconds))
+
+    def interrupt() -> None:
+        child._interrupt(signal.SIGINT, sys._getframe())
+
+    call = interrupt
+    for module in reversed(modules):
+        space: dict[str, Any] = {"__name__": module, "inner": call}
+        exec("def step(): inner()", space)
+        call = space["step"]
+    if is_interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    else:
+        call()
+    assert len(timers) == (not is_interrupted)
 
 
 @pytest.mark.parametrize("module", ["dvc.lock", "importlib"], ids=["waiting", "not yet DVC"])
@@ -103,9 +134,11 @@ def test_dvc_still_does_what_is_imitated_here() -> None:
     code = """
         import inspect
         from dvc import lock
-        from dvc.stage import run
+        from dvc.stage import decorators, run
         from knowledge_gaps.orchestration import child
-        assert lock.__name__ == child._WAITING
+        assert lock.Lock.lock.__module__ == child._WAITING
+        assert run.__name__ == child._STAGE_RUN
         assert "signal.signal(signal.SIGINT, signal.SIG_IGN)" in inspect.getsource(run)
+        assert "unlocked_repo" in dir(decorators)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=ENVIRONMENT)

@@ -28,7 +28,7 @@ from knowledge_gaps.study import Study
 # the chains of the pilot as it was run
 PILOT = {
     "study": {"name": "mnist_reduced", "seed": 0},
-    "data": {"name": "mnist", "source": "reduced", "directory": "data"},
+    "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist"},
     "gan_recipes": {},
     "classifier_recipes": {},
     "pools": {},

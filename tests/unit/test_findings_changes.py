@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,17 @@ REDUCED = REPOSITORY / "reports" / "verdicts.json"
 Edit = Callable[[dict[str, Any]], None]
 
 
-def make_claim(id: str, verdict: str, effect: float | None, threshold: float) -> dict[str, Any]:
+def make_claim(
+    id: str,
+    verdict: str,
+    effect: float | None,
+    threshold: float,
+    measure: str = "fid",
+    fixed: Sequence[str] = (),
+) -> dict[str, Any]:
     low, high = (None, None) if effect is None else (effect - 0.1, effect + 0.1)
-    said = {"verdict": verdict, "effect": effect, "low": low, "high": high}
+    said = {"verdict": verdict, "effect": effect, "low": low, "high": high, "fixed": [*fixed]}
+    said["effect_words"] = None if effect is None else f"{measure}: mean over 2 cells"
     return {"id": id, "threshold": threshold, "study": said}
 
 
@@ -123,6 +131,35 @@ def test_effect_and_its_interval_are_shown(tmp_path: Path) -> None:
     assert "supported 0.7 [0.6, 0.8]" in shown
     assert "undecided 0.55 [0.45, 0.65]" in shown
     assert "-0.15 [-0.291, -0.00858]" in shown
+
+
+def test_no_interval_where_a_cohort_is_held_fixed(tmp_path: Path) -> None:
+    """Both studies trained other instances of it, which neither interval covers."""
+    claims = [
+        make_claim("a", "supported", effect, 0.5, fixed=["gans/baseline"]) for effect in (0.7, 0.8)
+    ]
+    paths = [write_verdicts(tmp_path / f"{k}.json", claim) for k, claim in enumerate(claims)]
+    shown = render(list_changes(*map(read_verdicts, paths)))
+    assert "+0.1 (gans/baseline fixed)" in shown
+    assert "[-" not in shown
+
+
+def test_other_measures_have_no_difference(tmp_path: Path) -> None:
+    claims = [make_claim("a", "supported", 3.0, 0.5, measure) for measure in ("fid", "frechet")]
+    paths = [write_verdicts(tmp_path / f"{k}.json", claim) for k, claim in enumerate(claims)]
+    [change] = list_changes(*map(read_verdicts, paths))
+    assert not change.is_same
+    assert "fid, then frechet" in render([change])
+    assert "+0" not in render([change])
+
+
+def test_claims_are_named_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    told = read_verdicts(REDUCED)
+    shown = render(list_changes(told, told))
+    assert all(any(line.startswith(f"{id} ") for line in shown.splitlines()) for id in ("1a", "11"))
+    assert "…" not in shown
 
 
 def spoil_verdict(content: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from knowledge_gaps.study import Study
 # c: 3 classifiers; fool_2 and fool_0 fool one of them each, with 2 GANs and 1 GAN
 STUDY: dict[str, Any] = {
     "study": {"name": "fooling", "seed": 0},
-    "data": {"name": "mnist", "source": "reduced", "directory": "data"},
+    "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist"},
     "gan_recipes": {},
     "classifier_recipes": {},
     "pools": {

@@ -37,7 +37,7 @@ def make_study(
     return Study.model_validate(
         {
             "study": {"name": "fabricated", "seed": 0},
-            "data": {"name": dataset, "source": "idx", "directory": "data"},
+            "data": {"name": dataset, "source": "idx", "directory": "data/mnist"},
             "gan_recipes": {"small": {**GAN_RECIPE, **(gan_recipe or {})}},
             "classifier_recipes": {"plain": {**CLASSIFIER_RECIPE, **(classifier_recipe or {})}},
             "pools": {

@@ -79,7 +79,7 @@ weak,0,0.01,11,0.1,0.5,0.4,2.1
 QUALITY = widen(_GENERATORS, QUALITY_FILLERS)
 MIXED_STUDY = {  # its classifiers are trained on generators of two cohorts
     "study": {"name": "mixed", "seed": 0},
-    "data": {"name": "mnist", "source": "reduced", "directory": "data"},
+    "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist"},
     "gan_recipes": {},
     "classifier_recipes": {
         "cnn": {

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from conftest import RunKgaps
+from knowledge_gaps import cli
 from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.study import Study, load_study
 from knowledge_gaps.study.load import read_yaml
 from knowledge_gaps.study.unchanged import list_params, require_unchanged
 from study_tools import REPOSITORY, change_params
@@ -92,6 +95,20 @@ def test_layout_and_remarks_may_change(root: Path) -> None:
 def test_file_that_is_broken_meanwhile_is_refused(root: Path) -> None:
     with pytest.raises(UserError, match=r"params\.yaml"), require_unchanged(root, "report"):
         (root / "params.yaml").write_text("study: [")
+
+
+def test_an_edit_while_the_stage_is_imported_counts(
+    root: Path, run_kgaps: RunKgaps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_and_edit(path: Path) -> Study:
+        study = load_study(path)
+        change_params(root, {"study.seed": 3})
+        return study
+
+    monkeypatch.setattr(cli, "load_study", load_and_edit)
+    outcome = run_kgaps(root, "check")
+    assert outcome.code == 2
+    assert "params.yaml: study was changed while check ran" in outcome.err
 
 
 def test_an_error_of_the_stage_is_the_one_that_is_told(root: Path) -> None:

@@ -6,7 +6,7 @@ its state and ends, and DVC with it. The parent says who it is, for it may be go
 Python has started here.
 
 Ctrl-C tears DVC out of whatever it writes, in place: dvc.lock, git's index. Here it reaches the
-stage's command, or a DVC that waits for another one; what DVC itself has begun, it finishes.
+stage's command, or a DVC that waits to begin; what DVC itself has begun, it finishes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from types import FrameType
 _POLL_SEC = 0.5
 _AGAIN_SEC = 0.1
 _DVC = "dvc."
-_WAITING = "dvc.lock"  # the module that waits for another DVC
+_WAITING = "dvc.lock"  # the module that waits for another DVC,
+_STAGE_RUN = "dvc.stage.run"  # which is too late to give up for a stage that has run
 
 
 def main() -> int:
@@ -32,13 +33,18 @@ def main() -> int:
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     from dvc.cli import main as run_dvc
 
-    return int(run_dvc(sys.argv[2:]))
+    try:
+        return int(run_dvc(sys.argv[2:]))
+    finally:  # nothing is left to be interrupted, and Python's own end knows no handlers
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
     """End as Python does at Ctrl-C where nothing is written; else see later what DVC does then."""
     modules = _list_modules(frame)
-    if _WAITING in modules or not any(module.startswith(_DVC) for module in modules):
+    is_waiting = _WAITING in modules and _STAGE_RUN not in modules
+    if is_waiting or not any(module.startswith(_DVC) for module in modules):
         raise KeyboardInterrupt
     signal.setitimer(signal.ITIMER_REAL, _AGAIN_SEC)
 

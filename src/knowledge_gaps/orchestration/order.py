@@ -8,6 +8,7 @@ All of it is read and written under DVC's lock.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,13 @@ def _write_order(root: Path, stages: Sequence[str]) -> None:
     from dvc.repo import Repo
     from dvc.utils.serialize import modify_yaml
 
-    with Repo(str(root)) as repo, repo.scm_context():
-        with modify_yaml(str(root / LOCK_FILE)) as content:
-            found = content["stages"]
-            content["stages"] = {name: found[name] for name in stages}
-        repo.scm_context.track_file(LOCK_FILE)
+    # written in place: a second Ctrl-C, which no longer asks but interrupts, has to wait
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        with Repo(str(root)) as repo, repo.scm_context():
+            with modify_yaml(str(root / LOCK_FILE)) as content:
+                found = content["stages"]
+                content["stages"] = {name: found[name] for name in stages}
+            repo.scm_context.track_file(LOCK_FILE)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -22,7 +22,8 @@ _GUARD = Path(".dvc", "tmp", "lock")  # what DVC locks while it writes
 _PATIENCE_SEC = 10.0
 _POLL_SEC = 0.05
 _WAY_OUT = (
-    "`git checkout dvc.lock` brings the committed one back, and DVC's cache what was made since"
+    "`git checkout HEAD -- dvc.lock` brings the committed one back, and what was trained since then "
+    "comes out of DVC's cache"
 )
 
 

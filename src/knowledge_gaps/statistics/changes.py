@@ -20,9 +20,9 @@ def compute_change(before: Estimate, after: Estimate) -> Estimate:
 
     Each bound recovers the two estimates' variances from their own intervals on the side that
     matters for it, so that intervals may be skewed (MOVER: Zou & Donner 2008, "Construction of
-    confidence limits about effect measures", Statistics in Medicine 27, section 2). Studies that
-    share seeds or data are no independent ones: where that ties their results to each other, the
-    interval is too wide.
+    confidence limits about effect measures", Statistics in Medicine 27, section 2). It covers what
+    the two intervals cover: too little where they hold something fixed that differs between the
+    studies, too much where shared seeds or data tie the studies to each other.
 
     Args:
         before: of one study.

@@ -53,5 +53,8 @@ def _is_edited(root: Path) -> bool:
     if any(path.read_bytes() == content for path in (root / _DIRECTORY).glob("*.yaml")):
         return False
     command = ["git", "show", f"HEAD:./{PARAMS_FILE}"]
-    committed = subprocess.run(command, cwd=root, capture_output=True, check=False)
+    try:
+        committed = subprocess.run(command, cwd=root, capture_output=True, check=False)
+    except OSError:  # no git
+        return True
     return committed.returncode != 0 or committed.stdout != content

@@ -6,6 +6,7 @@ get a lock file, and a report, that speak of settings by which nothing was train
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +17,14 @@ from knowledge_gaps.study.load import PARAMS_FILE, parse_yaml, read_yaml
 
 PIPELINE_FILE = "dvc.yaml"
 _MISSING = object()
+_SAVING_SEC = 1.0
 
 
 @contextmanager
 def require_unchanged(root: Path, stage: str, name: str | None = None) -> Iterator[None]:
     """Refuse the result of a stage if params that dvc.yaml gives it were edited meanwhile.
+
+    The study has to be read within, and not before.
 
     Args:
         root: the repository's root.
@@ -31,13 +35,14 @@ def require_unchanged(root: Path, stage: str, name: str | None = None) -> Iterat
         UserError: names the first of them.
     """
     file = root / PARAMS_FILE
-    before = file.read_bytes()
+    before = _read(file)
     yield
-    after = file.read_bytes() if file.is_file() else b""
-    if after == before:
+    if _read(file) == before:
         return
-    old, new = (parse_yaml(text.decode("utf-8", "replace"), file.name) for text in (before, after))
-    for key in list_params(root / PIPELINE_FILE, stage, name, old):
+    old = parse_yaml(before, file.name)
+    keys = list_params(root / PIPELINE_FILE, stage, name, old)
+    new = _read_saved(file) if keys else old
+    for key in keys:
         if _get(old, key) != _get(new, key):
             raise UserError(
                 f"{PARAMS_FILE}: {key} was changed while {' '.join(filter(None, (stage, name)))} "
@@ -61,7 +66,7 @@ def list_params(
     entry = read_yaml(pipeline)["stages"].get(stage, {})
     if "foreach" not in entry:
         return list(entry.get("params", []))
-    item = content[entry["foreach"].strip("${}")][name]
+    item = content[entry["foreach"].strip("${}")].get(name, {})
     values = {"${key}": name, **{f"${{item.{key}}}": value for key, value in item.items()}}
     keys = []
     for key in entry["do"].get("params", []):
@@ -69,6 +74,19 @@ def list_params(
             key = key.replace(sign, str(value))
         keys.append(key)
     return keys
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+
+def _read_saved(file: Path) -> Any:
+    """Read a file that somebody is editing: an editor may be in the middle of saving it."""
+    try:
+        return read_yaml(file)
+    except UserError:
+        time.sleep(_SAVING_SEC)
+        return read_yaml(file)
 
 
 def _get(content: Any, key: str) -> Any:

@@ -26,12 +26,16 @@ class Told:
     Attributes:
         verdict: of its own tables.
         effect: with its interval; NaN where there is none.
+        measure: of the effect, the network of its features included; empty where there is none.
         threshold: that the interval was held against.
+        fixed: cohorts of which the interval does not cover other instances.
     """
 
     verdict: Verdict
     effect: Estimate
+    measure: str
     threshold: float
+    fixed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,13 @@ class Change:
 
     @property
     def is_same(self) -> bool:
-        """Tell whether both have the same verdict, by the same threshold."""
+        """Tell whether both have the same verdict of the same measure, by the same threshold."""
         if self.before is None or self.after is None:
             return False
         return (
             self.before.verdict is self.after.verdict
             and self.before.threshold == self.after.threshold
+            and self.before.measure == self.after.measure
         )
 
 
@@ -88,14 +93,12 @@ def list_changes(before: dict[str, Told], after: dict[str, Told]) -> list[Change
 def render(changes: Sequence[Change]) -> str:
     """Return a table of the claims and a line that counts them."""
     table = make_table()
-    for name in ("claim", "before", "after", "effect moved by", ""):
-        table.add_column(name, no_wrap=True)
+    table.add_column("claim", no_wrap=True)
+    for name in ("before", "after", "effect moved by", ""):
+        table.add_column(name, overflow="fold")
     for change in changes:
-        moved = ""
-        if change.before is not None and change.after is not None:
-            moved = _format_estimate(compute_change(change.before.effect, change.after.effect), "+")
-        cells = (change.id, _format(change.before), _format(change.after), moved, _remark(change))
-        table.add_row(*map(Text, cells))
+        shown = (_format(change.before), _format(change.after), _format_move(change))
+        table.add_row(*map(Text, (change.id, *shown, _remark(change))))
     num_same = sum(change.is_same for change in changes)
     count = f"{len(changes)} claims asked: {num_same} as before, {len(changes) - num_same} not"
     return f"{draw_table(table)}\n\n{count}"
@@ -104,13 +107,35 @@ def render(changes: Sequence[Change]) -> str:
 def _read_claim(claim: dict[str, Any]) -> Told:
     said = claim["study"]
     numbers = [math.nan if said[key] is None else float(said[key]) for key in _BOUNDS]
-    return Told(Verdict(said["verdict"]), Estimate(*numbers), float(claim["threshold"]))
+    return Told(
+        verdict=Verdict(said["verdict"]),
+        effect=Estimate(*numbers),
+        measure=(said["effect_words"] or "").partition(":")[0],
+        threshold=float(claim["threshold"]),
+        fixed=tuple(said["fixed"]),
+    )
 
 
 def _format(told: Told | None) -> str:
     if told is None:
         return "no such claim"
     return f"{told.verdict.value} {_format_estimate(told.effect, '')}".rstrip()
+
+
+def _format_move(change: Change) -> str:
+    """Write how far the effect moved; without an interval where those of the studies are partial.
+
+    Two studies train other instances of every cohort. An interval that holds a cohort fixed says
+    nothing about what that alone does to the effect.
+    """
+    before, after = change.before, change.after
+    if before is None or after is None or before.measure != after.measure:
+        return ""
+    move = compute_change(before.effect, after.effect)
+    fixed = sorted({*before.fixed, *after.fixed})
+    if not fixed or math.isnan(move.point):
+        return _format_estimate(move, "+")
+    return f"{move.point:+.3g} ({', '.join(fixed)} fixed)"
 
 
 def _format_estimate(estimate: Estimate, sign: str) -> str:
@@ -129,4 +154,6 @@ def _remark(change: Change) -> str:
         return "in one file only"
     if change.before.threshold != change.after.threshold:
         return f"threshold {change.before.threshold:g}, then {change.after.threshold:g}"
+    if change.before.verdict is change.after.verdict:
+        return f"{change.before.measure}, then {change.after.measure}"
     return "another verdict"
