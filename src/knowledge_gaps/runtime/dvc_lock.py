@@ -22,7 +22,7 @@ _GUARD = Path(".dvc", "tmp", "lock")  # what DVC locks while it writes
 _PATIENCE_SEC = 10.0
 _POLL_SEC = 0.05
 _WAY_OUT = (
-    "`git checkout HEAD -- dvc.lock` brings the committed one back, and what was trained since then "
+    "`git checkout HEAD -- dvc.lock` brings the committed one back, and what was trained since "
     "comes out of DVC's cache"
 )
 
