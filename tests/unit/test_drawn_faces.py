@@ -40,7 +40,7 @@ def draw_faces(path: Path, **settings: Any) -> tuple[Images, Images, dict[str, A
     values = {
         "name": "faces",
         "source": "dicebear",
-        "directory": "",
+        "directory": "faces",
         "style": STYLE,
         "resolution_px": 8,
         "num_train": 10,

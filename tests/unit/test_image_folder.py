@@ -81,7 +81,7 @@ def read_folder(path: Path, **settings: Any) -> tuple[Images, Images, dict[str, 
     """Read a folder or archive as `prepare` does; return both splits and what is said of them."""
     read_listing.cache_clear()
     open_archive.cache_clear()
-    values = {"name": "faces", "source": "images", "directory": "", "num_test": 2, **settings}
+    values = {"name": "faces", "source": "images", "directory": "faces", "num_test": 2, **settings}
     target = path.parent / f"prepared{os.urandom(4).hex()}"
     state = path.parent / "state"
     described = ImageFolder(DataSettings(**values), path, state).write(target)
