@@ -21,8 +21,8 @@ from types import FrameType
 _POLL_SEC = 0.5
 _AGAIN_SEC = 0.1
 _DVC = "dvc."
-_WAITING = "dvc.lock"  # the module that waits for another DVC,
-_STAGE_RUN = "dvc.stage.run"  # which is too late to give up for a stage that has run
+_WAITING = "dvc.lock"  # the module that waits for another DVC
+_STAGE_RUN = "dvc.stage.run"  # waits too, after the command: a stage that has run is recorded
 
 
 def main() -> int:
@@ -50,8 +50,9 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
 
 
 def _interrupt_again(number: int, frame: FrameType | None) -> None:
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as DVC does while a command runs,
-        os.killpg(os.getpgrp(), signal.SIGINT)  # which has begun since
+    # DVC ignores Ctrl-C while a command runs; this one has begun since and is still to be told
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        os.killpg(os.getpgrp(), signal.SIGINT)
     else:
         _interrupt(number, frame)
 
