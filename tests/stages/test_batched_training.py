@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors, write_tensors
+from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.training.batched.choice import BATCHED_VARIABLE
 from knowledge_gaps.training.cohort import train_cohort
+from knowledge_gaps.training.state import write_state
 from knowledge_gaps.training.task import make_tasks
 from study_tools import change_params, copy_root, run_stage
 
@@ -212,7 +213,7 @@ def test_diverged_instance_leaves_the_others(
     [state] = (fresh_root / STATES).glob("1-*/state.safetensors")
     tensors = read_tensors(state)
     tensors["module/generator/project.weight"][0, 0] = math.inf
-    write_tensors(state, tensors, read_metadata(state))
+    write_state(state, tensors, read_metadata(state)["counters"])
     spoilt = state.read_bytes()
     with pytest.raises(UserError, match=r"^gans/baseline/1: .* the training diverged"):
         train(fresh_root, Listener())

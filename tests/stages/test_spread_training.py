@@ -20,13 +20,14 @@ import psutil
 import pytest
 
 from host_tools import end_all, find_missing, join_hosts, start_torchrun
-from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors, write_tensors
+from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.runtime.devices import Rank
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.training import cohort as cohort_module
 from knowledge_gaps.training.cohort import CohortStates, train_cohort
 from knowledge_gaps.training.spread_cohort import train_cohort_spread
+from knowledge_gaps.training.state import write_state
 from knowledge_gaps.training.task import TrainingTask, make_tasks
 from study_tools import change_params, copy_root, hash_tree, run_stage
 
@@ -279,7 +280,7 @@ def poison(root: Path, tasks: list[TrainingTask]) -> None:
     [state] = (root / STATES).glob("0-*/state.safetensors")
     tensors = read_tensors(state)
     tensors["module/generator/project.weight"][0, 0] = math.inf
-    write_tensors(state, tensors, read_metadata(state))
+    write_state(state, tensors, read_metadata(state)["counters"])
 
 
 def test_failure_is_told_by_every_rank(

@@ -29,7 +29,7 @@ from filelock import FileLock
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.frozen import load_classifier, load_generator
 from knowledge_gaps.models.registry import gan_architectures, parse_settings
-from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors, write_tensors
+from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.study import GanRecipe, Kind, load_study
@@ -40,6 +40,7 @@ from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.instance import train_instance
 from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
 from knowledge_gaps.training.phases import Fooling
+from knowledge_gaps.training.state import write_state
 from knowledge_gaps.training.task import make_tasks
 from study_tools import (
     change_params,
@@ -370,7 +371,7 @@ def test_diverged_instance_leaves_the_others(long_root: Path, long_fresh_root: P
     state = interrupt_baseline(long_fresh_root)
     tensors = read_tensors(state)
     tensors["module/generator/project.weight"][0, 0] = math.inf
-    write_tensors(state, tensors, read_metadata(state))
+    write_state(state, tensors, read_metadata(state)["counters"])
     poisoned = state.read_bytes()
     words = (
         r"^gans/baseline/0: loss_\w+ is nan before step \d+: .*diverged; lower the learning rate"

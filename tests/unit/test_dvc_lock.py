@@ -125,6 +125,24 @@ def test_nobody_waits_for_another_dvc_after_the_stop(root: Path) -> None:
     assert list(read_outputs(root, stop)) == NAMES  # where DVC is not busy, it is read all the same
 
 
+def test_who_waits_for_another_dvc_says_so_once_and_goes_on(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.05)
+    other, said = threading.Thread(target=lambda: read_outputs(root, StopFlag())), ""
+    with hold_dvc(root, StopFlag()):
+        other.start()
+        until = time.monotonic() + 30
+        while not said and time.monotonic() < until:
+            time.sleep(0.1)
+            said = capsys.readouterr().err
+        time.sleep(0.5)  # some more tries
+        assert other.is_alive()
+    other.join(timeout=30)
+    assert not other.is_alive()
+    assert said + capsys.readouterr().err == "kgaps: waits for another command of DVC to end\n"
+
+
 def test_only_one_command_at_a_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("knowledge_gaps.orchestration.guard._LOCK_SEC", 0.0)
     said = "another kgaps repro or sweep"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from knowledge_gaps.training.average import average_weights
 from knowledge_gaps.training.curves import Curves, Row
 from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
 from knowledge_gaps.training.optimizers import build_optimizer, compute_decay
+from knowledge_gaps.training.state import load_state
 
 ADAM = OptimizerSettings(learning_rate=0.1, schedule="cosine")
 STEPS = 10
@@ -269,6 +271,21 @@ def test_saved_state_holds_weights_moments_and_sums(state_file: Path) -> None:
     moments = [name for name in names if name.startswith("optimizer/network/0/")]
     assert sorted(name.rpartition("/")[2] for name in moments) == ["exp_avg", "exp_avg_sq", "step"]
     assert len(names) == len(trainer.get_state()) + 2
+
+
+def test_no_flipped_bit_of_a_saved_state_goes_unnoticed(state_file: Path) -> None:
+    with pytest.raises(StoppedError):
+        run_training(TinyTrainer(), make_settings(), state_file, TinySession(4))
+    whole = state_file.read_bytes()
+    trainer = TinyTrainer()
+    for position in range(len(whole)):
+        altered = bytearray(whole)
+        altered[position] ^= 1 << position % 8
+        state_file.write_bytes(altered)
+        with pytest.raises(UserError, match=rf"without {re.escape(str(state_file))} the training"):
+            load_state(trainer, state_file)
+    state_file.write_bytes(whole)
+    assert load_state(trainer, state_file)[0] == 4
 
 
 @pytest.mark.usefixtures("save_always")

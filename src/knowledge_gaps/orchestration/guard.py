@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,8 @@ def run_alone(root: Path) -> Iterator[StopFlag]:
 def hold_dvc(root: Path, stop: StopFlag) -> Iterator[None]:
     """Hold DVC's lock of a repository, under which it writes dvc.lock and .gitignore files.
 
+    Where another DVC has it, this says so and waits.
+
     Args:
         root: the repository's root.
         stop: once it is set, nobody waits for another DVC.
@@ -55,6 +58,7 @@ def hold_dvc(root: Path, stop: StopFlag) -> Iterator[None]:
     temporary.mkdir(exist_ok=True)
     is_hardlink = bool(Config(str(folder))["core"].get("hardlink_lock", False))
     lock = make_lock(str(temporary / "lock"), tmp_dir=str(temporary), hardlink_lock=is_hardlink)
+    is_told = False
     while True:
         try:
             lock.lock()  # which tries for some seconds
@@ -62,6 +66,9 @@ def hold_dvc(root: Path, stop: StopFlag) -> Iterator[None]:
         except LockError as error:
             if stop.is_set():
                 raise StoppedError("while DVC was busy; the same command goes on") from error
+            if not is_told:
+                print("kgaps: waits for another command of DVC to end", file=sys.stderr, flush=True)
+                is_told = True
     try:
         yield
     finally:

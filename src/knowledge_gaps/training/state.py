@@ -1,7 +1,12 @@
-"""The resume state of a training: everything that its next step depends on, in one file."""
+"""The resume state of a training: everything that its next step depends on, in one file.
+
+The file carries its own checksum. A training goes on from a state only if every bit of it is as it
+was saved: a disk's error would else end in weights that no run can repeat, without a word.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,7 +61,13 @@ def save_state(trainer: Stateful, step: int, curves: Curves, path: Path) -> None
         "counts": curves.counts,  # in the columns' order
         "scaler": None if scaler is None else scaler.state_dict(),
     }
-    write_tensors(path, tensors, {"counters": json.dumps(counters)})
+    write_state(path, tensors, json.dumps(counters))
+
+
+def write_state(path: Path, tensors: dict[str, Tensor], counters: str) -> None:
+    """Write tensors and a JSON text of counters with their checksum; errors as `save_state`."""
+    checksum = _compute_checksum(tensors, counters)
+    write_tensors(path, tensors, {"counters": counters, "sha256": checksum})
 
 
 def load_state(trainer: Stateful, path: Path) -> tuple[int, Curves]:
@@ -70,7 +81,7 @@ def load_state(trainer: Stateful, path: Path) -> tuple[int, Curves]:
         How many steps were made, and the curves.
 
     Raises:
-        UserError: when the file is no whole state.
+        UserError: when the file is no whole state, or was altered.
     """
     ranks = Ranks.of(trainer.accelerator)
     if not ranks.agree(ranks.is_main and path.exists()):
@@ -96,9 +107,23 @@ def _list_scalars(trainer: Stateful, curves: Curves) -> dict[str, Mapping[str, T
 
 def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
-        return read_tensors(path), read_metadata(path)["counters"]
+        tensors, metadata = read_tensors(path), read_metadata(path)
+        counters = metadata.get("counters", "")
+        if metadata.get("sha256") != _compute_checksum(tensors, counters):
+            raise UserError(f"{path}: is not as it was saved")
     except UserError as error:
         raise UserError(f"{error}; without {path} the training begins anew") from error
+    return tensors, counters
+
+
+def _compute_checksum(tensors: Mapping[str, Tensor], counters: str) -> str:
+    """Return the sha256 of what a state holds, on whichever device."""
+    digest = hashlib.sha256(counters.encode())
+    for name in sorted(tensors):
+        values = tensors[name].detach().cpu().contiguous().reshape(-1)
+        digest.update(f"{name} {values.dtype} {list(tensors[name].shape)}".encode())
+        digest.update(values.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _load_curves(
