@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors
+from knowledge_gaps.runtime.devices import Rank
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.training.batched.choice import BATCHED_VARIABLE
 from knowledge_gaps.training.cohort import train_cohort
+from knowledge_gaps.training.spread_cohort import train_cohort_spread
 from knowledge_gaps.training.state import write_state
 from knowledge_gaps.training.task import make_tasks
 from study_tools import change_params, copy_root, run_stage
@@ -224,3 +226,25 @@ def test_diverged_instance_leaves_the_others(
         name = "generator.safetensors"
         other = expected / path.parts[-3][0] / name
         check_same_tensors(path.parent / name, other, LONG_FLOAT32)
+
+
+def test_ranks_train_what_is_free_of_their_share_together(
+    fresh_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 of two stops amid its share; rank 1 trains its own, then goes on with that."""
+    prepare_long(fresh_root)
+    expected = train_long_alone(copy_root(fresh_root, tmp_path / "alone"), monkeypatch)
+    tasks = make_tasks(fresh_root, load_study(fresh_root / "params.yaml"), Kind.GANS, "baseline")
+    interrupt: Any = lambda: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+    first = Listener(interrupt, 10)
+    with pytest.raises(StoppedError, match="state saved"):
+        train_cohort_spread(Rank(0, 0, 2), tasks, [first])
+    [step, other] = read_steps(fresh_root)
+    assert list(first.steps) == [0, 2]
+    assert step == other >= 10
+    second = Listener()
+    train_cohort_spread(Rank(1, 1, 2), tasks, [second])
+    assert list(second.steps) == [1, 0, 2]
+    assert second.steps[0][0] == second.steps[2][0] == step
+    check_same_cohort(fresh_root / BASELINE, expected, LONG_FLOAT32)
+    assert not (fresh_root / STATES).exists()

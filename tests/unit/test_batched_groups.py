@@ -15,7 +15,12 @@ from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
 from knowledge_gaps.training.assignment import Assignment
 from knowledge_gaps.training.batched import choice, fitting
-from knowledge_gaps.training.batched.choice import BATCHED_VARIABLE, form_groups, is_supported
+from knowledge_gaps.training.batched.choice import (
+    BATCHED_VARIABLE,
+    choose_share,
+    form_groups,
+    is_supported,
+)
 
 ADAM = OptimizerSettings(learning_rate=1e-3)
 
@@ -85,6 +90,22 @@ def test_one_program_a_gpu(
 ) -> None:
     set_gpus(num_gpus)
     assert list_sizes(num_instances) == sizes
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "num_ranks", "share"),
+    [(0, 2, 1), (1, 2, 4), (1, 3, 3), (8, 7, 2), (8, 8, 1), (1, 16, 1)],
+)
+def test_even_share_a_rank(
+    set_gpus: SetGpus, monkeypatch: pytest.MonkeyPatch, num_gpus: int, num_ranks: int, share: int
+) -> None:
+    set_gpus(num_gpus)
+    assert choose_share(make_assignments(8), num_ranks) == share
+    classifier = ClassifierRecipe(architecture="cnn", steps=9, batch_size=4, optimizer=ADAM)
+    assert choose_share(make_assignments(8, classifier), num_ranks) == 1
+    for chosen, expected in (("0", 1), ("1", -(-8 // num_ranks))):
+        monkeypatch.setenv(BATCHED_VARIABLE, chosen)
+        assert choose_share(make_assignments(8), num_ranks) == expected
 
 
 def test_choice_can_be_overridden(set_gpus: SetGpus, monkeypatch: pytest.MonkeyPatch) -> None:

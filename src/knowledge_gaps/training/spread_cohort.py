@@ -1,24 +1,28 @@
-"""A cohort whose instances are spread over ranks, each trained by one of them on its own.
+"""A cohort whose instances are spread over ranks, each of which trains some of them on its own.
 
 The ranks share a disk and send each other nothing. Each looks for an instance that is unfinished
 and that nobody has claimed, first among its own share (every size-th one), then among all: so a
-rank that has no more work takes over what is left, be it of a slow rank or of a dead one. Whoever
-sees that all are finished puts the cohort together. Ranks may come late, leave, and come again.
+rank that has no more work takes over what is left, be it of a slow rank or of a dead one. Where
+instances train together (`knowledge_gaps.training.batched.choice`), it takes as many as make an
+even share. Whoever sees that all are finished puts the cohort together. Ranks may come late, leave,
+and come again.
 
-An instance is trained by a worker process that this one starts and, should it die, replaces. So
-this process imports no torch, and a worker whose rank was killed saves its state and ends.
+Trainings run in a worker process that this one starts and, should it die, replaces. So this process
+runs no tensor operation, and a worker whose rank was killed saves its state and ends.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from knowledge_gaps.runtime.devices import Rank, forget_rank, is_restart
 from knowledge_gaps.runtime.files import write_json
 from knowledge_gaps.runtime.launch import Launcher
 from knowledge_gaps.runtime.signals import StopFlag, catch_stop_signals
-from knowledge_gaps.training.assignment import Assignment
+from knowledge_gaps.training.assignment import Assignment, Group
+from knowledge_gaps.training.batched.choice import choose_share
 from knowledge_gaps.training.claims import is_free
 from knowledge_gaps.training.cohort import CohortStates, check_outcome, report_finished
 from knowledge_gaps.training.task import TrainingTask
@@ -47,6 +51,7 @@ def train_cohort_spread(
     joined = states.join(rank.index, is_restart=is_restart())
     with catch_stop_signals() as flag, joined:
         stop, seen = _RankStop(flag), set[int]()
+        share = choose_share(states.assignments, rank.size)
         while not states.is_published():
             finished, waiting = states.split()
             report_finished([e for e in finished if e.task.instance not in seen], listeners)
@@ -59,7 +64,8 @@ def train_cohort_spread(
                 break
             if stop.is_set():
                 check_outcome(Outcome(stopped=True), states.first)
-            if not _train_one(_sort_for(rank, left), listeners, stop, rank.local_index):
+            group = tuple(islice(_find_free(rank, left), share))
+            if not group or not _train(group, listeners, stop, rank.local_index):
                 time.sleep(_LOOK_SEC)
     report_finished(states.assignments, listeners)
 
@@ -74,22 +80,20 @@ class _RankStop:
         return self._flag.is_set() or self._launcher.is_gone()
 
 
-def _sort_for(rank: Rank, entries: Sequence[Assignment]) -> list[Assignment]:
-    """Sort instances as a rank looks at them: its own share first."""
-    return sorted(entries, key=lambda entry: (entry.task.instance - rank.index) % rank.size != 0)
+def _find_free(rank: Rank, entries: Sequence[Assignment]) -> Iterator[Assignment]:
+    """Yield instances that nobody trains at this moment, those of a rank's own share first."""
+    for entry in sorted(entries, key=lambda e: (e.task.instance - rank.index) % rank.size != 0):
+        if entry.directory.exists() and is_free(entry.claim_file):
+            yield entry
 
 
-def _train_one(
-    entries: Sequence[Assignment], listeners: Sequence[Listener], stop: _RankStop, index: int
-) -> bool:
-    """Train the first instance that is free; tell whether there was one.
+def _train(group: Group, listeners: Sequence[Listener], stop: _RankStop, index: int) -> bool:
+    """Train instances; tell whether this rank got one of them before others did.
 
     A failure is noted beside the state, where all ranks see it.
     """
-    for entry in entries:
-        if entry.directory.exists() and is_free(entry.claim_file):
-            outcome = serve_workers([(entry,)], listeners, stop, [index])
-            for text in outcome.errors.values():
-                write_json(entry.failure_file, {"text": text})
-            return not outcome.taken
-    return False
+    outcome = serve_workers([group], listeners, stop, [index])
+    for entry in group:
+        if entry.task.instance in outcome.errors:
+            write_json(entry.failure_file, {"text": outcome.errors[entry.task.instance]})
+    return len(outcome.taken) < len(group)
