@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 
+from knowledge_gaps.report.figures.artifacts import list_decibels
 from knowledge_gaps.report.figures.grids import ImageRow, draw_image_rows, shrink_images
 from knowledge_gaps.report.figures.heat import draw_iteration_table
 from knowledge_gaps.report.figures.style import render_png
@@ -21,6 +24,8 @@ from knowledge_gaps.report.formats import (
     NOTHING,
     format_counts,
     format_distance,
+    format_number,
+    format_p,
     format_phi,
     format_phi_key,
     format_phis,
@@ -43,6 +48,7 @@ from knowledge_gaps.report.readings.tables import (
     summarise,
 )
 from knowledge_gaps.report.setting import Classes
+from knowledge_gaps.statistics.bootstrap import Interval
 from knowledge_gaps.statistics.measures import FID, METRICS
 
 NAN = math.nan
@@ -54,6 +60,7 @@ PHI_ROW = FoolingRow(
     classifiers=("c",),
     in_loss=summarise([0.125]),
     held_out=summarise([0.25, 0.75]),
+    interval=Interval(0.5, 0.125, 0.875, 1, ()),
     held_out_auc=summarise([0.5, 0.5]),
     held_out_rates=(0.25, 0.75),
     real_accuracy=summarise([0.9]),
@@ -65,6 +72,7 @@ GENERALISATION_ROW = DetectingRow(
     cohort="two",
     value=2,
     held_out=summarise([1 / 3]),
+    interval=None,
     held_out_auc=EMPTY,
     common=EMPTY,
     in_training=EMPTY,
@@ -252,6 +260,35 @@ def test_figures_bear_missing_numbers() -> None:
         [dataclasses.replace(GENERALISATION_ROW, pairs=(), held_out=EMPTY)], "generators"
     )
     assert render_png(lonely).startswith(b"\x89PNG")
+
+
+def test_intervals_of_means_are_drawn_where_there_are_any() -> None:
+    def list_bars(rows: Sequence[FoolingRow]) -> list[list[list[float]]]:
+        axes = draw_phi_sweep(rows, "fid_lenet_4k", CLASSES).axes[0]
+        found = [each for each in axes.collections if isinstance(each, LineCollection)]
+        return [segment.tolist() for each in found for segment in each.get_segments()]
+
+    lonely = dataclasses.replace(PHI_ROW, interval=Interval(0.5, NAN, NAN, 0, ()))
+    other = dataclasses.replace(PHI_ROW, value=10.0, interval=None)
+    assert list_bars([other, PHI_ROW]) == [[[100.0, 0.125], [100.0, 0.875]]]
+    assert list_bars([lonely]) == list_bars([other]) == []
+
+
+def test_ratios_of_a_collapsed_generator_leave_room_for_the_others() -> None:
+    assert list_decibels(-32.0, 25.0) == [0, -1, 1, -2, 2, -3, 3, -10, 10, -30]
+    assert list_decibels(-1.5, 0.5) == [0, -1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0004, "< 0.001"), (0.001, "0.001"), (0.0125, "0.013"), (NAN, NOTHING)]
+)
+def test_small_p_values_are_not_zero(value: float, text: str) -> None:
+    assert format_p(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(-0.001, "0.00"), (-0.006, "-0.01"), (0.0, "0.00")])
+def test_nothing_is_minus_zero(value: float, text: str) -> None:
+    assert format_number(value) == text
 
 
 def test_fid_axis_is_logarithmic_over_a_wide_range() -> None:

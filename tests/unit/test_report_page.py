@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,6 +11,10 @@ from knowledge_gaps.report.formats import NOTHING, format_pool
 from knowledge_gaps.report.page.deviations import make_deviations
 from knowledge_gaps.report.page.limits import make_limits
 from knowledge_gaps.report.page.recipes import make_recipe_table
+from knowledge_gaps.report.page.summary import summarise_study
+from knowledge_gaps.report.readings.cells import CohortCell
+from knowledge_gaps.report.readings.pairs import PairSet
+from knowledge_gaps.statistics.bootstrap import Interval
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Study
 
 GAN_RECIPE: dict[str, Any] = {
@@ -63,9 +68,35 @@ def make_study(
     )
 
 
+def make_cell(rate: float, auc: float = 0.5) -> CohortCell:
+    measures = {
+        "detection_rate": Interval(rate, rate - 0.1, rate + 0.1, 0, ()),
+        "auc": Interval(auc, math.nan, math.nan, 0, ()),
+    }
+    return CohortCell(2, 2, 4, measures, {}, 0.0)
+
+
 def find_choice(study: Study, topic: str) -> str:
     (found,) = [row.here for row in make_deviations(study) if row.topic.startswith(topic)]
     return found
+
+
+def test_summary_names_the_rates_of_the_first_fooling_generators() -> None:
+    cells = {
+        (PairSet.HELD_OUT, "c", "baseline"): make_cell(0.87),
+        (PairSet.IN_LOSS, "c", "fool"): make_cell(0.13),
+        (PairSet.HELD_OUT, "c", "fool"): make_cell(0.38, auc=0.94),
+    }
+    text = summarise_study(make_study(), cells).replace("\N{NO-BREAK SPACE}", " ")
+    assert "detect 0.87 [0.77, 0.97] of the images of held-out baselines" in text
+    assert "that one detects 0.13 [0.03, 0.23], its held-out siblings detect 0.38" in text
+    assert "an AUC of 0.94 (0.5" in text
+    assert "anew" not in text  # no classifiers of iteration 1
+    for key in cells:
+        assert summarise_study(make_study(), {k: v for k, v in cells.items() if k != key}) == ""
+    alone = make_study().model_dump()
+    alone["report"]["iterations"] = alone["report"]["iterations"][:1]
+    assert summarise_study(Study.model_validate(alone), cells) == ""
 
 
 def test_recipe_table_shows_every_setting_and_default() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from knowledge_gaps.report.readings.cells import list_keys, make_cells
 from knowledge_gaps.report.readings.collected import make_readings
 from knowledge_gaps.report.readings.pairs import PairSet
 from knowledge_gaps.report.readings.paper import (
@@ -199,7 +200,9 @@ def test_iteration_without_classifiers_makes_no_row(
 def test_phi_sweep_sees_with_the_eyes_of_the_fooled_cohort(
     detections: pd.DataFrame, quality: pd.DataFrame
 ) -> None:
-    rows = make_fooling_sweep(detections, quality, {"fool": 1.0, "weak": 0.01, "base": 0.0})
+    values = {"fool": 1.0, "weak": 0.01, "base": 0.0}
+    cells = make_cells(detections, list_keys(detections), seed=0)
+    rows = make_fooling_sweep(detections, quality, cells, values)
     assert [row.cohort for row in rows] == ["base", "weak", "fool"]
     base, weak, fool = rows
     assert base.held_out_rates == (0.8, 0.9, 1.0)  # classifiers of d are not asked
@@ -208,6 +211,8 @@ def test_phi_sweep_sees_with_the_eyes_of_the_fooled_cohort(
     assert weak.held_out_rates == (0.7, 0.9)
     assert (fool.held_out.minimum, fool.held_out.maximum) == (0.2, 0.8)
     assert fool.held_out.mean == pytest.approx(0.5)
+    assert fool.interval == cells[PairSet.HELD_OUT, "c", "fool"].measures["detection_rate"]
+    assert fool.interval.point == pytest.approx(0.5)
     assert fool.held_out_auc.mean == pytest.approx(0.65)
     assert fool.real_accuracy.num == 2
     assert fool.real_accuracy.mean == pytest.approx(0.96)
@@ -227,7 +232,10 @@ def test_generalisation_counts_the_generators_of_its_own_cohort(
 
 
 def test_generalisation_knows_which_generators_are_common(detections: pd.DataFrame) -> None:
-    one, two = make_detecting_sweep(detections, "base", {"c": 2, "n1": 1})
+    cells = make_cells(detections, list_keys(detections), seed=0)
+    one, two = make_detecting_sweep(detections, cells, "base", {"c": 2, "n1": 1})
+    assert one.interval == cells[PairSet.HELD_OUT, "n1", "base"].measures["detection_rate"]
+    assert make_detecting_sweep(detections, {}, "base", {"c": 2})[0].interval is None
     assert (one.cohort, one.value) == ("n1", 1)
     assert one.held_out.mean == pytest.approx(0.5)
     assert one.in_training.mean == 1.0

@@ -50,13 +50,19 @@ DIGITS = {  # by metric
     MEMORISED: 4,
 }
 
+_SMALLEST_P = 0.001
 _SPACE = "\u00a0"  # no line break within mean ± std
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def format_number(value: float, digits: int = 2) -> str:
-    """Write a number with fixed digits; a dash for NaN and infinity."""
-    return f"{value:,.{digits}f}" if math.isfinite(value) else NOTHING
+    """Write a number with fixed digits, none as minus zero; a dash for NaN and infinity."""
+    return f"{round(value, digits) + 0.0:,.{digits}f}" if math.isfinite(value) else NOTHING
+
+
+def format_p(p_value: float) -> str:
+    """Write the p-value of a test with three digits, and a smaller one as < 0.001."""
+    return f"< {_SMALLEST_P}" if p_value < _SMALLEST_P else format_number(p_value, 3)
 
 
 def format_summary(summary: Summary, digits: int = 2) -> str:

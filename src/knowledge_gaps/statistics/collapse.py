@@ -85,8 +85,8 @@ def describe_rule(has_classes: bool = True) -> str:
         return (
             f"Empty: the standard deviation of an image's pixels is below {EMPTY_CONTRAST:g} of "
             f"255 levels on average. Reduced: recall is below {REDUCED_RECALL:.0%} of the floor's. "
-            "Intact: neither, which says nothing about realism. Nobody is called collapsed: that "
-            "takes an extractor with classes."
+            "Intact: neither, which says nothing about realism. No generator is called collapsed: "
+            "that takes an extractor with classes."
         )
     return (
         f"Empty: the standard deviation of an image's pixels is below {EMPTY_CONTRAST:g} of 255 "

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
@@ -28,6 +29,10 @@ from knowledge_gaps.report.readings.artifacts import (
 FloatArray = npt.NDArray[np.float64]
 
 DIVERGING_MAP = "RdBu_r"
+_LINEAR_DB = 3  # a ratio's axis is linear up to here: cohorts near the reals lie within it
+_LETTER_WIDTH = 0.74  # of a font's size, with the gaps between panels
+_LINEAR_SHARE = 30  # of a map's scale: linear up to this part of its end, logarithmic beyond
+_MIDDLE_SHARE = 8  # of the same: where its other marks are
 _LARGEST_QUANTILE = 0.995  # of the maps' absolute values; what is beyond it has the last colour
 _LEGEND_COLUMNS = 5  # at most
 _MAX_MARKERS = 40  # on a line; more would hide it
@@ -78,8 +83,19 @@ def _draw_ratios(axes: Axes, reading: SpectraReading, colours: Sequence[str]) ->
         )
         marker = "o" if len(frequencies) <= _MAX_MARKERS else ""
         axes.plot(frequencies, ratios.mean(), color=colour, marker=marker, markersize=2.5)
+    axes.set_yscale("symlog", linthresh=_LINEAR_DB, linscale=2)
+    axes.set_yticks(list_decibels(*axes.get_ylim()))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("ratio to the reals (dB)")
-    axes.set_title("Ratio to the reals (bands: range over instances)")
+    axes.set_title(
+        f"Ratio to the reals (bands: range over instances; logarithmic beyond ±{_LINEAR_DB} dB)"
+    )
+
+
+def list_decibels(low: float, high: float) -> list[float]:
+    """List values for an axis that is linear near 0 and logarithmic beyond."""
+    sizes = [1, 2, _LINEAR_DB, 10, 30, 100]
+    return [0, *(sign * size for size in sizes for sign in (-1, 1) if low <= sign * size <= high)]
 
 
 def _draw_floor(axes: Axes, frequencies: FloatArray, values: FloatArray) -> None:
@@ -106,8 +122,10 @@ def draw_residuals(reading: ResidualReading) -> Figure:
         figure, rows[1], [one.mean(axis=0) for one in differences], _name_pixels(differences)
     )
     rows[1, 0].set_ylabel("mean\nresidual", fontsize=8)
+    # side by side, the longest title must not run into the next one
+    title_pt = min(8.0, 72 * panel_in / (_LETTER_WIDTH * max(len(name) for name in maps)))
     for axes, name in zip(rows[0], maps, strict=True):
-        axes.set_title(name, fontsize=8, fontweight="normal")
+        axes.set_title(name, fontsize=title_pt, fontweight="normal")
     return figure
 
 
@@ -119,16 +137,28 @@ def _draw_maps(
     figure: Figure, panels: Sequence[Axes], maps: Sequence[FloatArray], unit: str
 ) -> None:
     limit = float(np.nanquantile(np.abs(maps), _LARGEST_QUANTILE))
-    images = [_draw_map(axes, one, limit) for axes, one in zip(panels, maps, strict=True)]
+    # collapsed generators differ from reals many times as much as others
+    norm = SymLogNorm(limit / _LINEAR_SHARE, vmin=-limit, vmax=limit)
+    images = [_draw_map(axes, one, norm) for axes, one in zip(panels, maps, strict=True)]
     bar = figure.colorbar(images[-1], ax=list(panels), aspect=12, pad=0.015, extend="both")
+    places = [_round_down(limit), _round_down(limit / _MIDDLE_SHARE)]
+    bar.set_ticks([-places[0], -places[1], 0, places[1], places[0]])
+    bar.ax.yaxis.set_major_formatter("{x:g}")
+    bar.ax.minorticks_off()
     bar.set_label(unit, fontsize=8)
     bar.ax.tick_params(labelsize=7.5)
     bar.outline.set_visible(False)
 
 
-def _draw_map(axes: Axes, values: FloatArray, limit: float) -> AxesImage:
+def _round_down(value: float) -> float:
+    """Round a positive number down to 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return max(step * power for step in (1, 2, 5) if step * power <= value)
+
+
+def _draw_map(axes: Axes, values: FloatArray, norm: SymLogNorm) -> AxesImage:
     hide_frame(axes)
-    return axes.imshow(values, cmap=DIVERGING_MAP, vmin=-limit, vmax=limit)
+    return axes.imshow(values, cmap=DIVERGING_MAP, norm=norm)
 
 
 def hide_frame(axes: Axes) -> None:

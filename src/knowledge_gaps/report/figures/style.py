@@ -26,8 +26,8 @@ ORANGE = "#D55E00"
 GREEN = "#009E73"
 GREY = "#5F6368"
 
-# further colours of that palette
-_COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
+# further colours of that palette, and two of Paul Tol's
+_COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
 _ORDERED_MAP = "viridis"  # of more lines than there are colours
 _PALEST = 0.88  # of that map; what lies above is too pale for a line
 

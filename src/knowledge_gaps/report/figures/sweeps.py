@@ -121,6 +121,7 @@ def _draw_detecting(axes: Axes, rows: Sequence[DetectingRow]) -> None:
     values = [row.value for row in rows]
     step = min(np.diff(sorted(set(values))), default=1.0)
     means = [row.held_out.mean for row in rows]
+    _draw_intervals(axes, rows)
     axes.plot(values, means, color=BLUE, marker="_", markersize=18, label="mean of all dots")
     for is_common, label in _DOT_LABELS.items():
         points = [
@@ -160,6 +161,7 @@ def draw_multi_instance(rows: Sequence[FoolingRow], fid_name: str) -> Figure:
     for label, colour, style, means in lines:
         axes_rate.plot(counts, means, color=colour, linestyle=style, marker="s", ms=4, label=label)
     figure.legend(*axes_rate.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    _draw_intervals(axes_rate, rows)
     axes_rate.set_ylim(*_RATE_LIMITS)
     axes_rate.set_ylabel("detection rate or AUC")
     axes_rate.set_title("Detection by classifiers in the loss and by held-out ones of their cohort")
@@ -177,6 +179,7 @@ def _draw_phi_rates(
     for row in rows:
         places = row.value * 10.0 ** _spread(len(row.held_out_rates), 0.12)
         axes.scatter(places, row.held_out_rates, s=16, color=BLUE, alpha=0.45, linewidths=0)
+    _draw_intervals(axes, rows)
     axes.plot(
         phis,
         [row.held_out.mean for row in rows],
@@ -201,6 +204,14 @@ def _draw_phi_rates(
     axes.set_title(
         "Detection by the classifier in the loss and by held-out instances of its cohort"
     )
+
+
+def _draw_intervals(axes: Axes, rows: Sequence[FoolingRow] | Sequence[DetectingRow]) -> None:
+    """Draw the 95 % interval of each mean of held-out pairs as a bar behind the dots."""
+    bars = [(row.value, row.interval) for row in rows if row.interval is not None]
+    known = [(value, bar.low, bar.high) for value, bar in bars if math.isfinite(bar.low)]
+    if known:
+        axes.vlines(*zip(*known, strict=True), color=BLUE, alpha=0.25, linewidth=6, zorder=1)
 
 
 def _draw_phi_metric(axes: Axes, rows: Sequence[FoolingRow], phis: FloatArray, metric: str) -> None:

@@ -35,6 +35,7 @@ from knowledge_gaps.statistics.measures import (
 from knowledge_gaps.study import NO_POOL, Study
 
 _CURVES_SOURCE = "models/gans/COHORT/INSTANCE/curves.csv"
+_BARS = "Bars are 95 % intervals of the means over held-out pairs (two-way bootstrap)."
 _TABLES = f"{DETECTIONS_SOURCE} and {QUALITY_SOURCE}"
 
 
@@ -83,7 +84,8 @@ def _draw_iterations(readings: Readings, images: str) -> Iterator[PageFigure]:
             draw_iteration_table(readings.held_out),
             "Two coloured tables of detection rates, this study's and the paper's.",
             f"Detection rate by iteration, this study beside the paper. Here: mean ± sample std "
-            f"over pairs of held-out generator and held-out classifier; {images}.",
+            f"over pairs of held-out generator and held-out classifier, which is a spread and no "
+            f"interval (the table below has those); {images}.",
             f"{DETECTIONS_SOURCE}, rows of these cohorts with in_loss = false and "
             "in_training = false; the paper's table as printed",
         )
@@ -100,7 +102,7 @@ def _draw_phi_sweep(study: Study, readings: Readings, images: str) -> Iterator[P
             f"Detection rate{shown} against phi on a logarithmic axis.",
             "What a rising phi does to detection, image quality and diversity. In the upper panel "
             f"each dot is one generator and one held-out classifier ({images}); in the lower "
-            "ones each dot is one generator. Lines join means.",
+            f"ones each dot is one generator. Lines join means. {_BARS}",
             f"{_TABLES}, rows of {', '.join(study.report.phi_sweep)}",
         )
 
@@ -119,8 +121,8 @@ def _draw_generalisation(study: Study, readings: Readings, images: str) -> Itera
             "Detection rate of held-out generators against the number of training generators.",
             f"{panels}Each dot is one classifier and one generator that it was not trained on "
             f"({images}). Filled dots are generators that no classifier of the {where} was "
-            "trained on, so that they compare like with like along the axis. The vertical axis "
-            "shows the range of the rates and need not start at 0.",
+            f"trained on, so that they compare like with like along the axis. {_BARS} The vertical "
+            "axis shows the range of the rates and need not start at 0.",
             f"{DETECTIONS_SOURCE}, rows of these classifier cohorts with in_training = false",
         )
 
@@ -161,7 +163,7 @@ def _draw_multi_instance(study: Study, readings: Readings, images: str) -> Itera
             "of classifiers in the loss.",
             "Generators trained against the first t classifiers of one cohort. Each blue dot is "
             f"one generator and one held-out classifier ({images}), each green dot one generator. "
-            "With t the held-out classifiers become fewer.",
+            f"The larger t, the fewer classifiers are held out. {_BARS}",
             f"{_TABLES}, rows of {', '.join(study.report.multi_instance)}",
         )
 
@@ -174,6 +176,7 @@ def _draw_truncation(study: Study, readings: Readings, images: str) -> Iterator[
             draw_detecting_sweep(readings.truncation, axis),
             "Detection rate of held-out generators against the truncation in training.",
             "Classifiers were trained on images of truncated latents (1 is no truncation) and see "
-            f"images of untruncated ones. Each dot is one classifier and one generator ({images}).",
+            f"images of untruncated ones. Each dot is one classifier and one generator ({images}). "
+            f"{_BARS}",
             f"{DETECTIONS_SOURCE}, rows of these classifier cohorts with in_training = false",
         )

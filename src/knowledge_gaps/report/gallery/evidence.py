@@ -32,6 +32,8 @@ from knowledge_gaps.runtime.layout import (
 from knowledge_gaps.statistics.agreement import FOOLING_OTHERS
 from knowledge_gaps.study import Study
 
+_SHOWN = "Shown are the cohorts of the tables of iterations, and at most three of the phi sweep."
+
 
 def draw_evidence(
     root: Path, study: Study, readings: Readings, evidence: Evidence
@@ -84,7 +86,7 @@ def _draw_spectra(study: Study, evidence: Evidence) -> Iterator[PageFigure]:
         "Radially averaged power spectra: mean over all images of the squared Fourier amplitude "
         "on rings of one radius, each image less its mean. Below, the ratio to the test reals in "
         "decibels, with the range over the instances of a cohort; the floor is the train split "
-        f"against the test split. {study.evaluation.num_images:,} images per generator."
+        f"against the test split. {study.evaluation.num_images:,} images per generator. {_SHOWN}"
         f"{_describe_channels(evidence, 'averaged')}",
         "reports/spectra.csv",
     )
@@ -95,7 +97,8 @@ def _draw_spectra(study: Study, evidence: Evidence) -> Iterator[PageFigure]:
         "Residuals: an image less its median over 3 by 3 pixels. Above, the mean Fourier "
         "amplitude of the residuals against that of the test reals, frequency 0 in the middle; "
         "below, the mean residual less that of the test reals. Means over all images of all "
-        f"instances.{_describe_channels(evidence, 'averaged')}",
+        "instances. Colours are linear near 0 and logarithmic beyond, one scale a row. "
+        f"{_SHOWN}{_describe_channels(evidence, 'averaged')}",
         "data/spectra/COHORT/",
     )
 

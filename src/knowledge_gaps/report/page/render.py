@@ -18,6 +18,7 @@ from knowledge_gaps.report.formats import (
     format_distance,
     format_interval,
     format_number,
+    format_p,
     format_phi,
     format_pool,
     format_summary,
@@ -27,6 +28,7 @@ from knowledge_gaps.report.page.deviations import make_deviations
 from knowledge_gaps.report.page.limits import make_limits
 from knowledge_gaps.report.page.recipes import make_recipe_table
 from knowledge_gaps.report.page.statistics import make_statistics_table
+from knowledge_gaps.report.page.summary import summarise_study
 from knowledge_gaps.report.page.verdicts import count_verdicts, make_verdict_rows
 from knowledge_gaps.report.readings import paper
 from knowledge_gaps.report.setting import describe_foreign_pilot, get_extractor, make_setting
@@ -53,7 +55,6 @@ SWEEP_METRICS = (FID, PRECISION, RECALL, CLASS_ENTROPY)  # of tables along an ax
 OF_CLASSES = (CLASS_ENTROPY, MISSING_CLASSES)  # which an extractor may not tell apart
 METRIC_TITLES = {  # that of the Frechet distance is the extractor's
     KID: "KID ↓",
-    KID_STD: "KID's std",
     PRECISION: "precision ↑",
     RECALL: "recall ↑",
     DENSITY: "density ↑",
@@ -86,12 +87,14 @@ def render_page(study: Study, content: Content, figures: Mapping[str, PageFigure
         summary=format_summary,
         interval=format_interval,
         number=format_number,
+        p=format_p,
         phi=format_phi,
     )
     extractor = get_extractor(study)
     setting = make_setting(study, format_distance(content.readings.metric_names[FID]))
     classes = extractor.classes
-    metrics = [name for name in METRICS if classes is not None or name not in OF_CLASSES]
+    hidden = {KID_STD} if classes is not None else {KID_STD, *OF_CLASSES}
+    metrics = [name for name in METRICS if name not in hidden]
     page = environment.get_template(TEMPLATE).render(
         study=study,
         dataset=content.dataset,
@@ -99,6 +102,7 @@ def render_page(study: Study, content: Content, figures: Mapping[str, PageFigure
         evidence=content.evidence,
         findings=content.findings,
         figures=figures,
+        summary=summarise_study(study, content.readings.cells),
         verdicts=make_verdict_rows(content.findings, content.judged),
         verdict_counts=count_verdicts(content.judged),
         statistics=make_statistics_table(study, content.readings),

@@ -101,7 +101,7 @@ def _describe_source(claim: Claim, answer: Answer) -> str:
 
 def _describe_size(answer: Answer) -> str:
     counts = format_counts(number for _, number in answer.num_instances)
-    words = f"{answer.num_pairs:,} numbers, {counts} instances a cohort"
+    words = f"{answer.num_pairs:,} values, {counts} instances a cohort"
     if answer.fixed:
-        words += f"; silent about other instances of {', '.join(answer.fixed)}"
+        words += f"; does not cover other instances of {', '.join(answer.fixed)}"
     return words

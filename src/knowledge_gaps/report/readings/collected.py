@@ -165,6 +165,7 @@ def make_readings(
         )
         return held_out, in_loss
 
+    cells = make_cells(detections, list_keys(detections), seed)
     held_out, in_loss = make_tables("iterations")
     memoryless, memoryless_in_loss = make_tables("memoryless")
     memory, memory_in_loss = make_tables("memory")
@@ -178,16 +179,19 @@ def make_readings(
         memoryless_in_loss=memoryless_in_loss,
         memory=memory,
         memory_in_loss=memory_in_loss,
-        phi_sweep=_sweep_gans(detections, quality, list_phi_cohorts(study)),
+        phi_sweep=_sweep_gans(detections, quality, cells, list_phi_cohorts(study)),
         multi_instance=_sweep_gans(
-            detections, quality, {name: count_fooled(study, name) for name in report.multi_instance}
+            detections,
+            quality,
+            cells,
+            {name: count_fooled(study, name) for name in report.multi_instance},
         ),
         architectures=architectures,
         architectures_in_loss=architectures_in_loss,
         generalisation=tuple(
-            _make_generalisation(detections, study, sweep) for sweep in report.generalisation
+            _make_generalisation(detections, cells, study, sweep) for sweep in report.generalisation
         ),
-        truncation=_make_truncation(detections, study, report.truncation),
+        truncation=_make_truncation(detections, cells, study, report.truncation),
         baseline=find_baseline(study),
         quality={cohort: summarise_quality(quality, cohort) for cohort in study.gans},
         collapse={cohort: count_collapse(quality, cohort) for cohort in study.gans},
@@ -195,7 +199,7 @@ def make_readings(
         real_accuracy={
             cohort: summarise_real_accuracy(detections, cohort) for cohort in study.classifiers
         },
-        cells=make_cells(detections, list_keys(detections), seed),
+        cells=cells,
         mutual_fooling=fooling,
         clusters=None if fooling is None else _find_clusters(fooling, seed),
         metric_names={metric: find_metric(quality, metric) for metric in METRICS},
@@ -209,29 +213,38 @@ def _find_clusters(fooling: MutualFooling, seed: int) -> Clusters | None:
 
 
 def _sweep_gans(
-    detections: pd.DataFrame, quality: pd.DataFrame, values: Mapping[str, float]
+    detections: pd.DataFrame,
+    quality: pd.DataFrame,
+    cells: Mapping[CellKey, CohortCell],
+    values: Mapping[str, float],
 ) -> tuple[FoolingRow, ...]:
-    return make_fooling_sweep(detections, quality, values) if values else ()
+    return make_fooling_sweep(detections, quality, cells, values) if values else ()
 
 
 def _make_generalisation(
-    detections: pd.DataFrame, study: Study, sweep: ClassifierSweep
+    detections: pd.DataFrame,
+    cells: Mapping[CellKey, CohortCell],
+    study: Study,
+    sweep: ClassifierSweep,
 ) -> GeneralisationSweep:
     numbers = {name: count_detected(study, sweep.gans, name) for name in sweep.classifiers}
     return GeneralisationSweep(
         gans=sweep.gans,
         architecture="_".join(sorted(get_classifiers(study, sweep.classifiers))),
-        rows=make_detecting_sweep(detections, sweep.gans, numbers),
+        rows=make_detecting_sweep(detections, cells, sweep.gans, numbers),
     )
 
 
 def _make_truncation(
-    detections: pd.DataFrame, study: Study, sweep: ClassifierSweep | None
+    detections: pd.DataFrame,
+    cells: Mapping[CellKey, CohortCell],
+    study: Study,
+    sweep: ClassifierSweep | None,
 ) -> tuple[DetectingRow, ...]:
     if sweep is None:
         return ()
     truncations = {name: study.classifiers[name].truncation for name in sweep.classifiers}
-    return make_detecting_sweep(detections, sweep.gans, truncations)
+    return make_detecting_sweep(detections, cells, sweep.gans, truncations)
 
 
 def _list_instances(cohorts: Mapping[str, Cohort]) -> list[tuple[str, int]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from knowledge_gaps.report.readings.cells import CellKey, CohortCell
 from knowledge_gaps.report.readings.columns import (
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
@@ -29,6 +30,7 @@ from knowledge_gaps.report.readings.tables import (
     summarise_quality,
     summarise_real_accuracy,
 )
+from knowledge_gaps.statistics.bootstrap import Interval
 from knowledge_gaps.statistics.measures import (
     AUC,
     CLASS_ENTROPY,
@@ -48,6 +50,7 @@ class FoolingRow:
         classifiers: names of the classifier cohorts that look on.
         in_loss: detection rate over pairs with a classifier in the loss; empty for a baseline.
         held_out: detection rate over pairs with held-out instances of the same classifier cohorts.
+        interval: 95 % interval of the mean of held_out; None for classifiers of several cohorts.
         held_out_auc: AUC over the same pairs as held_out.
         held_out_rates: detection rate of each of these pairs.
         real_accuracy: share of reals called real, over the held-out pairs' classifiers.
@@ -61,6 +64,7 @@ class FoolingRow:
     classifiers: tuple[str, ...]
     in_loss: Summary
     held_out: Summary
+    interval: Interval | None
     held_out_auc: Summary
     held_out_rates: tuple[float, ...]
     real_accuracy: Summary
@@ -97,6 +101,7 @@ class DetectingRow:
         value: what the sweep is along: how many generators the classifiers were trained on, or the
             truncation of their latents.
         held_out: detection rate over pairs with held-out generators.
+        interval: 95 % interval of the mean of held_out; None without a pair.
         held_out_auc: AUC over the same pairs.
         common: as held_out, over the generators that are held out from every cohort.
         in_training: detection rate over the generators that were trained on.
@@ -107,6 +112,7 @@ class DetectingRow:
     cohort: str
     value: float
     held_out: Summary
+    interval: Interval | None
     held_out_auc: Summary
     common: Summary
     in_training: Summary
@@ -130,7 +136,10 @@ class GeneralisationSweep:
 
 
 def make_fooling_sweep(
-    detections: pd.DataFrame, quality: pd.DataFrame, values: Mapping[str, float]
+    detections: pd.DataFrame,
+    quality: pd.DataFrame,
+    cells: Mapping[CellKey, CohortCell],
+    values: Mapping[str, float],
 ) -> tuple[FoolingRow, ...]:
     """Read what GAN cohorts along an axis do, sorted by it.
 
@@ -140,24 +149,29 @@ def make_fooling_sweep(
     Args:
         detections: as from `read_detections`.
         quality: as from `read_quality`.
+        cells: of the same detections, for their intervals.
         values: place of each GAN cohort on the axis.
     """
     in_loss = detections[detections[IN_LOSS] & detections[GENERATOR_COHORT].isin(list(values))]
     fooled_cohorts = in_loss[CLASSIFIER_COHORT].unique()
     seen = detections[detections[CLASSIFIER_COHORT].isin(fooled_cohorts)]
     return tuple(
-        _make_fooling_row(seen, quality, cohort, value)
-        for cohort, value in sorted(values.items(), key=lambda item: (item[1], item[0]))
+        _make_fooling_row(seen, quality, cells, place)
+        for place in sorted(values.items(), key=lambda item: (item[1], item[0]))
     )
 
 
 def make_detecting_sweep(
-    detections: pd.DataFrame, gans: str, values: Mapping[str, float]
+    detections: pd.DataFrame,
+    cells: Mapping[CellKey, CohortCell],
+    gans: str,
+    values: Mapping[str, float],
 ) -> tuple[DetectingRow, ...]:
     """Read how well classifiers detect generators that they were not trained on.
 
     Args:
         detections: as from `read_detections`.
+        cells: of the same detections, for their intervals.
         gans: the GAN cohort that the classifiers were trained on.
         values: place of each classifier cohort on the axis.
 
@@ -167,14 +181,19 @@ def make_detecting_sweep(
     rows = detections[detections[CLASSIFIER_COHORT].isin(list(values))]
     trained_on = set(select_pairs(rows, PairSet.IN_TRAINING, gans)[GENERATOR_INSTANCE])
     return tuple(
-        _make_detecting_row(rows, gans, (cohort, value), trained_on)
-        for cohort, value in sorted(values.items(), key=lambda item: (item[1], item[0]))
+        _make_detecting_row(rows, cells, gans, place, trained_on)
+        for place in sorted(values.items(), key=lambda item: (item[1], item[0]))
     )
 
 
 def _make_fooling_row(
-    detections: pd.DataFrame, quality: pd.DataFrame, cohort: str, value: float
+    detections: pd.DataFrame,
+    quality: pd.DataFrame,
+    cells: Mapping[CellKey, CohortCell],
+    place: tuple[str, float],
 ) -> FoolingRow:
+    cohort, value = place
+    classifiers = tuple(detections[CLASSIFIER_COHORT].unique())
     held_out = select_pairs(detections, PairSet.HELD_OUT, cohort)
     in_loss = select_pairs(detections, PairSet.IN_LOSS, cohort)
     instances = quality[quality[GENERATOR_COHORT] == cohort]
@@ -182,9 +201,10 @@ def _make_fooling_row(
     return FoolingRow(
         cohort=cohort,
         value=value,
-        classifiers=tuple(detections[CLASSIFIER_COHORT].unique()),
+        classifiers=classifiers,
         in_loss=summarise(in_loss[DETECTION_RATE]),
         held_out=summarise(held_out[DETECTION_RATE]),
+        interval=_find_interval(cells, classifiers[0], cohort) if len(classifiers) == 1 else None,
         held_out_auc=summarise(held_out[AUC]),
         held_out_rates=tuple(held_out[DETECTION_RATE]),
         real_accuracy=summarise(by_classifier[REAL_ACCURACY].first()),
@@ -194,8 +214,19 @@ def _make_fooling_row(
     )
 
 
+def _find_interval(
+    cells: Mapping[CellKey, CohortCell], classifiers: str, gans: str
+) -> Interval | None:
+    cell = cells.get((PairSet.HELD_OUT, classifiers, gans))
+    return None if cell is None else cell.measures[DETECTION_RATE]
+
+
 def _make_detecting_row(
-    detections: pd.DataFrame, gans: str, place: tuple[str, float], trained_on: set[int]
+    detections: pd.DataFrame,
+    cells: Mapping[CellKey, CohortCell],
+    gans: str,
+    place: tuple[str, float],
+    trained_on: set[int],
 ) -> DetectingRow:
     cohort, value = place
     held_out = select_pairs(detections, PairSet.HELD_OUT, gans, cohort)
@@ -220,6 +251,7 @@ def _make_detecting_row(
         cohort=cohort,
         value=value,
         held_out=summarise(held_out[DETECTION_RATE]),
+        interval=_find_interval(cells, cohort, gans),
         held_out_auc=summarise(held_out[AUC]),
         common=summarise(pair.detection_rate for pair in pairs if pair.is_common),
         in_training=summarise(in_training[DETECTION_RATE]),
