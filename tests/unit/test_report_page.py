@@ -95,7 +95,7 @@ def test_summary_names_the_rates_of_the_first_fooling_generators() -> None:
     for key in cells:
         assert summarise_study(make_study(), {k: v for k, v in cells.items() if k != key}) == ""
     alone = make_study().model_dump()
-    alone["report"]["iterations"] = alone["report"]["iterations"][:1]
+    alone["report"]["iterations"] = []
     assert summarise_study(Study.model_validate(alone), cells) == ""
 
 
