@@ -58,7 +58,7 @@ def main() -> None:
         _end(2, "", str(error))
     except OSError as error:  # a full disk under something that does not know UserError
         _end(2, "", f"{error.filename or 'file'}: {error.strerror or error}")
-    except (StoppedError, KeyboardInterrupt) as error:
+    except StoppedError as error:  # Ctrl-C elsewhere is typer's, which ends with 130 as well
         _end(130, "interrupted ", str(error))
 
 

@@ -42,8 +42,16 @@ def table(trained_root: Path) -> pd.DataFrame:
     return pd.read_csv(trained_root / "reports" / "audit.csv", keep_default_na=False)
 
 
-def run_serially(function: Callable[[Any], Any], items: Any, _: str) -> Iterator[Any]:
+def run_serially(
+    function: Callable[[Any], Any], items: Any, _: str, *, num_workers: int
+) -> Iterator[Any]:
+    assert num_workers >= 1
     return map(function, items)
+
+
+def fake_training(*_: Any, num_workers: int) -> Iterator[Any]:
+    assert num_workers >= 1
+    return iter([{"auc": 0.5, "p_value": 1.0}] * 9)
 
 
 def audit_path(root: Path, patch: pytest.MonkeyPatch, convert: Callable[[Tensor], Tensor]) -> Any:
@@ -113,7 +121,7 @@ def test_only_what_changed_is_trained(
     monkeypatch.setattr(audit, "AUDIT_INSTANCES", 4)
     run_stage(trained_copy, "audit")
     assert "trained 1 classifiers, 5 were known" in capsys.readouterr().out
-    monkeypatch.setattr(audit, "map_parallel", lambda *_: iter([{"auc": 0.5, "p_value": 1.0}] * 9))
+    monkeypatch.setattr(audit, "map_parallel", fake_training)
     change_params(trained_copy, {"classifier_recipes.cnn.batch_size": 8})
     run_stage(trained_copy, "audit")
     assert "trained 6 classifiers, 0 were known" in capsys.readouterr().out

@@ -69,6 +69,14 @@ BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
     ({"gan_recipes.dcgan.model.depth": 3}, ("gan_recipes.dcgan", "depth", "unknown key")),
     ({"classifier_recipes.cnn.model.channels": []}, ("classifier_recipes.cnn", "channels", "1")),
     (
+        {"gan_recipes.dcgan.model.channels": [8, 8, 8]},
+        ("gan_recipes.dcgan", "model.channels", "28x28 px", "multiple of 8"),
+    ),
+    (
+        {"classifier_recipes.cnn.translation_px": 28},
+        ("classifier_recipes.cnn: translation_px: 28", "shorter side is 28 px"),
+    ),
+    (
         {"gan_recipes.dcgan.path_length_weight": 2.0},
         ("gan_recipes.dcgan: path_length_weight", "2.0", "'dcgan' has no styles", "0.0"),
     ),

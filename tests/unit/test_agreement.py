@@ -25,6 +25,7 @@ from knowledge_gaps.evaluation.agreement import (
 from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.statistics.agreement import (
     compute_cka,
     compute_error_consistency,
@@ -268,7 +269,7 @@ def test_last_layer_is_the_one_that_runs_last() -> None:
     spec = make_classifier().spec
     features = extract_features(freeze(GanClassifier(TwoLayers(), spec)), make_images(5))
     assert features.shape == (5, 3)
-    with pytest.raises(ValueError, match="NoLayer: no linear layer runs"):
+    with pytest.raises(UserError, match=r"NoLayer: no torch\.nn\.Linear runs"):
         extract_features(freeze(GanClassifier(NoLayer(), spec)), make_images(5))
 
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,6 +128,10 @@ def test_roll_knows_who_is_there_and_what_they_train(tmp_path: Path) -> None:
         assert present.name == f"rank-1-{'b' * 16}.lock"
         assert ours.select_others([present]) == [present]
         assert theirs.select_others([present]) == []
+        with hold_elsewhere(tmp_path / f"rank-2-{'b' * 16}.lock"):
+            start = time.monotonic()
+            assert len(ours.list_present(wait_sec=3.0)) == 2
+            assert time.monotonic() - start < 5.0  # the time is for both together
         process.kill()
         process.wait()
     assert ours.list_present() == []

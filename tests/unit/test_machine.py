@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from knowledge_gaps.orchestration.machine import Need, Room, Share, find_needs, share_out
+from knowledge_gaps.stages.audit import AUDIT_INSTANCES, FAULTS
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from study_tools import REPOSITORY
 
@@ -79,3 +80,8 @@ def test_needs_come_from_the_study() -> None:
     assert needs["gans@baseline"].images == 3 * recipe.steps * recipe.batch_size
     assert needs["classifiers@n_1"].most == study.classifiers["n_1"].instances
     assert needs["samples@baseline"].most == 1
+
+
+def test_the_audit_needs_a_worker_for_each_of_its_classifiers() -> None:
+    need = find_needs(load_study(REPOSITORY / PARAMS_FILE), ["audit"])["audit"]
+    assert (need.most, need.on_gpu) == (AUDIT_INSTANCES + len(FAULTS), True)

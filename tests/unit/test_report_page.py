@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from knowledge_gaps.report.formats import NOTHING, format_pool
+from knowledge_gaps.report.formats import NOTHING, format_detected, format_pool
 from knowledge_gaps.report.page.deviations import make_deviations
 from knowledge_gaps.report.page.limits import make_limits
 from knowledge_gaps.report.page.recipes import make_recipe_table
@@ -124,6 +124,13 @@ def test_recipe_table_marks_what_another_recipe_has_alone() -> None:
     assert table.names == ("bare", "wide")
     assert dict(table.rows)["model.width"] == (NOTHING, "4")
     assert dict(table.rows)["model"] == ("the architecture's defaults", NOTHING)
+
+
+def test_generators_that_stopped_a_training_are_told_from_those_trained_on() -> None:
+    assert format_detected(make_study(), "c") == "baseline/0, baseline/2"
+    stopping = {"held_out_generators": 1, "num_images": 8, "check_every": 4, "patience": 1}
+    study = make_study(classifier_recipe={"early_stopping": stopping})
+    assert format_detected(study, "c") == "baseline/0; stopped by baseline/2"
 
 
 def test_pool_is_written_with_what_it_extends() -> None:

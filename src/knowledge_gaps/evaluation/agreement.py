@@ -21,6 +21,7 @@ from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.batches import Images, count_scored, split_images
 from knowledge_gaps.evaluation.detection import score_images
 from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.statistics.agreement import (
     MIN_GRAM_IMAGES,
     compute_cka,
@@ -100,7 +101,7 @@ def extract_features(
         float32 [N, F].
 
     Raises:
-        ValueError: when no linear layer runs.
+        UserError: when no linear layer runs.
     """
     given: list[Tensor] = []
 
@@ -116,7 +117,10 @@ def extract_features(
             given.clear()
             classifier(to_float(torch.from_numpy(batch).to(device)))
             if not given:
-                raise ValueError(f"{type(classifier.network).__name__}: no linear layer runs")
+                raise UserError(
+                    f"{type(classifier.network).__name__}: no torch.nn.Linear runs, whose inputs "
+                    "are the features that are compared; a classifier's head has to be one"
+                )
             features.append(given[-1].flatten(1).float().cpu())
     finally:
         for hook in hooks:

@@ -113,18 +113,23 @@ def find_reals(root: Path, study: Study) -> Reals:
     if prepared.get("name") == data.name and _fits(data, prepared["image_shape"]):
         channels, height, width = prepared["image_shape"]
         return Reals((channels, height, width), prepared["num_train"], prepared["num_test"])
-    if data.resolution_px is not None and data.channels is not None:
-        shape: ImageShape = (data.channels, data.resolution_px, data.resolution_px)
-        return Reals(shape, data.num_train, data.num_test)
-    if data.name not in _KNOWN_SETS:
+    shape = find_shape(data)
+    if shape is None:
         raise UserError(
             f"data.name: nothing tells the size of the images of {data.name!r}; run `dvc repro "
             "prepare` first, or set data.resolution_px and data.channels where the source has them"
         )
-    shape, num_train, num_test = _KNOWN_SETS[data.name]
-    if data.source == "reduced":  # its files alone know how many they hold
-        return Reals(shape, data.num_train, data.num_test)
+    # the files of the sample alone know how many they hold
+    is_counted = data.name in _KNOWN_SETS and data.source in ("idx", "torchvision")
+    _, num_train, num_test = _KNOWN_SETS[data.name] if is_counted else (shape, None, None)
     return Reals(shape, data.num_train or num_train, data.num_test or num_test)
+
+
+def find_shape(data: DataSettings) -> ImageShape | None:
+    """Find channels, height and width of an image where the settings alone tell them."""
+    if data.resolution_px is not None and data.channels is not None:
+        return data.channels, data.resolution_px, data.resolution_px
+    return _KNOWN_SETS[data.name][0] if data.name in _KNOWN_SETS else None
 
 
 def _fits(data: DataSettings, shape: list[int]) -> bool:

@@ -92,7 +92,7 @@ class Measurement:
 
     def find_fitting_batch(self, limit_bytes: int) -> int:
         """Return the largest batch size whose memory stays within a limit, 0 for none."""
-        per_image = (self.peak_bytes - self.static_bytes) / self.batch_size
+        per_image = max(self.peak_bytes - self.static_bytes, 1) / self.batch_size
         return max(0, int((limit_bytes - self.static_bytes) / per_image))
 
 

@@ -23,7 +23,7 @@ from knowledge_gaps.statistics.measures import (
     find_metric_of,
 )
 from knowledge_gaps.study import Study
-from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.study.graph import list_members, split_detected
 
 NOTHING = "\N{EN DASH}"  # no pair, no instance, or a value that could not be computed
 TITLES = {  # of names in a study
@@ -109,7 +109,17 @@ def format_distance(metric_name: str) -> str:
 
 def format_pool(study: Study, pool: str) -> str:
     """Write the instances of a pool as COHORT/INSTANCE, separated by commas."""
-    members = list_members(study, pool)
+    return _join_members(list_members(study, pool))
+
+
+def format_detected(study: Study, classifiers: str) -> str:
+    """Write the generators that a classifier cohort was trained on, and those that stopped it."""
+    trained_on, held_out = split_detected(study, classifiers)
+    stopped = f"; stopped by {_join_members(held_out)}" if held_out else ""
+    return _join_members(trained_on) + stopped
+
+
+def _join_members(members: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{cohort.partition('/')[2]}/{instance}" for cohort, instance in members)
 
 

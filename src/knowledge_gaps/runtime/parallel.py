@@ -57,6 +57,7 @@ def map_parallel(
     items: Sequence[_Item],
     preload: str,
     uses_gpu: bool = False,
+    num_workers: int | None = None,
 ) -> Iterator[_Result]:
     """Apply a function to items, one process a core, and yield the results in order.
 
@@ -66,6 +67,7 @@ def map_parallel(
         preload: module that is imported once, before the workers are forked.
         uses_gpu: the function runs on a GPU where there is one (`devices.find_device`); it is then
             applied in this process, for one keeps a GPU busy.
+        num_workers: how many processes; None for one a core.
 
     Raises:
         UserError: when a worker was killed.
@@ -77,7 +79,7 @@ def map_parallel(
         yield from map(function, items)
         return
     with ProcessPoolExecutor(
-        count_workers(len(items), use_gpus=False),
+        num_workers or count_workers(len(items), use_gpus=False),
         mp_context=start_fork_server([preload]),
         initializer=_configure_worker,
     ) as pool:

@@ -136,7 +136,9 @@ def list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
     if not files:
         return ()
     reals_file = get_prepared_directory(root) / TEST_IMAGES
-    share = min(study.evaluation.num_images, len(open_images(reals_file)) // len(files))
+    num_reals = len(open_images(reals_file))
+    files = files[:num_reals]  # an image of each at least
+    share = min(study.evaluation.num_images, num_reals // len(files))
     reals = Source(reals_file, share * len(files), is_real=True)
     return (reals, *(Source(path, share, is_real=False) for path in files))
 
@@ -158,7 +160,7 @@ def list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
     return tuple(
         Source(
             path=get_samples_file(root, name, instance),
-            num_images=num_of_cohort // num_instances[name],
+            num_images=max(1, num_of_cohort // num_instances[name]),
             is_real=False,
             in_loss=fooled[name],
         )

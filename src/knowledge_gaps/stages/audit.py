@@ -35,7 +35,7 @@ from knowledge_gaps.evaluation.replay import (
 )
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
 from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import find_device
+from knowledge_gaps.runtime.devices import count_workers, find_device
 from knowledge_gaps.runtime.layout import (
     AUDIT_FILE,
     TEST_IMAGES,
@@ -155,16 +155,21 @@ def _count_steps(num_images: int) -> int:
 
 
 def _train(jobs: Sequence[Job]) -> Iterator[Row]:
-    """Run jobs, each recipe's in processes of their own: one process keeps to one precision."""
+    """Run jobs, one a GPU or core, each recipe's in processes of their own.
+
+    A process keeps to the precision that its first training chose.
+    """
     for _, group in groupby(jobs, key=lambda job: job.name):
         of_recipe = list(group)
-        for job, row in zip(of_recipe, map_parallel(run_job, of_recipe, __name__), strict=True):
+        num_workers = count_workers(len(of_recipe))
+        trained = map_parallel(run_job, of_recipe, __name__, num_workers=num_workers)
+        for job, row in zip(of_recipe, trained, strict=True):
             print(f"{job.cohort}/{job.instance}: auc {row[AUC]:.3f}", flush=True)
             yield row
 
 
 def _check_round_trips(root: Path) -> Iterator[Row]:
-    """Send all reals, and an image of every level, the generated images' way."""
+    """Send reals, as many as fit, and an image of every level, the generated images' way."""
     configure_process()
     device = find_device()
     names = {"train": TRAIN_IMAGES, "test": TEST_IMAGES}

@@ -12,14 +12,17 @@ from pathlib import Path
 
 from knowledge_gaps.models.registry import (
     GanArchitecture,
+    ImageShape,
     StyleGenerator,
     classifier_architectures,
     gan_architectures,
     parse_settings,
 )
+from knowledge_gaps.planning.inventory import find_shape
+from knowledge_gaps.planning.networks import count_networks
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.pool import write_pool
-from knowledge_gaps.study import NO_POOL, ClassifierRecipe, GanRecipe, Study
+from knowledge_gaps.study import NO_POOL, ClassifierRecipe, GanRecipe, Kind, Study
 from knowledge_gaps.study.graph import list_members
 from knowledge_gaps.training.initial_weights import find_initial_weights
 
@@ -31,7 +34,9 @@ def run(root: Path, study: Study) -> None:
 
 
 def check_study(root: Path, study: Study) -> None:
-    """Check recipes against their architectures; names, types and ranges were checked on reading.
+    """Check recipes against their architectures, and against the images where their size is known.
+
+    Names, types and ranges were checked on reading.
 
     Raises:
         UserError: names the key of params.yaml, what was found and what is allowed.
@@ -44,6 +49,9 @@ def check_study(root: Path, study: Study) -> None:
             _check_classifier(classifier_recipe, root)
     for name in study.classifiers:
         _check_held_out(study, name)
+    shape = find_shape(study.data)
+    if shape is not None:
+        _check_sizes(study, shape)
 
 
 def _check_gan(recipe: GanRecipe) -> None:
@@ -83,6 +91,31 @@ def _check_held_out(study: Study, name: str) -> None:
             f"{settings.held_out_generators} found, classifiers.{name} has a pool of "
             f"{num_generators} ({cohort.detects!r}): at least one must be left to train on"
         )
+
+
+def _check_sizes(study: Study, shape: ImageShape) -> None:
+    """Check that the networks of every recipe in use can be built for the dataset's images.
+
+    Else the first cohort of such a recipe would say so, hours after the study was begun.
+    """
+    for name in dict.fromkeys(cohort.recipe for cohort in study.gans.values()):
+        with _name_key(f"gan_recipes.{name}"):
+            gan = study.gan_recipes[name]
+            count_networks(Kind.GANS, gan.architecture, gan.model, shape)
+    for name in dict.fromkeys(cohort.recipe for cohort in study.classifiers.values()):
+        with _name_key(f"classifier_recipes.{name}"):
+            recipe = study.classifier_recipes[name]
+            count_networks(Kind.CLASSIFIERS, recipe.architecture, recipe.model, shape)
+            _check_augmentation(recipe, min(shape[1:]))
+
+
+def _check_augmentation(recipe: ClassifierRecipe, side_px: int) -> None:
+    for key in ("translation_px", "cutout_px"):
+        if getattr(recipe, key) >= side_px:
+            raise UserError(
+                f"{key}: {getattr(recipe, key)} found, the images' shorter side is {side_px} px: "
+                "less is needed for anything to be left of them"
+            )
 
 
 @contextmanager

@@ -70,6 +70,20 @@ def list_members(study: Study, pool_name: str) -> list[tuple[str, int]]:
     ]
 
 
+def split_detected(
+    study: Study, classifiers: str
+) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Split a classifier cohort's pool into generators trained on and, its last ones, held out.
+
+    Those held out, if any, only decide when the training stops.
+    """
+    cohort = study.classifiers[classifiers]
+    members = list_members(study, cohort.detects)
+    stopping = study.classifier_recipes[cohort.recipe].early_stopping
+    num_left = len(members) - (0 if stopping is None else stopping.held_out_generators)
+    return members[:num_left], members[num_left:]
+
+
 def sort_nodes(study: Study) -> list[str]:
     """Sort all nodes so that each stands after what it stands on.
 

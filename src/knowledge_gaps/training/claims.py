@@ -10,6 +10,7 @@ a claim is known by `knowledge_gaps.training.worker`, and how ranks look for fre
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,14 +104,14 @@ class Roll:
         """List the ranks on the roll, by their files; those of ranks that have left are removed.
 
         Args:
-            wait_sec: what each is given to leave.
+            wait_sec: what all together are given to leave.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         look_anew(self._folder)
-        present = []
+        present, until = [], time.monotonic() + wait_sec
         for path in sorted(self._folder.glob("rank-*.lock")):
             try:
-                with claim(path, wait_sec):
+                with claim(path, max(0.0, until - time.monotonic())):
                     path.unlink()
             except TakenError:
                 present.append(path)

@@ -106,16 +106,18 @@ class GanLosses:
         recipe = self._recipe
         of_d = (self._discriminator, optimizers[DISCRIMINATOR])
         of_g = (self._generator, optimizers[GENERATOR])
-        phases = [Phase(DISCRIMINATOR, *of_d, 1, self.discriminate)]
+        phases = [Phase(DISCRIMINATOR, *of_d, 1, self.compute_discriminator_losses)]
         if recipe.r1_gamma > 0:
-            phases.append(Phase("r1", *of_d, recipe.r1_interval, self.flatten_slopes, True))
-        phases.append(Phase(GENERATOR, *of_g, 1, self.fool))
+            phases.append(Phase("r1", *of_d, recipe.r1_interval, self.compute_r1_losses, True))
+        phases.append(Phase(GENERATOR, *of_g, 1, self.compute_generator_losses))
         if recipe.path_length_weight > 0:
             interval = recipe.path_length_interval
-            phases.append(Phase(PATH_LENGTH, *of_g, interval, self.even_paths, True))
+            phases.append(
+                Phase(PATH_LENGTH, *of_g, interval, self.compute_path_length_losses, True)
+            )
         return phases
 
-    def discriminate(self, batch: GanBatch) -> Losses:
+    def compute_discriminator_losses(self, batch: GanBatch) -> Losses:
         """Tell reals from generated images."""
         loss = compute_discriminator_loss(
             self._discriminator(batch.images_real),
@@ -123,7 +125,7 @@ class GanLosses:
         )
         return loss, {"loss_discriminator": loss}
 
-    def flatten_slopes(self, batch: GanBatch) -> Losses:
+    def compute_r1_losses(self, batch: GanBatch) -> Losses:
         """R1: keep the discriminator's slope at the reals small."""
         # DEVIATION: the paper states no regulariser of the DCGAN's discriminator
         images_real = batch.images_real.detach().requires_grad_(True)
@@ -132,7 +134,7 @@ class GanLosses:
         weight = self._recipe.r1_gamma / 2 * self._recipe.r1_interval
         return weight * penalty, {"r1_penalty": penalty}
 
-    def fool(self, batch: GanBatch) -> Losses:
+    def compute_generator_losses(self, batch: GanBatch) -> Losses:
         """Let the discriminator, and the frozen classifiers, take generated images for reals."""
         adversarial = compute_adversarial_loss(self._discriminator(batch.images_generated))
         if not self._fooling.classifiers:
@@ -142,7 +144,7 @@ class GanLosses:
         loss = weigh_generator_loss(adversarial, fooling, self._fooling.phi, self._fooling.form)
         return loss, {"loss_generator": adversarial, "loss_fooling": fooling}
 
-    def even_paths(self, batch: GanBatch) -> Losses:
+    def compute_path_length_losses(self, batch: GanBatch) -> Losses:
         """Path length: a step of the styles moves every image as far as the average one.
 
         The average is that of the steps before, so that a batch in parts, over micro-steps or

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from knowledge_gaps.report.content import Content
 from knowledge_gaps.report.formats import (
     DIGITS,
+    format_detected,
     format_distance,
     format_interval,
     format_number,
@@ -112,6 +113,7 @@ def render_page(study: Study, content: Content, figures: Mapping[str, PageFigure
             "classifiers": make_recipe_table(study.classifier_recipes),
         },
         format_pool=format_pool,
+        format_detected=format_detected,
         setting=setting,
         extractor=extractor,
         largest_entropy=math.nan if classes is None else math.log(classes.num),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from knowledge_gaps.study import NO_POOL, Kind, Study
-from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.study.graph import list_members, split_detected
 
 
 def find_baseline(study: Study) -> str | None:
@@ -35,12 +35,8 @@ def count_detected(study: Study, gans: str, classifiers: str) -> int:
 
     The pool's last ones are left out where they only decide when the training stops.
     """
-    cohort = study.classifiers[classifiers]
-    members = list_members(study, cohort.detects)
-    stopping = study.classifier_recipes[cohort.recipe].early_stopping
-    if stopping is not None:
-        members = members[: len(members) - stopping.held_out_generators]
-    return sum(member == f"{Kind.GANS}/{gans}" for member, _ in members)
+    trained_on, _ = split_detected(study, classifiers)
+    return sum(member == f"{Kind.GANS}/{gans}" for member, _ in trained_on)
 
 
 def list_fooled(study: Study, gans: str) -> list[str]:

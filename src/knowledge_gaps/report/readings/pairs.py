@@ -14,7 +14,7 @@ class PairSet(StrEnum):
 
     HELD_OUT = "held_out"  # neither was trained with the other
     IN_LOSS = "in_loss"  # the classifier was in the generator's loss
-    IN_TRAINING = "in_training"  # the generator was in the classifier's training pool
+    IN_TRAINING = "in_training"  # the generator was in the classifier's pool
 
     def select(self, detections: pd.DataFrame) -> pd.Series[bool]:
         """Say of each row of detections.csv whether it belongs to the set."""

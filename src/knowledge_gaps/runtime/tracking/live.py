@@ -23,6 +23,7 @@ from knowledge_gaps.runtime.tracking.runs import (
     create_child,
     find_parent,
     get_key,
+    is_alive,
     sign_life,
 )
 from knowledge_gaps.runtime.tracking.server import (
@@ -35,6 +36,7 @@ from knowledge_gaps.runtime.tracking.server import (
 FLUSH_SEC = 3.0
 LIFE_SEC = 60.0  # a sign of life at least so often
 CLOSE_SEC = 10.0
+_RUNNING = "RUNNING"
 _QUEUE_POINTS = 100_000  # beyond that points are dropped: the server does not keep up
 
 
@@ -164,13 +166,15 @@ class CohortTracker:
                 run = create_child(server, parent, key, commit | {IDENTITY: live.identity})
             elif records.META_SHA256 in run.tags:
                 continue  # trained again though nothing changed: it is shown already
+            elif run.status == _RUNNING and is_alive(run):
+                continue  # another process shows it, and has the cohort
             self._known[instance] = server.find_points(run)
             self._runs[instance] = run
             params = records.collect_params(live.meta)
             new = {name: params[name] for name in params if name not in run.params}
             server.write(run.run_id, (), new, records.collect_inputs(live.meta) | sign_life())
-            if run.status != "RUNNING":
-                server.set_status(run.run_id, "RUNNING")
+            if run.status != _RUNNING:
+                server.set_status(run.run_id, _RUNNING)
 
     def _flush(self, server: TrackingServer, tags: Mapping[str, str]) -> None:
         points: dict[int, list[records.Point]] = {instance: [] for instance in self._runs}

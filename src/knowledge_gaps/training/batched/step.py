@@ -60,22 +60,22 @@ class BatchedStep:
             reals: uint8 [K, N, C, H, W].
         """
         images_real, images_generated = to_float(reals), self._generate(latents)
-        logged = self._discriminate(images_real, images_generated)
-        return {**logged, **self._fool(images_generated)}
+        logged = self._update_discriminator(images_real, images_generated)
+        return {**logged, **self._update_generator(images_generated)}
 
     def run_regularised(self, latents: Tensor, reals: Tensor) -> Logged:
         """Make a step with the R1 phase; arguments as of `run`."""
         images_real, images_generated = to_float(reals), self._generate(latents)
-        logged = self._discriminate(images_real, images_generated)
-        logged.update(self._flatten_slopes(images_real))
-        return {**logged, **self._fool(images_generated)}
+        logged = self._update_discriminator(images_real, images_generated)
+        logged.update(self._regularise(images_real))
+        return {**logged, **self._update_generator(images_generated)}
 
     def _generate(self, latents: Tensor) -> Tensor:
         with self._autocast():
             images = self._stack.generator(latents)
         return images.float()
 
-    def _discriminate(self, images_real: Tensor, images_generated: Tensor) -> Logged:
+    def _update_discriminator(self, images_real: Tensor, images_generated: Tensor) -> Logged:
         discriminator = self._stack.discriminator
         with self._autocast():
             losses = vmap(compute_discriminator_loss)(
@@ -84,7 +84,7 @@ class BatchedStep:
         self._update(DISCRIMINATOR, losses)
         return {"loss_discriminator": losses.detach()}
 
-    def _flatten_slopes(self, images_real: Tensor) -> Logged:
+    def _regularise(self, images_real: Tensor) -> Logged:
         images_real = images_real.detach().requires_grad_(True)
         logits = self._stack.discriminator(images_real)
         # an instance's logits depend on no other's images: `losses.compute_r1_penalty` of each
@@ -94,7 +94,7 @@ class BatchedStep:
         self._update(DISCRIMINATOR, weight * penalties)
         return {"r1_penalty": penalties.detach()}
 
-    def _fool(self, images_generated: Tensor) -> Logged:
+    def _update_generator(self, images_generated: Tensor) -> Logged:
         fooling = self._fooling
         with self._autocast():
             adversarial = vmap(compute_adversarial_loss)(
