@@ -28,7 +28,9 @@ app = typer.Typer(
     help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 track_app = typer.Typer(help="MLflow as a view of the files.", no_args_is_help=True)
-settings_app = typer.Typer(help="Studies that come with the project.", no_args_is_help=True)
+settings_app = typer.Typer(
+    help="Studies that come with the project, and the keys of any study.", no_args_is_help=True
+)
 app.add_typer(track_app, name="track")
 app.add_typer(settings_app, name="settings")
 
@@ -210,6 +212,12 @@ def settings_use(
 ) -> None:
     """Write a study of settings/ to params.yaml."""
     use_preset(Path.cwd(), name, force)
+
+
+@settings_app.command("describe")
+def settings_describe() -> None:
+    """Print every key of params.yaml as Markdown: values, default, meaning (docs/params.md)."""
+    import_module("knowledge_gaps.stages.describe").run()
 
 
 def _run_stage(stage: str, *names: str, function: str = "run", **options: object) -> None:

@@ -42,7 +42,13 @@ WRITTEN = (
 
 
 class StudySettings(Section):
-    """Name and seed of the whole study."""
+    """Name and seed of the whole study.
+
+    Attributes:
+        name: what the report and MLflow call the study.
+        seed: the random numbers of every instance follow from it, the cohort's name and the
+            instance.
+    """
 
     name: Name
     seed: Annotated[int, Field(ge=0)]
@@ -58,16 +64,18 @@ class DataSettings(Section):
             `directory`, "torchvision" for torchvision's downloader into `directory`, "images" for
             a folder or a zip archive of images, "dicebear" for cartoon faces drawn by seed.
         directory: folder of the files or the archive itself, relative to the repository's root or
-            absolute.
-        num_train: how many training images are used, from the start; null for all.
+            absolute. Drawn faces read nothing from it, but DVC wants it to be there.
+        num_train: how many training images are used, from the start; null for all. Drawn faces
+            need a number.
         num_test: how many test images are used, from the start; null for all. Images and drawn
             faces have no split of their own: there the last `num_test` images, in the order of
             their names, are the test split, and a number is needed.
         resolution_px: side that images are resized to, once, with antialiasing; null keeps theirs.
-            A power of two. For "images" and "dicebear".
-        channels: 1 for grey, 3 for colour images; for "images" and "dicebear".
+            A power of two. For "images", and for "dicebear", which needs one.
+        channels: 1 for grey, 3 for colour images; null for as many as the first image has, and 3
+            for drawn faces. For "images" and "dicebear".
         allow_bad: names of images that may be unreadable and are then left out.
-        style: of "dicebear", a name of its styles.
+        style: which of DiceBear's styles is drawn; needed by "dicebear", and by no other source.
     """
 
     name: Name
@@ -172,21 +180,36 @@ class EvaluationSettings(Section):
 
 
 class Iteration(Section):
-    """One iteration of the paper: a GAN cohort, and the classifier cohort trained on it, if any."""
+    """One iteration of the paper: a GAN cohort, and the classifier cohort trained on it, if any.
+
+    Attributes:
+        gans: a key of gans.
+        classifiers: a key of classifiers; null where the iteration ends with its GANs.
+    """
 
     gans: Name
     classifiers: Name | None = None
 
 
 class ClassifierSweep(Section):
-    """Classifier cohorts that differ in one thing, looking at one GAN cohort."""
+    """Classifier cohorts that differ in one thing, looking at one GAN cohort.
+
+    Attributes:
+        gans: a key of gans.
+        classifiers: keys of classifiers.
+    """
 
     gans: Name
     classifiers: Annotated[list[Name], Field(min_length=1)]
 
 
 class ArchitecturePair(Section):
-    """A classifier cohort of one architecture, and GANs that fool classifiers of it."""
+    """A classifier cohort of one architecture, and GANs that fool classifiers of it.
+
+    Attributes:
+        classifiers: a key of classifiers.
+        gans: a key of gans.
+    """
 
     classifiers: Name
     gans: Name
@@ -220,7 +243,19 @@ class ReportSettings(Section):
 
 
 class Study(Section):
-    """Everything that a result of the study depends on; no word about the machine."""
+    """Everything that a result of the study depends on; no word about the machine.
+
+    Attributes:
+        study: name and seed.
+        data: the dataset of reals.
+        gan_recipes: how GANs are trained.
+        classifier_recipes: how GAN-classifiers are trained.
+        pools: lists of frozen instances that cohorts are trained against.
+        gans: cohorts of GANs.
+        classifiers: cohorts of GAN-classifiers.
+        evaluation: how all of them are compared.
+        report: which of them the report reads together.
+    """
 
     study: StudySettings
     data: DataSettings
