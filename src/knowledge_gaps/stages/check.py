@@ -19,7 +19,7 @@ from knowledge_gaps.models.registry import (
     parse_settings,
 )
 from knowledge_gaps.planning.inventory import find_shape
-from knowledge_gaps.planning.networks import count_networks
+from knowledge_gaps.planning.outputs import check_networks
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.pool import write_pool
 from knowledge_gaps.study import NO_POOL, ClassifierRecipe, GanRecipe, Kind, Study
@@ -94,18 +94,20 @@ def _check_held_out(study: Study, name: str) -> None:
 
 
 def _check_sizes(study: Study, shape: ImageShape) -> None:
-    """Check that the networks of every recipe in use can be built for the dataset's images.
+    """Check that the networks of every recipe in use can be built for the dataset's images, and
+    give images of their shape or one logit an image.
 
-    Else the first cohort of such a recipe would say so, hours after the study was begun.
+    Else the first cohort of such a recipe would say so hours after the study was begun, or train
+    on logits that do not belong to their images.
     """
     for name in dict.fromkeys(cohort.recipe for cohort in study.gans.values()):
         with _name_key(f"gan_recipes.{name}"):
             gan = study.gan_recipes[name]
-            count_networks(Kind.GANS, gan.architecture, gan.model, shape)
+            check_networks(Kind.GANS, gan.architecture, gan.model, shape)
     for name in dict.fromkeys(cohort.recipe for cohort in study.classifiers.values()):
         with _name_key(f"classifier_recipes.{name}"):
             recipe = study.classifier_recipes[name]
-            count_networks(Kind.CLASSIFIERS, recipe.architecture, recipe.model, shape)
+            check_networks(Kind.CLASSIFIERS, recipe.architecture, recipe.model, shape)
             _check_augmentation(recipe, min(shape[1:]))
 
 
