@@ -601,6 +601,23 @@ def test_off_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         sync_study(tmp_path, STUDY, COHORTS, strict=True)
 
 
+@pytest.mark.parametrize("switch", ["of", "OFF", "sqlite:///here.db"])
+def test_misspelt_switch_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str
+) -> None:
+    monkeypatch.setenv(server.SWITCH, switch)
+    with pytest.raises(UserError, match=f"KGAPS_TRACKING: '{switch}' found, 'on' or 'off'"):
+        CohortTracker(tmp_path, STUDY, *GANS, {})
+
+
+@pytest.mark.parametrize("switch", ["on", ""])
+def test_switch_may_be_on_or_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str
+) -> None:
+    monkeypatch.setenv(server.SWITCH, switch)
+    assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+
+
 def test_default_address_is_in_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert tracking_uri(Path()) == f"sqlite:///{tmp_path}/mlflow.db"

@@ -131,7 +131,7 @@ def _guard(root: Path, strict: bool, update: Callable[[TrackingServer], SyncRepo
     uri = tracking_uri(root)
     if uri is None:
         if strict:
-            raise UserError(f"{SWITCH} is 'off': unset it to sync, or set another value")
+            raise UserError(f"{SWITCH} is 'off': unset it to sync, or set 'on'")
         return SyncReport()
     if not strict and away.is_away(root, uri):
         return SyncReport()
