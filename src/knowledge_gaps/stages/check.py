@@ -6,7 +6,7 @@ all stages wait for this one, and none runs again because of it, for its bytes n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,15 +22,37 @@ from knowledge_gaps.planning.inventory import find_shape
 from knowledge_gaps.planning.outputs import check_networks
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.pool import write_pool
-from knowledge_gaps.study import NO_POOL, ClassifierRecipe, GanRecipe, Kind, Study
+from knowledge_gaps.study import (
+    NO_POOL,
+    ClassifierCohort,
+    ClassifierRecipe,
+    GanCohort,
+    GanRecipe,
+    Kind,
+    Study,
+)
 from knowledge_gaps.study.graph import list_members
 from knowledge_gaps.training.initial_weights import find_initial_weights
 
 
 def run(root: Path, study: Study) -> None:
-    """Check a study, and write the pool that all stages wait for; raises as `check_study`."""
+    """Check a study, write the pool that all stages wait for, and say what the study trains;
+    raises as `check_study`.
+    """
     check_study(root, study)
     write_pool(root, NO_POOL, ())
+    trained = (
+        _count_cohorts("GAN", list(study.gans.values())),
+        _count_cohorts("classifier", list(study.classifiers.values())),
+    )
+    print(f"params.yaml: study {study.study.name}: {', '.join(trained)}")
+
+
+def _count_cohorts(kind: str, cohorts: Sequence[GanCohort | ClassifierCohort]) -> str:
+    num_instances = sum(cohort.instances for cohort in cohorts)
+    cohort_word = "cohort" if len(cohorts) == 1 else "cohorts"
+    instance_word = "instance" if num_instances == 1 else "instances"
+    return f"{len(cohorts)} {kind} {cohort_word} ({num_instances} {instance_word})"
 
 
 def check_study(root: Path, study: Study) -> None:
