@@ -13,13 +13,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from knowledge_gaps import __version__
 from knowledge_gaps.runtime.devices import has_gpu_driver
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.launch import check_alone, note_outcome
 from knowledge_gaps.runtime.parallel import start_fork_server
 from knowledge_gaps.runtime.quick_start import collect_as_usual, collect_rarely
 from knowledge_gaps.study import PARAMS_FILE, Study, load_study
-from knowledge_gaps.study.presets import list_presets, use_preset
+from knowledge_gaps.study.presets import describe_presets, use_preset
 from knowledge_gaps.study.unchanged import require_unchanged
 
 _HELP = "Train GANs against GAN-classifiers, again and again. `dvc repro` calls the stages."
@@ -68,6 +69,22 @@ def _end(code: int, start: str, text: str) -> NoReturn:
     note_outcome(code, text)
     print(f"kgaps: {start}{text}".rstrip(), file=sys.stderr)
     sys.exit(code)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"kgaps {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def read_options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="print the version"),
+    ] = False,
+) -> None:
+    """Read what stands before a command."""
 
 
 @app.command()
@@ -201,8 +218,8 @@ def track_sync() -> None:
 
 @settings_app.command("list")
 def settings_list() -> None:
-    """List the studies in settings/."""
-    print("\n".join(list_presets(Path.cwd())))
+    """List the studies in settings/, and what each is for."""
+    print("\n".join(describe_presets(Path.cwd())))
 
 
 @settings_app.command("use")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,6 +103,27 @@ def test_report_reads_it(trained_root: Path) -> None:
     assert len(found.rows) == 9
 
 
+# --- what it says
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        (
+            ["pass"] * 7 + ["not_found"] * 2,
+            "7 checks passed, 0 failed; 0 of 2 known faults were found, so one could have been "
+            "missed",
+        ),
+        (
+            ["pass", "found", "fail", "found"],
+            "1 checks passed, 1 failed; 2 of 2 known faults were found",
+        ),
+    ],
+)
+def test_verdicts_are_put_into_words(verdicts: list[str], said: str) -> None:
+    assert audit._summarise(verdicts) == said
+
+
 # --- what it is computed from
 
 
@@ -116,7 +138,9 @@ def test_only_what_changed_is_trained(
     trained_copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_stage(trained_copy, "audit")
-    assert "trained 0 classifiers, 5 were known" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "trained 0 classifiers, 5 were known" in said
+    assert re.search(r"^audit: \d checks passed, \d failed; \d of 2 known faults", said, re.M)
     monkeypatch.setattr(audit, "map_parallel", run_serially)
     monkeypatch.setattr(audit, "AUDIT_INSTANCES", 4)
     run_stage(trained_copy, "audit")

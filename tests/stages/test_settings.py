@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from knowledge_gaps import __version__
 from knowledge_gaps.study import load_study
 from knowledge_gaps.study.presets import list_presets
 from study_tools import REPOSITORY, SMOKE_FILE
@@ -41,7 +42,28 @@ def test_list_names_every_study(settings_root: Path, run_kgaps: RunKgaps) -> Non
     files = sorted(path.stem for path in (settings_root / "settings").iterdir())
     assert "smoke" in files
     assert outcome.code == 0
-    assert outcome.out.split() == files
+    lines = outcome.out.splitlines()
+    assert [line.split()[0] for line in lines] == files
+    purpose = "The whole path in seconds: what the tests run."
+    assert lines[files.index("smoke")] == f"{'smoke':{max(map(len, files))}}  {purpose}"
+    [bf16] = [line for line in lines if line.startswith("mnist_bf16 ")]
+    assert bf16.endswith("do its findings stand? reports/mnist_bf16 holds the answer of one run.")
+
+
+def test_list_names_a_study_without_a_comment(settings_root: Path, run_kgaps: RunKgaps) -> None:
+    (settings_root / "settings" / "own.yaml").write_text("study: {}\n")
+    assert "own" in run_kgaps(settings_root, "settings", "list").out.splitlines()
+
+
+def test_check_says_what_a_study_trains(smoke_root: Path, run_kgaps: RunKgaps) -> None:
+    outcome = run_kgaps(smoke_root, "check")
+    cohorts = "2 GAN cohorts (4 instances), 1 classifier cohort (2 instances)"
+    assert (outcome.code, outcome.out) == (0, f"params.yaml: study smoke: {cohorts}\n")
+
+
+def test_version(tmp_path: Path, run_kgaps: RunKgaps) -> None:
+    outcome = run_kgaps(tmp_path, "--version")
+    assert (outcome.code, outcome.out) == (0, f"kgaps {__version__}\n")
 
 
 def test_use_writes_params(settings_root: Path, run_kgaps: RunKgaps) -> None:

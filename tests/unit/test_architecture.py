@@ -25,7 +25,7 @@ BOTTOM = {"runtime", "study"}
 ALLOWED = {
     "": set(),
     "__main__": {"cli"},
-    "cli": {"stages", "orchestration", *BOTTOM},
+    "cli": {"", "stages", "orchestration", *BOTTOM},
     "orchestration": BOTTOM,
     "stages": {
         "planning",

@@ -54,6 +54,25 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+# ------------------------------------------------------------------------------------------ devices
+
+
+@pytest.mark.parametrize("has_driver", [False, True])
+def test_a_gpu_that_is_asked_for_must_be_there(
+    monkeypatch: pytest.MonkeyPatch, has_driver: bool
+) -> None:
+    monkeypatch.setattr(devices, "has_gpu_driver", lambda: has_driver)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.delenv("KGAPS_DEVICE", raising=False)
+    assert devices.count_gpus() == 0
+    monkeypatch.setenv("KGAPS_DEVICE", "cuda")
+    with pytest.raises(UserError, match="KGAPS_DEVICE: 'cuda' found, there is no GPU"):
+        devices.find_device()
+    monkeypatch.setattr(devices, "has_gpu_driver", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices.count_gpus() == 2
+
+
 # -------------------------------------------------------------------------------------------- ranks
 
 

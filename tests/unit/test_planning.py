@@ -149,10 +149,15 @@ EDITED = {"changed deps": {"params.yaml": {"gan_recipes.dcgan": "modified"}}}
 @pytest.mark.parametrize(
     ("entries", "note"),
     [
-        ([{"changed deps": {"params.yaml": "new", "src/a.py": "modified"}}, DELETED], ""),
+        ([{"changed deps": {"params.yaml": "new", "src/a.py": "modified"}}, DELETED], "new"),
         ([DELETED], "in DVC's cache"),
         ([{"changed deps": {"models/pools/none.json": "deleted"}}, DELETED], "in DVC's cache"),
-        ([EDITED, DELETED], "changed: gan_recipes.dcgan"),
+        ([EDITED], "changed: gan_recipes.dcgan"),
+        (
+            [EDITED, {"changed outs": {"models/gans/baseline": "modified"}}],
+            "changed: gan_recipes.dcgan",
+        ),
+        ([EDITED, DELETED], "new here: dvc.lock records other gan_recipes.dcgan"),
         ([{"changed deps": {"b": "modified", "a": "new", "c": "new"}}], "changed: b, a, ..."),
         (
             [{"changed outs": {"models/gans/baseline": "not in cache"}}],

@@ -99,6 +99,43 @@ def test_summary_names_the_rates_of_the_first_fooling_generators() -> None:
     assert summarise_study(study.model_copy(update={"report": report}), cells) == ""
 
 
+def with_architectures(gan: str, classifier: str) -> Study:
+    """Return a study of one GAN recipe and one classifier recipe of these architectures."""
+    study = make_study()
+    gans = {"g": GanRecipe.model_validate(GAN_RECIPE | {"architecture": gan})}
+    classifiers = {
+        "c": ClassifierRecipe.model_validate(CLASSIFIER_RECIPE | {"architecture": classifier})
+    }
+    return study.model_copy(update={"gan_recipes": gans, "classifier_recipes": classifiers})
+
+
+def list_architectures(study: Study) -> dict[str, str]:
+    rows = make_deviations(study)
+    return {row.topic: row.here for row in rows if row.topic.startswith("Architectures")}
+
+
+def test_architectures_of_a_study_s_own_follow_no_paper() -> None:
+    own = "networks of this study's own, with the sizes of their recipes"
+    assert list_architectures(with_architectures("mine", "judge")) == {
+        "Architectures of this study's own": f"mine, judge; {own}"
+    }
+    small = "networks of this repository's own, with the widths of their recipes"
+    assert list_architectures(with_architectures("mine", "cnn")) == {
+        "Architectures": small,
+        "Architectures of this study's own": f"mine; {own}",
+    }
+    found = list_architectures(with_architectures("stylegan2", "judge"))
+    assert found.pop("Architectures of this study's own") == f"judge; {own}"
+    assert found["Architectures"].startswith("StyleGAN2; networks of this repository's own after")
+
+
+def test_small_and_large_networks_have_a_row_each() -> None:
+    found = list_architectures(with_architectures("dcgan", "resnet50"))
+    assert list(found) == ["Architectures", "Architectures of the large networks"]
+    assert found["Architectures of the large networks"].startswith("ResNet-50; networks of")
+    assert list(list_architectures(with_architectures("dcgan", "cnn"))) == ["Architectures"]
+
+
 def test_recipe_table_shows_every_setting_and_default() -> None:
     table = make_recipe_table({"small": GanRecipe.model_validate(GAN_RECIPE)})
     rows = dict(table.rows)

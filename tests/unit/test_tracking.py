@@ -21,7 +21,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from knowledge_gaps.runtime.errors import StoppedError, UserError
-from knowledge_gaps.runtime.files import hash_file, write_json, write_text
+from knowledge_gaps.runtime.files import hash_file, read_json, write_json, write_text
 from knowledge_gaps.runtime.tracking import (
     CohortTracker,
     LiveInstance,
@@ -339,13 +339,13 @@ def test_commit_is_dirty_by_code_not_by_results(tmp_path: Path) -> None:
     assert records.describe_commit(tmp_path)["kgaps.git_commit"].endswith("-dirty")
 
 
-def make_tracker(root: Path, phi: float = 1.0) -> CohortTracker:
+def make_tracker(root: Path, phi: float = 1.0, code: str = "") -> CohortTracker:
     """Make a tracker of instance 0 of the GANs, with what is known before the training."""
     settings = {"recipe": "dcgan", "fools": "c0", "phi": phi}
     weights = root / "models/classifiers/iteration_0/0/classifier.safetensors"
     member = {"cohort": "classifiers/iteration_0", "instance": 0, "sha256": hash_file(weights)}
     meta = make_meta(*GANS, 0, settings, [member])
-    return CohortTracker(root, STUDY, *GANS, {0: LiveInstance(f"phi {phi}", meta)})
+    return CohortTracker(root, STUDY, *GANS, {0: LiveInstance(f"phi {phi}{code}", meta)})
 
 
 def test_live_run_is_resumed_and_finished(root: Path) -> None:
@@ -388,6 +388,53 @@ def test_training_again_leaves_finished_run_alone(root: Path) -> None:
     with make_tracker(root) as tracker:
         tracker.log(0, 10, {"loss": 9.0})
     assert hash_database(root) == before
+
+
+def find_statuses(root: Path) -> dict[str, str]:
+    """Find how the runs of instance 0 of the GANs stand, by their ids."""
+    runs_of_study = server.connect(root, tracking_uri(root) or "").find_runs(STUDY)
+    return {run.run_id: run.status for run in runs_of_study if runs.get_key(run) == (*GANS, 0)}
+
+
+def train_again(root: Path, code: str) -> str:
+    """Train by other code to the same bytes; return the id of the run that shows it."""
+    before = find_statuses(root)
+    with make_tracker(root, code=code) as tracker:
+        tracker.log(0, 10, {"loss": 1.25})
+    report = sync_cohort(root, STUDY, *GANS, strict=True)
+    assert (report.runs_created, report.runs_updated, report.runs_closed) == (0, 0, 1)
+    [again] = set(find_statuses(root)) - set(before)
+    return again
+
+
+def test_same_bytes_by_other_code_end_finished(root: Path) -> None:
+    sync_study(root, STUDY, COHORTS, strict=True)
+    [shown] = find_statuses(root)
+    again = train_again(root, " by other code")
+    assert find_statuses(root) == dict.fromkeys((shown, again), "FINISHED")
+    tags = MlflowClient(tracking_uri(root)).get_run(again).data.tags
+    assert tags[runs.SAME_AS] == shown
+    settled = hash_database(root)
+    sync_cohort(root, STUDY, *GANS, strict=True)
+    with make_tracker(root, code=" by other code") as tracker:
+        tracker.log(0, 10, {"loss": 9.0})
+    assert hash_database(root) == settled
+
+
+def test_run_that_names_another_takes_no_later_result(root: Path) -> None:
+    sync_study(root, STUDY, COHORTS, strict=True)
+    again = train_again(root, " by other code")
+    path = root / "models/gans/fool_all_1/0/generator.safetensors"
+    meta_path = path.with_name("meta.json")
+    meta = read_json(meta_path)
+    meta["files"][path.name] = write_text(path, "other weights")
+    manifest_path = root / "models/gans/fool_all_1/cohort.json"
+    manifest = read_json(manifest_path)
+    manifest["instances"][0]["sha256"] = write_json(meta_path, meta)
+    write_json(manifest_path, manifest)
+    assert sync_cohort(root, STUDY, *GANS, strict=True).runs_created == 1
+    tags = MlflowClient(tracking_uri(root)).get_run(again).data.tags
+    assert records.META_SHA256 not in tags
 
 
 @pytest.mark.parametrize(
@@ -599,6 +646,23 @@ def test_off_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="KGAPS_TRACKING is 'off'"):
         sync_study(tmp_path, STUDY, COHORTS, strict=True)
+
+
+@pytest.mark.parametrize("switch", ["of", "OFF", "sqlite:///here.db"])
+def test_misspelt_switch_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str
+) -> None:
+    monkeypatch.setenv(server.SWITCH, switch)
+    with pytest.raises(UserError, match=f"KGAPS_TRACKING: '{switch}' found, 'on' or 'off'"):
+        CohortTracker(tmp_path, STUDY, *GANS, {})
+
+
+@pytest.mark.parametrize("switch", ["on", ""])
+def test_switch_may_be_on_or_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str
+) -> None:
+    monkeypatch.setenv(server.SWITCH, switch)
+    assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_default_address_is_in_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,8 +116,9 @@ def classify_changes(entries: list[Any]) -> str:
         entries: of one stage in `dvc status --json`.
 
     Returns:
-        "in DVC's cache", "changed: ..." with the first inputs that changed, or "" for a stage that
-        has never run.
+        "in DVC's cache"; "new" for a stage that has never run; "changed: ..." with the first
+        inputs that changed, or "new here: ..." where of what is recorded nothing is here, as when
+        dvc.lock is another study's.
     """
     inputs: dict[str, Any] = {}
     outputs: dict[str, Any] = {}
@@ -128,13 +129,15 @@ def classify_changes(entries: list[Any]) -> str:
         outputs.update(entry.get("changed outs", {}))
     changed = {name: how for name, how in inputs.items() if how != "deleted"}
     if changed.get("params.yaml") == "new":
-        return ""
+        return "new"
+    is_here = not outputs or any(how != "deleted" for how in outputs.values())
     if changed:
         names = [name for how in changed.values() if isinstance(how, dict) for name in how]
         names += [name for name, how in changed.items() if not isinstance(how, dict)]
         more = ", ..." if len(names) > _SHOWN_CHANGES else ""
-        return f"changed: {', '.join(names[:_SHOWN_CHANGES])}{more}"
-    if any(how != "deleted" for how in outputs.values()):
+        shown = ", ".join(names[:_SHOWN_CHANGES]) + more
+        return f"changed: {shown}" if is_here else f"new here: dvc.lock records other {shown}"
+    if outputs and is_here:
         return "recorded, but not in DVC's cache: pull or train"
     return _IN_CACHE
 

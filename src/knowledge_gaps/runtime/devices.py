@@ -1,8 +1,8 @@
 """The machine: how many workers, which device, and which rank this process is.
 
 None of it is a parameter of a study. Environment variables override what is found:
-KGAPS_WORKERS (processes side by side) and KGAPS_DEVICE ("cpu" keeps off a GPU). How many processes
-train one instance together is decided by `knowledge_gaps.runtime.launch`.
+KGAPS_WORKERS (processes side by side) and KGAPS_DEVICE ("cpu" keeps off a GPU, "cuda" insists on
+one). How many processes train one instance together is decided by `knowledge_gaps.runtime.launch`.
 """
 
 from __future__ import annotations
@@ -108,13 +108,23 @@ def count_gpus() -> int:
     """Return how many CUDA devices are visible, 0 when KGAPS_DEVICE is "cpu".
 
     Raises:
-        UserError: when KGAPS_DEVICE is neither "cpu" nor "cuda".
+        UserError: when KGAPS_DEVICE is neither "cpu" nor "cuda", or "cuda" where there is no GPU.
     """
-    chosen = os.environ.get(DEVICE_VARIABLE, "cuda")
-    if chosen not in ("cpu", "cuda"):
+    chosen = os.environ.get(DEVICE_VARIABLE)
+    if chosen not in (None, "cpu", "cuda"):
         raise UserError(f"{DEVICE_VARIABLE}: {chosen!r} found, 'cpu' or 'cuda' is needed")
+    num_gpus = 0 if chosen == "cpu" else _count_visible_gpus()
+    if chosen == "cuda" and num_gpus == 0:
+        raise UserError(
+            f"{DEVICE_VARIABLE}: 'cuda' found, there is no GPU here that torch can use: unset it, "
+            "or set 'cpu'"
+        )
+    return num_gpus
+
+
+def _count_visible_gpus() -> int:
     # importing torch takes longer than all else that a parent process does: ask only where it pays
-    if chosen == "cpu" or not has_gpu_driver():
+    if not has_gpu_driver():
         return 0
     import torch
 

@@ -95,8 +95,17 @@ def run(root: Path, study: Study) -> None:
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(_COUNTS, "Int64"))
     write_table(get_reports_directory(root) / AUDIT_FILE, table)
-    verdicts = [row[VERDICT] for row in rows]
-    print("audit:", ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict))
+    print(f"audit: {_summarise([row[VERDICT] for row in rows])}")
+
+
+def _summarise(verdicts: Sequence[str]) -> str:
+    """Put the verdicts of all checks and controls into words."""
+    num_passed, num_failed, num_found, num_missed = (verdicts.count(word) for word in Verdict)
+    power = ", so one could have been missed" if num_missed else ""
+    return (
+        f"{num_passed} checks passed, {num_failed} failed; "
+        f"{num_found} of {num_found + num_missed} known faults were found{power}"
+    )
 
 
 def _measure_all(root: Path, study: Study) -> list[Row]:

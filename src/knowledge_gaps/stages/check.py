@@ -6,7 +6,7 @@ all stages wait for this one, and none runs again because of it, for its bytes n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,18 +19,40 @@ from knowledge_gaps.models.registry import (
     parse_settings,
 )
 from knowledge_gaps.planning.inventory import find_shape
-from knowledge_gaps.planning.networks import count_networks
+from knowledge_gaps.planning.outputs import check_networks
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.pool import write_pool
-from knowledge_gaps.study import NO_POOL, ClassifierRecipe, GanRecipe, Kind, Study
+from knowledge_gaps.study import (
+    NO_POOL,
+    ClassifierCohort,
+    ClassifierRecipe,
+    GanCohort,
+    GanRecipe,
+    Kind,
+    Study,
+)
 from knowledge_gaps.study.graph import list_members
 from knowledge_gaps.training.initial_weights import find_initial_weights
 
 
 def run(root: Path, study: Study) -> None:
-    """Check a study, and write the pool that all stages wait for; raises as `check_study`."""
+    """Check a study, write the pool that all stages wait for, and say what the study trains;
+    raises as `check_study`.
+    """
     check_study(root, study)
     write_pool(root, NO_POOL, ())
+    trained = (
+        _count_cohorts("GAN", list(study.gans.values())),
+        _count_cohorts("classifier", list(study.classifiers.values())),
+    )
+    print(f"params.yaml: study {study.study.name}: {', '.join(trained)}")
+
+
+def _count_cohorts(kind: str, cohorts: Sequence[GanCohort | ClassifierCohort]) -> str:
+    num_instances = sum(cohort.instances for cohort in cohorts)
+    cohort_word = "cohort" if len(cohorts) == 1 else "cohorts"
+    instance_word = "instance" if num_instances == 1 else "instances"
+    return f"{len(cohorts)} {kind} {cohort_word} ({num_instances} {instance_word})"
 
 
 def check_study(root: Path, study: Study) -> None:
@@ -94,18 +116,20 @@ def _check_held_out(study: Study, name: str) -> None:
 
 
 def _check_sizes(study: Study, shape: ImageShape) -> None:
-    """Check that the networks of every recipe in use can be built for the dataset's images.
+    """Check that the networks of every recipe in use can be built for the dataset's images, and
+    give images of their shape or one logit an image.
 
-    Else the first cohort of such a recipe would say so, hours after the study was begun.
+    Else the first cohort of such a recipe would say so hours after the study was begun, or train
+    on logits that do not belong to their images.
     """
     for name in dict.fromkeys(cohort.recipe for cohort in study.gans.values()):
         with _name_key(f"gan_recipes.{name}"):
             gan = study.gan_recipes[name]
-            count_networks(Kind.GANS, gan.architecture, gan.model, shape)
+            check_networks(Kind.GANS, gan.architecture, gan.model, shape)
     for name in dict.fromkeys(cohort.recipe for cohort in study.classifiers.values()):
         with _name_key(f"classifier_recipes.{name}"):
             recipe = study.classifier_recipes[name]
-            count_networks(Kind.CLASSIFIERS, recipe.architecture, recipe.model, shape)
+            check_networks(Kind.CLASSIFIERS, recipe.architecture, recipe.model, shape)
             _check_augmentation(recipe, min(shape[1:]))
 
 

@@ -1,8 +1,9 @@
-"""The studies in settings/: listing them, and writing one to params.yaml."""
+"""The studies in settings/: what each is for, and writing one to params.yaml."""
 
 from __future__ import annotations
 
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 
 from knowledge_gaps.runtime.errors import UserError
@@ -17,6 +18,28 @@ def list_presets(root: Path) -> list[str]:
     if not (root / _DIRECTORY).is_dir():
         raise UserError(f"{_DIRECTORY}/: missing; kgaps runs in the repository's root")
     return sorted(path.stem for path in (root / _DIRECTORY).glob("*.yaml"))
+
+
+def describe_presets(root: Path) -> list[str]:
+    """Describe the studies in settings/, each in a line: its name, and what it is for.
+
+    Raises:
+        UserError: where there is no such folder.
+    """
+    names = list_presets(root)
+    width = max((len(name) for name in names), default=0)
+    purposes = [_read_purpose(root / _DIRECTORY / f"{name}.yaml") for name in names]
+    lines = zip(names, purposes, strict=True)
+    return [f"{name:{width}}  {purpose}".rstrip() for name, purpose in lines]
+
+
+def _read_purpose(path: Path) -> str:
+    """Read the first sentence of the comment that a file begins with; "" where there is none."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = takewhile(lambda line: line.startswith("#"), lines)
+    text = " ".join(line.lstrip("# ").rstrip() for line in comment)
+    sentence, is_followed, _ = text.partition(". ")
+    return sentence + "." if is_followed else sentence
 
 
 def use_preset(root: Path, name: str, is_forced: bool = False) -> None:

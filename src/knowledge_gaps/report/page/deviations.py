@@ -8,22 +8,23 @@ cannot say in `knowledge_gaps.report.page.limits`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from knowledge_gaps.report.formats import format_phis
 from knowledge_gaps.report.page.training import Choice, list_training
 from knowledge_gaps.report.setting import (
+    CNN,
     DCGAN,
     DRAWN,
     LENET_DATASET,
     PAPER_DATASETS,
+    STYLEGAN2,
+    describe_architecture,
     describe_dataset,
     get_extractor,
-    list_classifiers,
-    list_gans,
 )
-from knowledge_gaps.study import Study
+from knowledge_gaps.study import Study, TrainingSettings
 
 NOT_GIVEN = "not given in the sources at hand"
 _LENET = "lenet"
@@ -32,6 +33,9 @@ _LARGE_NETWORKS = (
     "StyleGAN2 against ResNet-50, Inception-v3 and MobileNetV2; resolution, configuration and "
     "what the classifiers start from "
 )
+# what the rows of the paper's networks speak of; every other architecture is a user's own
+_SMALL = frozenset({DCGAN, CNN})
+_LARGE = frozenset({STYLEGAN2, "resnet50", "inception_v3", "mobilenet_v2"})
 
 
 @dataclass(frozen=True)
@@ -91,23 +95,43 @@ def _describe_other_dataset(study: Study) -> str:
 
 
 def _list_architectures(study: Study) -> Iterator[Deviation]:
-    gans = {recipe.architecture for recipe in study.gan_recipes.values()}
-    if DCGAN in gans:
+    gans, classifiers = study.gan_recipes.values(), study.classifier_recipes.values()
+    used = {recipe.architecture for recipe in (*gans, *classifiers)}
+    if used & _SMALL:
         yield Deviation(
             "Architectures",
             _SMALL_NETWORKS + NOT_GIVEN,
             "networks of this repository's own, with the widths of their recipes",
         )
-    if gans != {DCGAN}:
-        side = study.data.resolution_px
-        size = "" if side is None else f" at {side} px"
+    if used & _LARGE:
         yield Deviation(
-            "Architectures" if DCGAN not in gans else "Architectures of the large networks",
+            "Architectures of the large networks" if used & _SMALL else "Architectures",
             _LARGE_NETWORKS + NOT_GIVEN,
-            f"{list_gans(study)}{size} against {list_classifiers(study)}; networks of this "
-            "repository's own after the papers that describe them, with one logit for a "
-            "classifier's output and the sizes of their recipes",
+            f"{_describe_large(study)}; networks of this repository's own after the papers that "
+            "describe them, with one logit for a classifier's output and the sizes of their "
+            "recipes",
         )
+    if own := used - _SMALL - _LARGE:
+        yield Deviation(
+            "Architectures of this study's own",
+            "DCGAN against a CNN; StyleGAN2 against ResNet-50, Inception-v3 and MobileNetV2",
+            f"{_name(own, (*gans, *classifiers))}; networks of this study's own, with the sizes "
+            "of their recipes",
+        )
+
+
+def _describe_large(study: Study) -> str:
+    side = study.data.resolution_px
+    size = "" if side is None else f" at {side} px"
+    gans = _name(_LARGE, study.gan_recipes.values())
+    classifiers = _name(_LARGE, study.classifier_recipes.values())
+    return " against ".join(names for names in (gans and gans + size, classifiers) if names)
+
+
+def _name(architectures: Collection[str], recipes: Iterable[TrainingSettings]) -> str:
+    """Name what recipes have of some architectures, separated by commas."""
+    found = (recipe for recipe in recipes if recipe.architecture in architectures)
+    return ", ".join(dict.fromkeys(describe_architecture(recipe) for recipe in found))
 
 
 def _list_measurements(study: Study) -> Iterator[Deviation]:

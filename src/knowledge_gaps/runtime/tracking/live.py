@@ -24,6 +24,7 @@ from knowledge_gaps.runtime.tracking.runs import (
     find_parent,
     get_key,
     is_alive,
+    is_complete,
     sign_life,
 )
 from knowledge_gaps.runtime.tracking.server import (
@@ -164,7 +165,7 @@ class CohortTracker:
             run = _find_run(runs, key, live.identity)
             if run is None:
                 run = create_child(server, parent, key, commit | {IDENTITY: live.identity})
-            elif records.META_SHA256 in run.tags:
+            elif is_complete(run):
                 continue  # trained again though nothing changed: it is shown already
             elif run.status == _RUNNING and is_alive(run):
                 continue  # another process shows it, and has the cohort

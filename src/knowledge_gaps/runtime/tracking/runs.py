@@ -18,6 +18,7 @@ from knowledge_gaps.runtime.tracking.server import RunState, TrackingServer
 IDENTITY = "kgaps.identity"
 PROCESS = "kgaps.process"  # HOST/PID of the training that writes a live run
 ALIVE_AT = "kgaps.alive_at"  # seconds since the epoch, renewed while the training goes on
+SAME_AS = "kgaps.same_result_as"  # id of the run that shows the bytes this training ended with
 ALIVE_SEC = 600  # without a sign of life for so long, a training on another host is gone
 
 
@@ -62,7 +63,17 @@ def get_key(run: RunState) -> tuple[str, str, int]:
 
 def sign_life() -> dict[str, str]:
     """Make the tags by which others know that this process trains what a live run shows."""
-    return {PROCESS: f"{socket.gethostname()}/{os.getpid()}", ALIVE_AT: str(int(time.time()))}
+    return {PROCESS: _name_process(), ALIVE_AT: str(int(time.time()))}
+
+
+def is_own(run: RunState) -> bool:
+    """Tell whether it was this process that trained what a live run shows."""
+    return run.tags.get(PROCESS) == _name_process()
+
+
+def is_complete(run: RunState) -> bool:
+    """Tell whether a run says all of its training, itself or by naming the run that does."""
+    return records.META_SHA256 in run.tags or SAME_AS in run.tags
 
 
 def is_alive(run: RunState) -> bool:
@@ -74,6 +85,10 @@ def is_alive(run: RunState) -> bool:
     if time.time() - float(run.tags.get(ALIVE_AT, "0")) > ALIVE_SEC:
         return False
     return not is_here or _is_running(int(pid))
+
+
+def _name_process() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}"
 
 
 def _is_running(pid: int) -> bool:
@@ -99,7 +114,7 @@ def is_training_of(run: RunState, record: InstanceRecord) -> bool:
         if name == records.DATA_SHA256 or name.startswith(records.POOL)
     }
     return (
-        records.META_SHA256 not in run.tags
+        not is_complete(run)
         and get_key(run) == record.key
         and all(params.get(name) == run.params[name] for name in run.params)
         and all(inputs.get(name) == shown[name] for name in shown)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.layout import get_home, get_state_directory
 from knowledge_gaps.runtime.tracking.records import STUDY, Point
 
@@ -77,8 +78,16 @@ def tracking_uri(root: Path) -> str | None:
         None when KGAPS_TRACKING is "off"; MLFLOW_TRACKING_URI when that is set; else the sqlite
         database in `root`, or in the repository that an experiment's folder belongs to. MLflow's
         own default depends on the current directory.
+
+    Raises:
+        UserError: when KGAPS_TRACKING is neither "on" nor "off", as a misspelt "off" is.
     """
-    if os.environ.get(SWITCH) == "off":
+    switch = os.environ.get(SWITCH) or "on"
+    if switch not in ("on", "off"):
+        raise UserError(
+            f"{SWITCH}: {switch!r} found, 'on' or 'off' is needed; an address goes to {_URI}"
+        )
+    if switch == "off":
         return None
     return os.environ.get(_URI) or f"sqlite:///{get_home(root).resolve() / DATABASE_FILE}"
 

@@ -20,10 +20,12 @@ from knowledge_gaps.runtime.tracking.measurements import Measurements
 from knowledge_gaps.runtime.tracking.records import InstanceRecord
 from knowledge_gaps.runtime.tracking.registry import MODEL_FOLDER, Registry
 from knowledge_gaps.runtime.tracking.runs import (
+    SAME_AS,
     create_child,
     find_parent,
     get_key,
     is_alive,
+    is_own,
     is_training_of,
 )
 from knowledge_gaps.runtime.tracking.server import (
@@ -48,7 +50,7 @@ class SyncReport:
         runs_created: runs of instances that MLflow did not know.
         runs_updated: runs that got something new, live runs that were finished among them.
         runs_unchanged: runs that were complete.
-        runs_closed: runs whose training is gone.
+        runs_closed: runs whose training is gone, or ended with bytes that another run shows.
         versions_created: classifiers that the registry did not know.
         versions_updated: versions that got new tags or the alias.
         versions_unchanged: versions that were complete.
@@ -131,7 +133,7 @@ def _guard(root: Path, strict: bool, update: Callable[[TrackingServer], SyncRepo
     uri = tracking_uri(root)
     if uri is None:
         if strict:
-            raise UserError(f"{SWITCH} is 'off': unset it to sync, or set another value")
+            raise UserError(f"{SWITCH} is 'off': unset it to sync, or set 'on'")
         return SyncReport()
     if not strict and away.is_away(root, uri):
         return SyncReport()
@@ -178,6 +180,7 @@ class _Session:
         self._parent = find_parent(server, study, self._runs)
         self._registry = Registry(server, study)
         self._used: set[str] = set()  # ids of the runs of current instances
+        self._same: dict[str, str] = {}  # by a run's id that of the one that shows its result
         self._commit: dict[str, str] | None = None
         self._counts: Counter[str] = Counter()  # runs, by what was done to them
         self._is_study_updated = False
@@ -214,8 +217,16 @@ class _Session:
                 self._server.write(run.run_id, tags={records.CURRENT: "false"})
                 self._counts["updated"] += 1
             if run.status == "RUNNING" and not is_alive(run):
-                self._server.set_status(run.run_id, "KILLED")
+                self._close(run)
                 self._counts["closed"] += 1
+
+    def _close(self, run: RunState) -> None:
+        """End a live run without a result of its own: another run shows it, or there is none."""
+        if run.run_id in self._same:
+            self._server.write(run.run_id, tags={SAME_AS: self._same[run.run_id]})
+            self._finish(run)
+        else:
+            self._server.set_status(run.run_id, "KILLED")
 
     def sync_parent(self) -> None:
         """Bring the headline numbers and the study's files to the parent run."""
@@ -241,6 +252,7 @@ class _Session:
             if run.tags.get(records.META_SHA256) == record.meta_sha256:
                 changed = self._write_differences(run, target) | self._finish(run)
                 self._counts["updated" if changed else "unchanged"] += 1
+                self._note_repeats(record, run)
                 return run
         for run in self._runs:
             if is_training_of(run, record) and not is_alive(run):
@@ -251,6 +263,15 @@ class _Session:
         self._complete_run(run, record, target)
         self._counts["created"] += 1
         return run
+
+    def _note_repeats(self, record: InstanceRecord, shown: RunState) -> None:
+        """Note what this process trained again, by other code, to the bytes that a run shows.
+
+        Of other processes nobody knows whether their training came to an end.
+        """
+        for run in self._runs:
+            if is_own(run) and is_training_of(run, record):
+                self._same[run.run_id] = shown.run_id
 
     def _complete_run(self, run: RunState, record: InstanceRecord, target: _Content) -> None:
         """Write all of a run; the tag that makes it a finished one comes last."""
