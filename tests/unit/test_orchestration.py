@@ -99,7 +99,7 @@ cli.main()
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
-    assert errors.startswith("kgaps: interrupted while DVC was asked")
+    assert errors.startswith("kgaps: interrupted: DVC had not answered yet; ")
     asked = [int(path.stem) for path in smoke_root.glob("*.asked")]
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in asked))
 
