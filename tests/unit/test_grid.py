@@ -244,7 +244,7 @@ def test_after_the_stop_nothing_more_is_queued(
     standings = {point.name: Standing() for point in grid}
     monkeypatch.setattr(sweep, "read_standings", lambda *_: standings)
     monkeypatch.setattr(sweep, "queue_experiment", queue_and_stop)
-    with pytest.raises(StoppedError, match="^not all experiments are queued; "):
+    with pytest.raises(StoppedError, match=r"^not all experiments are queued; "):
         sweep._queue_missing(tmp_path, grid, [], stop)
     assert queued == [grid[0].name]
 

@@ -191,6 +191,22 @@ def test_failed_audit_marks_detection_numbers(tmp_path: Path, study: Study, verd
     assert metrics["audit_passed"] == (0.0 if has_failed else 1.0)
 
 
+def test_one_cohort_is_in_the_singular(tmp_path: Path, page: str) -> None:
+    assert "5 GAN cohorts with 11 generators and 3 classifier cohorts with 7 classifiers," in page
+    small = {
+        **STUDY,
+        "pools": {name: STUDY["pools"][name] for name in ("baseline_1", "baseline_2")},
+        "gans": {"baseline": STUDY["gans"]["baseline"]},
+        "classifiers": {"iteration_0": STUDY["classifiers"]["iteration_0"]},
+        "report": {"iterations": STUDY["report"]["iterations"][:1]},
+    }
+    study = Study.model_validate(small)
+    fabricate_root(tmp_path, study)
+    build_report(tmp_path, study)
+    text = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    assert "1 GAN cohort with 3 generators and 1 classifier cohort with 3 classifiers," in text
+
+
 def make_study(**report: object) -> Study:
     return Study.model_validate({**STUDY, "report": {**STUDY["report"], **report}})
 

@@ -97,6 +97,11 @@ def format_counts(counts: Iterable[int]) -> str:
     return f"{ends[0]:,}" if len(ends) == 1 else f"{ends[0]:,} to {ends[-1]:,}"
 
 
+def format_things(count: int, noun: str) -> str:
+    """Write how many things there are, one in the singular: 1 cohort, 2 cohorts."""
+    return f"{count:,} {noun if count == 1 else f'{noun}s'}"
+
+
 def format_title(name: str) -> str:
     """Write a dataset or architecture as a reader knows it; an unknown name stays as it is."""
     return TITLES.get(name, name)
