@@ -1,6 +1,6 @@
 """The command line: parse, read the study, call one stage; no logic.
 
-Exit codes: 0 done, 1 (of `verdicts`) not the same, 2 something that the user can mend (one line
+Exit codes: 0 done, 1 (of `verdicts`) some are others, 2 something that the user can mend (one line
 says what), 130 interrupted after the state was saved.
 """
 
@@ -62,7 +62,7 @@ def main() -> None:
     except OSError as error:  # a full disk under something that does not know UserError
         _end(2, "", f"{error.filename or 'file'}: {error.strerror or error}")
     except StoppedError as error:  # Ctrl-C elsewhere is typer's, which ends with 130 as well
-        _end(130, "interrupted ", str(error))
+        _end(130, "interrupted: ", str(error))
 
 
 def _end(code: int, start: str, text: str) -> NoReturn:
@@ -205,7 +205,10 @@ def verdicts(
     before: Annotated[Path, typer.Argument(help="verdicts.json of a study")],
     after: Annotated[Path, typer.Argument(help="of another one")] = Path("reports/verdicts.json"),
 ) -> None:
-    """Say which claims have another verdict in another study; exit code 1 if there are any."""
+    """Say which claims have another verdict in another study; exit code 1 if there are any.
+
+    A claim that only one of them was asked has no other verdict.
+    """
     is_same = import_module("knowledge_gaps.stages.verdicts").run(before, after)
     raise typer.Exit(0 if is_same else 1)
 

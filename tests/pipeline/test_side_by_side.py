@@ -129,7 +129,7 @@ def test_failure_then_interrupt_then_the_rest(killed: Clone) -> None:
     failing.touch()
     code, out = run_and_end(killed, killed.start(*run_above("repro")))
     assert code == 2
-    assert "kgaps: 1 stages failed" in out
+    assert "kgaps: 1 stage failed" in out
     assert "\ngans@fool_all_1: gans@fool_all_1: asked to fail\n" in out
     assert {"end gans@other", "end samples@other"} <= set(list_events(killed))
 

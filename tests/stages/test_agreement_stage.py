@@ -219,11 +219,11 @@ def test_only_what_changed_is_compared(
     trained_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_stage(trained_copy, "agreement")
-    assert "compared 0 pairs, 2 were known" in capsys.readouterr().out
+    assert "compared 0 pairs, 2 known already" in capsys.readouterr().out
     path = trained_copy / "data" / "samples" / "fool_all_1" / "1.npy"
     save_array(path, 255 - load_images(path))
     run_stage(trained_copy, "agreement")
-    assert "compared 1 pairs, 1 were known" in capsys.readouterr().out
+    assert "compared 1 pair, 1 known already" in capsys.readouterr().out
 
 
 def test_study_without_iterations_has_no_rows(trained_copy: Path) -> None:

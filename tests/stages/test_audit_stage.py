@@ -139,16 +139,16 @@ def test_only_what_changed_is_trained(
 ) -> None:
     run_stage(trained_copy, "audit")
     said = capsys.readouterr().out
-    assert "trained 0 classifiers, 5 were known" in said
+    assert "trained 0 classifiers, 5 known already" in said
     assert re.search(r"^audit: \d checks passed, \d failed; \d of 2 known faults", said, re.M)
     monkeypatch.setattr(audit, "map_parallel", run_serially)
     monkeypatch.setattr(audit, "AUDIT_INSTANCES", 4)
     run_stage(trained_copy, "audit")
-    assert "trained 1 classifiers, 5 were known" in capsys.readouterr().out
+    assert "trained 1 classifier, 5 known already" in capsys.readouterr().out
     monkeypatch.setattr(audit, "map_parallel", fake_training)
     change_params(trained_copy, {"classifier_recipes.cnn.batch_size": 8})
     run_stage(trained_copy, "audit")
-    assert "trained 6 classifiers, 0 were known" in capsys.readouterr().out
+    assert "trained 6 classifiers, 0 known already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("limit", "steps"), [(3, 3), (24, 24), (600, 24)])

@@ -218,13 +218,13 @@ def test_detections_of_a_new_cohort_score_only_new_pairs(
     trained_root: Path, trained_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_stage(trained_copy, "detections")
-    assert "scored 0 pairs, 8 were known" in capsys.readouterr().out
+    assert "scored 0 pairs, 8 known already" in capsys.readouterr().out
     path = trained_copy / "reports" / "detections.csv"
     expected = (trained_root / "reports" / "detections.csv").read_text()
     assert path.read_text() == expected
     add_cohort(trained_copy)
     run_stage(trained_copy, "detections")
-    assert "scored 2 pairs, 8 were known" in capsys.readouterr().out
+    assert "scored 2 pairs, 8 known already" in capsys.readouterr().out
     text = path.read_text()
     assert text.startswith(expected)
     assert [line.split(",")[:4] for line in text.splitlines()[-2:]] == [
@@ -239,7 +239,7 @@ def test_detections_score_again_what_changed(
     path = get_samples(trained_copy, "fool_all_1", 1)
     save_array(path, 255 - load_images(path))
     run_stage(trained_copy, "detections")
-    assert "scored 2 pairs, 6 were known" in capsys.readouterr().out
+    assert "scored 2 pairs, 6 known already" in capsys.readouterr().out
 
 
 def test_detections_without_a_cache(trained_root: Path, trained_copy: Path) -> None:
@@ -387,7 +387,7 @@ def test_quality_measures_only_what_is_new(
 ) -> None:
     add_cohort(trained_copy)
     run_stage(trained_copy, "quality")
-    assert "measured 1 sets of images, 5 were known" in capsys.readouterr().out
+    assert "measured 1 set of images, 5 known already" in capsys.readouterr().out
     for table, last in (("quality", "negative,0,0.5"), ("neighbours", "negative,0,")):
         text = (trained_copy / "reports" / f"{table}.csv").read_text()
         assert text.startswith((trained_root / "reports" / f"{table}.csv").read_text())
@@ -401,7 +401,7 @@ def test_quality_is_measured_again_on_other_reals(
     path = trained_copy / "data" / "prepared" / split / "00000.npy"
     save_array(path, load_images(path)[::-1].copy())
     run_stage(trained_copy, "quality")
-    assert "measured 5 sets of images, 0 were known" in capsys.readouterr().out
+    assert "measured 5 sets of images, 0 known already" in capsys.readouterr().out
 
 
 def test_libraries_below_keep_to_one_thread(

@@ -234,7 +234,7 @@ def test_interrupt_and_resume(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=TIMEOUT_SEC)
     assert process.returncode == 130
-    assert err.startswith("kgaps: interrupted gans/baseline: state saved")
+    assert err.startswith("kgaps: interrupted: gans/baseline: state saved")
     assert err.count("\n") == 1
     assert not (long_fresh_root / BASELINE).exists()
     steps = read_saved_steps(long_fresh_root)
@@ -258,7 +258,7 @@ def test_interrupt_while_workers_start(fresh_root: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: the workers' server gets it too
     _, err = process.communicate(timeout=TIMEOUT_SEC)
     assert process.returncode == 130
-    assert err.startswith("kgaps: interrupted gans/baseline: state saved")
+    assert err.startswith("kgaps: interrupted: gans/baseline: state saved")
     assert err.count("\n") == 1, err
     assert not (fresh_root / BASELINE).exists()
 

@@ -31,6 +31,28 @@ def test_every_headline_metric_has_a_tolerance(comparison: ModuleType) -> None:
         comparison.find_tolerance(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("phi_sweep.phi_1e-1.phi", 0.0),
+        ("phi_sweep.phi_1e-1.fid_lenet_4k", 5.0),
+        ("phi_sweep.phi_1e-1.held_out_detection_std", 0.25),
+        ("phi_sweep.phi_1e4.in_loss_detection", 0.1),
+        ("phi_sweep.phi_1e4.fid_lenet_4k", None),
+        ("multi_instance.multi-2.num_classifiers", 0.0),
+        ("multi_instance.multi-2.held_out_detection", 0.25),
+        ("generalisation.n_1.num_generators", 0.0),
+        ("generalisation.n_1.held_out_detection", 0.03),
+        ("truncation.psi_05.truncation", 0.0),
+        ("truncation.psi_05.held_out_detection", 0.15),
+    ],
+)
+def test_rows_of_sweeps_go_by_their_cohorts(
+    comparison: ModuleType, name: str, limit: float | None
+) -> None:
+    assert comparison.find_tolerance(name) == limit
+
+
 def test_metric_that_nobody_thought_of_is_refused(comparison: ModuleType) -> None:
     with pytest.raises(KeyError):
         comparison.find_tolerance("something.new")
@@ -61,6 +83,6 @@ def test_differences(
 def test_collapsed_generators_are_compared_on_the_same_machine_only(
     comparison: ModuleType,
 ) -> None:
-    name = "phi_sweep.1e4.held_out_detection"
+    name = "phi_sweep.phi_1e4.held_out_detection"
     assert comparison.list_differences({name: 1.0}, {name: 0.0}, must_be_identical=False) == []
     assert len(comparison.list_differences({name: 1.0}, {name: 0.0}, must_be_identical=True)) == 1

@@ -39,6 +39,7 @@ EXEMPT = {
     "runtime.launch": "how many processes train, which is the machine's",
     "runtime.layout": "where files lie, which dvc.yaml says too",
     "runtime.parallel": "where a function runs, not what it returns",
+    "runtime.printing": "what the terminal shows",
     "runtime.progress": "what the terminal shows",
     "runtime.provenance": "hashes code for keys of caches",
     "runtime.quick_server": "when the server of workers collects garbage",

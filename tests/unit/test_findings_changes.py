@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import RunKgaps
-from knowledge_gaps.report.findings.changes import list_changes, read_verdicts, render
+from knowledge_gaps.report.findings.changes import Outcome, list_changes, read_verdicts, render
 from knowledge_gaps.report.findings.judge import Verdict
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.statistics.changes import Estimate, compute_change
@@ -92,9 +92,9 @@ def test_no_interval_of_what_has_none() -> None:
 def test_a_study_is_as_itself() -> None:
     told = read_verdicts(REDUCED)
     changes = list_changes(told, told)
-    assert all(change.is_same for change in changes)
+    assert {change.outcome for change in changes} == {Outcome.SAME}
     num_asked = sum(entry.verdict is not Verdict.NOT_ASKED for entry in told.values())
-    assert f"{num_asked} claims asked: {num_asked} as before, 0 not" in render(changes)
+    assert f"{num_asked} claims asked: {num_asked} as before, 0 with another" in render(changes)
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,10 @@ def test_a_study_is_as_itself() -> None:
     [
         (("a", "supported", 0.6, 0.5), ""),
         (("a", "undecided", 0.55, 0.5), "another verdict"),
-        (("a", "not asked here", None, 0.5), "another verdict"),
+        (("a", "not asked here", None, 0.5), "asked in one study only"),
+        (("a", "not asked here", None, 0.6), "asked in one study only"),
         (("a", "supported", 0.8, 0.6), "threshold 0.5, then 0.6"),
-        (("b", "supported", 0.8, 0.5), "in one file only"),
+        (("b", "supported", 0.8, 0.5), "asked in one study only"),
     ],
 )
 def test_what_has_changed_is_said(
@@ -113,9 +114,34 @@ def test_what_has_changed_is_said(
     first = write_verdicts(tmp_path / "1.json", make_claim("a", "supported", 0.7, 0.5))
     second = write_verdicts(tmp_path / "2.json", make_claim(*after))
     changes = list_changes(read_verdicts(first), read_verdicts(second))
-    assert [change.is_same for change in changes] == [remark == ""] * len(changes)
-    assert remark in render(changes)
-    assert ("another" in render(changes)) == ("another" in remark)
+    outcome = Outcome.SAME if not remark else Outcome.OTHER
+    if remark == Outcome.ONE_ASKED:
+        outcome = Outcome.ONE_ASKED
+    assert {change.outcome for change in changes} == {outcome}
+    *rows, _, count = render(changes).splitlines()
+    assert all(row.endswith(remark) for row in rows[1:])
+    assert any("another verdict" in row for row in rows) == (remark == "another verdict")
+    assert f"{len(changes)} {outcome}" in count
+
+
+def test_claims_are_counted_apart(tmp_path: Path) -> None:
+    """One that a study could not be asked is no other verdict: the studies do not disagree."""
+    before = [make_claim(id, "supported", 0.7, 0.5) for id in "abcd"]
+    after = [
+        make_claim("a", "supported", 0.7, 0.5),
+        make_claim("b", "undecided", 0.55, 0.5),
+        make_claim("c", "not asked here", None, 0.5),
+        make_claim("e", "supported", 0.7, 0.5),
+    ]
+    paths = [
+        write_verdicts(tmp_path / f"{k}.json", *claims) for k, claims in enumerate((before, after))
+    ]
+    changes = list_changes(*map(read_verdicts, paths))
+    assert render(changes).splitlines()[-1] == (
+        "5 claims asked: 1 as before, 1 with another verdict, threshold or measure, "
+        "3 asked in one study only"
+    )
+    assert "\n1 claim asked: 1 as before, 0 with" in render(changes[:1])
 
 
 def test_claim_that_neither_study_could_be_asked_is_left_out(tmp_path: Path) -> None:
@@ -148,7 +174,7 @@ def test_other_measures_have_no_difference(tmp_path: Path) -> None:
     claims = [make_claim("a", "supported", 3.0, 0.5, measure) for measure in ("fid", "frechet")]
     paths = [write_verdicts(tmp_path / f"{k}.json", claim) for k, claim in enumerate(claims)]
     [change] = list_changes(*map(read_verdicts, paths))
-    assert not change.is_same
+    assert change.outcome is Outcome.OTHER
     assert "fid, then frechet" in render([change])
     assert "+0" not in render([change])
 
@@ -198,6 +224,9 @@ def test_exit_code_says_whether_the_findings_are_the_same(
     (tmp_path / "reports").mkdir()
     second.rename(tmp_path / "reports" / "verdicts.json")
     assert run_kgaps(tmp_path, "verdicts", "1.json").code == 1
+    write_verdicts(tmp_path / "2.json", make_claim("a", "not asked here", None, 0.5))
+    assert run_kgaps(tmp_path, "verdicts", "1.json", "2.json").code == 0
+    assert run_kgaps(tmp_path, "verdicts", "2.json", "1.json").code == 0
     missing = run_kgaps(tmp_path, "verdicts", "3.json")
     assert missing.code == 2
     assert missing.err == "kgaps: 3.json: cannot be read (No such file or directory)\n"

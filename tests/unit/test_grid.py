@@ -12,7 +12,8 @@ from conftest import RunKgaps
 from knowledge_gaps.orchestration import queue, sweep
 from knowledge_gaps.orchestration.grid import Experiment, make_grid, parse_axis
 from knowledge_gaps.orchestration.queue import Standing, State, parse_standings
-from knowledge_gaps.orchestration.sweep import choose_metrics, share_machine
+from knowledge_gaps.orchestration.sweep import share_machine
+from knowledge_gaps.orchestration.sweep_table import SHOWN_METRICS, draw_sweep, find_differing
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.signals import StopFlag
 from knowledge_gaps.study import Study
@@ -243,12 +244,63 @@ def test_after_the_stop_nothing_more_is_queued(
     standings = {point.name: Standing() for point in grid}
     monkeypatch.setattr(sweep, "read_standings", lambda *_: standings)
     monkeypatch.setattr(sweep, "queue_experiment", queue_and_stop)
-    with pytest.raises(StoppedError):
+    with pytest.raises(StoppedError, match=r"^not all experiments are queued; "):
         sweep._queue_missing(tmp_path, grid, [], stop)
     assert queued == [grid[0].name]
 
 
+def draw(axes: list[str], *found: dict[str, float]) -> list[str]:
+    grid = make_grid(SMOKE_FILE, axes, accept)
+    standings = {
+        point.name: Standing(State.DONE if metrics else State.FAILED, metrics=metrics)
+        for point, metrics in zip(grid, found, strict=True)
+    }
+    return draw_sweep(grid, standings).splitlines()
+
+
 def test_table_shows_metrics_that_differ() -> None:
-    assert choose_metrics([{"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 3.0}]) == ["b"]
-    assert choose_metrics([{"a": 1.0}, {"a": 1.0}]) == ["a"]
-    assert choose_metrics([{}, {}]) == []
+    lines = draw([f"{PHI}=1,2"], {"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 3.0})
+    assert lines[0].split() == ["experiment", PHI, "state", "b"]
+    assert len(lines) == 3
+
+
+def test_metric_that_one_experiment_lacks_differs() -> None:
+    """A collapsed GAN has no distance; an experiment without any metric is not compared."""
+    assert find_differing([{"a": 1.0, "b": 2.0}, {"b": 2.0}, {}], []) == ["a"]
+    assert find_differing([{"a": 1.0}, {}], []) == []
+
+
+def test_table_says_that_no_metric_differs() -> None:
+    lines = draw([f"{PHI}=1,2"], {"a": 1.0}, {"a": 1.0})
+    assert lines[0].split() == ["experiment", PHI, "state"]
+    assert lines[-2:] == [
+        "",
+        "no metric of reports/metrics.json differs; cohorts that no section of `report` names have "
+        "none there",
+    ]
+    assert "one experiment alone has metrics" in draw([f"{PHI}=1,2"], {"a": 1.0}, {})[-1]
+    assert len(draw([f"{PHI}=1,2"], {}, {})) == 3
+
+
+@pytest.mark.parametrize(
+    ("num_metrics", "said"),
+    [
+        (SHOWN_METRICS, None),
+        (SHOWN_METRICS + 1, "1 more metric differs: "),
+        (SHOWN_METRICS + 9, "9 more metrics differ: "),
+    ],
+)
+def test_table_counts_the_metrics_that_it_leaves_out(num_metrics: int, said: str | None) -> None:
+    found = [{f"m{k}": float(value) for k in range(num_metrics)} for value in (0, 1)]
+    lines = draw([f"{PHI}=1,2"], *found)
+    assert lines[0].split()[3:] == [f"m{k}" for k in range(SHOWN_METRICS)]
+    if said is None:
+        assert len(lines) == 3
+    else:
+        assert lines[-1] == f"{said}`dvc exp show --only-changed` shows all of them"
+
+
+def test_swept_value_is_not_shown_a_second_time() -> None:
+    """metrics.json tells phi beside the rates; the table has a column of it already."""
+    found = [{"phi_sweep.fool_all_1.phi": phi, "phi_sweep.other.phi": phi} for phi in (1.0, 2.0)]
+    assert find_differing(found, [PHI]) == ["phi_sweep.other.phi"]

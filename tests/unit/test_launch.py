@@ -261,7 +261,7 @@ def test_stop_of_the_ranks_is_a_stop(tmp_path: Path) -> None:
 
 
 def test_stop_before_the_ranks_had_begun(tmp_path: Path) -> None:
-    with pytest.raises(StoppedError, match="before the training"):
+    with pytest.raises(StoppedError, match="the training had not begun"):
         launch._judge(make_folder(tmp_path), -15, is_stopped=True)
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from knowledge_gaps.orchestration import dvc_calls
+from knowledge_gaps.orchestration import dvc_calls, repro
 from knowledge_gaps.orchestration.dvc_calls import finish_dvc, parse_json
 from knowledge_gaps.orchestration.job import get_log_file, is_held
 from knowledge_gaps.orchestration.order import sort_after
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.orchestration.plan import Plan
+from knowledge_gaps.orchestration.schedule import Ledger
+from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.layout import get_state_directory
 from knowledge_gaps.runtime.signals import StopFlag
 from knowledge_gaps.runtime.tracking import tracking_uri
@@ -99,7 +101,7 @@ cli.main()
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
-    assert errors.startswith("kgaps: interrupted while DVC was asked")
+    assert errors.startswith("kgaps: interrupted: DVC had not answered yet; ")
     asked = [int(path.stem) for path in smoke_root.glob("*.asked")]
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in asked))
 
@@ -112,6 +114,18 @@ def test_failure_of_dvc_is_told_in_its_words(
     with pytest.raises(UserError, match=r"^dvc status x: no such stage$"):
         dvc_calls.ask_dvc(tmp_path, "status", "x", stop=StopFlag())
     assert dvc_calls.run_dvc(tmp_path, "status") == 255
+
+
+def test_outcome_of_stages_is_told_in_words() -> None:
+    plan = Plan((), {}, ())
+    stop = StopFlag()
+    ledger = Ledger(plan, {"a", "b", "c"}, done=["a"], failed={"b": "why"}, left_out={"c"})
+    with pytest.raises(UserError) as failure:
+        repro._judge(ledger, stop)
+    assert str(failure.value) == "1 stage failed, 1 done, 1 left out because of that\nb: why"
+    stop.set()
+    with pytest.raises(StoppedError, match=r"^1 stage done, states saved; "):
+        repro._judge(ledger, stop)
 
 
 def test_stage_whose_command_is_gone_before_it_began_ends(tmp_path: Path) -> None:

@@ -191,6 +191,22 @@ def test_failed_audit_marks_detection_numbers(tmp_path: Path, study: Study, verd
     assert metrics["audit_passed"] == (0.0 if has_failed else 1.0)
 
 
+def test_one_cohort_is_in_the_singular(tmp_path: Path, page: str) -> None:
+    assert "5 GAN cohorts with 11 generators and 3 classifier cohorts with 7 classifiers," in page
+    small = {
+        **STUDY,
+        "pools": {name: STUDY["pools"][name] for name in ("baseline_1", "baseline_2")},
+        "gans": {"baseline": STUDY["gans"]["baseline"]},
+        "classifiers": {"iteration_0": STUDY["classifiers"]["iteration_0"]},
+        "report": {"iterations": STUDY["report"]["iterations"][:1]},
+    }
+    study = Study.model_validate(small)
+    fabricate_root(tmp_path, study)
+    build_report(tmp_path, study)
+    text = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    assert "1 GAN cohort with 3 generators and 1 classifier cohort with 3 classifiers," in text
+
+
 def make_study(**report: object) -> Study:
     return Study.model_validate({**STUDY, "report": {**STUDY["report"], **report}})
 
@@ -290,6 +306,8 @@ def test_metrics_are_finite_nested_floats(root: Path, page: str) -> None:
     assert metrics["floor"]["fid_lenet_4k"] == 0.85
     assert metrics["in_loss_detection"] == {"iteration_0": {"fool_all_1": 0.02}}
     assert metrics["real_accuracy"] == {"iteration_0": 0.982, "iteration_1": 0.981, "n_1": 0.981}
-    assert set(metrics["generalisation"]) == {"n_1", "n_2"}
-    assert set(metrics["phi_sweep"]) == {"1e-2", "1e4"}
-    assert "fid_lenet_4k" not in metrics["phi_sweep"]["1e4"]  # collapsed: no number, no key
+    numbers = {name: row["num_generators"] for name, row in metrics["generalisation"].items()}
+    assert numbers == {"iteration_0": 2.0, "n_1": 1.0}
+    phis = {name: row["phi"] for name, row in metrics["phi_sweep"].items()}
+    assert phis == {"phi_1e-2": 0.01, "phi_1e4": 1e4}
+    assert "fid_lenet_4k" not in metrics["phi_sweep"]["phi_1e4"]  # collapsed: no number, no key

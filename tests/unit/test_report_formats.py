@@ -27,7 +27,6 @@ from knowledge_gaps.report.formats import (
     format_number,
     format_p,
     format_phi,
-    format_phi_key,
     format_phis,
     format_summary,
 )
@@ -118,19 +117,18 @@ READINGS = Readings(
 
 
 @pytest.mark.parametrize(
-    ("phi", "key", "text"),
+    ("phi", "text"),
     [
-        (0.0, "0", "0"),
-        (0.01, "1e-2", "10⁻²"),
-        (1.0, "1e0", "1"),
-        (2.5, "2.5e0", "2.5"),
-        (30.0, "3e1", "30"),
-        (1e6, "1e6", "10⁶"),
-        (1e-10, "1e-10", "10⁻¹⁰"),
+        (0.0, "0"),
+        (0.01, "10⁻²"),
+        (1.0, "1"),
+        (2.5, "2.5"),
+        (30.0, "30"),
+        (1e6, "10⁶"),
+        (1e-10, "10⁻¹⁰"),
     ],
 )
-def test_phi_is_written_without_padding(phi: float, key: str, text: str) -> None:
-    assert format_phi_key(phi) == key
+def test_phi_is_written_without_padding(phi: float, text: str) -> None:
     assert format_phi(phi) == text
 
 
@@ -159,9 +157,10 @@ def test_metrics_are_rounded_and_leave_out_what_is_missing() -> None:
     assert make_headline_metrics(READINGS) == {
         "held_out_detection": {"c": {"base": 0.75}},
         "fid": {"base": {"fid_lenet_4k": 3.0}},
-        "generalisation": {"n_2": 0.333333},
+        "generalisation": {"two": {"held_out_detection": 0.333333, "num_generators": 2.0}},
         "phi_sweep": {
-            "1e2": {
+            "strong": {
+                "phi": 100.0,
                 "held_out_detection": 0.5,
                 "held_out_detection_std": 0.353553,
                 "in_loss_detection": 0.125,
@@ -170,17 +169,40 @@ def test_metrics_are_rounded_and_leave_out_what_is_missing() -> None:
     }
 
 
-def test_metrics_tell_rows_of_the_same_label_apart() -> None:
+def test_metrics_have_the_same_names_whatever_the_value_of_a_sweep() -> None:
+    """Else the metrics of two studies that differ in phi would not be compared."""
+    for phi in (1e-7, 0.3, 100.0):
+        row = dataclasses.replace(PHI_ROW, value=phi)
+        metrics = make_headline_metrics(dataclasses.replace(READINGS, phi_sweep=(row,)))
+        assert list(metrics["phi_sweep"]) == ["strong"]
+        assert metrics["phi_sweep"]["strong"]["phi"] == phi
+        assert metrics["phi_sweep"]["strong"]["held_out_detection"] == 0.5
+
+
+def test_metrics_of_other_sweeps_go_by_their_cohorts_too() -> None:
+    fooling = dataclasses.replace(PHI_ROW, cohort="fools_two", value=2)
+    detecting = dataclasses.replace(GENERALISATION_ROW, cohort="short", value=0.7)
+    readings = dataclasses.replace(READINGS, multi_instance=(fooling,), truncation=(detecting,))
+    metrics = make_headline_metrics(readings)
+    assert metrics["multi_instance"] == {
+        "fools_two": {
+            "held_out_detection": 0.5,
+            "in_loss_detection": 0.125,
+            "num_classifiers": 2.0,
+        }
+    }
+    assert metrics["truncation"] == {"short": {"held_out_detection": 0.333333, "truncation": 0.7}}
+
+
+def test_metrics_of_several_sweeps_stand_side_by_side() -> None:
+    """A cohort stands in one of them at most, so no architecture is needed to tell them apart."""
     other = dataclasses.replace(GENERALISATION_ROW, cohort="other", held_out=summarise([1.0]))
-    sweep = dataclasses.replace(SWEEP, rows=(GENERALISATION_ROW, other))
-    metrics = make_headline_metrics(dataclasses.replace(READINGS, generalisation=(sweep,)))
-    assert metrics["generalisation"] == {"n_2_two": 0.333333, "n_2_other": 1.0}
-
-
-def test_metrics_of_several_sweeps_stand_below_their_architectures() -> None:
-    wide, small = (dataclasses.replace(SWEEP, architecture=name) for name in ("wide", "small"))
-    metrics = make_headline_metrics(dataclasses.replace(READINGS, generalisation=(wide, small)))
-    assert metrics["generalisation"] == {"wide": {"n_2": 0.333333}, "small": {"n_2": 0.333333}}
+    small = GeneralisationSweep("base", "small", (other,))
+    metrics = make_headline_metrics(dataclasses.replace(READINGS, generalisation=(SWEEP, small)))
+    assert metrics["generalisation"] == {
+        "two": {"held_out_detection": 0.333333, "num_generators": 2.0},
+        "other": {"held_out_detection": 1.0, "num_generators": 2.0},
+    }
 
 
 def test_metrics_of_architectures_are_rows_and_columns() -> None:

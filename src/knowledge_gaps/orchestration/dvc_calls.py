@@ -121,7 +121,7 @@ def _communicate(
         with suppress(subprocess.TimeoutExpired):
             found = process.communicate(timeout=_POLL_SEC)
         if stop is not None and stop.is_set():
-            raise StoppedError("while DVC was asked; the same command goes on")
+            raise StoppedError("DVC had not answered yet; the same command goes on")
         if found is None and timeout_sec is not None and time.monotonic() - start > timeout_sec:
             raise UserError(f"dvc: no answer within {timeout_sec:g} s; try again")
     return found

@@ -65,7 +65,7 @@ def hold_dvc(root: Path, stop: StopFlag) -> Iterator[None]:
             break
         except LockError as error:
             if stop.is_set():
-                raise StoppedError("while DVC was busy; the same command goes on") from error
+                raise StoppedError("DVC was busy; the same command goes on") from error
             if not is_told:
                 print("kgaps: waits for another command of DVC to end", file=sys.stderr, flush=True)
                 is_told = True

@@ -119,7 +119,9 @@ def wait_for_others(root: Path, stop: StopFlag) -> None:
     for log in sorted(get_repro_directory(root).glob("*.log")):
         while is_held(log):
             if stop.is_set():
-                raise StoppedError("while stages of an earlier command ended")
+                raise StoppedError(
+                    "stages of an earlier command ran still; the same command goes on"
+                )
             if time.monotonic() > until:
                 raise UserError(f"{log.stem}: still run by an earlier command; it has to end first")
             time.sleep(_POLL_SEC)

@@ -24,6 +24,7 @@ from knowledge_gaps.orchestration.plan import Plan, read_plan
 from knowledge_gaps.orchestration.schedule import Crew, Ledger, run_plan
 from knowledge_gaps.orchestration.show import StageShow
 from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.runtime.printing import count_words
 from knowledge_gaps.runtime.signals import StopFlag
 from knowledge_gaps.study import Study
 
@@ -81,11 +82,12 @@ def _judge(ledger: Ledger, stop: StopFlag) -> None:
     """Say what became of the stages."""
     num_done = len(ledger.done)
     if stop.is_set():
-        raise StoppedError(f"after {num_done} stages: states saved, the same command resumes")
+        done = count_words(num_done, "stage")
+        raise StoppedError(f"{done} done, states saved; the same command resumes")
     if ledger.failed:
         lines = [f"{stage}: {error}" for stage, error in sorted(ledger.failed.items())]
         due = sorted(ledger.left_out & ledger.due)
-        left_out = f", {len(due)} that stand on them left out" if due else ""
-        first = f"{len(lines)} stages failed, {num_done} done{left_out}"
+        left_out = f", {len(due)} left out because of that" if due else ""
+        first = f"{count_words(len(lines), 'stage')} failed, {num_done} done{left_out}"
         raise UserError("\n".join([first, *lines]))
-    print(f"{num_done} stages done.")
+    print(f"{count_words(num_done, 'stage')} done.")

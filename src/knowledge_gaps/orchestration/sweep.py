@@ -7,13 +7,10 @@ where a second try finds them though it runs in another folder.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-from rich.text import Text
 
 from knowledge_gaps.orchestration.grid import Experiment, make_grid
 from knowledge_gaps.orchestration.guard import run_alone
@@ -30,17 +27,17 @@ from knowledge_gaps.orchestration.queue import (
     stop_experiments,
     stop_queue,
 )
+from knowledge_gaps.orchestration.sweep_table import draw_sweep
 from knowledge_gaps.runtime.devices import count_gpus, count_workers
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.layout import get_experiment_directory
-from knowledge_gaps.runtime.printing import draw_table, make_table
+from knowledge_gaps.runtime.printing import count_words
 from knowledge_gaps.runtime.signals import StopFlag
 from knowledge_gaps.study import PARAMS_FILE, Study
 
 _POLL_SEC = 5.0
 _TICK_SEC = 0.2
 _END_SEC = 60.0  # how long interrupted experiments may take to save their states
-_SHOWN_METRICS = 6
 _OPEN = (State.QUEUED, State.RUNNING)
 
 
@@ -70,14 +67,14 @@ def run(
     check_jobs(max_jobs)
     grid = make_grid(root / PARAMS_FILE, axes, check)
     if is_dry:
-        _print_table(grid, dict.fromkeys((point.name for point in grid), Standing()))
+        print(draw_sweep(grid, dict.fromkeys((point.name for point in grid), Standing())))
         return
     check_inputs(root)
     copied = [study.data.directory] if is_ignored(root, study.data.directory) else []
     with run_alone(root) as stop:
         num_open = _queue_missing(root, grid, copied, stop)
         standings = _watch(root, grid, share_machine(num_open, max_jobs), stop)
-    _print_table(grid, standings)
+    print(draw_sweep(grid, standings))
     _judge(root, standings)
 
 
@@ -102,7 +99,7 @@ def _queue_missing(
 
 def _check_stop(stop: StopFlag) -> None:
     if stop.is_set():
-        raise StoppedError("before all experiments were queued; the same command goes on")
+        raise StoppedError("not all experiments are queued; the same command goes on")
 
 
 def _watch(
@@ -122,7 +119,8 @@ def _watch(
             return standings
         if stop.is_set():
             _stop(root, running, stop)
-            raise StoppedError(f"{len(still_open)} experiments open; the same command goes on")
+            left = count_words(len(still_open), "experiment")
+            raise StoppedError(f"{left} open; the same command goes on")
         if len(running) < min(jobs, len(still_open)):
             start_queue(root, jobs, num_workers)
         _sleep(stop)
@@ -192,7 +190,8 @@ def _judge(root: Path, standings: Mapping[str, Standing]) -> None:
     failed = [name for name in standings if standings[name].state is State.FAILED]
     if failed:
         lines = [f"{name}: {_explain(standings[name])}" for name in failed]
-        first = f"{len(failed)} of {len(standings)} experiments failed; the same command goes on"
+        num_all = count_words(len(standings), "experiment")
+        first = f"{len(failed)} of {num_all} failed; the same command goes on"
         raise UserError("\n".join([first, *lines]))
 
 
@@ -200,26 +199,3 @@ def _explain(standing: Standing) -> str:
     lines = read_lines(standing.log) if standing.log is not None else []
     said = [line for line in lines if line.startswith(("kgaps: ", "ERROR: "))]
     return said[0].removeprefix("kgaps: ") if said else "its process ended by itself"
-
-
-def _print_table(grid: Sequence[Experiment], standings: Mapping[str, Standing]) -> None:
-    """Print experiments, their values, how far they are, and the metrics in which they differ."""
-    metrics = choose_metrics([standings[point.name].metrics for point in grid])
-    keys = list(grid[0].values)
-    table = make_table()
-    table.add_column("experiment", no_wrap=True)  # to be copied into `dvc exp apply`
-    for head in (*keys, "state", *metrics):
-        table.add_column(Text(head), overflow="fold")
-    for point in grid:
-        standing = standings[point.name]
-        values = [json.dumps(point.values[key]) for key in keys]
-        shown = [f"{standing.metrics[m]:.4g}" if m in standing.metrics else "" for m in metrics]
-        table.add_row(*map(Text, [point.name, *values, str(standing.state), *shown]))
-    print(draw_table(table))
-
-
-def choose_metrics(found: Sequence[Mapping[str, float]]) -> list[str]:
-    """Choose what the table shows: the first metrics that are not the same in all experiments."""
-    names = dict.fromkeys(name for metrics in found for name in metrics)
-    differing = [name for name in names if len({metrics.get(name) for metrics in found}) > 1]
-    return (differing or list(names))[:_SHOWN_METRICS]

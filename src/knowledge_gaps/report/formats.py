@@ -1,4 +1,4 @@
-"""How numbers and names are written on the page, in figures and as keys of metrics.json."""
+"""How numbers and names are written on the page and in figures."""
 
 from __future__ import annotations
 
@@ -97,6 +97,11 @@ def format_counts(counts: Iterable[int]) -> str:
     return f"{ends[0]:,}" if len(ends) == 1 else f"{ends[0]:,} to {ends[-1]:,}"
 
 
+def format_things(count: int, noun: str) -> str:
+    """Write how many things there are, one in the singular: 1 cohort, 2 cohorts."""
+    return f"{count:,} {noun if count == 1 else f'{noun}s'}"
+
+
 def format_title(name: str) -> str:
     """Write a dataset or architecture as a reader knows it; an unknown name stays as it is."""
     return TITLES.get(name, name)
@@ -125,20 +130,12 @@ def _join_members(members: Iterable[tuple[str, int]]) -> str:
 
 def format_phi(phi: float) -> str:
     """Write phi for readers: powers of ten as 10⁻², other numbers as they are; 0 and 1 as such."""
-    digits, _, exponent = format_phi_key(phi).partition("e")
-    if digits != "1" or exponent == "0":
+    digits, _, exponent = f"{phi:.12e}".partition("e")
+    if float(digits) != 1 or int(exponent) == 0:
         return f"{phi:g}"
-    return "10" + exponent.translate(_SUPERSCRIPTS)
+    return "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
 
 
 def format_phis(phis: Iterable[float]) -> str:
     """Write several phi, from small to large."""
     return ", ".join(format_phi(phi) for phi in sorted(set(phis)))
-
-
-def format_phi_key(phi: float) -> str:
-    """Write phi as a key, digits and a power of ten: 0.01 is 1e-2, 1 is 1e0, 0 is 0."""
-    if phi == 0:
-        return "0"
-    digits, _, exponent = f"{phi:.12e}".partition("e")
-    return f"{float(digits):g}e{int(exponent)}"

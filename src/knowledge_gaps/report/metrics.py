@@ -1,18 +1,22 @@
-"""The headline numbers of a study for metrics.json, which `dvc metrics show` and `diff` read."""
+"""The headline numbers of a study for metrics.json, which `dvc metrics show` and `diff` read.
+
+The rows of a sweep go by the names of their cohorts, and the value that the sweep is along stands
+beside their numbers: a study with another value has the same names, so that the two are compared.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from knowledge_gaps.report.content import Content
 from knowledge_gaps.report.findings.judge import Verdict
-from knowledge_gaps.report.formats import format_phi_key
 from knowledge_gaps.report.readings.collected import Readings
+from knowledge_gaps.report.readings.columns import PHI
 from knowledge_gaps.report.readings.mutual_fooling import MutualFooling
 from knowledge_gaps.report.readings.sweeps import (
     DetectingRow,
@@ -42,10 +46,14 @@ MULTI_INSTANCE = "multi_instance"
 MUTUAL_FOOLING = "mutual_fooling"
 GENERALISATION = "generalisation"
 TRUNCATION = "truncation"
+PSI = "truncation"  # the setting of a classifier cohort, named as params.yaml names it
+NUM_CLASSIFIERS = "num_classifiers"
+NUM_GENERATORS = "num_generators"
 AUDIT_PASSED = "audit_passed"
 AUDIT_HAS_POWER = "audit_has_power"
 VERDICTS = "verdicts"
 _DIGITS = 6
+_SETTINGS = (PHI, PSI)  # told as they are: 1e-7 is not 0
 
 Metrics = dict[str, Any]  # of floats, nested
 
@@ -54,8 +62,8 @@ def make_headline_metrics(readings: Readings) -> Metrics:
     """Choose the numbers that a change of the study is judged by.
 
     Returns:
-        Floats in nested dicts, rounded to 6 digits. A number that does not exist is left out, and
-        so is a group that is empty: no NaN.
+        Floats in nested dicts, results rounded to 6 digits. A number that does not exist is left
+        out, and so is a group that is empty: no NaN.
     """
     iteration_gans = () if readings.held_out is None else readings.held_out.gans
     fid_name = readings.metric_names[FID]
@@ -74,7 +82,7 @@ def make_headline_metrics(readings: Readings) -> Metrics:
         MUTUAL_FOOLING: _list_mutual_fooling(readings.mutual_fooling),
         ARCHITECTURES: _list_cells(readings.architectures),
         GENERALISATION: _list_generalisation(readings.generalisation),
-        TRUNCATION: _list_detecting(readings.truncation, "psi"),
+        TRUNCATION: _list_detecting(readings.truncation, PSI),
     }
     if readings.baseline is not None:
         metrics[BASELINE] = _list_quality(readings, readings.quality[readings.baseline])
@@ -108,13 +116,13 @@ def _list_quality(readings: Readings, quality: Mapping[str, Summary] | None) -> 
 
 
 def _list_phi_sweep(readings: Readings) -> Metrics:
-    rows = [row for row in readings.phi_sweep if row.value > 0]  # the baseline has its own group
-    keys = _make_keys((format_phi_key(row.value), row.cohort) for row in rows)
-    return {key: _list_phi_row(readings, row) for key, row in zip(keys, rows, strict=True)}
+    # the baseline has its own group
+    return {row.cohort: _list_phi_row(readings, row) for row in readings.phi_sweep if row.value > 0}
 
 
 def _list_phi_row(readings: Readings, row: FoolingRow) -> Metrics:
     return {
+        PHI: row.value,
         DETECTION_IN_LOSS: row.in_loss.mean,
         DETECTION_HELD_OUT: row.held_out.mean,
         f"{DETECTION_HELD_OUT}_std": row.held_out.std,
@@ -123,10 +131,13 @@ def _list_phi_row(readings: Readings, row: FoolingRow) -> Metrics:
 
 
 def _list_multi_instance(rows: Sequence[FoolingRow]) -> Metrics:
-    keys = _make_keys((f"t_{row.value}", row.cohort) for row in rows)
     return {
-        key: {DETECTION_IN_LOSS: row.in_loss.mean, DETECTION_HELD_OUT: row.held_out.mean}
-        for key, row in zip(keys, rows, strict=True)
+        row.cohort: {
+            NUM_CLASSIFIERS: row.value,
+            DETECTION_IN_LOSS: row.in_loss.mean,
+            DETECTION_HELD_OUT: row.held_out.mean,
+        }
+        for row in rows
     }
 
 
@@ -143,23 +154,13 @@ def _list_mutual_fooling(fooling: MutualFooling | None) -> Metrics:
 
 
 def _list_generalisation(sweeps: Sequence[GeneralisationSweep]) -> Metrics:
-    """List rates by the number of generators; of several sweeps below their architectures."""
-    if len(sweeps) == 1:
-        return _list_detecting(sweeps[0].rows, "n")
-    keys = _make_keys((sweep.architecture, sweep.rows[0].cohort) for sweep in sweeps)
-    return {key: _list_detecting(sweep.rows, "n") for key, sweep in zip(keys, sweeps, strict=True)}
+    """List the rates of all sweeps; a classifier cohort stands in one of them at most."""
+    rows = [row for sweep in sweeps for row in sweep.rows]
+    return _list_detecting(rows, NUM_GENERATORS)
 
 
 def _list_detecting(rows: Sequence[DetectingRow], axis: str) -> Metrics:
-    keys = _make_keys((f"{axis}_{row.value:g}", row.cohort) for row in rows)
-    return {key: row.held_out.mean for key, row in zip(keys, rows, strict=True)}
-
-
-def _make_keys(labels: Iterable[tuple[str, str]]) -> list[str]:
-    """Take the short label of each row, and add its cohort where two rows share the label."""
-    pairs = list(labels)
-    short = [label for label, _ in pairs]
-    return [label if short.count(label) == 1 else f"{label}_{cohort}" for label, cohort in pairs]
+    return {row.cohort: {axis: row.value, DETECTION_HELD_OUT: row.held_out.mean} for row in rows}
 
 
 def _drop_missing(metrics: Metrics) -> Metrics:
@@ -170,5 +171,5 @@ def _drop_missing(metrics: Metrics) -> Metrics:
             if inner:
                 kept[key] = inner
         elif math.isfinite(value):
-            kept[key] = round(value, _DIGITS)
+            kept[key] = float(value) if key in _SETTINGS else round(float(value), _DIGITS)
     return kept

@@ -177,7 +177,7 @@ def _judge(folder: Path, code: int, is_stopped: bool) -> None:
         if texts:
             raise error(texts[0])
     if is_stopped:  # before the ranks had begun
-        raise StoppedError("before the training; the same command resumes")
+        raise StoppedError("the training had not begun; the same command resumes")
     print("\n".join(lines), file=sys.stderr)
     raise UserError(
         f"a process of torchrun ended by itself (exit code {code}; its last words are above, and "

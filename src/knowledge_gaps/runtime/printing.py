@@ -1,4 +1,4 @@
-"""Tables that a command prints: as wide as the terminal, unbroken in a pipe."""
+"""What commands print: tables as wide as the terminal, unbroken in a pipe, and counted things."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from rich.console import Console
 from rich.table import Table
 
 _UNBROKEN_WIDTH = 1000  # characters; a line in a pipe is as long as it needs to be
+
+
+def count_words(count: int, noun: str, plural: str | None = None) -> str:
+    """Write how many things there are: 1 pair, 2 pairs.
+
+    Args:
+        count: of the things.
+        noun: what one of them is called.
+        plural: what several are called; the noun with an s if None.
+    """
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def make_table() -> Table:

@@ -31,6 +31,7 @@ from knowledge_gaps.runtime.layout import (
     get_samples_file,
 )
 from knowledge_gaps.runtime.parallel import map_parallel
+from knowledge_gaps.runtime.printing import count_words
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.runtime.tables import write_table
 from knowledge_gaps.statistics.agreement import FOOLING, FOOLING_OTHERS, HELD_OUT
@@ -190,7 +191,8 @@ def _compare_all(root: Path, study: Study, cohort: str) -> list[Row]:
         named = {"classifier_a": pair.a, "classifier_b": pair.b, "on_images": pair.on_images}
         rows.append({"classifier_cohort": cohort, **named, **measured})
     cache.save()
-    print(f"compared {len(missing)} pairs, {len(pairs) - len(missing)} were known")
+    num_known = len(pairs) - len(missing)
+    print(f"compared {count_words(len(missing), 'pair')}, {num_known} known already")
     return rows
 
 

@@ -45,6 +45,7 @@ from knowledge_gaps.runtime.layout import (
     get_samples_file,
 )
 from knowledge_gaps.runtime.parallel import map_parallel
+from knowledge_gaps.runtime.printing import count_words
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.runtime.tables import write_table
 from knowledge_gaps.stages.replays import Job, load_reals, make_replay, pass_through, run_job
@@ -142,7 +143,8 @@ def _measure_all(root: Path, study: Study) -> list[Row]:
         cache.put(key, measured)
         cache.save()
         rows.append({**job.describe(), **measured})
-    print(f"trained {len(missing)} classifiers, {len(jobs) - len(missing)} were known")
+    num_known = len(jobs) - len(missing)
+    print(f"trained {count_words(len(missing), 'classifier')}, {num_known} known already")
     return rows
 
 

@@ -24,6 +24,7 @@ from knowledge_gaps.runtime.layout import (
     get_samples_file,
 )
 from knowledge_gaps.runtime.parallel import map_parallel
+from knowledge_gaps.runtime.printing import count_words
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.runtime.tables import write_table
 from knowledge_gaps.statistics.measures import DETECTION_MEASURES
@@ -77,10 +78,12 @@ def run(root: Path, study: Study) -> None:
             cache.put(keys[_Pair(generator, job.classifier)], row)
         cache.save()
         name, instance = job.classifier
-        print(f"detections: {name}/{instance} scored {len(rows)} generators", flush=True)
+        scores = count_words(len(rows), "generator")
+        print(f"detections: {name}/{instance} scored {scores}", flush=True)
     table = pd.DataFrame([_make_row(study, pair, cache.get(keys[pair])) for pair in pairs])
     write_table(get_reports_directory(root) / DETECTIONS_FILE, table)
-    print(f"scored {len(missing)} pairs, {len(pairs) - len(missing)} were known")
+    num_known = len(pairs) - len(missing)
+    print(f"scored {count_words(len(missing), 'pair')}, {num_known} known already")
 
 
 def _list_pairs(study: Study) -> list[_Pair]:

@@ -33,6 +33,7 @@ from knowledge_gaps.runtime.layout import (
     get_samples_file,
 )
 from knowledge_gaps.runtime.parallel import map_parallel
+from knowledge_gaps.runtime.printing import count_words
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.runtime.tables import write_table
 from knowledge_gaps.statistics.collapse import Diversity, judge_collapse
@@ -104,7 +105,8 @@ def run(root: Path, study: Study) -> None:
     reports = get_reports_directory(root)
     write_table(reports / QUALITY_FILE, _make_quality_table(study, known))
     write_table(reports / NEIGHBOURS_FILE, _make_neighbours_table(study, known))
-    print(f"measured {len(missing)} sets of images, {len(jobs) - len(missing)} were known")
+    sets = count_words(len(missing), "set of images", "sets of images")
+    print(f"measured {sets}, {len(jobs) - len(missing)} known already")
 
 
 def _list_jobs(root: Path, study: Study) -> dict[_Name, _Job]:

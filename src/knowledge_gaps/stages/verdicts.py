@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from knowledge_gaps.report.findings.changes import list_changes, read_verdicts, render
+from knowledge_gaps.report.findings.changes import Outcome, list_changes, read_verdicts, render
 
 
 def run(before: Path, after: Path) -> bool:
@@ -15,11 +15,11 @@ def run(before: Path, after: Path) -> bool:
         after: verdicts.json of the other.
 
     Returns:
-        Whether all verdicts are the same.
+        Whether no claim that both studies were asked has another verdict, threshold or measure.
 
     Raises:
         UserError: when a file is missing or something else.
     """
     changes = list_changes(read_verdicts(before), read_verdicts(after))
     print(render(changes))
-    return all(change.is_same for change in changes)
+    return all(change.outcome is not Outcome.OTHER for change in changes)

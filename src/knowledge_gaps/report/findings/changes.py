@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,18 @@ from rich.text import Text
 from knowledge_gaps.report.findings.judge import Verdict
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import read_json
-from knowledge_gaps.runtime.printing import draw_table, make_table
+from knowledge_gaps.runtime.printing import count_words, draw_table, make_table
 from knowledge_gaps.statistics.changes import Estimate, compute_change
 
 _BOUNDS = ("effect", "low", "high")
+
+
+class Outcome(StrEnum):
+    """How a claim's verdicts in two studies compare, in the words of the line that counts them."""
+
+    SAME = "as before"
+    OTHER = "with another verdict, threshold or measure"
+    ONE_ASKED = "asked in one study only"
 
 
 @dataclass(frozen=True)
@@ -53,23 +63,22 @@ class Change:
     after: Told | None
 
     @property
-    def was_asked(self) -> bool:
-        """Tell whether one of the studies could be asked."""
-        return any(
-            told is not None and told.verdict is not Verdict.NOT_ASKED
-            for told in (self.before, self.after)
-        )
+    def num_asked(self) -> int:
+        """Count the studies that could be asked."""
+        told = [told for told in (self.before, self.after) if told is not None]
+        return sum(each.verdict is not Verdict.NOT_ASKED for each in told)
 
     @property
-    def is_same(self) -> bool:
-        """Tell whether both have the same verdict of the same measure, by the same threshold."""
-        if self.before is None or self.after is None:
-            return False
-        return (
+    def outcome(self) -> Outcome:
+        """Compare the verdicts where both studies could be asked, else there is none to compare."""
+        if self.before is None or self.after is None or self.num_asked < 2:
+            return Outcome.ONE_ASKED
+        is_same = (
             self.before.verdict is self.after.verdict
             and self.before.threshold == self.after.threshold
             and self.before.measure == self.after.measure
         )
+        return Outcome.SAME if is_same else Outcome.OTHER
 
 
 def read_verdicts(path: Path) -> dict[str, Told]:
@@ -87,7 +96,7 @@ def read_verdicts(path: Path) -> dict[str, Told]:
 def list_changes(before: dict[str, Told], after: dict[str, Told]) -> list[Change]:
     """List the claims that at least one of two studies was asked, in the order of their files."""
     changes = [Change(id, before.get(id), after.get(id)) for id in {**before, **after}]
-    return [change for change in changes if change.was_asked]
+    return [change for change in changes if change.num_asked > 0]
 
 
 def render(changes: Sequence[Change]) -> str:
@@ -99,9 +108,9 @@ def render(changes: Sequence[Change]) -> str:
     for change in changes:
         shown = (_format(change.before), _format(change.after), _format_move(change))
         table.add_row(*map(Text, (change.id, *shown, _remark(change))))
-    num_same = sum(change.is_same for change in changes)
-    count = f"{len(changes)} claims asked: {num_same} as before, {len(changes) - num_same} not"
-    return f"{draw_table(table)}\n\n{count}"
+    outcomes = Counter(change.outcome for change in changes)
+    counts = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
+    return f"{draw_table(table)}\n\n{count_words(len(changes), 'claim')} asked: {counts}"
 
 
 def _read_claim(claim: dict[str, Any]) -> Told:
@@ -148,10 +157,10 @@ def _format_estimate(estimate: Estimate, sign: str) -> str:
 
 
 def _remark(change: Change) -> str:
-    if change.is_same:
+    if change.before is None or change.after is None or change.outcome is Outcome.ONE_ASKED:
+        return Outcome.ONE_ASKED.value
+    if change.outcome is Outcome.SAME:
         return ""
-    if change.before is None or change.after is None:
-        return "in one file only"
     if change.before.threshold != change.after.threshold:
         return f"threshold {change.before.threshold:g}, then {change.after.threshold:g}"
     if change.before.verdict is change.after.verdict:

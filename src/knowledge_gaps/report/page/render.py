@@ -23,6 +23,7 @@ from knowledge_gaps.report.formats import (
     format_phi,
     format_pool,
     format_summary,
+    format_things,
 )
 from knowledge_gaps.report.gallery.page_figure import PageFigure
 from knowledge_gaps.report.page.deviations import make_deviations
@@ -90,6 +91,7 @@ def render_page(study: Study, content: Content, figures: Mapping[str, PageFigure
         number=format_number,
         p=format_p,
         phi=format_phi,
+        counted=format_things,
     )
     extractor = get_extractor(study)
     setting = make_setting(study, format_distance(content.readings.metric_names[FID]))
