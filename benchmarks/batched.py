@@ -36,8 +36,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from knowledge_gaps.data.store import ImageStore, hold_images
-from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
-from knowledge_gaps.models.dcgan import DcganDiscriminator, DcganGenerator, DcganSettings
+from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
+from knowledge_gaps.models.architectures.dcgan import (
+    DcganDiscriminator,
+    DcganGenerator,
+    DcganSettings,
+)
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.runtime.determinism import configure_process
 from knowledge_gaps.runtime.devices import build_accelerator, keep_freed_memory

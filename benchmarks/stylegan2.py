@@ -44,10 +44,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from baselines.textbook_stylegan2 import TextbookTrainer, check_same_function
+from knowledge_gaps.models.architectures.stylegan2 import discriminator as discriminator_module
+from knowledge_gaps.models.architectures.stylegan2 import synthesis as synthesis_module
+from knowledge_gaps.models.architectures.stylegan2.generator import StyleGan2Generator
 from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.models.stylegan2 import discriminator as discriminator_module
-from knowledge_gaps.models.stylegan2 import synthesis as synthesis_module
-from knowledge_gaps.models.stylegan2.generator import StyleGan2Generator
 from knowledge_gaps.planning import networks, probe
 from knowledge_gaps.planning.memory import MemoryMeter
 from knowledge_gaps.planning.request import Network, ProbeRequest

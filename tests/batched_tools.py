@@ -14,8 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from knowledge_gaps.data.store import ImageStore, hold_images
-from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
-from knowledge_gaps.models.dcgan import DcganDiscriminator, DcganGenerator, DcganSettings
+from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
+from knowledge_gaps.models.architectures.dcgan import (
+    DcganDiscriminator,
+    DcganGenerator,
+    DcganSettings,
+)
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.study import GanRecipe, OptimizerSettings

@@ -25,17 +25,17 @@ from knowledge_gaps.losses import (
     compute_path_lengths,
     compute_r1_penalty,
 )
-from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.models.stylegan2.discriminator import (
+from knowledge_gaps.models.architectures.stylegan2.discriminator import (
     ResidualBlock,
     StyleGan2Discriminator,
     append_deviation,
 )
-from knowledge_gaps.models.stylegan2.equalized import EqualizedConv, EqualizedLinear
-from knowledge_gaps.models.stylegan2.generator import StyleGan2Generator
-from knowledge_gaps.models.stylegan2.modulated import StyledConv, ToImage
-from knowledge_gaps.models.stylegan2.resample import make_kernel
-from knowledge_gaps.models.stylegan2.synthesis import SynthesisBlock
+from knowledge_gaps.models.architectures.stylegan2.equalized import EqualizedConv, EqualizedLinear
+from knowledge_gaps.models.architectures.stylegan2.generator import StyleGan2Generator
+from knowledge_gaps.models.architectures.stylegan2.modulated import StyledConv, ToImage
+from knowledge_gaps.models.architectures.stylegan2.resample import make_kernel
+from knowledge_gaps.models.architectures.stylegan2.synthesis import SynthesisBlock
+from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.study import GanRecipe
 
 _EPSILON = 1e-8

@@ -13,7 +13,7 @@ import torch
 
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.data.store import name_shard
-from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
+from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.frozen import FORMAT
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.runtime.checkpoint import write_tensors

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from knowledge_gaps.models.architectures.stylegan2.discriminator import StyleGan2Discriminator
+from knowledge_gaps.models.architectures.stylegan2.generator import StyleGan2Generator
+from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings
 from knowledge_gaps.models.registry import ImageShape
-from knowledge_gaps.models.stylegan2.discriminator import StyleGan2Discriminator
-from knowledge_gaps.models.stylegan2.generator import StyleGan2Generator
-from knowledge_gaps.models.stylegan2.settings import StyleGan2Settings
 
 SETTINGS = StyleGan2Settings(
     latent_dim=7,

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from knowledge_gaps.models.architectures.stylegan2.discriminator import StyleGan2Discriminator
+from knowledge_gaps.models.architectures.stylegan2.generator import StyleGan2Generator
+from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings
 from knowledge_gaps.models.registry import ImageShape
-from knowledge_gaps.models.stylegan2.discriminator import StyleGan2Discriminator
-from knowledge_gaps.models.stylegan2.generator import StyleGan2Generator
-from knowledge_gaps.models.stylegan2.settings import StyleGan2Settings
 
 SMALL: dict[str, Any] = {
     "latent_dim": 6,

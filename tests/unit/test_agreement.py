@@ -22,7 +22,7 @@ from knowledge_gaps.evaluation.agreement import (
     compare_answers,
     extract_features,
 )
-from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
+from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.runtime.errors import UserError

@@ -32,7 +32,7 @@ from batched_tools import (
     measure_distance,
     train_alone,
 )
-from knowledge_gaps.models.dcgan import DcganDiscriminator, DcganGenerator
+from knowledge_gaps.models.architectures.dcgan import DcganDiscriminator, DcganGenerator
 from knowledge_gaps.models.registry import gan_architectures, parse_settings
 from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.runtime.devices import build_accelerator

@@ -13,7 +13,7 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
-from knowledge_gaps.models import inception_v3, mobilenet_v2, resnet50
+from knowledge_gaps.models.architectures import inception_v3, mobilenet_v2, resnet50
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.recompute import recompute_blocks

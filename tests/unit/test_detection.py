@@ -21,7 +21,7 @@ from knowledge_gaps.evaluation.detection import (
     score_images,
     trace_roc,
 )
-from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
+from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 from knowledge_gaps.statistics.measures import (

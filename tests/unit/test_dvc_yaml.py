@@ -1,59 +1,33 @@
 """dvc.yaml: every stage is a command, and lists the code that decides its results.
 
-A stage that lacks a dependency keeps results of code that is no longer there. The same is asked of
-the caches and of the key of resume states, which hash code by themselves.
+A stage that lacks a dependency keeps results of code that is no longer there. Trainings depend on
+what check notes of their code.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 import yaml
-from module_graph import PACKAGE, ROOT, SOURCE, find_closure, get_room, has_code, list_modules
+from module_graph import ROOT, find_closure, get_room
 
 from knowledge_gaps.cli import app
-from knowledge_gaps.stages import agreement, audit, detections, quality
-from knowledge_gaps.study import load_study
+from knowledge_gaps.runtime.code_graph import PACKAGE, SOURCE, list_architectures, list_modules
+from knowledge_gaps.runtime.provenance import UNDECIDING, list_deciding
+from knowledge_gaps.study import Kind, load_study
+from knowledge_gaps.study.graph import get_cohorts
 from knowledge_gaps.study.schema import WRITTEN
-from knowledge_gaps.training import task
+from knowledge_gaps.training.code import describe_training_code
 
 CONTENT: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, dict[str, Any]] = {
     name: {**stage.get("do", stage), "foreach": stage.get("foreach")}
     for name, stage in CONTENT["stages"].items()
-}
-ROOMS = {"data", "models", "losses", "training", "evaluation", "report"}
-
-# modules of the other rooms that no stage needs to list, each with the reason
-EXEMPT = {
-    "runtime.cache": "returns rows under a hash of what decides them, code included",
-    "runtime.checkpoint": "a file format; what is in the file is decided elsewhere",
-    "runtime.devices": "the machine, which is no parameter of a study",
-    "runtime.dvc_lock": "tells the records which data they stand on",
-    "runtime.errors": "failures, which leave no result",
-    "runtime.files": "writes and hashes what it is given",
-    "runtime.launch": "how many processes train, which is the machine's",
-    "runtime.layout": "where files lie, which dvc.yaml says too",
-    "runtime.parallel": "where a function runs, not what it returns",
-    "runtime.printing": "what the terminal shows",
-    "runtime.progress": "what the terminal shows",
-    "runtime.provenance": "hashes code for keys of caches",
-    "runtime.quick_server": "when the server of workers collects garbage",
-    "runtime.quick_start": "when a process collects garbage",
-    "runtime.signals": "when a training stops, which leaves no result",
-    "runtime.tables": "writes what it is given",
-    "runtime.tracking": "a view of results",
-    "study": "params of dvc.yaml say what of it a stage depends on",
-    "stages.classifiers": "names the kind of cohort",
-    "stages.cohort": "shows a training that the room training does",
-    "stages.gans": "names the kind of cohort",
-    "stages.report": "calls the room report",
-    "stages.track": "a view of results",
-    "stages.check": "its output is the same for every study that it lets through",
 }
 # stages/ modules that no stage of dvc.yaml is named after
 NO_STAGE = {
@@ -70,20 +44,6 @@ each_stage = pytest.mark.parametrize("stage", STAGES)
 
 def list_code_deps(stage: str) -> list[Path]:
     return [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith("src/")]
-
-
-def is_exempt(module: str) -> bool:
-    name = module.removeprefix(f"{PACKAGE}.")
-    return any(name == entry or name.startswith(f"{entry}.") for entry in EXEMPT)
-
-
-def list_deciding(module: str) -> list[str]:
-    """List the modules below a stage's that must be dependencies of it."""
-    return sorted(
-        name
-        for name in find_closure(module)
-        if get_room(name) and has_code(name) and not is_exempt(name)
-    )
 
 
 def is_covered(module: str, entries: list[Path]) -> bool:
@@ -115,18 +75,43 @@ def test_no_command_names_the_machine(stage: str) -> None:
 # --- code
 
 
-@each_stage
-def test_code_that_decides_the_results_is_listed(stage: str) -> None:
+def list_missing(stage: str, modules: Iterable[str]) -> list[str]:
     entries = list_code_deps(stage)
-    missing = [
-        name for name in list_deciding(f"{PACKAGE}.stages.{stage}") if not is_covered(name, entries)
-    ]
-    assert missing == []
+    return [name for name in modules if not is_covered(name, entries)]
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name not in set(Kind)])
+def test_code_that_decides_the_results_is_listed(stage: str) -> None:
+    uses_registry = f"{PACKAGE}.models.registry" in find_closure(f"{PACKAGE}.stages.{stage}")
+    architectures = list_architectures() if uses_registry else ()
+    assert list_missing(stage, list_deciding(f"stages.{stage}", architectures)) == []
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_cohorts_depend_on_the_note_of_their_code(kind: Kind) -> None:
+    assert f"models/code/{kind}/${{key}}.json" in STAGES[kind]["deps"]
+    assert list_code_deps(kind) == []
+
+
+def test_check_depends_on_all_code_that_it_notes() -> None:
+    # else a note would stay what it was when the code changes
+    noted = list_deciding("stages.gans", list_architectures(), ["study.recipes"])
+    readers = [f"{PACKAGE}.runtime.code_graph", f"{PACKAGE}.runtime.provenance"]
+    assert list_missing("check", [*noted, *readers, f"{PACKAGE}.training.code"]) == []
+    study = load_study(ROOT / "params.yaml")
+    for kind in Kind:
+        for name in get_cohorts(study, kind):
+            described = describe_training_code(study, kind, name)
+            assert set(described) <= {
+                list_modules()[module].relative_to(SOURCE).as_posix() for module in noted
+            }
 
 
 @each_stage
 def test_listed_code_exists_and_is_used(stage: str) -> None:
     closure = find_closure(f"{PACKAGE}.stages.{stage}")
+    if stage == "check":  # it reads the code of trainings, and runs little of it
+        closure |= find_closure(f"{PACKAGE}.stages.gans")
     for entry in list_code_deps(stage):
         assert entry.exists(), entry
         holds_code = any(is_covered(name, [entry]) for name in list_modules())
@@ -142,25 +127,8 @@ def test_packaged_weights_are_listed_where_they_are_used() -> None:
 
 def test_exceptions_are_needed() -> None:
     reached = {name for s in STAGES for name in find_closure(f"{PACKAGE}.stages.{s}")}
-    for entry in EXEMPT:
+    for entry in UNDECIDING:
         assert f"{PACKAGE}.{entry}" in reached, entry
-
-
-@pytest.mark.parametrize(
-    ("module", "code"),
-    [
-        ("training.instance", task._CODE),
-        ("stages.detections", detections._CODE),
-        ("stages.quality", quality._CODE),
-        ("stages.audit", audit._CODE),
-        ("stages.agreement", agreement._CODE),
-    ],
-)
-def test_keys_hash_the_code_that_decides(module: str, code: tuple[str, ...]) -> None:
-    entries = [SOURCE / PACKAGE / entry for entry in code]
-    assert all(entry.exists() for entry in entries)
-    deciding = [name for name in list_deciding(f"{PACKAGE}.{module}") if get_room(name) != "stages"]
-    assert [name for name in deciding if not is_covered(name, entries)] == []
 
 
 # --- inputs and outputs

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from knowledge_gaps.data.images import to_float, to_uint8
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
-from knowledge_gaps.models.dcgan import DcganGenerator, DcganSettings
+from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
+from knowledge_gaps.models.architectures.dcgan import DcganGenerator, DcganSettings
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.runtime.errors import StoppedError, UserError

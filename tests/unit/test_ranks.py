@@ -20,7 +20,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.models.dcgan import DcganDiscriminator, DcganGenerator, DcganSettings
+from knowledge_gaps.models.architectures.dcgan import (
+    DcganDiscriminator,
+    DcganGenerator,
+    DcganSettings,
+)
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 from knowledge_gaps.models.registry import Generator, gan_architectures, parse_settings

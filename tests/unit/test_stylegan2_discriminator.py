@@ -8,7 +8,7 @@ from stylegan2_tools import SHAPE, build_discriminator, draw
 from torch import Tensor
 
 from knowledge_gaps.losses import compute_r1_penalty
-from knowledge_gaps.models.stylegan2.discriminator import append_deviation
+from knowledge_gaps.models.architectures.stylegan2.discriminator import append_deviation
 
 # --- minibatch standard deviation
 

@@ -13,21 +13,25 @@ from scipy.signal import convolve2d
 from stylegan2_tools import draw
 from torch import Tensor
 
-from knowledge_gaps.models.stylegan2.equalized import (
+from knowledge_gaps.models.architectures.stylegan2.equalized import (
     ACTIVATION_GAIN,
     EqualizedConv,
     EqualizedLinear,
     activate,
 )
-from knowledge_gaps.models.stylegan2.mapping import MappingNetwork
-from knowledge_gaps.models.stylegan2.modulated import LayerOptions, StyledConv, ToImage
-from knowledge_gaps.models.stylegan2.resample import (
+from knowledge_gaps.models.architectures.stylegan2.mapping import MappingNetwork
+from knowledge_gaps.models.architectures.stylegan2.modulated import (
+    LayerOptions,
+    StyledConv,
+    ToImage,
+)
+from knowledge_gaps.models.architectures.stylegan2.resample import (
     downsample,
     filter_maps,
     make_kernel,
     upsample,
 )
-from knowledge_gaps.models.stylegan2.settings import StyleGan2Settings
+from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings
 
 OPTIONS = LayerOptions(style_dim=4, has_noise=False, clamp=None)
 KERNEL = make_kernel()

@@ -13,8 +13,12 @@ from torch import Tensor, nn
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.losses import compute_classifier_loss
-from knowledge_gaps.models.cnn import Cnn, CnnSettings, make_input_spec
-from knowledge_gaps.models.dcgan import DcganDiscriminator, DcganGenerator, DcganSettings
+from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
+from knowledge_gaps.models.architectures.dcgan import (
+    DcganDiscriminator,
+    DcganGenerator,
+    DcganSettings,
+)
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.runtime.devices import build_accelerator

@@ -94,7 +94,7 @@ def cut_blocks(
         state: folder of the blocks.
         stamps: what changes with the content of an item, where that is not the item itself.
     """
-    shared = [maker.describe(), hash_code(("data",))]
+    shared = [maker.describe(), hash_code("stages.prepare")]
     num_each = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // math.prod(maker.image_shape)))
     blocks = []
     for start in range(0, len(items), num_each):

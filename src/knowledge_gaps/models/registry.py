@@ -1,6 +1,8 @@
-"""Architectures by name: a new one is a file in this folder that registers itself.
+"""Architectures by name: a new one is a file in `architectures` that registers itself.
 
-Tests walk over everything that is registered here, so a new architecture is tested by itself.
+The file is named as the architecture, so that a cohort depends on the code of its own architectures
+and not on that of all others. Tests walk over everything that is registered here, so a new
+architecture is tested by itself.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from knowledge_gaps.models.input_spec import InputSpec
 from knowledge_gaps.runtime.errors import UserError, describe_first_error
 
 ImageShape = tuple[int, int, int]  # channels, height, width
+
+_ARCHITECTURES = "knowledge_gaps.models.architectures"
 
 
 class ModelSettings(BaseModel):
@@ -174,18 +178,24 @@ class Registry(Generic[_Architecture]):
             raise ValueError(f"{self._kind} architecture {architecture.name!r} is registered twice")
         self._entries[architecture.name] = architecture
 
+    def knows(self, name: str) -> bool:
+        """Tell whether a name was registered so far."""
+        return name in self._entries
+
     def list_names(self) -> list[str]:
         """List what is registered, in alphabetical order."""
-        _import_architectures()
+        for name in _list_files():
+            _import_architecture(name)
         return sorted(self._entries)
 
     def get(self, name: str) -> _Architecture:
-        """Look an architecture up.
+        """Look an architecture up, in the file of its name.
 
         Raises:
             UserError: when there is none of that name.
         """
-        _import_architectures()
+        if name not in self._entries and name in _list_files():
+            _import_architecture(name)
         if name not in self._entries:
             known = ", ".join(sorted(self._entries))
             raise UserError(f"architecture: unknown {self._kind} {name!r} (known: {known})")
@@ -211,8 +221,14 @@ def parse_settings(
         raise UserError(f"model settings of {architecture.name!r}: {message}") from error
 
 
+def _import_architecture(name: str) -> None:
+    """Run the file of an architecture, which must register it; raises UserError otherwise."""
+    importlib.import_module(f"{_ARCHITECTURES}.{name}")
+    if not (gan_architectures.knows(name) or classifier_architectures.knows(name)):
+        raise UserError(f"models/architectures/{name}: registers no architecture of that name")
+
+
 @cache
-def _import_architectures() -> None:
-    package = importlib.import_module("knowledge_gaps.models")
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+def _list_files() -> tuple[str, ...]:
+    package = importlib.import_module(_ARCHITECTURES)
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__)))

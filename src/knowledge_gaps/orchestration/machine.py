@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from knowledge_gaps.runtime.devices import WORKERS_VARIABLE, count_cores, count_gpus, count_workers
-from knowledge_gaps.study import Study
+from knowledge_gaps.study import Kind, Study
+from knowledge_gaps.study.graph import find_recipe, get_cohorts
 
 GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
 _START_IMAGES = 50_000  # that a training would see while a stage starts Python, torch and MLflow
@@ -176,14 +177,11 @@ def find_needs(study: Study, stages: Sequence[str]) -> dict[str, Need]:
 def _find_need(study: Study, stage: str, name: str) -> Need:
     num_images = study.evaluation.num_images
     num_generators = sum(cohort.instances for cohort in study.gans.values())
-    if stage == "gans":
-        recipe = study.gan_recipes[study.gans[name].recipe]
+    if stage == Kind.GANS or stage == Kind.CLASSIFIERS:
+        recipe = find_recipe(study, f"{stage}/{name}")
         images = recipe.steps * recipe.batch_size * recipe.gradient_accumulation_steps
-        return Need(study.gans[name].instances, images * _GAN_PASSES, on_gpu=True)
-    if stage == "classifiers":
-        classifier = study.classifier_recipes[study.classifiers[name].recipe]
-        images = classifier.steps * classifier.batch_size * classifier.gradient_accumulation_steps
-        return Need(study.classifiers[name].instances, images, on_gpu=True)
+        passes = _GAN_PASSES if stage == Kind.GANS else 1
+        return Need(get_cohorts(study, Kind(stage))[name].instances, images * passes, on_gpu=True)
     if stage == _ONE_PROCESS:
         return Need(1, num_images * study.gans[name].instances, on_gpu=True)
     if stage == "audit":

@@ -28,6 +28,10 @@ class Plan:
     upstream: Mapping[str, frozenset[str]]
     changed: tuple[str, ...]
 
+    def keep(self, stage: str) -> Plan:
+        """Return a plan of one stage alone."""
+        return Plan((stage,), {stage: frozenset()}, tuple({stage} & {*self.changed}))
+
     def find_downstream(self, stage: str) -> list[str]:
         """List the stages that directly stand on one, in order."""
         return [name for name in self.order if stage in self.upstream[name]]

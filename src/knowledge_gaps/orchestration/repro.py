@@ -28,6 +28,8 @@ from knowledge_gaps.runtime.printing import count_words
 from knowledge_gaps.runtime.signals import StopFlag
 from knowledge_gaps.study import Study
 
+_FIRST = "check"
+
 
 def run(root: Path, study: Study, targets: Sequence[str], max_jobs: int | None = None) -> None:
     """Bring stages up to date, as many at the same time as the machine has room for.
@@ -45,11 +47,18 @@ def run(root: Path, study: Study, targets: Sequence[str], max_jobs: int | None =
     with run_alone(root) as stop:
         wait_for_others(root, stop)
         plan = _read_plan(root, targets, stop)
+        num_done = 0
+        if _FIRST in plan.changed:
+            num_done = _judge(_run_first(root, study, plan, stop), stop)
+            plan = _read_plan(root, targets, stop)
         if plan.changed:
-            _judge(_run(root, study, plan, max_jobs, stop), stop)
+            num_done += _judge(_run(root, study, plan, max_jobs, stop), stop)
         else:
             restore_order(root, plan.order, is_finished=True, stop=stop)
-            print("Data and pipelines are up to date.")
+    if num_done:
+        print(f"{count_words(num_done, 'stage')} done.")
+    else:
+        print("Data and pipelines are up to date.")
 
 
 def _read_plan(root: Path, targets: Sequence[str], stop: StopFlag) -> Plan:
@@ -61,8 +70,26 @@ def _read_plan(root: Path, targets: Sequence[str], stop: StopFlag) -> Plan:
 
 
 def _run(root: Path, study: Study, plan: Plan, max_jobs: int | None, stop: StopFlag) -> Ledger:
-    get_repro_directory(root).mkdir(parents=True, exist_ok=True)
     note_order(root, stop)
+    ledger = _run_stages(root, study, plan, max_jobs, stop)
+    is_finished = ledger.count_left() == 0 and not ledger.failed
+    restore_order(root, plan.order, is_finished, stop)
+    return ledger
+
+
+def _run_first(root: Path, study: Study, plan: Plan, stop: StopFlag) -> Ledger:
+    """Run the stage that notes the code of every cohort, before anything else is planned.
+
+    Its notes are one output, of which each cohort depends on a file: only DVC can tell then which
+    cohorts are due. It is also the first of a serial run, so that no order has to be restored.
+    """
+    return _run_stages(root, study, plan.keep(_FIRST), 1, stop)
+
+
+def _run_stages(
+    root: Path, study: Study, plan: Plan, max_jobs: int | None, stop: StopFlag
+) -> Ledger:
+    get_repro_directory(root).mkdir(parents=True, exist_ok=True)
     with StageShow(root) as show:
         crew = Crew(
             room=Room.of_this_machine(),
@@ -72,14 +99,11 @@ def _run(root: Path, study: Study, plan: Plan, max_jobs: int | None, stop: StopF
             read_outputs=functools.partial(read_outputs, root, stop),
             audience=show,
         )
-        ledger = run_plan(plan, crew, stop)
-    is_finished = ledger.count_left() == 0 and not ledger.failed
-    restore_order(root, plan.order, is_finished, stop)
-    return ledger
+        return run_plan(plan, crew, stop)
 
 
-def _judge(ledger: Ledger, stop: StopFlag) -> None:
-    """Say what became of the stages."""
+def _judge(ledger: Ledger, stop: StopFlag) -> int:
+    """Count the stages that are done; raise where one failed or all were stopped."""
     num_done = len(ledger.done)
     if stop.is_set():
         done = count_words(num_done, "stage")
@@ -90,4 +114,4 @@ def _judge(ledger: Ledger, stop: StopFlag) -> None:
         left_out = f", {len(due)} left out because of that" if due else ""
         first = f"{count_words(len(lines), 'stage')} failed, {num_done} done{left_out}"
         raise UserError("\n".join([first, *lines]))
-    print(f"{count_words(num_done, 'stage')} done.")
+    return num_done

@@ -22,7 +22,7 @@ from knowledge_gaps.study import (
     Kind,
     Study,
 )
-from knowledge_gaps.study.graph import list_members, sort_nodes
+from knowledge_gaps.study.graph import find_recipe, get_cohorts, list_members, sort_nodes
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 
@@ -85,11 +85,6 @@ class CohortWork:
         return f"{self.kind}/{self.name}"
 
     @property
-    def pool(self) -> str:
-        """The pool that it stands on."""
-        return self.cohort.fools if isinstance(self.cohort, GanCohort) else self.cohort.detects
-
-    @property
     def images_shown(self) -> int:
         """Reals that one training draws, as `images_seen` in its meta.json counts them."""
         recipe = self.recipe
@@ -143,31 +138,15 @@ def _fits(data: DataSettings, shape: list[int]) -> bool:
 def _list_cohorts(study: Study) -> Iterator[CohortWork]:
     for node in sort_nodes(study):
         section, _, name = node.partition("/")
-        if section == Kind.GANS:
-            gans = study.gans[name]
-            yield _make_work(study, Kind.GANS, name, gans, study.gan_recipes[gans.recipe])
-        elif section == Kind.CLASSIFIERS:
-            classifiers = study.classifiers[name]
-            recipe = study.classifier_recipes[classifiers.recipe]
-            yield _make_work(study, Kind.CLASSIFIERS, name, classifiers, recipe)
-
-
-def _make_work(
-    study: Study,
-    kind: Kind,
-    name: str,
-    cohort: GanCohort | ClassifierCohort,
-    recipe: GanRecipe | ClassifierRecipe,
-) -> CohortWork:
-    pool = cohort.fools if isinstance(cohort, GanCohort) else cohort.detects
-    members = [path for path, _ in list_members(study, pool)]
-    upstream = tuple(dict.fromkeys(members))
-    frozen = tuple(_find_recipe(study, path) for path in members)
-    return CohortWork(kind, name, cohort, recipe, upstream, frozen)
-
-
-def _find_recipe(study: Study, cohort_path: str) -> GanRecipe | ClassifierRecipe:
-    kind, _, name = cohort_path.partition("/")
-    if kind == Kind.GANS:
-        return study.gan_recipes[study.gans[name].recipe]
-    return study.classifier_recipes[study.classifiers[name].recipe]
+        if section == Kind.GANS or section == Kind.CLASSIFIERS:
+            kind = Kind(section)
+            cohort = get_cohorts(study, kind)[name]
+            members = [path for path, _ in list_members(study, cohort.pool)]
+            yield CohortWork(
+                kind=kind,
+                name=name,
+                cohort=cohort,
+                recipe=find_recipe(study, node),
+                upstream=tuple(dict.fromkeys(members)),
+                frozen=tuple(find_recipe(study, path) for path in members),
+            )

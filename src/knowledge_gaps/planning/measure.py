@@ -26,22 +26,7 @@ from knowledge_gaps.runtime.provenance import get_versions, hash_code
 
 DEFAULT_BUDGET_SEC = 60.0
 _PROBE_MODULE = "knowledge_gaps.planning.probe"
-_CODE = (
-    "data/images.py",
-    "data/store.py",
-    "losses.py",
-    "models",
-    "planning/memory.py",
-    "planning/networks.py",
-    "planning/probe.py",
-    "planning/request.py",
-    "planning/timing.py",
-    "runtime/determinism.py",
-    "runtime/devices.py",
-    "study/recipes.py",
-    "training",
-)
-_SIZES_CODE = ("models", "planning/networks.py")
+_BESIDES = ("runtime.devices", "study.recipes")  # they decide how fast, or by defaults what
 _PROCESSOR_FILE = Path("/proc/cpuinfo")
 _KILLED = -9  # what the system does to a process that takes too much memory
 _GRACE_SEC = 120.0  # for imports, and for a smallest batch that takes longer than the budget
@@ -71,7 +56,8 @@ class Prober:
             UserError: when an architecture is unknown or does not fit the images.
         """
         question = {"count": [[*entry, list(shape)] for entry in entries]}
-        file = self._get_file(question, hash_code(_SIZES_CODE))
+        architectures = [architecture for _, architecture, _ in entries]
+        file = self._get_file(question, hash_code("planning.networks", architectures))
         if not file.exists():
             answer = _ask(question, timeout_sec=None)
             if answer is None:
@@ -92,7 +78,9 @@ class Prober:
             "budget_sec": self._budget_sec,
             "largest_batch": request.parse_recipe().batch_size,
         }
-        file = self._get_file(question, hash_code(_CODE), describe_machine())
+        architectures = [request.recipe["architecture"], *(n.architecture for n in request.frozen)]
+        code = hash_code("planning.probe", architectures, besides=_BESIDES)
+        file = self._get_file(question, code, describe_machine())
         if not file.exists():
             self._say(title)
             answer = self._probe(question)

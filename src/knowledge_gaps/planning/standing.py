@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import read_json
 from knowledge_gaps.runtime.layout import META_FILE, get_instance_directory, get_state_directory
 from knowledge_gaps.study import NO_POOL, Study
+from knowledge_gaps.training.code import find_changed_code
 from knowledge_gaps.training.task import TrainingTask, make_tasks
 
 _STATE_FILE = "state.safetensors"
@@ -94,7 +95,10 @@ def _find_change(root: Path, study: Study, work: CohortWork, changes: Changes | 
     """Say why a cohort is not up to date: None when it is, `_IN_CACHE` when DVC can restore it."""
     if changes is None:
         return None if _is_stored(root, study, work) else ""
-    pools, pool = [], work.pool
+    changed = find_changed_code(root, study, work.kind, work.name)
+    if changed:  # which DVC sees when the stage check has run
+        return _name_changes([f"src/{path}" for path in changed])
+    pools, pool = [], work.cohort.pool
     while pool != NO_POOL:
         pools.append(f"pools@{pool}")
         pool = study.pools[pool].extends
@@ -134,12 +138,21 @@ def classify_changes(entries: list[Any]) -> str:
     if changed:
         names = [name for how in changed.values() if isinstance(how, dict) for name in how]
         names += [name for name, how in changed.items() if not isinstance(how, dict)]
-        more = ", ..." if len(names) > _SHOWN_CHANGES else ""
-        shown = ", ".join(names[:_SHOWN_CHANGES]) + more
-        return f"changed: {shown}" if is_here else f"new here: dvc.lock records other {shown}"
+        if is_here:
+            return _name_changes(names)
+        return f"new here: dvc.lock records other {_join(names)}"
     if outputs and is_here:
         return "recorded, but not in DVC's cache: pull or train"
     return _IN_CACHE
+
+
+def _name_changes(names: Sequence[str]) -> str:
+    return f"changed: {_join(names)}"
+
+
+def _join(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _SHOWN_CHANGES else ""
+    return ", ".join(names[:_SHOWN_CHANGES]) + more
 
 
 def _is_stored(root: Path, study: Study, work: CohortWork) -> bool:

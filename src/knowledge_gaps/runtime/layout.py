@@ -56,6 +56,16 @@ def get_pool_file(root: Path, pool: str) -> Path:
     return root / "models" / "pools" / f"{pool}.json"
 
 
+def get_code_directory(root: Path) -> Path:
+    """What `check` notes of the code that trains each cohort."""
+    return root / "models" / "code"
+
+
+def get_code_file(root: Path, cohort: str) -> Path:
+    """The code that trains a cohort, given as "gans/COHORT" or "classifiers/COHORT"."""
+    return get_code_directory(root) / f"{cohort}.json"
+
+
 def get_samples_file(root: Path, gan_cohort: str, instance: int) -> Path:
     """Evaluation images of one generator."""
     return root / "data" / "samples" / gan_cohort / f"{instance}.npy"

@@ -36,7 +36,7 @@ from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.runtime.tables import write_table
 from knowledge_gaps.statistics.agreement import FOOLING, FOOLING_OTHERS, HELD_OUT
 from knowledge_gaps.study import Kind, Study
-from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.study.graph import find_recipe, list_members
 
 COLUMNS = (
     "classifier_cohort",
@@ -52,18 +52,6 @@ COLUMNS = (
     "error_consistency",
     "num_cka_images",
     "cka",
-)
-_CODE = (
-    "data/images.py",
-    "data/store.py",
-    "evaluation/agreement.py",
-    "evaluation/batches.py",
-    "evaluation/detection.py",
-    "losses.py",
-    "models",
-    "runtime/determinism.py",
-    "statistics/agreement.py",
-    "statistics/measures.py",
 )
 _VERSIONS = ("numpy", "scikit-learn", "scipy", "torch")
 
@@ -179,7 +167,7 @@ def _list_in_loss(study: Study, gans: str, cohort: str) -> tuple[int, ...]:
 
 def _compare_all(root: Path, study: Study, cohort: str) -> list[Row]:
     pairs = list(_list_pairs(root, study, cohort))
-    keys = _make_keys(root, cohort, pairs)
+    keys = _make_keys(root, study, cohort, pairs)
     cache = RowCache(root, "agreement")
     known = [cache.get(key) for key in keys]
     missing = [pair for pair, row in zip(pairs, known, strict=True) if row is None]
@@ -207,9 +195,10 @@ def _list_pairs(root: Path, study: Study, cohort: str) -> Iterator[_Pair]:
                 yield _Pair(a, b, name, asked, kept)
 
 
-def _make_keys(root: Path, cohort: str, pairs: Sequence[_Pair]) -> list[str]:
+def _make_keys(root: Path, study: Study, cohort: str, pairs: Sequence[_Pair]) -> list[str]:
     """Name what each pair's row is computed from, by content."""
-    code = [hash_code(_CODE), get_versions(_VERSIONS)]
+    architecture = find_recipe(study, f"{Kind.CLASSIFIERS}/{cohort}").architecture
+    code = [hash_code("stages.agreement", (architecture,)), get_versions(_VERSIONS)]
     paths = {source.path for pair in pairs for source in pair.asked}
     files = {path: open_images(path).compute_sha256() for path in paths}
     classifiers = {

@@ -61,24 +61,6 @@ AUDIT_STEPS = 600
 _IMAGES_A_STEP = 4000 / 600
 _LEAST_STEPS = 150
 _COUNTS = ("instance", "steps", "num_images", "num_defects")  # columns of whole numbers
-_CODE = (
-    "data/images.py",
-    "data/store.py",
-    "evaluation/audit.py",
-    "evaluation/batches.py",
-    "evaluation/detection.py",
-    "evaluation/replay.py",
-    "losses.py",
-    "models",
-    "runtime/determinism.py",
-    "runtime/seeding.py",
-    "stages/audit.py",
-    "stages/replays.py",
-    "statistics/hypotheses.py",
-    "statistics/measures.py",
-    "study/recipes.py",
-    "training",
-)
 _VERSIONS = ("accelerate", "pillow", "scikit-learn", "scipy", "torch")
 
 
@@ -114,7 +96,6 @@ def _measure_all(root: Path, study: Study) -> list[Row]:
     prepared = get_prepared_directory(root)
     shared = [
         *(open_images(prepared / name).compute_sha256() for name in (TRAIN_IMAGES, TEST_IMAGES)),
-        hash_code(_CODE),
         get_versions(_VERSIONS),
     ]
     jobs = _list_jobs(root, study)
@@ -129,6 +110,7 @@ def _measure_all(root: Path, study: Study) -> list[Row]:
             job.describe(),
             job.recipe.model_dump(mode="json"),
             weights[job.name],
+            hash_code("stages.audit", (job.recipe.architecture,), besides=("study.recipes",)),
             shared,
         )
         for job in jobs

@@ -1,7 +1,7 @@
-"""check: refuse a study that cannot run before anything runs.
+"""check: refuse a study that cannot run before anything runs, and note the code that trains it.
 
-Its output is the pool without instances, which every pool extends and every baseline stands on: so
-all stages wait for this one, and none runs again because of it, for its bytes never change.
+Its outputs are the pool without instances, which every pool extends and every baseline stands on,
+so that all stages wait for this one; and a file for each cohort with the code that trains it.
 """
 
 from __future__ import annotations
@@ -32,15 +32,17 @@ from knowledge_gaps.study import (
     Study,
 )
 from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.training.code import write_training_code
 from knowledge_gaps.training.initial_weights import find_initial_weights
 
 
 def run(root: Path, study: Study) -> None:
-    """Check a study, write the pool that all stages wait for, and say what the study trains;
-    raises as `check_study`.
+    """Check a study, write what all stages wait for, and say what the study trains; raises as
+    `check_study`.
     """
     check_study(root, study)
     write_pool(root, NO_POOL, ())
+    write_training_code(root, study)
     trained = (
         _count_cohorts("GAN", list(study.gans.values())),
         _count_cohorts("classifier", list(study.classifiers.values())),

@@ -12,6 +12,7 @@ from knowledge_gaps.runtime.progress import InstanceProgress
 from knowledge_gaps.runtime.tracking import CohortTracker, LiveInstance, sync_cohort
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import get_cohorts, need
+from knowledge_gaps.training.code import check_code
 from knowledge_gaps.training.cohort import count_waiting, train_cohort
 from knowledge_gaps.training.sizes import check_shares, find_largest_sharing
 from knowledge_gaps.training.spread_cohort import train_cohort_spread
@@ -46,9 +47,11 @@ def train_and_track(
         num_processes: how many processes train one instance together; None decides by the machine.
 
     Raises:
-        StoppedError, UserError: as `training.cohort.train_cohort`, and for an unknown cohort.
+        StoppedError, UserError: as `training.cohort.train_cohort`, for an unknown cohort, and where
+            the code changed since the study was checked.
     """
     need(name, get_cohorts(study, kind), "cohort", kind.value)
+    check_code(root, study, kind, name)
     tasks = make_tasks(root, study, kind, name)
     rank = read_rank()
     count = _choose_num_processes(tasks, rank, read_num_processes(num_processes))

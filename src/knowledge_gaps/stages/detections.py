@@ -28,19 +28,10 @@ from knowledge_gaps.runtime.printing import count_words
 from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.runtime.tables import write_table
 from knowledge_gaps.statistics.measures import DETECTION_MEASURES
-from knowledge_gaps.study import Study
-from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.study import Kind, Study
+from knowledge_gaps.study.graph import find_recipe, list_members
 
-_CODE = (
-    "data/images.py",
-    "data/store.py",
-    "evaluation/batches.py",
-    "evaluation/detection.py",
-    "losses.py",
-    "models",
-    "runtime/determinism.py",
-    "statistics/measures.py",
-)
+_VERSIONS = ("numpy", "scikit-learn", "scipy", "torch")
 _MEASURED = ("num_images", *DETECTION_MEASURES)
 
 
@@ -68,7 +59,7 @@ def run(root: Path, study: Study) -> None:
         UserError: when a checkpoint or sample file is missing or altered.
     """
     pairs = _list_pairs(study)
-    keys = _make_keys(root, pairs)
+    keys = _make_keys(root, study, pairs)
     cache = RowCache(root, "detections")
     missing = [pair for pair in pairs if cache.get(keys[pair]) is None]
     jobs = _group_jobs(root, missing)
@@ -96,26 +87,28 @@ def _list_pairs(study: Study) -> list[_Pair]:
     ]
 
 
-def _make_keys(root: Path, pairs: list[_Pair]) -> dict[_Pair, str]:
+def _make_keys(root: Path, study: Study, pairs: list[_Pair]) -> dict[_Pair, str]:
     """Name what each pair's row is computed from, by content."""
     reals = open_images(get_prepared_directory(root) / TEST_IMAGES).compute_sha256()
     generators = {
         pair.generator: hash_file(get_samples_file(root, *pair.generator)) for pair in pairs
     }
     classifiers = {
-        pair.classifier: _hash_classifier(_get_classifier_directory(root, pair.classifier))
-        for pair in pairs
+        pair.classifier: _describe_classifier(root, study, pair.classifier) for pair in pairs
     }
-    code = [hash_code(_CODE), get_versions(("numpy", "scikit-learn", "scipy", "torch"))]
+    versions = get_versions(_VERSIONS)
     return {
-        pair: make_key(generators[pair.generator], classifiers[pair.classifier], reals, code)
+        pair: make_key(generators[pair.generator], classifiers[pair.classifier], reals, versions)
         for pair in pairs
     }
 
 
-def _hash_classifier(directory: Path) -> list[str]:
-    """Hash the weights, and meta.json, which says how to build and feed the network."""
-    return [hash_file(directory / name) for name in (CLASSIFIER_FILE, META_FILE)]
+def _describe_classifier(root: Path, study: Study, classifier: tuple[str, int]) -> list[str]:
+    """Hash the weights, meta.json, which says how to build and feed the network, and the code."""
+    directory = _get_classifier_directory(root, classifier)
+    architecture = find_recipe(study, f"{Kind.CLASSIFIERS}/{classifier[0]}").architecture
+    files = [hash_file(directory / name) for name in (CLASSIFIER_FILE, META_FILE)]
+    return [*files, hash_code("stages.detections", (architecture,))]
 
 
 def _group_jobs(root: Path, pairs: list[_Pair]) -> list[_Job]:

@@ -46,18 +46,6 @@ from knowledge_gaps.statistics.measures import (
 )
 from knowledge_gaps.study import REALS, Study
 
-_CODE = (
-    "data/images.py",
-    "data/store.py",
-    "evaluation/batches.py",
-    "evaluation/inception.py",
-    "evaluation/lenet.py",
-    "evaluation/quality",
-    "evaluation/random_vgg.py",
-    "runtime/determinism.py",
-    "statistics/collapse.py",
-    "statistics/measures.py",
-)
 _VERSIONS = ("numpy", "torch", "torch-fidelity")
 _NUM_CLOSEST = 10  # pairs of a cohort in neighbours.csv
 
@@ -133,7 +121,7 @@ def _make_keys(jobs: Mapping[_Name, _Job]) -> dict[_Name, str]:
         reals.num_images,
         reals.extractor.name,
         reals.extractor.identify(),
-        hash_code(_CODE),
+        hash_code("stages.quality"),
         get_versions(_VERSIONS),
     ]
     return {name: make_key(_hash_images(job.images_file), shared) for name, job in jobs.items()}

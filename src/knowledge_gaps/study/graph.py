@@ -9,7 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.study.recipes import NO_POOL, REALS, ClassifierCohort, GanCohort, Kind
+from knowledge_gaps.study.recipes import (
+    NO_POOL,
+    REALS,
+    ClassifierCohort,
+    ClassifierRecipe,
+    GanCohort,
+    GanRecipe,
+    Kind,
+)
 from knowledge_gaps.study.schema import (
     REALS_TRAIN,
     ClassifierSweep,
@@ -57,6 +65,14 @@ def check_graph(study: Study) -> None:
 def get_cohorts(study: Study, kind: Kind) -> dict[str, GanCohort] | dict[str, ClassifierCohort]:
     """Return the study's cohorts of one kind by name."""
     return study.gans if kind is Kind.GANS else study.classifiers
+
+
+def find_recipe(study: Study, cohort: str) -> GanRecipe | ClassifierRecipe:
+    """Find how a cohort is trained, given as "gans/COHORT" or "classifiers/COHORT"."""
+    kind, _, name = cohort.partition("/")
+    if kind == Kind.GANS:
+        return study.gan_recipes[study.gans[name].recipe]
+    return study.classifier_recipes[study.classifiers[name].recipe]
 
 
 def list_members(study: Study, pool_name: str) -> list[tuple[str, int]]:

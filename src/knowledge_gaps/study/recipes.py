@@ -206,6 +206,11 @@ class GanCohort(Section):
             raise ValueError(f"phi is {self.phi} but fools is {NO_POOL!r}: phi must be 0.0 then")
         return self
 
+    @property
+    def pool(self) -> str:
+        """The pool that it stands on, by the name that cohorts of both kinds share."""
+        return self.fools
+
 
 class ClassifierCohort(Section):
     """Independently seeded GAN-classifiers, trained on reals against one pool of generators.
@@ -222,3 +227,8 @@ class ClassifierCohort(Section):
     instances: NumInstances
     detects: Name
     truncation: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @property
+    def pool(self) -> str:
+        """The pool that it stands on, by the name that cohorts of both kinds share."""
+        return self.detects

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from knowledge_gaps.data.store import open_images
 from knowledge_gaps.runtime.files import dump_json
 from knowledge_gaps.runtime.layout import TRAIN_IMAGES, get_prepared_directory
 from knowledge_gaps.runtime.pool import Member, read_pool
-from knowledge_gaps.runtime.provenance import get_versions, hash_code
+from knowledge_gaps.runtime.provenance import get_versions
 from knowledge_gaps.study import (
     ClassifierCohort,
     ClassifierRecipe,
@@ -20,19 +21,8 @@ from knowledge_gaps.study import (
     Kind,
     Study,
 )
-
-_CODE = (
-    "data/images.py",
-    "data/store.py",
-    "losses.py",
-    "models",
-    "runtime/checkpoint.py",
-    "runtime/determinism.py",
-    "runtime/pool.py",
-    "runtime/seeding.py",
-    "study/recipes.py",
-    "training",
-)
+from knowledge_gaps.study.graph import find_recipe, get_cohorts
+from knowledge_gaps.training.code import describe_training_code
 
 
 @dataclass(frozen=True)
@@ -50,6 +40,7 @@ class TrainingTask:
         members: the pool that it is trained against.
         data_name: name of the dataset.
         data_sha256: of the prepared training images.
+        code: by path, the hash of every module that trains it.
         initial_weights_sha256: of the file that the weights come from; None for a random start.
     """
 
@@ -63,6 +54,7 @@ class TrainingTask:
     members: tuple[Member, ...]
     data_name: str
     data_sha256: str
+    code: Mapping[str, str]
     initial_weights_sha256: str | None = None
 
     @property
@@ -101,7 +93,7 @@ class TrainingTask:
             "cohort": self.cohort_path,
             "instance": self.instance,
             **self.describe(),
-            "code": hash_code(_CODE),
+            "code": dict(self.code),
             **get_versions(["torch"]),
         }
         return hashlib.sha256(dump_json(content).encode()).hexdigest()
@@ -113,16 +105,11 @@ def make_tasks(root: Path, study: Study, kind: Kind, name: str) -> list[Training
     Raises:
         UserError: when the prepared data or the pool's manifest is missing.
     """
-    cohort: GanCohort | ClassifierCohort
-    recipe: GanRecipe | ClassifierRecipe
-    if kind is Kind.GANS:
-        cohort, pool = study.gans[name], study.gans[name].fools
-        recipe = study.gan_recipes[cohort.recipe]
-    else:
-        cohort, pool = study.classifiers[name], study.classifiers[name].detects
-        recipe = study.classifier_recipes[cohort.recipe]
-    members = read_pool(root, pool)
+    cohort = get_cohorts(study, kind)[name]
+    recipe = find_recipe(study, f"{kind}/{name}")
+    members = read_pool(root, cohort.pool)
     data_sha256 = open_images(get_prepared_directory(root) / TRAIN_IMAGES).compute_sha256()
+    code = describe_training_code(study, kind, name)
     return [
         TrainingTask(
             root=root,
@@ -135,6 +122,7 @@ def make_tasks(root: Path, study: Study, kind: Kind, name: str) -> list[Training
             members=members,
             data_name=study.data.name,
             data_sha256=data_sha256,
+            code=code,
             initial_weights_sha256=_hash_initial_weights(recipe, root),
         )
         for instance in range(cohort.instances)

@@ -8,21 +8,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from knowledge_gaps.models.registry import ImageShape
-from knowledge_gaps.models.stylegan2.modulated import LayerOptions, StyledConv, ToImage
-from knowledge_gaps.models.stylegan2.precision import (
+from knowledge_gaps.models.architectures.stylegan2.modulated import (
+    LayerOptions,
+    StyledConv,
+    ToImage,
+)
+from knowledge_gaps.models.architectures.stylegan2.precision import (
     CLAMP,
     disable_autocast,
     find_half_dtype,
     to_block,
 )
-from knowledge_gaps.models.stylegan2.resample import make_kernel, upsample
-from knowledge_gaps.models.stylegan2.settings import (
+from knowledge_gaps.models.architectures.stylegan2.resample import make_kernel, upsample
+from knowledge_gaps.models.architectures.stylegan2.settings import (
     BASE_PX,
     Stage,
     StyleGan2Settings,
     plan_stages,
 )
+from knowledge_gaps.models.registry import ImageShape
 
 
 class SynthesisBlock(nn.Module):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from knowledge_gaps.models.architectures.stylegan2.mapping import MappingNetwork
+from knowledge_gaps.models.architectures.stylegan2.precision import disable_autocast, to_full
+from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings
+from knowledge_gaps.models.architectures.stylegan2.synthesis import SynthesisNetwork
 from knowledge_gaps.models.registry import ImageShape, StyleGenerator
-from knowledge_gaps.models.stylegan2.mapping import MappingNetwork
-from knowledge_gaps.models.stylegan2.precision import disable_autocast, to_full
-from knowledge_gaps.models.stylegan2.settings import StyleGan2Settings
-from knowledge_gaps.models.stylegan2.synthesis import SynthesisNetwork
 
 
 class StyleGan2Generator(StyleGenerator):

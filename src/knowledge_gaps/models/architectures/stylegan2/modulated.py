@@ -16,9 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from knowledge_gaps.models.stylegan2.equalized import ACTIVATION_GAIN, EqualizedLinear, activate
-from knowledge_gaps.models.stylegan2.precision import to_full
-from knowledge_gaps.models.stylegan2.resample import UPSAMPLING_GAIN, filter_maps, make_kernel
+from knowledge_gaps.models.architectures.stylegan2.equalized import (
+    ACTIVATION_GAIN,
+    EqualizedLinear,
+    activate,
+)
+from knowledge_gaps.models.architectures.stylegan2.precision import to_full
+from knowledge_gaps.models.architectures.stylegan2.resample import (
+    UPSAMPLING_GAIN,
+    filter_maps,
+    make_kernel,
+)
 
 _KERNEL_PX = 3
 _EPSILON = 1e-8

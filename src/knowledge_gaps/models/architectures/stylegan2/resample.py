@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from knowledge_gaps.models.stylegan2.precision import disable_autocast
+from knowledge_gaps.models.architectures.stylegan2.precision import disable_autocast
 
 FIR = (1.0, 3.0, 3.0, 1.0)
 UPSAMPLING_GAIN = 4.0  # three of four pixels are zero before the filter

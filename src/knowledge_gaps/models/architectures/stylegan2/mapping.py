@@ -7,8 +7,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from knowledge_gaps.models.stylegan2.equalized import ACTIVATION_GAIN, EqualizedLinear, activate
-from knowledge_gaps.models.stylegan2.settings import StyleGan2Settings
+from knowledge_gaps.models.architectures.stylegan2.equalized import (
+    ACTIVATION_GAIN,
+    EqualizedLinear,
+    activate,
+)
+from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings
 
 _EPSILON = 1e-8
 

@@ -12,10 +12,10 @@ discriminator; `precision` holds what half precision needs. Losses (R1, path len
 
 from __future__ import annotations
 
+from knowledge_gaps.models.architectures.stylegan2.discriminator import StyleGan2Discriminator
+from knowledge_gaps.models.architectures.stylegan2.generator import StyleGan2Generator
+from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings
 from knowledge_gaps.models.registry import GanArchitecture, gan_architectures
-from knowledge_gaps.models.stylegan2.discriminator import StyleGan2Discriminator
-from knowledge_gaps.models.stylegan2.generator import StyleGan2Generator
-from knowledge_gaps.models.stylegan2.settings import StyleGan2Settings
 
 gan_architectures.register(
     GanArchitecture("stylegan2", StyleGan2Settings, StyleGan2Generator, StyleGan2Discriminator)

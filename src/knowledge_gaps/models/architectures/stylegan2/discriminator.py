@@ -12,27 +12,31 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from knowledge_gaps.models.registry import ImageShape
-from knowledge_gaps.models.stylegan2.equalized import (
+from knowledge_gaps.models.architectures.stylegan2.equalized import (
     ACTIVATION_GAIN,
     EqualizedConv,
     EqualizedLinear,
     activate,
 )
-from knowledge_gaps.models.stylegan2.precision import (
+from knowledge_gaps.models.architectures.stylegan2.precision import (
     CLAMP,
     disable_autocast,
     find_half_dtype,
     to_block,
     to_full,
 )
-from knowledge_gaps.models.stylegan2.resample import downsample, filter_maps, make_kernel
-from knowledge_gaps.models.stylegan2.settings import (
+from knowledge_gaps.models.architectures.stylegan2.resample import (
+    downsample,
+    filter_maps,
+    make_kernel,
+)
+from knowledge_gaps.models.architectures.stylegan2.settings import (
     BASE_PX,
     Stage,
     StyleGan2Settings,
     plan_stages,
 )
+from knowledge_gaps.models.registry import ImageShape
 
 _RESIDUAL_GAIN = math.sqrt(0.5)  # of each branch, so that their sum keeps its variance
 _EPSILON = 1e-8
