@@ -25,6 +25,7 @@ from knowledge_gaps.models.registry import (
     parse_settings,
 )
 from knowledge_gaps.runtime.checkpoint import write_tensors
+from knowledge_gaps.runtime.code_graph import list_architectures
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import read_json, write_json
 
@@ -169,6 +170,19 @@ def test_every_architecture_has_an_example() -> None:
     assert {e.architecture for e in CLASSIFIER_EXAMPLES} == set(
         classifier_architectures.list_names()
     )
+
+
+def test_every_architecture_has_a_file_of_its_name() -> None:
+    names = {*gan_architectures.list_names(), *classifier_architectures.list_names()}
+    assert names == set(list_architectures())
+
+
+def test_file_of_another_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry: Registry[Any] = Registry("GAN")
+    misnamed = replace(gan_architectures.get("dcgan"), name="b")
+    monkeypatch.setattr(registry, "list_names", lambda: registry.register(misnamed) or ["b"])
+    with pytest.raises(UserError, match="'b' is registered by a file of another name"):
+        registry.get("b")
 
 
 # --- shapes and values

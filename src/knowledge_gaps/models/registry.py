@@ -178,10 +178,6 @@ class Registry(Generic[_Architecture]):
             raise ValueError(f"{self._kind} architecture {architecture.name!r} is registered twice")
         self._entries[architecture.name] = architecture
 
-    def knows(self, name: str) -> bool:
-        """Tell whether a name was registered so far."""
-        return name in self._entries
-
     def list_names(self) -> list[str]:
         """List what is registered, in alphabetical order."""
         for name in _list_files():
@@ -192,13 +188,20 @@ class Registry(Generic[_Architecture]):
         """Look an architecture up, in the file of its name.
 
         Raises:
-            UserError: when there is none of that name.
+            UserError: when there is none of that name, or another file registers it.
         """
         if name not in self._entries and name in _list_files():
             _import_architecture(name)
         if name not in self._entries:
-            known = ", ".join(sorted(self._entries))
-            raise UserError(f"architecture: unknown {self._kind} {name!r} (known: {known})")
+            known = self.list_names()
+            if name in known:
+                raise UserError(
+                    f"architecture: {name!r} is registered by a file of another name; "
+                    f"architectures/{name}.py has to do that"
+                )
+            raise UserError(
+                f"architecture: unknown {self._kind} {name!r} (known: {', '.join(known)})"
+            )
         return self._entries[name]
 
 
@@ -222,10 +225,7 @@ def parse_settings(
 
 
 def _import_architecture(name: str) -> None:
-    """Run the file of an architecture, which must register it; raises UserError otherwise."""
     importlib.import_module(f"{_ARCHITECTURES}.{name}")
-    if not (gan_architectures.knows(name) or classifier_architectures.knows(name)):
-        raise UserError(f"models/architectures/{name}: registers no architecture of that name")
 
 
 @cache

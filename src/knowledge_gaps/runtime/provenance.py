@@ -93,6 +93,19 @@ def hash_code(
     return hashlib.sha256(dump_json(described).encode()).hexdigest()
 
 
+def hash_source(text: str) -> str:
+    """Hash Python code without its comments, docstrings and line breaks.
+
+    It is written out anew from its syntax, which is the same for every version of Python but for
+    small things such as quotes in f-strings.
+    """
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.body = [entry for entry in node.body if not is_docstring(entry)] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+
+
 def get_versions(distributions: Iterable[str]) -> dict[str, str]:
     """Return the installed versions of distributions, without those that are not installed."""
     versions = {}
@@ -120,13 +133,4 @@ def _has_code(module: str) -> bool:
 
 @cache
 def _hash_module(module: str) -> str:
-    """Hash a module's code.
-
-    Written out anew from its syntax, which is the same for every version of Python but for small
-    things such as quotes in f-strings.
-    """
-    tree = ast.parse(list_modules()[module].read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            node.body = [entry for entry in node.body if not is_docstring(entry)] or [ast.Pass()]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+    return hash_source(list_modules()[module].read_text(encoding="utf-8"))

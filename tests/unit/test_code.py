@@ -1,0 +1,186 @@
+"""The code that a cohort depends on: all that trains it, and nothing that plays no part in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from knowledge_gaps.runtime.code_graph import PACKAGE, SOURCE
+from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.files import read_json, write_json
+from knowledge_gaps.runtime.layout import get_code_file
+from knowledge_gaps.runtime.provenance import hash_source
+from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
+from knowledge_gaps.training.code import check_code, find_changed_code, write_training_code
+from study_tools import change_params
+
+_DESCRIBE = """
+import json, sys
+from pathlib import Path
+from knowledge_gaps.study import Kind, load_study
+from knowledge_gaps.study.graph import get_cohorts
+from knowledge_gaps.training.code import describe_training_code
+study = load_study(Path(sys.argv[1]))
+print(json.dumps({
+    f"{kind}/{name}": describe_training_code(study, kind, name)
+    for kind in Kind for name in get_cohorts(study, kind)
+}))
+"""
+_LOOP = "def f(x):\n    return x + 1\n"
+
+Notes = dict[str, dict[str, str]]
+
+
+class Sources:
+    """A copy of the package beside a study; `note` says what its cohorts depend on."""
+
+    def __init__(self, study: Path, folder: Path) -> None:
+        self._study, self.package = study, folder / PACKAGE
+        ignored = shutil.ignore_patterns("__pycache__", "assets")
+        shutil.copytree(SOURCE / PACKAGE, self.package, ignore=ignored)
+
+    def note(self) -> Notes:
+        environment = {**os.environ, "PYTHONPATH": str(self.package.parent)}
+        finished = subprocess.run(
+            [sys.executable, "-c", _DESCRIBE, str(self._study / PARAMS_FILE)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        notes: Notes = json.loads(finished.stdout)
+        return notes
+
+    def append(self, file: str, text: str) -> None:
+        path = self.package / file
+        path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+    def add_architecture(self, name: str, text: str) -> None:
+        path = self.package / "models" / "architectures" / f"{name}.py"
+        path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def sources(smoke_root: Path, tmp_path: Path) -> Sources:
+    return Sources(smoke_root, tmp_path / "src")
+
+
+def find_changed(before: Notes, after: Notes) -> set[str]:
+    return {name for name in before | after if before.get(name) != after.get(name)}
+
+
+# --- what counts as code
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# why\ndef f(x):\n    return x + 1  # because\n",
+        '"""What it is."""\n\ndef f(x):\n    """Add."""\n    return x + 1\n',
+        "def f(\n    x,\n):\n    return (\n        x + 1\n    )\n",
+    ],
+)
+def test_words_and_line_breaks_are_no_code(text: str) -> None:
+    assert hash_source(text) == hash_source(_LOOP)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(x):\n    return x + 2\n",
+        "def f(x):\n    return x + 1\n\nf(1)\n",
+        "def f(x, y=0):\n    return x + 1\n",
+        "def f(x):\n    y = 'text'\n    return x + 1\n",
+    ],
+)
+def test_code_is_code(text: str) -> None:
+    assert hash_source(text) != hash_source(_LOOP)
+
+
+def test_function_of_a_docstring_alone_has_a_hash() -> None:
+    assert hash_source('def f():\n    """Nothing."""\n') == hash_source("def f():\n    pass\n")
+
+
+# --- which cohorts depend on what
+
+
+def test_note_has_the_loop_and_the_architectures_in_play(sources: Sources) -> None:
+    notes = sources.note()
+    baseline, fooling = notes["gans/baseline"], notes["gans/fool_all_1"]
+    folder = f"{PACKAGE}/models/architectures"
+    assert f"{folder}/dcgan.py" in baseline
+    assert f"{folder}/cnn.py" not in baseline
+    assert {f"{folder}/dcgan.py", f"{folder}/cnn.py"} <= set(fooling)
+    for part in ("losses.py", "training/phases.py", "models/strided.py", "study/recipes.py"):
+        assert f"{PACKAGE}/{part}" in baseline
+    assert not [path for path in fooling if "stylegan2" in path or "/report/" in path]
+
+
+def test_comments_change_no_note(sources: Sources) -> None:
+    before = sources.note()
+    for file in ("losses.py", "training/loop.py", "models/architectures/dcgan.py"):
+        sources.append(file, "\n# another word\n")
+    assert sources.note() == before
+
+
+def test_shared_code_concerns_all(sources: Sources) -> None:
+    before = sources.note()
+    sources.append("losses.py", "\n_MORE = 1\n")
+    assert find_changed(before, sources.note()) == set(before)
+
+
+def test_architecture_concerns_those_that_it_plays_a_part_in(sources: Sources) -> None:
+    before = sources.note()
+    sources.append("models/architectures/cnn.py", "\n_MORE = 1\n")
+    # a baseline GAN meets no classifier
+    assert find_changed(before, sources.note()) == set(before) - {"gans/baseline"}
+
+
+def test_report_concerns_no_training(sources: Sources) -> None:
+    before = sources.note()
+    sources.append("report/build.py", "\n_MORE = 1\n")
+    assert sources.note() == before
+
+
+def test_new_architecture_concerns_only_who_uses_it(sources: Sources, smoke_root: Path) -> None:
+    before = sources.note()
+    # a module of its own beside it, and one that dots name
+    sources.add_architecture("helper", "from ..frozen import FORMAT\n_MINE = FORMAT\n")
+    sources.add_architecture("mine", "from . import helper\n_MORE = helper\n")
+    assert sources.note() == before
+    cohort = {"recipe": "mine", "instances": 1, "fools": "none", "phi": 0.0}
+    recipe = load_study(smoke_root / PARAMS_FILE).gan_recipes["dcgan"].model_dump(mode="json")
+    change_params(
+        smoke_root, {"gan_recipes.mine": {**recipe, "architecture": "mine"}, "gans.new": cohort}
+    )
+    after = sources.note()
+    assert find_changed(before, after) == {"gans/new"}
+    folder = f"{PACKAGE}/models/architectures"
+    assert {f"{folder}/mine.py", f"{folder}/helper.py"} <= set(after["gans/new"])
+    assert f"{folder}/dcgan.py" not in after["gans/new"]
+    sources.append("models/architectures/helper.py", "_MORE = 1\n")
+    assert find_changed(after, sources.note()) == {"gans/new"}
+
+
+# --- the note
+
+
+def test_training_by_other_code_than_noted_is_refused(smoke_root: Path) -> None:
+    study = load_study(smoke_root / PARAMS_FILE)
+    check_code(smoke_root, study, Kind.GANS, "baseline")  # nothing noted: DVC asks for it
+    write_training_code(smoke_root, study)
+    check_code(smoke_root, study, Kind.GANS, "baseline")
+    path = get_code_file(smoke_root, "gans/baseline")
+    changed, gone = f"{PACKAGE}/losses.py", f"{PACKAGE}/training/old.py"
+    write_json(path, {**read_json(path), changed: "0" * 64, gone: "0" * 64})
+    assert find_changed_code(smoke_root, study, Kind.GANS, "baseline") == [changed, gone]
+    message = "src/knowledge_gaps/losses.py: changed since the study was checked"
+    with pytest.raises(UserError, match=message):
+        check_code(smoke_root, study, Kind.GANS, "baseline")
+    check_code(smoke_root, study, Kind.GANS, "fool_all_1")
