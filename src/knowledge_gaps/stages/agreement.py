@@ -16,14 +16,11 @@ import pandas as pd
 
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.agreement import Answer, Source, ask_classifier, compare_answers
-from knowledge_gaps.models.frozen import load_classifier
+from knowledge_gaps.models.frozen import describe_classifier, load_classifier
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
 from knowledge_gaps.runtime.devices import find_device
-from knowledge_gaps.runtime.files import hash_file
 from knowledge_gaps.runtime.layout import (
     AGREEMENT_FILE,
-    CLASSIFIER_FILE,
-    META_FILE,
     TEST_IMAGES,
     get_instance_directory,
     get_prepared_directory,
@@ -32,11 +29,11 @@ from knowledge_gaps.runtime.layout import (
 )
 from knowledge_gaps.runtime.parallel import map_parallel
 from knowledge_gaps.runtime.printing import count_words
-from knowledge_gaps.runtime.provenance import get_versions, hash_code
+from knowledge_gaps.runtime.provenance import get_versions
 from knowledge_gaps.runtime.tables import write_table
 from knowledge_gaps.statistics.agreement import FOOLING, FOOLING_OTHERS, HELD_OUT
 from knowledge_gaps.study import Kind, Study
-from knowledge_gaps.study.graph import find_recipe, list_members
+from knowledge_gaps.study.graph import list_members
 
 COLUMNS = (
     "classifier_cohort",
@@ -167,7 +164,7 @@ def _list_in_loss(study: Study, gans: str, cohort: str) -> tuple[int, ...]:
 
 def _compare_all(root: Path, study: Study, cohort: str) -> list[Row]:
     pairs = list(_list_pairs(root, study, cohort))
-    keys = _make_keys(root, study, cohort, pairs)
+    keys = _make_keys(root, cohort, pairs)
     cache = RowCache(root, "agreement")
     known = [cache.get(key) for key in keys]
     missing = [pair for pair, row in zip(pairs, known, strict=True) if row is None]
@@ -195,17 +192,13 @@ def _list_pairs(root: Path, study: Study, cohort: str) -> Iterator[_Pair]:
                 yield _Pair(a, b, name, asked, kept)
 
 
-def _make_keys(root: Path, study: Study, cohort: str, pairs: Sequence[_Pair]) -> list[str]:
+def _make_keys(root: Path, cohort: str, pairs: Sequence[_Pair]) -> list[str]:
     """Name what each pair's row is computed from, by content."""
-    architecture = find_recipe(study, f"{Kind.CLASSIFIERS}/{cohort}").architecture
-    code = [hash_code("stages.agreement", (architecture,)), get_versions(_VERSIONS)]
+    versions = get_versions(_VERSIONS)
     paths = {source.path for pair in pairs for source in pair.asked}
     files = {path: open_images(path).compute_sha256() for path in paths}
     classifiers = {
-        instance: [
-            hash_file(_get_directory(root, cohort, instance) / name)
-            for name in (CLASSIFIER_FILE, META_FILE)
-        ]
+        instance: describe_classifier(_get_directory(root, cohort, instance), "stages.agreement")
         for instance in _list_instances(pairs)
     }
 
@@ -218,7 +211,7 @@ def _make_keys(root: Path, study: Study, cohort: str, pairs: Sequence[_Pair]) ->
             classifiers[pair.b],
             describe(pair.asked),  # decides which images' features are compared
             describe(pair.kept),
-            code,
+            versions,
         )
         for pair in pairs
     ]

@@ -9,14 +9,12 @@ import pandas as pd
 
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.detection import measure_detection, score_images
-from knowledge_gaps.models.frozen import load_classifier
+from knowledge_gaps.models.frozen import describe_classifier, load_classifier
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
 from knowledge_gaps.runtime.devices import find_device
 from knowledge_gaps.runtime.files import hash_file
 from knowledge_gaps.runtime.layout import (
-    CLASSIFIER_FILE,
     DETECTIONS_FILE,
-    META_FILE,
     TEST_IMAGES,
     get_instance_directory,
     get_prepared_directory,
@@ -25,11 +23,11 @@ from knowledge_gaps.runtime.layout import (
 )
 from knowledge_gaps.runtime.parallel import map_parallel
 from knowledge_gaps.runtime.printing import count_words
-from knowledge_gaps.runtime.provenance import get_versions, hash_code
+from knowledge_gaps.runtime.provenance import get_versions
 from knowledge_gaps.runtime.tables import write_table
 from knowledge_gaps.statistics.measures import DETECTION_MEASURES
-from knowledge_gaps.study import Kind, Study
-from knowledge_gaps.study.graph import find_recipe, list_members
+from knowledge_gaps.study import Study
+from knowledge_gaps.study.graph import list_members
 
 _VERSIONS = ("numpy", "scikit-learn", "scipy", "torch")
 _MEASURED = ("num_images", *DETECTION_MEASURES)
@@ -59,7 +57,7 @@ def run(root: Path, study: Study) -> None:
         UserError: when a checkpoint or sample file is missing or altered.
     """
     pairs = _list_pairs(study)
-    keys = _make_keys(root, study, pairs)
+    keys = _make_keys(root, pairs)
     cache = RowCache(root, "detections")
     missing = [pair for pair in pairs if cache.get(keys[pair]) is None]
     jobs = _group_jobs(root, missing)
@@ -87,28 +85,23 @@ def _list_pairs(study: Study) -> list[_Pair]:
     ]
 
 
-def _make_keys(root: Path, study: Study, pairs: list[_Pair]) -> dict[_Pair, str]:
+def _make_keys(root: Path, pairs: list[_Pair]) -> dict[_Pair, str]:
     """Name what each pair's row is computed from, by content."""
     reals = open_images(get_prepared_directory(root) / TEST_IMAGES).compute_sha256()
     generators = {
         pair.generator: hash_file(get_samples_file(root, *pair.generator)) for pair in pairs
     }
     classifiers = {
-        pair.classifier: _describe_classifier(root, study, pair.classifier) for pair in pairs
+        pair.classifier: describe_classifier(
+            _get_classifier_directory(root, pair.classifier), "stages.detections"
+        )
+        for pair in pairs
     }
     versions = get_versions(_VERSIONS)
     return {
         pair: make_key(generators[pair.generator], classifiers[pair.classifier], reals, versions)
         for pair in pairs
     }
-
-
-def _describe_classifier(root: Path, study: Study, classifier: tuple[str, int]) -> list[str]:
-    """Hash the weights, meta.json, which says how to build and feed the network, and the code."""
-    directory = _get_classifier_directory(root, classifier)
-    architecture = find_recipe(study, f"{Kind.CLASSIFIERS}/{classifier[0]}").architecture
-    files = [hash_file(directory / name) for name in (CLASSIFIER_FILE, META_FILE)]
-    return [*files, hash_code("stages.detections", (architecture,))]
 
 
 def _group_jobs(root: Path, pairs: list[_Pair]) -> list[_Job]:
