@@ -25,7 +25,13 @@ if [ -e "$PLAY/fail-$stage" ]; then echo "kgaps: $stage: asked to fail" >&2; not
 folder() { mkdir -p "$1"; echo "$stage" > "$1/content"; }
 file() { mkdir -p "$(dirname "$1")"; echo "$stage" > "$1"; }
 case $1 in
-    check) file models/pools/none.json ;;
+    check)
+        file models/pools/none.json
+        for kind in gans classifiers; do
+            for name in $(sed -n "/^$kind:/,/^[^ ]/s/^  \\([^ :]*\\):.*/\\1/p" params.yaml); do
+                file "models/code/$kind/$name.json"
+            done
+        done ;;
     prepare) folder data/prepared/train; folder data/prepared/test ;;
     pools) file "models/pools/$2.json" ;;
     gans | classifiers) folder "models/$1/$2" ;;

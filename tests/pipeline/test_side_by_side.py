@@ -20,6 +20,7 @@ WAIT_SEC = 120.0
 # what DVC writes in the order in which stages end
 ORDERED = (
     "dvc.lock",
+    "models/.gitignore",
     "data/.gitignore",
     "data/samples/.gitignore",
     "models/classifiers/.gitignore",
@@ -132,6 +133,9 @@ def test_failure_then_interrupt_then_the_rest(killed: Clone) -> None:
     assert "kgaps: 1 stage failed" in out
     assert "\ngans@fool_all_1: gans@fool_all_1: asked to fail\n" in out
     assert {"end gans@other", "end samples@other"} <= set(list_events(killed))
+    # its code is noted in an output that all cohorts have a part of: no other cohort runs for that
+    trained = [note.stage for note in read_notes(killed) if note.event == "start"]
+    assert trained.count("gans@baseline") == 1
 
     failing.rename(failing.with_name("hold-gans@fool_all_1"))
     num_events = len(list_events(killed))

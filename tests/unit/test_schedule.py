@@ -162,6 +162,12 @@ def test_stop_reaches_what_runs_and_starts_nothing_more() -> None:
     assert ledger.failed == {"stop": "stopped", "beside": "stopped"}
 
 
+def test_plan_of_one_stage_has_it_alone() -> None:
+    plan = make_plan(ORDER, EDGES, ["b", "c"])
+    assert plan.keep("c") == make_plan(["c"], [], ["c"])
+    assert plan.keep("d") == make_plan(["d"], [], [])
+
+
 def test_plan_keeps_edges_among_its_own_stages() -> None:
     plan = make_plan(["a", "b"], [("a", "b"), ("x", "b"), ("b", "y")], ["x", "b"])
     assert plan.upstream == {"a": frozenset(), "b": frozenset({"a"})}
