@@ -8,12 +8,13 @@ done by the processes of `children`.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from knowledge_gaps.runtime.devices import count_workers
+from knowledge_gaps.runtime.printing import count_words
 from knowledge_gaps.study import Kind
 from measuring.pairs import LEAST_SIZES, Spread, compare, fit_line, fit_power
 from measuring.processes import run_script
@@ -69,7 +70,7 @@ class Curve:
 
     Attributes:
         name: of what is done, for people.
-        label: of a size, with {} for the number.
+        label: puts a size into words.
         per: of its lines' slopes.
         is_power: time is about a power of the size; otherwise a constant and a share of the size.
         seconds: by size, one a turn.
@@ -77,7 +78,7 @@ class Curve:
     """
 
     name: str
-    label: str
+    label: Callable[[int], str]
     per: Per
     is_power: bool
     seconds: Mapping[int, Sequence[float]]
@@ -88,7 +89,9 @@ class Curve:
         smallest = min(self.seconds)
         for size, values in self.seconds.items():
             memory = f"{self.peak_bytes[size] / _MIB:,.0f} MiB at the peak"
-            name = f"{self.name}: {self.label.format(size)} / {self.label.format(smallest)}"
+            name = f"{self.name}: {self.label(size)}"
+            if size != smallest:
+                name += f" / {self.label(smallest)}"
             yield Row(name, compare(values, self.seconds[smallest]), note=memory)
 
     def select_sizes(self, least: int) -> list[int]:
@@ -99,7 +102,7 @@ class Curve:
     def list_growths(self, least: int = 0) -> Iterator[Growth]:
         """Fit time and memory from a size on."""
         sizes = self.select_sizes(least)
-        over = f"{self.label.format(sizes[0])} to {self.label.format(sizes[-1])}"
+        over = f"{self.label(sizes[0])} to {self.label(sizes[-1])}"
         medians = [Spread(tuple(self.seconds[size])).median for size in sizes]
         peaks = [self.peak_bytes[size] / _MIB for size in sizes]
         places = [size / self.per.sizes for size in sizes]
@@ -108,7 +111,7 @@ class Curve:
             yield Growth(time, fit_power(sizes, medians))
         else:
             shares = [median / medians[0] for median in medians]
-            unit = f"of the time of {self.label.format(sizes[0])}, {self.per.name}"
+            unit = f"of the time of {self.label(sizes[0])}, {self.per.name}"
             yield Growth(time, fit_line(places, shares), unit)
         unit = f"MiB, {self.per.name}"
         yield Growth(f"{self.name}, memory, {over}", fit_line(places, peaks), unit)
@@ -172,7 +175,7 @@ def measure_instances(root: Path, sizes: Sizes, num_turns: int) -> Curve:
     answer = train(*sizes.instances, "--turns", num_turns)
     return Curve(
         "a cohort",
-        "{} instances",
+        lambda size: count_words(size, "instance"),
         Per("an instance"),
         True,
         {each["size"]: each["seconds"] for each in answer.content["trained"]},
@@ -191,7 +194,7 @@ def measure_iterations(root: Path, sizes: Sizes, num_turns: int) -> Curve:
     numbers = range(1, sizes.iterations + 1)
     return Curve(
         "a fool-all iteration",
-        "{} in the loss",
+        "{} in the loss".format,
         Per("an iteration"),
         False,
         {number: [turn[number] for turn in answer.content["seconds"]] for number in numbers},
@@ -206,7 +209,7 @@ def measure_images(root: Path, stage: str, images: Sequence[int], num_turns: int
     answer = evaluate(*images, "--turns", num_turns)
     return Curve(
         stage,
-        "{:,} images",
+        "{:,} images".format,
         Per("1,000 images", 1000),
         True,
         {each["images"]: each["seconds"] for each in answer.content["evaluated"]},

@@ -113,7 +113,7 @@ def test_target_is_met_on_its_limit(is_least: bool, value: float, is_met: bool) 
 def make_curve(*, is_power: bool) -> Curve:
     seconds = {1: [2.0, 4.0], 1000: [2.0, 4.0], 2000: [4.0, 10.0], 4000: [8.0, 20.0]}
     peaks = {1: 2**20, 1000: 2**20, 2000: 2**21, 4000: 2**22}
-    return Curve("a stage", "{:,} images", Per("1,000 images", 1000), is_power, seconds, peaks)
+    return Curve("a stage", "{:,} images".format, Per("1,000 images", 1000), is_power, seconds, peaks)
 
 
 def test_growth_is_told_from_the_smallest_size() -> None:
