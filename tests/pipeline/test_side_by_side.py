@@ -54,14 +54,16 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     # the stage was told, though nobody was there any more to tell it
     wait_until(lambda: "interrupt classifiers@iteration_0" in list_events(clone))
     hold.unlink()
-    # two tables that do not stand on one another: each waits until the other one has begun
-    tables = [get_play(clone) / f"hold-{name}" for name in ("detections", "quality")]
-    for table in tables:
-        table.touch()
+    # two tables that do not stand on one another: each waits until the other one has begun, and
+    # the first of a serial run until the second is recorded
+    first, second = (get_play(clone) / f"hold-{name}" for name in ("detections", "quality"))
+    first.touch()
+    second.touch()
     process = clone.start(*run_above("repro"))
     wait_until(lambda: {"start detections", "start quality"} <= set(list_events(clone)))
-    for table in tables:
-        table.unlink()
+    second.unlink()
+    wait_until(lambda: "\n  quality:\n" in read_recorded(clone))
+    first.unlink()
     assert f"{NUM_STAGES - 4} stages done." in finish(process)
     return clone
 
