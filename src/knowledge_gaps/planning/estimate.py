@@ -219,7 +219,7 @@ def _count_lacking_samples(known: Knowledge, work: CohortWork) -> int:
 def _is_sampled(known: Knowledge, name: str, instance: int) -> bool:
     try:
         key = make_sample_key(known.root, known.study, name, instance)
-    except UserError:  # the generator is in DVC's cache, and its images may be in no folder
+    except UserError:  # in DVC's cache: what it would draw is known once it is back
         return False
     return is_drawn_from(known.root, name, instance, key)
 
