@@ -35,7 +35,7 @@ case $1 in
     prepare) folder data/prepared/train; folder data/prepared/test ;;
     pools) file "models/pools/$2.json" ;;
     gans | classifiers) folder "models/$1/$2" ;;
-    samples) folder "data/samples/$2" ;;
+    samples) folder data/samples ;;
     quality) file reports/quality.csv; file reports/neighbours.csv ;;
     spectra | attributions) folder "data/$1"; file "reports/$1.csv" ;;
     detections | audit | agreement) file "reports/$1.csv" ;;

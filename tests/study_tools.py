@@ -36,8 +36,7 @@ STAGES = (
     ("classifiers", "iteration_0"),
     ("pools", "c0"),
     ("gans", "fool_all_1"),
-    ("samples", "baseline"),
-    ("samples", "fool_all_1"),
+    ("samples",),
     ("detections",),
     ("quality",),
     ("spectra",),
@@ -48,6 +47,8 @@ STAGES = (
 
 _PRELOADED = (
     *PRELOAD,
+    "knowledge_gaps.stages.samples",
+    "knowledge_gaps.stages.sampling",
     "knowledge_gaps.stages.detections",
     "knowledge_gaps.stages.quality",
     "knowledge_gaps.stages.spectra",

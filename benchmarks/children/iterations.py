@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from children.warm_workers import DETECTIONS, TRAINING, warm_workers
+from children.warm_workers import DETECTIONS, SAMPLES, TRAINING, warm_workers
 from knowledge_gaps.stages import classifiers, detections, gans, pools, samples
 from knowledge_gaps.study import Study
 from measuring.usage import Usage
@@ -61,7 +61,7 @@ def run_iteration(root: Path, study: Study, index: int) -> None:
     pools.run(root, study, f"g_{index}")
     classifiers.run(root, study, f"c_{index}")
     pools.run(root, study, f"c_{index}")
-    samples.run(root, study, f"g_{index}")
+    samples.run(root, study)
     detections.run(root, study)
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--memory-of", type=int, help="an iteration, instead of seconds of all")
     options = parser.parse_args()
-    warm_workers((*TRAINING, *DETECTIONS))
+    warm_workers((*TRAINING, *SAMPLES, *DETECTIONS))
     with contextlib.redirect_stdout(sys.stderr):
         found: dict[str, object]
         if options.memory_of is None:

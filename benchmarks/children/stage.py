@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from children.warm_workers import ALL, warm_workers
-from knowledge_gaps.runtime.layout import get_state_directory
+from knowledge_gaps.runtime.layout import get_samples_directory, get_state_directory
 from knowledge_gaps.study import PARAMS_FILE, load_study
 
 
@@ -38,8 +38,10 @@ def main() -> None:
     seconds = {}
     with contextlib.redirect_stdout(sys.stderr):
         for stage, (_, _, name) in [*calls.items(), *calls.items()]:
-            # rows that are known from before would be no work
+            # rows and images that are known from before would be no work
             shutil.rmtree(get_state_directory(options.root), ignore_errors=True)
+            if stage == "samples":
+                shutil.rmtree(get_samples_directory(options.root), ignore_errors=True)
             start = time.perf_counter()
             modules[stage].run(options.root, study, *filter(None, [name]))
             seconds[stage] = time.perf_counter() - start

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from knowledge_gaps.training.workers import PRELOAD
 
 TRAINING = PRELOAD
+SAMPLES = ("knowledge_gaps.stages.samples", "knowledge_gaps.stages.sampling")
 DETECTIONS = ("knowledge_gaps.stages.detections",)
 QUALITY = ("knowledge_gaps.stages.quality", "torch_fidelity")
 ALL = (
     *TRAINING,
+    *SAMPLES,
     *DETECTIONS,
     *QUALITY,
     "knowledge_gaps.stages.agreement",

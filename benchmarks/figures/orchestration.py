@@ -28,11 +28,12 @@ from studies.short_study import REDUCED_FILE
 
 _SMOKE_FILE = REPOSITORY / "settings" / "smoke.yaml"
 # kinds that a study has many stages of; those that are measured in turns are most of them
-_IN_TURNS = ("gans@baseline", "samples@baseline")
-_MANY = (*_IN_TURNS, "classifiers@iteration_0", "pools@c0")
+_IN_TURNS = ("gans@baseline", "pools@c0")
+_MANY = (*_IN_TURNS, "classifiers@iteration_0")
 _ONCE = (
     "check",
     "prepare",
+    "samples",
     "detections",
     "quality",
     "spectra",
@@ -231,6 +232,5 @@ def count_stages(settings: Path) -> dict[str, int]:
         "gans": len(study.gans),
         "classifiers": len(study.classifiers),
         "pools": len(study.pools),
-        "samples": len(study.gans),
     }
     return counts | dict.fromkeys(_ONCE, 1)

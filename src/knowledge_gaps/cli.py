@@ -40,7 +40,8 @@ NumProcesses = Annotated[
     int | None,
     typer.Option(min=1, help="processes that train one instance together; by the machine if none"),
 ]
-# stages that call `map_parallel`, and what their workers import beside the stage: the audit trains
+# stages that call `map_parallel`, and what their workers import beside the stage: the audit trains;
+# not samples, which finds out first whether there is anything to import torch for
 _IN_WORKERS: dict[str, tuple[str, ...]] = {
     "detections": (),
     "quality": (),
@@ -118,9 +119,9 @@ def pools(pool: Annotated[str, typer.Argument(help="name of the pool in params.y
 
 
 @app.command()
-def samples(cohort: Cohort) -> None:
-    """Sample the generators of a GAN cohort for evaluation."""
-    _run_stage("samples", cohort)
+def samples() -> None:
+    """Sample every generator for evaluation."""
+    _run_stage("samples")
 
 
 @app.command()

@@ -19,7 +19,7 @@ from knowledge_gaps.data.images import save_array
 from knowledge_gaps.data.source import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES
 from knowledge_gaps.runtime.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.runtime.files import hash_file, read_json, write_json
-from study_tools import change_params, limit_file_size, run_stage, start_kgaps
+from study_tools import change_params, hash_tree, limit_file_size, run_stage, start_kgaps
 
 RunKgaps = Callable[..., Any]
 Refuse = Callable[..., None]
@@ -167,7 +167,7 @@ def test_params_file_is_missing(smoke_root: Path, refuse: Refuse) -> None:
     refuse(smoke_root, "check", ("params.yaml", "missing"), "models/pools/none.json")
 
 
-@pytest.mark.parametrize("command", ["gans", "classifiers", "pools", "samples"])
+@pytest.mark.parametrize("command", ["gans", "classifiers", "pools"])
 def test_unknown_name(trained_copy: Path, refuse: Refuse, command: str) -> None:
     refuse(trained_copy, f"{command} nobody", ("'nobody'", "known:"), "models/gans/nobody")
 
@@ -239,10 +239,11 @@ def test_images_without_a_pixel_are_refused(data_root: Path, refuse: Refuse) -> 
 
 
 def test_unknown_device_is_refused(
-    smoke_root: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
+    trained_copy: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.rmtree(trained_copy / "data" / "samples" / "baseline")
     monkeypatch.setenv("KGAPS_DEVICE", "tpu")
-    refuse(smoke_root, "samples baseline", ("KGAPS_DEVICE", "tpu"), "data/samples/baseline")
+    refuse(trained_copy, "samples", ("KGAPS_DEVICE", "tpu"), "data/samples/baseline")
 
 
 def test_data_file_is_missing(data_root: Path, refuse: Refuse) -> None:
@@ -367,7 +368,12 @@ def test_generator_checkpoint(trained_copy: Path, refuse: Refuse, damage: str) -
     inflict(trained_copy / GENERATOR)
     shutil.rmtree(trained_copy / "data" / "samples" / "baseline")
     expected = tuple(word.format(file=GENERATOR) for word in words)
-    refuse(trained_copy, "samples baseline", expected, "data/samples/baseline")
+    refuse(trained_copy, "samples", expected, "data/samples/baseline/0.npy")
+
+
+def test_generator_of_a_cohort_that_was_not_trained(smoke_root: Path, refuse: Refuse) -> None:
+    words = ("models/gans/baseline/0/generator.safetensors", "cannot be read")
+    refuse(smoke_root, "samples", words, "data/samples")
 
 
 @pytest.mark.parametrize("damage", sorted(DAMAGES.keys() - {"wrong shape", "other weights"}))
@@ -505,7 +511,6 @@ def test_half_precision_without_gpu(
         ("check", "models/pools/none.json"),
         ("prepare", "data/prepared"),
         ("pools c0", "models/pools/c0.json"),
-        ("samples baseline", "data/samples/baseline"),
         ("detections", "reports/detections.csv"),
         ("quality", "reports/quality.csv"),
     ],
@@ -526,6 +531,24 @@ def test_disk_is_full(trained_copy: Path, refuse: Refuse, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "fsync", fail)
     words = (str(path), "No space left on device")
     refuse(trained_copy, "pools c0", words, "models/pools/c0.json")
+
+
+def test_disk_is_full_while_sampling(trained_root: Path, trained_copy: Path) -> None:
+    path = trained_copy / "data" / "samples" / "fool_all_1" / "1.npy"
+    path.unlink()
+
+    def limit() -> None:  # in the child: its workers inherit the limit
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
+
+    process = start_kgaps(trained_copy, "samples", preexec_fn=limit)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert err.count("\n") == 1, err
+    assert "fool_all_1/1.npy: cannot be written" in err
+    assert [entry.name for entry in path.parent.glob("*1.npy*")] == []
+    run_stage(trained_copy, "samples")  # there is room again
+    samples = Path("data") / "samples"
+    assert hash_tree(trained_copy / samples) == hash_tree(trained_root / samples)
 
 
 def test_disk_is_full_while_training(trained_root: Path, trained_copy: Path) -> None:

@@ -6,7 +6,9 @@ import hashlib
 import itertools
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,15 +17,31 @@ import torch
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from knowledge_gaps.data.images import load_array, load_images, save_array, to_float, to_uint8
+from knowledge_gaps.data import sample_notes
+from knowledge_gaps.data.images import (
+    load_array,
+    load_images,
+    save_array,
+    save_batches,
+    to_float,
+    to_uint8,
+)
 from knowledge_gaps.evaluation.lenet import load_lenet
 from knowledge_gaps.evaluation.quality.neighbours import Nearest, find_nearest
 from knowledge_gaps.models.frozen import load_classifier, load_generator
+from knowledge_gaps.runtime import parallel
+from knowledge_gaps.runtime.checkpoint import read_tensors, write_tensors
+from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.files import read_json, write_json
 from knowledge_gaps.stages import quality as quality_stage
+from knowledge_gaps.stages import samples as samples_stage
+from knowledge_gaps.stages import sampling
 from knowledge_gaps.study import PARAMS_FILE, load_study
+from knowledge_gaps.training.batches import Stream, draw_latents
 from study_tools import change_params, hash_tree, run_stage
 
 GANS = ("baseline", "fool_all_1")
+ALL = list(itertools.product(GANS, range(2)))
 COLUMNS = [
     "generator_cohort",
     "generator_instance",
@@ -103,24 +121,244 @@ def test_samples_are_stored_as_reals_are(trained_root: Path) -> None:
 
 def test_samples_depend_on_instance_and_seed(trained_root: Path, trained_copy: Path) -> None:
     def read(root: Path) -> list[bytes]:
-        return [get_samples(root, cohort, index).read_bytes() for cohort in GANS for index in "01"]
+        return [get_samples(root, *key).read_bytes() for key in ALL]
 
     assert len(set(read(trained_root))) == 4
-    run_stage(trained_copy, "samples", "baseline")
+    shutil.rmtree(trained_copy / "data" / "samples")
+    run_stage(trained_copy, "samples")
     assert read(trained_copy) == read(trained_root)
     change_params(trained_copy, {"study.seed": 7})
-    run_stage(trained_copy, "samples", "baseline")
+    run_stage(trained_copy, "samples")
     same = [a == b for a, b in zip(read(trained_copy), read(trained_root), strict=True)]
-    assert same == [False, False, True, True]
+    assert same == [False] * 4
 
 
-def test_more_samples_of_a_smaller_cohort(trained_root: Path, trained_copy: Path) -> None:
+def test_samples_are_those_of_the_latents_in_order(trained_root: Path) -> None:
+    """Against a direct computation, without the stage."""
+    for cohort, instance in ALL:
+        generator = load_generator(trained_root / "models" / "gans" / cohort / str(instance))
+        stream = Stream(0, f"gans/{cohort}", instance)
+        latents = draw_latents(stream, 64, generator.latent_dim, "evaluation")
+        with torch.no_grad():
+            expected = to_uint8(generator.sample(latents, 1.0)).numpy()
+        found = load_images(get_samples(trained_root, cohort, instance))
+        assert np.array_equal(found, expected)
+
+
+def test_more_samples_of_a_smaller_cohort(trained_copy: Path) -> None:
     changes = {"gans.fool_all_1.instances": 1, "evaluation.num_images": 300}
     change_params(trained_copy, changes)
-    run_stage(trained_copy, "samples", "fool_all_1")
+    run_stage(trained_copy, "samples")
     directory = get_samples(trained_copy, "fool_all_1", 0).parent
-    assert [path.name for path in directory.iterdir()] == ["0.npy"]
+    assert sorted(path.name for path in directory.iterdir()) == ["0.json", "0.npy"]
     assert len(load_images(directory / "0.npy")) == 300  # more than one batch of latents
+
+
+def identify_samples(root: Path) -> dict[tuple[str, int], tuple[int, int]]:
+    """Tell files of images apart: one that was written anew is another, whatever is in it."""
+    found = {key: get_samples(root, *key).stat() for key in ALL}
+    return {key: (status.st_ino, status.st_mtime_ns) for key, status in found.items()}
+
+
+def list_new(before: dict[Any, Any], after: dict[Any, Any]) -> list[Any]:
+    return [key for key in after if after[key] != before[key]]
+
+
+def test_nothing_is_drawn_twice(
+    trained_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree, before = hash_tree(trained_copy / "data" / "samples"), identify_samples(trained_copy)
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", None)  # no worker is started
+    run_stage(trained_copy, "samples")
+    assert capsys.readouterr().out == "sampled 0 generators, 4 known already\n"
+    assert identify_samples(trained_copy) == before
+    assert hash_tree(trained_copy / "data" / "samples") == tree
+
+
+def test_only_the_samples_of_a_new_cohort_are_drawn(
+    trained_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = identify_samples(trained_copy)
+    gans = trained_copy / "models" / "gans"
+    shutil.copytree(gans / "fool_all_1", gans / "added")
+    entry = {"recipe": "dcgan", "instances": 2, "fools": "c0", "phi": 1.0}
+    change_params(trained_copy, {"gans.added": entry})
+    run_stage(trained_copy, "samples")
+    out = capsys.readouterr().out
+    assert out.endswith("sampled 2 generators, 4 known already\n")
+    assert out.count("samples: drew added/") == 2
+    assert identify_samples(trained_copy) == before
+    images = [get_samples(trained_copy, name, 0).read_bytes() for name in ("added", "fool_all_1")]
+    assert images[0] != images[1]  # the same generator, and latents of its own
+
+
+@pytest.mark.parametrize("changed", ["evaluation.num_images", "study.seed"])
+def test_params_that_decide_all_samples(trained_copy: Path, changed: str) -> None:
+    before = identify_samples(trained_copy)
+    change_params(trained_copy, {changed: 48})
+    run_stage(trained_copy, "samples")
+    assert list_new(before, identify_samples(trained_copy)) == ALL
+
+
+def test_code_that_decides_all_samples(trained_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = identify_samples(trained_copy)
+    monkeypatch.setattr(sample_notes, "hash_code", lambda *asked: "of other code")
+    run_stage(trained_copy, "samples")
+    assert list_new(before, identify_samples(trained_copy)) == ALL
+
+
+@pytest.mark.parametrize("name", ["generator.safetensors", "meta.json"])
+def test_samples_of_a_generator_that_was_trained_anew_are_drawn(
+    trained_copy: Path, name: str
+) -> None:
+    before = identify_samples(trained_copy)
+    directory = trained_copy / "models" / "gans" / "baseline" / "1"
+    if name == "meta.json":
+        write_json(directory / name, {**read_json(directory / name), "remark": "another"})
+    else:
+        tensors = read_tensors(directory / name)
+        altered = {key: value.flip(0) for key, value in tensors.items()}
+        meta = read_json(directory / "meta.json")
+        meta["files"][name] = write_tensors(directory / name, altered)
+        write_json(directory / "meta.json", meta)
+    run_stage(trained_copy, "samples")
+    assert list_new(before, identify_samples(trained_copy)) == [("baseline", 1)]
+
+
+def invert(path: Path) -> None:
+    save_array(path, 255 - load_images(path))
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "altered": invert,
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "without a note": lambda path: path.with_suffix(".json").unlink(),
+    "with half a note": lambda path: path.with_suffix(".json").write_text('{"key": '),
+    "with a note of another kind": lambda path: path.with_suffix(".json").write_text("[]"),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_samples_that_are_not_whole_are_drawn_anew(
+    trained_root: Path, trained_copy: Path, damage: str
+) -> None:
+    before = identify_samples(trained_copy)
+    DAMAGES[damage](get_samples(trained_copy, "baseline", 1))
+    run_stage(trained_copy, "samples")
+    assert list_new(before, identify_samples(trained_copy)) == [("baseline", 1)]
+    samples = Path("data") / "samples"
+    assert hash_tree(trained_copy / samples) == hash_tree(trained_root / samples)
+
+
+def test_samples_that_left_the_study_and_halves_are_removed(
+    trained_root: Path, trained_copy: Path
+) -> None:
+    samples = trained_copy / "data" / "samples"
+    shutil.copytree(samples / "baseline", samples / "earlier")
+    (samples / "baseline" / ".1.npy.9.tmp").write_bytes(b"half")
+    (samples / ".baseline.9.tmp").mkdir()
+    for suffix in ("npy", "json"):
+        shutil.copyfile(samples / f"baseline/1.{suffix}", samples / f"baseline/2.{suffix}")
+    before = identify_samples(trained_copy)
+    run_stage(trained_copy, "samples")
+    assert identify_samples(trained_copy) == before
+    assert hash_tree(samples) == hash_tree(trained_root / "data" / "samples")
+    assert sorted(path.name for path in samples.iterdir()) == list(GANS)
+
+
+def test_files_that_are_links_to_a_cache_are_replaced(trained_copy: Path, tmp_path: Path) -> None:
+    """DVC may link a folder's files to its cache, where nobody may write."""
+    cached = {}
+    for number, link in enumerate((Path.symlink_to, Path.hardlink_to)):
+        for suffix in (".npy", ".json"):
+            file = get_samples(trained_copy, "baseline", number).with_suffix(suffix)
+            target = tmp_path / f"{number}{suffix}"
+            shutil.move(file, target)
+            target.chmod(0o444)
+            link(file, target)
+            cached[target] = target.read_bytes()
+    before = identify_samples(trained_copy)
+    run_stage(trained_copy, "samples")
+    assert identify_samples(trained_copy) == before  # a link is as good as a file
+    change_params(trained_copy, {"evaluation.num_images": 48})
+    run_stage(trained_copy, "samples")
+    assert {target: target.read_bytes() for target in cached} == cached
+    assert len(load_images(get_samples(trained_copy, "baseline", 0))) == 48
+    assert not get_samples(trained_copy, "baseline", 0).is_symlink()
+
+
+def test_samples_that_were_finished_before_an_error_are_kept(
+    trained_root: Path, trained_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(trained_copy / "data" / "samples")
+    weights = trained_copy / "models" / "gans" / "fool_all_1" / "0" / "generator.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1])
+    with pytest.raises(UserError, match=r"gans/fool_all_1/0/generator\.safetensors: sha256 is"):
+        run_stage(trained_copy, "samples")
+    assert not get_samples(trained_copy, "fool_all_1", 0).exists()
+    files = {("baseline", i): get_samples(trained_copy, "baseline", i).stat() for i in range(2)}
+    weights.write_bytes(content)
+    capsys.readouterr()
+    run_stage(trained_copy, "samples")
+    out = capsys.readouterr().out
+    assert "drew baseline" not in out
+    assert "drew fool_all_1/0" in out
+    for key, status in files.items():
+        assert get_samples(trained_copy, *key).stat() == status
+    assert hash_tree(trained_copy / "data") == hash_tree(trained_root / "data")
+
+
+@pytest.mark.parametrize("moment", ["in a file", "before its note"])
+def test_samples_that_were_finished_before_a_kill_are_kept(
+    trained_root: Path, trained_copy: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    shutil.rmtree(trained_copy / "data" / "samples")
+    left = str(get_samples(trained_copy, "fool_all_1", 0))
+
+    class Killed(BaseException):
+        """What no code here expects, like the end of the process."""
+
+    def map_and_be_killed(function: Any, jobs: Any, *_: Any, **__: Any) -> Any:
+        yield from map(function, jobs)
+
+    def save_half(path: Path, num_images: int, batches: Any) -> None:
+        if str(path) == left:
+            path.parent.mkdir(parents=True)
+            path.with_name(".0.npy.9.tmp").write_bytes(next(iter(batches)).tobytes())
+            raise Killed
+        save_batches(path, num_images, batches)
+
+    def note_or_be_killed(root: Path, name: str, instance: int, key: str) -> None:
+        if str(get_samples(root, name, instance)) == left:
+            raise Killed
+        sample_notes.note_sample(root, name, instance, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(samples_stage, "map_parallel", map_and_be_killed)
+        if moment == "in a file":
+            patch.setattr(sampling, "save_batches", save_half)
+        else:
+            patch.setattr(samples_stage, "note_sample", note_or_be_killed)
+        with pytest.raises(Killed):
+            run_stage(trained_copy, "samples")
+    kept = {("baseline", i): get_samples(trained_copy, "baseline", i).stat() for i in range(2)}
+    half = get_samples(trained_copy, "fool_all_1", 0)
+    before = half.stat() if half.exists() else None
+    run_stage(trained_copy, "samples")
+    assert {key: get_samples(trained_copy, *key).stat() for key in kept} == kept
+    assert half.stat() != before
+    assert hash_tree(trained_copy / "data") == hash_tree(trained_root / "data")
+
+
+def test_number_of_workers_changes_no_sample(
+    trained_root: Path, trained_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", "2")
+    shutil.rmtree(trained_copy / "data" / "samples")
+    run_stage(trained_copy, "samples")
+    assert hash_tree(trained_copy / "data") == hash_tree(trained_root / "data")
 
 
 # ----------------------------------------------------------------------------------- detections
@@ -443,8 +681,6 @@ def test_stored_generator_makes_its_own_grid(trained_root: Path) -> None:
     """The grid was drawn at the end of the training, the generator comes back from its file."""
     from PIL import Image
 
-    from knowledge_gaps.training.batches import Stream, draw_latents
-
     for cohort, instance in itertools.product(GANS, range(2)):
         directory = trained_root / "models" / "gans" / cohort / str(instance)
         generator = load_generator(directory)
@@ -457,8 +693,8 @@ def test_stored_generator_makes_its_own_grid(trained_root: Path) -> None:
 
 
 def test_stages_leave_their_inputs_alone(trained_root: Path, trained_copy: Path) -> None:
-    for stage in (("samples", "baseline"), ("detections",), ("quality",)):
-        run_stage(trained_copy, *stage)
+    for stage in ("samples", "detections", "quality"):
+        run_stage(trained_copy, stage)
     assert hash_tree(trained_copy / "models") == hash_tree(trained_root / "models")
     assert hash_tree(trained_copy / "data" / "prepared") == hash_tree(
         trained_root / "data" / "prepared"

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from conftest import RunKgaps
-from knowledge_gaps.planning import measure, probe, standing, timing
-from knowledge_gaps.planning.inventory import list_cohorts
+from knowledge_gaps.planning import estimate, measure, probe, standing, timing
+from knowledge_gaps.planning.estimate import Knowledge
+from knowledge_gaps.planning.inventory import find_reals, list_cohorts
+from knowledge_gaps.planning.request import Measurement
 from knowledge_gaps.runtime.checkpoint import write_tensors
 from knowledge_gaps.runtime.files import write_json
 from knowledge_gaps.stages import plan
@@ -98,6 +100,63 @@ def test_half_trained_instances_count_what_is_left(trained_copy: Path) -> None:
     assert found["gans/baseline"].steps_left == (24 - 9,)
     assert found["gans/baseline"].note == "changed: changed command; baseline/0 at step 9"
     assert found["gans/fool_all_1"].steps_left == (24, 24)
+
+
+def count_samples_left(root: Path, changes: dict[str, list[Any]] | None) -> float:
+    """Count the generators whose images the plan says are to be drawn: a second an image."""
+    study = load_study(root / "params.yaml")
+    cohorts = list_cohorts(study)
+    known = Knowledge(
+        root=root,
+        study=study,
+        cohorts=cohorts,
+        reals=find_reals(root, study),
+        changes=changes,
+        standings=standing.find_standings(root, study, cohorts, changes),
+        counts={},
+        measurements={work.path: Measurement(16, 1.0, 1.0, 1, 2, None) for work in cohorts},
+    )
+    row = estimate._make_samples_row(known)
+    assert row.seconds is not None
+    assert row.seconds_left is not None
+    num_generators = sum(cohort.instances for cohort in study.gans.values())
+    return row.seconds_left / row.seconds * num_generators
+
+
+SAMPLES = {"samples": [{"changed deps": {"models/gans": "modified"}}]}
+
+
+@pytest.mark.parametrize("changes", [None, {}, SAMPLES])
+def test_samples_that_hold_cost_nothing(
+    trained_copy: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, list[Any]] | None
+) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", "1")
+    assert count_samples_left(trained_copy, changes) == 0
+
+
+def test_samples_are_left_where_they_are_missing_or_would_be_others(
+    trained_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", "1")
+    (trained_copy / "data" / "samples" / "baseline" / "1.npy").unlink()
+    assert count_samples_left(trained_copy, SAMPLES) == 1
+    meta = trained_copy / "models" / "gans" / "fool_all_1" / "0" / "meta.json"
+    meta.write_text(meta.read_text() + "\n")
+    assert count_samples_left(trained_copy, SAMPLES) == count_samples_left(trained_copy, None) == 2
+    assert count_samples_left(trained_copy, {}) == 0  # DVC has looked at them
+    training = {**SAMPLES, "gans@baseline": ["changed command"]}  # and all that stands on it
+    assert count_samples_left(trained_copy, training) == 4
+    change_params(trained_copy, {"evaluation.num_images": 32})
+    assert count_samples_left(trained_copy, SAMPLES) == 4
+    (meta.parent / "generator.safetensors").unlink()  # in DVC's cache, perhaps
+    assert count_samples_left(trained_copy, SAMPLES) == 4
+
+
+def test_samples_are_drawn_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    for workers, side_by_side in (("1", 1), ("3", 3), ("9", 4)):
+        monkeypatch.setenv("KGAPS_WORKERS", workers)
+        assert estimate._count_side_by_side(4) == side_by_side
+    assert estimate._count_side_by_side(0) == 1
 
 
 def test_unknown_images_are_refused(smoke_root: Path, run_kgaps: RunKgaps) -> None:

@@ -137,7 +137,7 @@ def test_failure_of_the_ranks_is_one_line(ranks_root: Path, tmp_path: Path) -> N
     [
         (("gans", "baseline", "--num-processes", "3"), {}, ("batch_size: 16", "3 processes")),
         (("gans", "baseline"), {"KGAPS_PROCESSES": "some"}, ("KGAPS_PROCESSES: 'some'",)),
-        (("samples", "baseline"), TORCHRUN, ("WORLD_SIZE: 2", "'samples'")),
+        (("samples",), TORCHRUN, ("WORLD_SIZE: 2", "'samples'")),
         ((*COMMAND[:3], "4"), TORCHRUN, ("--num-processes: 4", "torchrun started 2")),
     ],
 )

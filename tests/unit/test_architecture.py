@@ -175,13 +175,14 @@ def test_server_imports_every_stage_that_has_workers() -> None:
             for node in ast.walk(parse(module))
         )
     }
-    assert calling == set(cli._IN_WORKERS)
+    # samples starts the server by itself, once it knows that something is to be drawn
+    assert calling == {*cli._IN_WORKERS, "samples"}
 
 
 def test_parent_processes_stay_light_and_workers_import_no_tool() -> None:
     code = """
 import sys
-import knowledge_gaps.cli, knowledge_gaps.training.cohort
+import knowledge_gaps.cli, knowledge_gaps.training.cohort, knowledge_gaps.stages.samples
 assert "torch" not in sys.modules, "torch in the parent"
 import knowledge_gaps.training.instance
 tools = {"mlflow", "dvc", "torch_fidelity", "sklearn", "pandas", "matplotlib"} & set(sys.modules)

@@ -113,7 +113,9 @@ def test_target_is_met_on_its_limit(is_least: bool, value: float, is_met: bool) 
 def make_curve(*, is_power: bool) -> Curve:
     seconds = {1: [2.0, 4.0], 1000: [2.0, 4.0], 2000: [4.0, 10.0], 4000: [8.0, 20.0]}
     peaks = {1: 2**20, 1000: 2**20, 2000: 2**21, 4000: 2**22}
-    return Curve("a stage", "{:,} images".format, Per("1,000 images", 1000), is_power, seconds, peaks)
+    return Curve(
+        "a stage", "{:,} images".format, Per("1,000 images", 1000), is_power, seconds, peaks
+    )
 
 
 def test_growth_is_told_from_the_smallest_size() -> None:
@@ -149,32 +151,31 @@ def test_growth_says_where_its_lines_begin() -> None:
 def make_costs() -> StageCosts:
     once = ("check", "prepare", "detections", "quality", "spectra", "attributions", "audit")
     return StageCosts(
-        first=dict.fromkeys((*once, "agreement", "report"), (3.0, 1.0))
+        first=dict.fromkeys((*once, "samples", "agreement", "report"), (3.0, 1.0))
         | {
             "gans@baseline": (100.0, 1.0),  # what is measured in turns counts alone
-            "samples@baseline": (100.0, 1.0),
+            "pools@c0": (100.0, 1.0),
             "classifiers@iteration_0": (7.0, 2.0),
-            "pools@c0": (1.0, 0.5),
         },
-        whole={"gans@baseline": [5, 6, 16], "samples@baseline": [4, 4, 4]},
-        work={"gans@baseline": [1, 1, 1], "samples@baseline": [1, 2, 1]},
+        whole={"gans@baseline": [5, 6, 16], "pools@c0": [4, 4, 4]},
+        work={"gans@baseline": [1, 1, 1], "pools@c0": [1, 2, 1]},
         start_sec=10,
     )
 
 
 def test_overhead_counts_stages_of_every_kind() -> None:
     costs = make_costs()
-    counts = {"gans": 14, "classifiers": 6, "pools": 12, "samples": 14}
-    assert costs.sum_over(counts) == 10 + 9 * 2 + 14 * 5 + 6 * 5 + 12 * 0.5 + 14 * 3
+    counts = {"gans": 14, "classifiers": 6, "pools": 12}
+    assert costs.sum_over(counts) == 10 + 10 * 2 + 14 * 5 + 6 * 5 + 12 * 3
     assert costs.compare("gans@baseline").values == (5, 6, 16)
-    assert costs.compare("pools@c0").values == (2,)
+    assert costs.compare("classifiers@iteration_0").values == (3.5,)
 
 
 def test_what_is_measured_once_has_no_spread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     idle = {name: [2.0, 3.0, 4.0] for name in ("dvc repro", "dvc status", "import dvc.repo")}
-    joined = Joined(2.0, Repro(9.0, {"gans@new": 4.0, "samples@new": 3.0}, 18))
+    joined = Joined(2.0, Repro(9.0, {"gans@new": 4.0, "samples": 3.0}, 16))
     answers = {
         "clone_working_tree": None,
         "sum_work": 1000.0,
@@ -191,11 +192,11 @@ def test_what_is_measured_once_has_no_spread(
     [figure] = json.loads((tmp_path / JSON_FILE).read_text())["figures"]
     rows = {row["name"].partition(",")[0]: row["values"] for row in figure["rows"]}
     assert rows["gans: a stage / its work"] == [5, 6, 16]
-    assert rows["pools: a stage / its work"] == [2]
-    overhead = 10 + 9 * 2 + 2 * 5 + 1 * 5 + 2 * 0.5 + 2 * 3  # of the smoke study's stages
+    assert rows["classifiers: a stage / its work"] == [3.5]
+    overhead = 10 + 10 * 2 + 2 * 5 + 1 * 5 + 2 * 3  # of the smoke study's stages
     assert rows["process starts"] == [pytest.approx(overhead / (overhead + 1000))]
     assert figure["rows"][3]["values"] == [4.5]
-    assert "ran 2 stages of 18: gans@new, samples@new" in figure["text"]
+    assert "ran 2 stages of 16: gans@new, samples" in figure["text"]
 
 
 # --------------------------------------------------------------------------------------- the page

@@ -73,13 +73,14 @@ def test_workers_variable_is_the_size_of_the_machine(monkeypatch: pytest.MonkeyP
 
 def test_needs_come_from_the_study() -> None:
     study = load_study(REPOSITORY / PARAMS_FILE)
-    needs = find_needs(study, ["check", "gans@baseline", "classifiers@n_1", "samples@baseline"])
+    needs = find_needs(study, ["check", "gans@baseline", "classifiers@n_1", "samples"])
     gans, recipe = study.gans["baseline"], study.gan_recipes["dcgan"]
     assert needs["check"] == Need()
     assert needs["gans@baseline"].most == gans.instances
     assert needs["gans@baseline"].images == 3 * recipe.steps * recipe.batch_size
     assert needs["classifiers@n_1"].most == study.classifiers["n_1"].instances
-    assert needs["samples@baseline"].most == 1
+    num_generators = sum(cohort.instances for cohort in study.gans.values())
+    assert needs["samples"] == Need(num_generators, study.evaluation.num_images, on_gpu=True)
 
 
 def test_the_audit_needs_a_worker_for_each_of_its_classifiers() -> None:

@@ -101,7 +101,7 @@ def test_outside_of_a_job(cluster: Path, missing: str) -> None:
         assert not (cluster / "calls").exists()
 
 
-@pytest.mark.parametrize("arguments", [(), ("gans",), ("samples", "baseline"), ("gans", "a", "b")])
+@pytest.mark.parametrize("arguments", [(), ("gans",), ("pools", "baseline"), ("gans", "a", "b")])
 def test_wrong_arguments(cluster: Path, arguments: tuple[str, ...]) -> None:
     finished = run_script(cluster, *arguments, **JOB)
     assert finished.returncode == 2

@@ -34,7 +34,7 @@ def root(smoke_root: Path) -> Path:
             "iteration_0",
             ["study.seed", "data.name", "classifiers.iteration_0", "classifier_recipes.cnn"],
         ),
-        ("samples", "baseline", ["study.seed", "evaluation.num_images"]),
+        ("samples", None, ["study.seed", "evaluation.num_images", "gans"]),
         ("detections", None, STAGES["detections"]["params"]),
         ("report", None, STAGES["report"]["params"]),
         ("plan", None, []),

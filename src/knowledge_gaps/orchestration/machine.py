@@ -20,7 +20,6 @@ _START_IMAGES = 50_000  # that a training would see while a stage starts Python,
 _GAN_PASSES = 3  # a GAN's step costs about so many times a classifier's, for a batch as large
 _ON_ONE_GPU = ("samples", "detections", "quality", "attributions", "agreement")
 _ON_CORES = ("spectra",)
-_ONE_PROCESS = "samples"
 AUDITED = 5  # classifiers of a recipe that the audit trains side by side
 
 
@@ -182,8 +181,6 @@ def _find_need(study: Study, stage: str, name: str) -> Need:
         images = recipe.steps * recipe.batch_size * recipe.gradient_accumulation_steps
         passes = _GAN_PASSES if stage == Kind.GANS else 1
         return Need(get_cohorts(study, Kind(stage))[name].instances, images * passes, on_gpu=True)
-    if stage == _ONE_PROCESS:
-        return Need(1, num_images * study.gans[name].instances, on_gpu=True)
     if stage == "audit":
         return Need(AUDITED, num_images, on_gpu=True)
     if stage in _ON_ONE_GPU:

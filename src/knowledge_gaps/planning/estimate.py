@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from knowledge_gaps.data.sample_notes import is_drawn_from, make_sample_key
 from knowledge_gaps.planning.inventory import CohortWork, Reals
 from knowledge_gaps.planning.measure import Counts
 from knowledge_gaps.planning.memory import find_free_bytes
 from knowledge_gaps.planning.request import Measurement
 from knowledge_gaps.planning.standing import Changes, Standing
 from knowledge_gaps.runtime.devices import count_cores, count_gpus, count_workers
+from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.launch import is_launch_due, read_num_processes
-from knowledge_gaps.runtime.layout import get_samples_file
 from knowledge_gaps.study import ClassifierRecipe, Kind, Study
 
 _NETWORKS = ("G", "D", "C")
@@ -176,36 +177,56 @@ def _count_resume_bytes(work: CohortWork, counts: Counts) -> int:
 
 
 def _make_samples_row(known: Knowledge) -> Row:
-    """Sample every generator: one process, one cohort after the other."""
+    """Sample every generator: one process a core, or one on a GPU."""
+    num_images = known.study.evaluation.num_images
     seconds_left = seconds = 0.0
     is_measured = True
-    num_images = known.study.evaluation.num_images
-    total = 0
+    num_generators = num_lacking = 0
     for work in known.cohorts:
         if work.kind is not Kind.GANS:
             continue
-        total += work.cohort.instances
+        lacking = _count_lacking_samples(known, work)
+        num_generators += work.cohort.instances
+        num_lacking += lacking
         measured = known.measurements.get(work.path)
         if not isinstance(measured, Measurement):
             is_measured = False
             continue
-        cost = work.cohort.instances * num_images * measured.seconds_per_image
-        seconds += cost
-        seconds_left += cost if _lacks_samples(known, work) else 0.0
+        seconds += work.cohort.instances * num_images * measured.seconds_per_image
+        seconds_left += lacking * num_images * measured.seconds_per_image
     return Row(
         "samples",
-        seconds_left=seconds_left if is_measured else None,
-        seconds=seconds if is_measured else None,
-        disk_bytes=total * num_images * known.reals.image_bytes,
+        seconds_left=seconds_left / _count_side_by_side(num_lacking) if is_measured else None,
+        seconds=seconds / _count_side_by_side(num_generators) if is_measured else None,
+        disk_bytes=num_generators * num_images * known.reals.image_bytes,
     )
 
 
-def _lacks_samples(known: Knowledge, work: CohortWork) -> bool:
+def _count_lacking_samples(known: Knowledge, work: CohortWork) -> int:
+    """Count the generators of a cohort whose images are not there, or would be others now.
+
+    Whether a file of images was altered since is not looked at, for they may be large.
+    """
     if known.standings[work.path].steps_left:
-        return True
-    if known.changes is None:
-        return not get_samples_file(known.root, work.name, work.cohort.instances - 1).exists()
-    return f"samples@{work.name}" in known.changes
+        return work.cohort.instances
+    if known.changes is not None and "samples" not in known.changes:
+        return 0
+    return sum(
+        not _is_sampled(known, work.name, instance) for instance in range(work.cohort.instances)
+    )
+
+
+def _is_sampled(known: Knowledge, name: str, instance: int) -> bool:
+    try:
+        key = make_sample_key(known.root, known.study, name, instance)
+    except UserError:  # in DVC's cache: what it would draw is known once it is back
+        return False
+    return is_drawn_from(known.root, name, instance, key)
+
+
+def _count_side_by_side(num_items: int) -> int:
+    """Count the processes that evaluate so many items, at least 1."""
+    return 1 if count_gpus() > 0 else max(1, count_workers(num_items, use_gpus=False))
 
 
 def _make_detections_row(known: Knowledge) -> Row:
@@ -225,7 +246,7 @@ def _make_detections_row(known: Knowledge) -> Row:
             continue
         seconds += work.cohort.instances * num_images * measured.seconds_per_image
     if seconds is not None:
-        seconds /= 1 if count_gpus() > 0 else count_workers(num_classifiers, use_gpus=False)
+        seconds /= _count_side_by_side(num_classifiers)
     is_done = known.changes is not None and "detections" not in known.changes
     is_done = is_done and not any(standing.steps_left for standing in known.standings.values())
     notes = () if is_done else ("pairs that were scored before cost nothing",)

@@ -66,9 +66,19 @@ def get_code_file(root: Path, cohort: str) -> Path:
     return get_code_directory(root) / f"{cohort}.json"
 
 
+def get_samples_directory(root: Path) -> Path:
+    """Evaluation images of all generators, a folder for each GAN cohort."""
+    return root / "data" / "samples"
+
+
 def get_samples_file(root: Path, gan_cohort: str, instance: int) -> Path:
     """Evaluation images of one generator."""
-    return root / "data" / "samples" / gan_cohort / f"{instance}.npy"
+    return get_samples_directory(root) / gan_cohort / f"{instance}.npy"
+
+
+def get_samples_note(root: Path, gan_cohort: str, instance: int) -> Path:
+    """What the evaluation images of one generator were drawn from."""
+    return get_samples_file(root, gan_cohort, instance).with_suffix(".json")
 
 
 def get_prepared_directory(root: Path) -> Path:

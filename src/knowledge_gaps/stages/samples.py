@@ -1,55 +1,90 @@
-"""samples@COHORT: sample every generator of a cohort once, stored the way the reals are."""
+"""samples: draw every generator's images once, and keep those that would come out again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from knowledge_gaps.data.images import save_batches
-from knowledge_gaps.evaluation.batches import count_sampled
-from knowledge_gaps.models.frozen import load_generator, read_meta
-from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import find_device
-from knowledge_gaps.runtime.files import publish_directory
-from knowledge_gaps.runtime.layout import get_instance_directory, get_samples_file
+from knowledge_gaps.data.sample_notes import is_sample_whole, make_sample_key, note_sample
+from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.runtime.layout import (
+    get_samples_directory,
+    get_samples_file,
+    get_samples_note,
+)
+from knowledge_gaps.runtime.parallel import map_parallel
+from knowledge_gaps.runtime.printing import count_words
 from knowledge_gaps.study import Study
-from knowledge_gaps.study.graph import need
-from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
+
+_WORK = "knowledge_gaps.stages.sampling"  # what workers import; it brings torch along
+
+_Name = tuple[str, int]  # GAN cohort, instance
 
 
-def run(root: Path, study: Study, name: str) -> None:
-    """Write data/samples/COHORT, one file for each instance.
+@dataclass(frozen=True)
+class _Job:
+    """A generator whose images are missing, and what they are drawn from."""
+
+    root: Path
+    name: _Name
+    seed: int
+    num_images: int
+    key: str
+
+
+def run(root: Path, study: Study) -> None:
+    """Write data/samples: for each generator a file of images, and a note of what made them.
+
+    DVC leaves the folder as it is. Images that would come out again stay, what belongs to no
+    generator of the study goes, and every other file is replaced, never written into: it may be a
+    link to DVC's cache.
 
     Raises:
-        UserError: when the cohort is unknown, or a checkpoint is missing or altered.
+        UserError: when a checkpoint is missing or altered, or the disk is full; images that were
+            finished before are kept by the next run.
     """
-    need(name, study.gans, "cohort", "gans")
-    configure_process()
+    names = [(name, i) for name, cohort in study.gans.items() for i in range(cohort.instances)]
+    keys = {name: make_sample_key(root, study, *name) for name in names}
+    _remove_others(root, names)
+    jobs = [
+        _Job(root, name, study.study.seed, study.evaluation.num_images, key)
+        for name, key in keys.items()
+        if not is_sample_whole(root, *name, key)
+    ]
+    for job, _ in zip(jobs, map_parallel(_draw, jobs, _WORK, uses_gpu=True), strict=True):
+        print(f"samples: drew {job.name[0]}/{job.name[1]}", flush=True)
+    print(f"sampled {count_words(len(jobs), 'generator')}, {len(keys) - len(jobs)} known already")
 
-    def fill(directory: Path) -> None:
-        for instance in range(study.gans[name].instances):
-            path = directory / get_samples_file(root, name, instance).name
-            batches = _sample(root, study, name, instance)
-            save_batches(path, study.evaluation.num_images, batches)
 
-    publish_directory(get_samples_file(root, name, 0).parent, fill)
+def _draw(job: _Job) -> None:
+    # it imports torch, which the process that only looks for what is missing can do without
+    from knowledge_gaps.stages.sampling import draw_sample
+
+    draw_sample(job.root, *job.name, job.seed, job.num_images)
+    note_sample(job.root, *job.name, job.key)
 
 
-def _sample(root: Path, study: Study, name: str, instance: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yield an instance's images, uint8 [n, C, H, W]: one batch in memory at a time."""
-    cohort, device = f"gans/{name}", find_device()
-    directory = get_instance_directory(root, cohort, instance)
-    generator = load_generator(directory).to(device)
-    stream = Stream(study.study.seed, cohort, instance)
-    latents = draw_latents(
-        stream, study.evaluation.num_images, generator.latent_dim, "evaluation"
-    ).to(device)
-    # layers that draw by themselves, such as noise inputs, draw other numbers than in training
-    layers = Stream(study.study.seed, f"samples/{name}", instance)
-    batches = latents.split(count_sampled(read_meta(directory)["image_shape"]))
-    for index, batch in enumerate(batches):
-        layers.seed_layers(index, device)
-        yield sample_images(generator, batch).cpu().numpy()
+def _remove_others(root: Path, names: list[_Name]) -> None:
+    """Remove all but the names' own files: what left the study, and halves of a killed run."""
+    directory = get_samples_directory(root)
+    own = {get(root, *name) for name in names for get in (get_samples_file, get_samples_note)}
+    cohorts = {path.parent for path in own}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in list(directory.iterdir()):
+            is_folder = path.is_dir() and not path.is_symlink()
+            if not (is_folder and path in cohorts):
+                _remove(path)
+                continue
+            for file in [entry for entry in path.iterdir() if entry not in own]:
+                _remove(file)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written ({error.strerror or error})") from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
