@@ -43,8 +43,9 @@ from knowledge_gaps.models.architectures.dcgan import (
     DcganSettings,
 )
 from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.runtime.accelerator import build_accelerator
 from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import build_accelerator, keep_freed_memory
+from knowledge_gaps.runtime.devices import keep_freed_memory
 from knowledge_gaps.runtime.files import write_json
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
 from knowledge_gaps.training.batched.capture import capture_where_possible

@@ -21,7 +21,7 @@ from knowledge_gaps.models.architectures.dcgan import (
     DcganSettings,
 )
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.runtime.devices import build_accelerator
+from knowledge_gaps.runtime.accelerator import build_accelerator
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
 from knowledge_gaps.training.assignment import Assignment
 from knowledge_gaps.training.batched.advance import Advance, Member

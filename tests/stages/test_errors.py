@@ -19,6 +19,10 @@ from knowledge_gaps.data.images import save_array
 from knowledge_gaps.data.source import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES
 from knowledge_gaps.runtime.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.runtime.files import hash_file, read_json, write_json
+from knowledge_gaps.runtime.layout import get_code_file
+from knowledge_gaps.stages import cohort
+from knowledge_gaps.study import PARAMS_FILE, load_study
+from knowledge_gaps.training.code import write_training_code
 from study_tools import change_params, hash_tree, limit_file_size, run_stage, start_kgaps
 
 RunKgaps = Callable[..., Any]
@@ -437,6 +441,26 @@ def test_pool_was_not_made(trained_copy: Path, refuse: Refuse) -> None:
     shutil.rmtree(trained_copy / "models" / "gans" / "fool_all_1")
     words = ("c0.json", "No such file")
     refuse(trained_copy, "gans fool_all_1", words, "models/gans/fool_all_1")
+
+
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+def test_code_is_not_what_was_noted(
+    trained_copy: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """DVC would record the result as that of the code of the note, which it reads at the end."""
+    write_training_code(trained_copy, load_study(trained_copy / PARAMS_FILE))
+    note = get_code_file(trained_copy, "gans/baseline")
+    shutil.rmtree(trained_copy / "models" / "gans" / "baseline")
+
+    def alter(*_: object) -> None:
+        write_json(note, {**read_json(note), "knowledge_gaps/losses.py": "0" * 64})
+
+    if moment == "before":
+        alter()
+    else:
+        monkeypatch.setattr(cohort, "train_cohort", alter)
+    words = ("src/knowledge_gaps/losses.py", "dvc repro --force check")
+    refuse(trained_copy, "gans baseline", words, "models/gans/baseline")
 
 
 def test_cohort_of_a_pool_was_not_trained(trained_copy: Path, refuse: Refuse) -> None:

@@ -17,7 +17,7 @@ import torch
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from knowledge_gaps.data import sample_notes
+from knowledge_gaps.data import drawn_samples
 from knowledge_gaps.data.images import (
     load_array,
     load_images,
@@ -150,7 +150,7 @@ def test_more_samples_of_a_smaller_cohort(trained_copy: Path) -> None:
     change_params(trained_copy, changes)
     run_stage(trained_copy, "samples")
     directory = get_samples(trained_copy, "fool_all_1", 0).parent
-    assert sorted(path.name for path in directory.iterdir()) == ["0.json", "0.npy"]
+    assert sorted(path.name for path in directory.iterdir()) == ["0.npy"]
     assert len(load_images(directory / "0.npy")) == 300  # more than one batch of latents
 
 
@@ -202,7 +202,7 @@ def test_params_that_decide_all_samples(trained_copy: Path, changed: str) -> Non
 
 def test_code_that_decides_all_samples(trained_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = identify_samples(trained_copy)
-    monkeypatch.setattr(sample_notes, "hash_code", lambda *asked: "of other code")
+    monkeypatch.setattr(drawn_samples, "hash_code", lambda *asked: "of other code")
     run_stage(trained_copy, "samples")
     assert list_new(before, identify_samples(trained_copy)) == ALL
 
@@ -232,11 +232,21 @@ def invert(path: Path) -> None:
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "altered": invert,
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "without a note": lambda path: path.with_suffix(".json").unlink(),
-    "with half a note": lambda path: path.with_suffix(".json").write_text('{"key": '),
-    "with a note of another kind": lambda path: path.with_suffix(".json").write_text("[]"),
     "gone": lambda path: path.unlink(),
 }
+
+
+@pytest.mark.parametrize("text", [None, '{"', "[]"])
+def test_samples_that_nothing_is_known_of_are_drawn_anew(
+    trained_root: Path, trained_copy: Path, text: str | None
+) -> None:
+    before = identify_samples(trained_copy)
+    known = trained_copy / ".kgaps" / "cache" / "samples.json"
+    known.unlink() if text is None else known.write_text(text, encoding="utf-8")
+    run_stage(trained_copy, "samples")
+    assert list_new(before, identify_samples(trained_copy)) == ALL
+    samples = Path("data") / "samples"
+    assert hash_tree(trained_copy / samples) == hash_tree(trained_root / samples)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -258,8 +268,7 @@ def test_samples_that_left_the_study_and_halves_are_removed(
     shutil.copytree(samples / "baseline", samples / "earlier")
     (samples / "baseline" / ".1.npy.9.tmp").write_bytes(b"half")
     (samples / ".baseline.9.tmp").mkdir()
-    for suffix in ("npy", "json"):
-        shutil.copyfile(samples / f"baseline/1.{suffix}", samples / f"baseline/2.{suffix}")
+    shutil.copyfile(samples / "baseline/1.npy", samples / "baseline/2.npy")
     before = identify_samples(trained_copy)
     run_stage(trained_copy, "samples")
     assert identify_samples(trained_copy) == before
@@ -271,13 +280,11 @@ def test_files_that_are_links_to_a_cache_are_replaced(trained_copy: Path, tmp_pa
     """DVC may link a folder's files to its cache, where nobody may write."""
     cached = {}
     for number, link in enumerate((Path.symlink_to, Path.hardlink_to)):
-        for suffix in (".npy", ".json"):
-            file = get_samples(trained_copy, "baseline", number).with_suffix(suffix)
-            target = tmp_path / f"{number}{suffix}"
-            shutil.move(file, target)
-            target.chmod(0o444)
-            link(file, target)
-            cached[target] = target.read_bytes()
+        file, target = get_samples(trained_copy, "baseline", number), tmp_path / f"{number}.npy"
+        shutil.move(file, target)
+        target.chmod(0o444)
+        link(file, target)
+        cached[target] = target.read_bytes()
     before = identify_samples(trained_copy)
     run_stage(trained_copy, "samples")
     assert identify_samples(trained_copy) == before  # a link is as good as a file
@@ -315,6 +322,7 @@ def test_samples_that_were_finished_before_a_kill_are_kept(
     trained_root: Path, trained_copy: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     shutil.rmtree(trained_copy / "data" / "samples")
+    (trained_copy / ".kgaps" / "cache" / "samples.json").unlink()
     left = str(get_samples(trained_copy, "fool_all_1", 0))
 
     class Killed(BaseException):
@@ -330,17 +338,19 @@ def test_samples_that_were_finished_before_a_kill_are_kept(
             raise Killed
         save_batches(path, num_images, batches)
 
-    def note_or_be_killed(root: Path, name: str, instance: int, key: str) -> None:
-        if str(get_samples(root, name, instance)) == left:
+    note = drawn_samples.DrawnSamples.note
+
+    def note_or_be_killed(drawn: Any, name: str, instance: int, sha256: str) -> None:
+        if str(get_samples(trained_copy, name, instance)) == left:
             raise Killed
-        sample_notes.note_sample(root, name, instance, key)
+        note(drawn, name, instance, sha256)
 
     with monkeypatch.context() as patch:
         patch.setattr(samples_stage, "map_parallel", map_and_be_killed)
         if moment == "in a file":
             patch.setattr(sampling, "save_batches", save_half)
         else:
-            patch.setattr(samples_stage, "note_sample", note_or_be_killed)
+            patch.setattr(drawn_samples.DrawnSamples, "note", note_or_be_killed)
         with pytest.raises(Killed):
             run_stage(trained_copy, "samples")
     kept = {("baseline", i): get_samples(trained_copy, "baseline", i).stat() for i in range(2)}

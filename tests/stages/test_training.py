@@ -29,8 +29,8 @@ from filelock import FileLock
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.frozen import load_classifier, load_generator
 from knowledge_gaps.models.registry import gan_architectures, parse_settings
+from knowledge_gaps.runtime.accelerator import build_accelerator
 from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors
-from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.study import GanRecipe, Kind, load_study
 from knowledge_gaps.training import cohort as cohort_module

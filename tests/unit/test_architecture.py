@@ -165,6 +165,17 @@ def test_import_has_no_star_and_no_module_is_run_by_it(module: str) -> None:
             assert is_known or module.endswith(ACT_WHEN_IMPORTED), called
 
 
+def test_imports_that_no_statement_tells_are_known() -> None:
+    # what a cohort depends on is read from import statements, and from names of modules in strings
+    calling = {
+        module
+        for module in list_modules()
+        for call in list_calls(module)
+        if ast.unparse(call.func) in {"importlib.import_module", "import_module", "__import__"}
+    }
+    assert calling == {"knowledge_gaps.cli", "knowledge_gaps.models.registry"}
+
+
 def test_server_imports_every_stage_that_has_workers() -> None:
     calling = {
         module.rpartition(".")[2]

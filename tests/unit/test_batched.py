@@ -34,8 +34,8 @@ from batched_tools import (
 )
 from knowledge_gaps.models.architectures.dcgan import DcganDiscriminator, DcganGenerator
 from knowledge_gaps.models.registry import gan_architectures, parse_settings
+from knowledge_gaps.runtime.accelerator import build_accelerator
 from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors
-from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.runtime.errors import StoppedError
 from knowledge_gaps.training.batched import advance as advance_module
 from knowledge_gaps.training.batched import draws as draws_module

@@ -30,7 +30,7 @@ from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.planning.networks import build_classifier, build_discriminator, build_generator
-from knowledge_gaps.runtime.devices import build_accelerator
+from knowledge_gaps.runtime.accelerator import build_accelerator
 from knowledge_gaps.stages import detections, quality
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Kind, load_study
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals

@@ -107,6 +107,20 @@ def test_function_of_a_docstring_alone_has_a_hash() -> None:
     assert hash_source('def f():\n    """Nothing."""\n') == hash_source("def f():\n    pass\n")
 
 
+def test_hash_is_the_same_for_all_versions_of_python() -> None:
+    text = """
+def f(x: int | None, *rest: str) -> str:
+    try:
+        return f"{x!r:>{len(rest)}} {'a'} {{}}" + 'b' "c"
+    except* (ValueError, TypeError):
+        return f'{f"{x}"}'
+class C: ...
+"""
+    # by 3.11, 3.12 and 3.13
+    expected = "6b59f53f8bff0169ba16c46b8b430b232624bb92dfd5f07f7cd7a52afe96bcf0"
+    assert hash_source(text) == expected
+
+
 # --- which cohorts depend on what
 
 
@@ -171,6 +185,20 @@ def test_new_architecture_concerns_only_who_uses_it(sources: Sources, smoke_root
 # --- the note
 
 
+def test_other_code_in_the_repository_than_runs_is_refused(smoke_root: Path) -> None:
+    study = load_study(smoke_root / PARAMS_FILE)
+    copy = smoke_root / "src" / PACKAGE
+    shutil.copytree(SOURCE / PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    for file in ("losses.py", "report/build.py"):
+        path = copy / file
+        path.write_text(path.read_text(encoding="utf-8") + "\n# a word\n", encoding="utf-8")
+    write_training_code(smoke_root, study)
+    path = copy / "training" / "loop.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\n_MORE = 1\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"src/knowledge_gaps/training/loop\.py: differs from the"):
+        write_training_code(smoke_root, study)
+
+
 def test_training_by_other_code_than_noted_is_refused(smoke_root: Path) -> None:
     study = load_study(smoke_root / PARAMS_FILE)
     check_code(smoke_root, study, Kind.GANS, "baseline")  # nothing noted: DVC asks for it
@@ -180,7 +208,7 @@ def test_training_by_other_code_than_noted_is_refused(smoke_root: Path) -> None:
     changed, gone = f"{PACKAGE}/losses.py", f"{PACKAGE}/training/old.py"
     write_json(path, {**read_json(path), changed: "0" * 64, gone: "0" * 64})
     assert find_changed_code(smoke_root, study, Kind.GANS, "baseline") == [changed, gone]
-    message = "src/knowledge_gaps/losses.py: changed since the study was checked"
+    message = "src/knowledge_gaps/losses.py: not the code that was noted when the study was checked"
     with pytest.raises(UserError, match=message):
         check_code(smoke_root, study, Kind.GANS, "baseline")
     check_code(smoke_root, study, Kind.GANS, "fool_all_1")

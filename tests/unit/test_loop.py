@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from knowledge_gaps.runtime.accelerator import build_accelerator
 from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors
-from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.seeding import make_generator
 from knowledge_gaps.study import OptimizerSettings, TrainingSettings

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from knowledge_gaps.models import registry
 from knowledge_gaps.models.input_spec import InputSpec
 from knowledge_gaps.models.registry import (
     ClassifierArchitecture,
@@ -74,6 +75,8 @@ def networks(smoke_root: Path, monkeypatch: pytest.MonkeyPatch) -> Networks:
 
     gan = GanArchitecture("own", ModelSettings, build_generator, build_discriminator)
     judge = ClassifierArchitecture("own", ModelSettings, build_classifier, make_spec)
+    monkeypatch.setattr(registry, "list_architectures", lambda: ["own"])
+    monkeypatch.setattr(registry, "_import_architecture", lambda name: None)
     monkeypatch.setitem(gan_architectures._entries, "own", gan)
     monkeypatch.setitem(classifier_architectures._entries, "own", judge)
     changes = {}

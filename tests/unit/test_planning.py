@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from knowledge_gaps.planning import estimate, measure, probe, timing
 from knowledge_gaps.planning.estimate import Row, compute_makespan, describe_fit
@@ -25,8 +27,10 @@ from knowledge_gaps.planning.table import (
     render,
 )
 from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import write_json
+from knowledge_gaps.runtime.files import read_json, write_json
+from knowledge_gaps.runtime.layout import get_code_file
 from knowledge_gaps.study import DataSettings, Study, load_study
+from knowledge_gaps.training.code import write_training_code
 from study_tools import REPOSITORY, SMOKE_FILE
 
 SHAPE = (1, 28, 28)
@@ -177,6 +181,39 @@ def test_nothing_is_left_of_a_study_that_is_up_to_date(tmp_path: Path) -> None:
     standings = find_standings(tmp_path, study, cohorts, changes)
     assert all(standing.steps_left == () for standing in standings.values())
     assert standings["gans/baseline"].note == "in DVC's cache"
+
+
+def record_code(root: Path, study: Study) -> None:
+    """Note the code of a study's cohorts, and let dvc.lock say that they were trained by it."""
+    write_training_code(root, study)
+    stages: dict[str, Any] = {}
+    for work in list_cohorts(study):
+        note = get_code_file(root, work.path)
+        digest = hashlib.md5(note.read_bytes()).hexdigest()
+        dep = {"path": note.relative_to(root).as_posix(), "hash": "md5", "md5": digest}
+        stages[f"{work.kind}@{work.name}"] = {"cmd": "kgaps", "deps": [dep]}
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+
+
+def test_changed_code_trains_anew_though_dvc_sees_it_later(tmp_path: Path) -> None:
+    study = load_smoke()
+    record_code(tmp_path, study)
+    standings = find_standings(tmp_path, study, list_cohorts(study), {})
+    assert all(standing.steps_left == () for standing in standings.values())
+    # as if the code of one architecture had changed since, first with its note and then without
+    note = get_code_file(tmp_path, "classifiers/iteration_0")
+    write_json(note, {**read_json(note), "knowledge_gaps/losses.py": "0" * 64})
+    lock = tmp_path / "dvc.lock"
+    stages = yaml.safe_load(lock.read_text())
+    stages["stages"]["classifiers@iteration_0"]["deps"][0]["md5"] = "0" * 32
+    lock.write_text(yaml.safe_dump(stages))
+    for expected in ("changed: src/knowledge_gaps/losses.py", "changed: the code"):
+        standings = find_standings(tmp_path, study, list_cohorts(study), {})
+        assert standings["gans/baseline"].steps_left == ()
+        assert standings["classifiers/iteration_0"].steps_left == (24, 24)
+        assert standings["classifiers/iteration_0"].note == expected
+        assert standings["gans/fool_all_1"].note == "after classifiers/iteration_0"
+        note.unlink(missing_ok=True)
 
 
 def test_what_stands_on_a_changed_cohort_trains_anew(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,11 @@ from sklearn.metrics import auc, roc_curve
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.evaluation.batches import Images, count_scored, split_images
 from knowledge_gaps.losses import LABEL_GENERATED, LABEL_REAL
+from knowledge_gaps.models.frozen import read_meta
 from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.runtime.files import hash_file
+from knowledge_gaps.runtime.layout import CLASSIFIER_FILE, META_FILE
+from knowledge_gaps.runtime.provenance import hash_code
 from knowledge_gaps.statistics.measures import (
     AUC,
     AVERAGE_PRECISION,
@@ -238,3 +243,21 @@ def _join_scores(
     num_images = [len(scores_generated), len(scores_real)]
     labels = np.repeat([LABEL_GENERATED, LABEL_REAL], num_images)
     return labels, np.concatenate([scores_generated, scores_real])
+
+
+def hash_classifier(directory: Path, module: str) -> list[str]:
+    """Hash all that decides what a classifier answers a module of this package.
+
+    Args:
+        directory: of the instance.
+        module: who asks, such as "stages.detections".
+
+    Returns:
+        Hashes of the weights, of meta.json, which says how to build and feed the network, and of
+        the code that this runs.
+
+    Raises:
+        UserError: when a file is missing or damaged.
+    """
+    files = [hash_file(directory / name) for name in (CLASSIFIER_FILE, META_FILE)]
+    return [*files, hash_code(module, (read_meta(directory)["architecture"],))]

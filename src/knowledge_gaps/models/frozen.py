@@ -23,9 +23,8 @@ from knowledge_gaps.models.registry import (
 )
 from knowledge_gaps.runtime.checkpoint import read_tensors
 from knowledge_gaps.runtime.errors import UserError, describe_first_error
-from knowledge_gaps.runtime.files import hash_file, read_json
+from knowledge_gaps.runtime.files import read_json
 from knowledge_gaps.runtime.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
-from knowledge_gaps.runtime.provenance import hash_code
 
 FORMAT = 1  # of meta.json and of the files that it lists
 
@@ -72,24 +71,6 @@ def load_generator(directory: Path, sha256: str | None = None) -> Generator:
         generator = architecture.build_generator(settings, tuple(meta["image_shape"]))
     _load_weights(generator, directory, meta, GENERATOR_FILE, sha256)
     return freeze(generator)
-
-
-def describe_classifier(directory: Path, module: str) -> list[str]:
-    """Hash all that decides what a classifier answers a module of this package.
-
-    Args:
-        directory: of the instance.
-        module: who asks, such as "stages.detections".
-
-    Returns:
-        Hashes of the weights, of meta.json, which says how to build and feed the network, and of
-        the code that this runs.
-
-    Raises:
-        UserError: when a file is missing or damaged.
-    """
-    files = [hash_file(directory / name) for name in (CLASSIFIER_FILE, META_FILE)]
-    return [*files, hash_code(module, (read_meta(directory)["architecture"],))]
 
 
 def load_classifier(directory: Path, sha256: str | None = None) -> GanClassifier:

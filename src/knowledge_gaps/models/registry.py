@@ -8,22 +8,19 @@ architecture is tested by itself.
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from knowledge_gaps.models.input_spec import InputSpec
+from knowledge_gaps.runtime.code_graph import ARCHITECTURES, list_architectures
 from knowledge_gaps.runtime.errors import UserError, describe_first_error
 
 ImageShape = tuple[int, int, int]  # channels, height, width
-
-_ARCHITECTURES = "knowledge_gaps.models.architectures"
 
 
 class ModelSettings(BaseModel):
@@ -180,7 +177,7 @@ class Registry(Generic[_Architecture]):
 
     def list_names(self) -> list[str]:
         """List what is registered, in alphabetical order."""
-        for name in _list_files():
+        for name in list_architectures():
             _import_architecture(name)
         return sorted(self._entries)
 
@@ -190,18 +187,16 @@ class Registry(Generic[_Architecture]):
         Raises:
             UserError: when there is none of that name, or another file registers it.
         """
-        if name not in self._entries and name in _list_files():
+        if name in list_architectures():
             _import_architecture(name)
-        if name not in self._entries:
-            known = self.list_names()
-            if name in known:
-                raise UserError(
-                    f"architecture: {name!r} is registered by a file of another name; "
-                    f"architectures/{name}.py has to do that"
-                )
+        elif name in self.list_names():
             raise UserError(
-                f"architecture: unknown {self._kind} {name!r} (known: {', '.join(known)})"
+                f"architecture: {name!r} is registered by a file of another name; "
+                f"architectures/{name}.py has to do that"
             )
+        if name not in self._entries:
+            known = ", ".join(self.list_names())
+            raise UserError(f"architecture: unknown {self._kind} {name!r} (known: {known})")
         return self._entries[name]
 
 
@@ -225,10 +220,4 @@ def parse_settings(
 
 
 def _import_architecture(name: str) -> None:
-    importlib.import_module(f"{_ARCHITECTURES}.{name}")
-
-
-@cache
-def _list_files() -> tuple[str, ...]:
-    package = importlib.import_module(_ARCHITECTURES)
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__)))
+    importlib.import_module(f"{ARCHITECTURES}.{name}")

@@ -47,14 +47,16 @@ def run(root: Path, study: Study, targets: Sequence[str], max_jobs: int | None =
     with run_alone(root) as stop:
         wait_for_others(root, stop)
         plan = _read_plan(root, targets, stop)
+        # what an unfinished run left may be more than what stands below these targets
+        is_all = not (targets and is_order_noted(root))
         num_done = 0
         if _FIRST in plan.changed:
             num_done = _judge(_run_first(root, study, plan, stop), stop)
             plan = _read_plan(root, targets, stop)
         if plan.changed:
-            num_done += _judge(_run(root, study, plan, max_jobs, stop), stop)
+            num_done += _judge(_run(root, study, plan, max_jobs, is_all, stop), stop)
         else:
-            restore_order(root, plan.order, is_finished=True, stop=stop)
+            restore_order(root, plan.order, is_finished=is_all, stop=stop)
     if num_done:
         print(f"{count_words(num_done, 'stage')} done.")
     else:
@@ -69,10 +71,12 @@ def _read_plan(root: Path, targets: Sequence[str], stop: StopFlag) -> Plan:
         raise
 
 
-def _run(root: Path, study: Study, plan: Plan, max_jobs: int | None, stop: StopFlag) -> Ledger:
+def _run(
+    root: Path, study: Study, plan: Plan, max_jobs: int | None, is_all: bool, stop: StopFlag
+) -> Ledger:
     note_order(root, stop)
     ledger = _run_stages(root, study, plan, max_jobs, stop)
-    is_finished = ledger.count_left() == 0 and not ledger.failed
+    is_finished = is_all and ledger.count_left() == 0 and not ledger.failed
     restore_order(root, plan.order, is_finished, stop)
     return ledger
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from knowledge_gaps.data.sample_notes import is_drawn_from, make_sample_key
+from knowledge_gaps.data.drawn_samples import DrawnSamples
 from knowledge_gaps.planning.inventory import CohortWork, Reals
 from knowledge_gaps.planning.measure import Counts
 from knowledge_gaps.planning.memory import find_free_bytes
@@ -182,10 +182,11 @@ def _make_samples_row(known: Knowledge) -> Row:
     seconds_left = seconds = 0.0
     is_measured = True
     num_generators = num_lacking = 0
+    drawn = DrawnSamples(known.root, known.study)
     for work in known.cohorts:
         if work.kind is not Kind.GANS:
             continue
-        lacking = _count_lacking_samples(known, work)
+        lacking = _count_lacking_samples(known, drawn, work)
         num_generators += work.cohort.instances
         num_lacking += lacking
         measured = known.measurements.get(work.path)
@@ -202,7 +203,7 @@ def _make_samples_row(known: Knowledge) -> Row:
     )
 
 
-def _count_lacking_samples(known: Knowledge, work: CohortWork) -> int:
+def _count_lacking_samples(known: Knowledge, drawn: DrawnSamples, work: CohortWork) -> int:
     """Count the generators of a cohort whose images are not there, or would be others now.
 
     Whether a file of images was altered since is not looked at, for they may be large.
@@ -212,16 +213,15 @@ def _count_lacking_samples(known: Knowledge, work: CohortWork) -> int:
     if known.changes is not None and "samples" not in known.changes:
         return 0
     return sum(
-        not _is_sampled(known, work.name, instance) for instance in range(work.cohort.instances)
+        not _is_sampled(drawn, work.name, instance) for instance in range(work.cohort.instances)
     )
 
 
-def _is_sampled(known: Knowledge, name: str, instance: int) -> bool:
+def _is_sampled(drawn: DrawnSamples, name: str, instance: int) -> bool:
     try:
-        key = make_sample_key(known.root, known.study, name, instance)
+        return drawn.has_file(name, instance)
     except UserError:  # in DVC's cache: what it would draw is known once it is back
         return False
-    return is_drawn_from(known.root, name, instance, key)
 
 
 def _count_side_by_side(num_items: int) -> int:

@@ -34,8 +34,9 @@ from knowledge_gaps.planning.timing import (
     time_forward,
     time_steps,
 )
+from knowledge_gaps.runtime.accelerator import build_accelerator
 from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import build_accelerator, keep_freed_memory
+from knowledge_gaps.runtime.devices import keep_freed_memory
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import read_json, write_json
 from knowledge_gaps.study import GanRecipe, Kind

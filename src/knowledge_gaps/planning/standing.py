@@ -16,11 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from knowledge_gaps.planning.inventory import CohortWork
+from knowledge_gaps.runtime.dvc_lock import read_stages
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import read_json
-from knowledge_gaps.runtime.layout import META_FILE, get_instance_directory, get_state_directory
+from knowledge_gaps.runtime.layout import (
+    META_FILE,
+    get_code_file,
+    get_instance_directory,
+    get_state_directory,
+)
 from knowledge_gaps.study import NO_POOL, Study
-from knowledge_gaps.training.code import find_changed_code
+from knowledge_gaps.training.code import find_changed_code, hash_training_code
 from knowledge_gaps.training.task import TrainingTask, make_tasks
 
 _STATE_FILE = "state.safetensors"
@@ -58,13 +64,14 @@ def find_standings(
         By kind/COHORT. A cohort on top of one that trains anew is left whole.
     """
     standings: dict[str, Standing] = {}
+    recorded = {} if changes is None else read_stages(root)
     for work in cohorts:
         stale = [path for path in work.upstream if standings[path].steps_left]
         if stale:
             whole = (work.recipe.steps,) * work.cohort.instances
             standings[work.path] = Standing(whole, f"after {stale[0]}")
             continue
-        note = _find_change(root, study, work, changes)
+        note = _find_change(root, study, work, changes, recorded)
         if note is None:
             standings[work.path] = Standing(())
         elif note == _IN_CACHE:
@@ -91,13 +98,16 @@ def ask_dvc(root: Path) -> Changes | None:
     return changes
 
 
-def _find_change(root: Path, study: Study, work: CohortWork, changes: Changes | None) -> str | None:
+def _find_change(
+    root: Path,
+    study: Study,
+    work: CohortWork,
+    changes: Changes | None,
+    recorded: Mapping[str, Any],
+) -> str | None:
     """Say why a cohort is not up to date: None when it is, `_IN_CACHE` when DVC can restore it."""
     if changes is None:
         return None if _is_stored(root, study, work) else ""
-    changed = find_changed_code(root, study, work.kind, work.name)
-    if changed:  # which DVC sees when the stage check has run
-        return _name_changes([f"src/{path}" for path in changed])
     pools, pool = [], work.cohort.pool
     while pool != NO_POOL:
         pools.append(f"pools@{pool}")
@@ -107,7 +117,20 @@ def _find_change(root: Path, study: Study, work: CohortWork, changes: Changes | 
     real = [note for note in found if note != _IN_CACHE]
     if real:
         return real[0]
-    return _IN_CACHE if stages[-1] in changes else None
+    code = _find_code_change(root, study, work, recorded.get(stages[-1], {}))
+    return code or (_IN_CACHE if stages[-1] in changes else None)
+
+
+def _find_code_change(
+    root: Path, study: Study, work: CohortWork, stage: Mapping[str, Any]
+) -> str | None:
+    """Say which code changed since a cohort was trained; DVC sees it when check has run again."""
+    note = get_code_file(root, work.path).relative_to(root).as_posix()
+    noted = [dep.get("md5") for dep in stage.get("deps", []) if dep["path"] == note]
+    if not stage or noted == [hash_training_code(study, work.kind, work.name)]:
+        return None
+    changed = find_changed_code(root, study, work.kind, work.name)
+    return f"changed: {_join([f'src/{path}' for path in changed]) or 'the code'}"
 
 
 def classify_changes(entries: list[Any]) -> str:
@@ -138,16 +161,11 @@ def classify_changes(entries: list[Any]) -> str:
     if changed:
         names = [name for how in changed.values() if isinstance(how, dict) for name in how]
         names += [name for name, how in changed.items() if not isinstance(how, dict)]
-        if is_here:
-            return _name_changes(names)
-        return f"new here: dvc.lock records other {_join(names)}"
+        shown = _join(names)
+        return f"changed: {shown}" if is_here else f"new here: dvc.lock records other {shown}"
     if outputs and is_here:
         return "recorded, but not in DVC's cache: pull or train"
     return _IN_CACHE
-
-
-def _name_changes(names: Sequence[str]) -> str:
-    return f"changed: {_join(names)}"
 
 
 def _join(names: Sequence[str]) -> str:

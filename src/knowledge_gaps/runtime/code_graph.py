@@ -10,6 +10,7 @@ from pathlib import Path
 
 PACKAGE = "knowledge_gaps"
 ARCHITECTURES = f"{PACKAGE}.models.architectures"
+_FOR_TYPING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 SOURCE = Path(__file__).parents[2]
 
 
@@ -102,10 +103,12 @@ def _walk(node: ast.AST, package: str, is_lazy: bool, is_typing: bool) -> Iterat
             for alias in child.names:
                 full = f"{source}.{alias.name}"
                 yield Import(full if full in list_modules() else source, is_lazy, is_typing)
+        elif isinstance(child, ast.If) and ast.unparse(child.test) in _FOR_TYPING:
+            yield from _walk(ast.Module(child.body, []), package, is_lazy, True)
+            yield from _walk(ast.Module(child.orelse, []), package, is_lazy, is_typing)
         else:
             in_function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-            for_typing = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
-            yield from _walk(child, package, is_lazy or in_function, is_typing or for_typing)
+            yield from _walk(child, package, is_lazy or in_function, is_typing)
 
 
 def _find_source(statement: ast.ImportFrom, package: str) -> str:

@@ -18,16 +18,12 @@ from knowledge_gaps.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-    from accelerate import Accelerator
 
 WORKERS_VARIABLE = "KGAPS_WORKERS"
 DEVICE_VARIABLE = "KGAPS_DEVICE"
 
 # all of them are there in a process that torchrun started
 _RANK_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-# of MPI, SLURM and half a torchrun; Accelerate would wait for other ranks that nobody starts
-_MPI_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-_DISTRIBUTED_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", *_MPI_VARIABLES)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGEST_MMAP_THRESHOLD_BYTES = 32 << 20
 _KEPT_BYTES = 1 << 30
@@ -154,47 +150,6 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-
-
-def build_accelerator(
-    worker: int, mixed_precision: str = "no", gradient_accumulation_steps: int = 1
-) -> Accelerator:
-    """Build the Accelerator of one worker on its own, or of one rank among those of torchrun.
-
-    Args:
-        worker: index of the worker; worker k takes GPU k modulo their number. A rank takes the GPU
-            of its index on its host instead.
-        mixed_precision: "no", "bf16" or "fp16".
-        gradient_accumulation_steps: batches whose gradients are averaged for one update.
-
-    Raises:
-        UserError: for fp16 without a GPU, where no loss scaling would protect it; for more ranks on
-            this host than GPUs.
-    """
-    num_gpus = count_gpus()
-    if mixed_precision == "fp16" and num_gpus == 0:
-        raise UserError("mixed_precision: 'fp16' needs a GPU; 'bf16' and 'no' are allowed here")
-    rank = read_rank()
-    for variable in _DISTRIBUTED_VARIABLES if rank is None else _MPI_VARIABLES:
-        os.environ.pop(variable, None)
-    if num_gpus > 0:
-        import torch
-
-        torch.cuda.set_device(worker % num_gpus if rank is None else find_gpu(rank, num_gpus))
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(
-        cpu=num_gpus == 0,
-        mixed_precision=mixed_precision,
-        gradient_accumulation_steps=gradient_accumulation_steps,
-    )
-    size = 1 if rank is None else rank.size
-    if accelerator.num_processes != size:
-        raise UserError(
-            f"WORLD_SIZE: {size} processes were asked for, Accelerate has "
-            f"{accelerator.num_processes}"
-        )
-    return accelerator
 
 
 def find_gpu(rank: Rank, num_gpus: int) -> int:

@@ -76,11 +76,6 @@ def get_samples_file(root: Path, gan_cohort: str, instance: int) -> Path:
     return get_samples_directory(root) / gan_cohort / f"{instance}.npy"
 
 
-def get_samples_note(root: Path, gan_cohort: str, instance: int) -> Path:
-    """What the evaluation images of one generator were drawn from."""
-    return get_samples_file(root, gan_cohort, instance).with_suffix(".json")
-
-
 def get_prepared_directory(root: Path) -> Path:
     """What `prepare` writes and training reads."""
     return root / "data" / "prepared"

@@ -27,7 +27,7 @@ from knowledge_gaps.runtime.files import dump_json
 # modules, or packages with all that is in them, that decide no number of a result; with the reason
 UNDECIDING = {
     "runtime.cache": "returns rows under a hash of what decides them, code included",
-    "runtime.checkpoint": "a file format; what is in the file is decided elsewhere",
+    "runtime.checkpoint": "a file format, which decides for trainings alone what is in the file",
     "runtime.code_graph": "reads code for keys of caches",
     "runtime.devices": "the machine, which is no parameter of a study",
     "runtime.dvc_lock": "tells the records which data they stand on",
@@ -74,7 +74,7 @@ def list_deciding(
         found |= find_closure(f"{ARCHITECTURES}.{name}")
     deciding = {name for name in found if not _is_undeciding(name)}
     return sorted(
-        name for name in deciding | {f"{PACKAGE}.{name}" for name in besides} if _has_code(name)
+        name for name in deciding | {f"{PACKAGE}.{name}" for name in besides} if has_code(name)
     )
 
 
@@ -96,14 +96,25 @@ def hash_code(
 def hash_source(text: str) -> str:
     """Hash Python code without its comments, docstrings and line breaks.
 
-    It is written out anew from its syntax, which is the same for every version of Python but for
-    small things such as quotes in f-strings.
+    What is hashed is its syntax, told in a way that is the same for all versions of Python: models
+    that one of them made are not trained again by another.
     """
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             node.body = [entry for entry in node.body if not is_docstring(entry)] or [ast.Pass()]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+        elif isinstance(node, ast.JoinedStr):  # some versions find empty text between values
+            node.values = [part for part in node.values if not _is_empty_text(part)]
+    return hashlib.sha256(dump_json(_tell(tree)).encode()).hexdigest()
+
+
+@cache
+def has_code(module: str) -> bool:
+    """Tell whether a module holds more than a docstring and imports from __future__."""
+    return not all(
+        is_docstring(node) or (isinstance(node, ast.ImportFrom) and node.module == "__future__")
+        for node in parse(module).body
+    )
 
 
 def get_versions(distributions: Iterable[str]) -> dict[str, str]:
@@ -123,14 +134,20 @@ def _is_undeciding(module: str) -> bool:
 
 
 @cache
-def _has_code(module: str) -> bool:
-    """Tell whether a module holds more than a docstring and imports from __future__."""
-    return not all(
-        is_docstring(node) or (isinstance(node, ast.ImportFrom) and node.module == "__future__")
-        for node in parse(module).body
-    )
-
-
-@cache
 def _hash_module(module: str) -> str:
     return hash_source(list_modules()[module].read_text(encoding="utf-8"))
+
+
+def _tell(syntax: object) -> object:
+    """Tell syntax in lists, without fields that are empty: later versions of Python have more."""
+    if isinstance(syntax, list):
+        return [_tell(entry) for entry in syntax]
+    if isinstance(syntax, ast.AST):
+        fields = [(name, value) for name, value in ast.iter_fields(syntax)]
+        told = [[name, _tell(value)] for name, value in fields if value is not None and value != []]
+        return [type(syntax).__name__, *told]
+    return repr(syntax)
+
+
+def _is_empty_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == ""

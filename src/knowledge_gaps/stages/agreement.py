@@ -16,7 +16,8 @@ import pandas as pd
 
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.agreement import Answer, Source, ask_classifier, compare_answers
-from knowledge_gaps.models.frozen import describe_classifier, load_classifier
+from knowledge_gaps.evaluation.detection import hash_classifier
+from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
 from knowledge_gaps.runtime.devices import find_device
 from knowledge_gaps.runtime.layout import (
@@ -198,7 +199,7 @@ def _make_keys(root: Path, cohort: str, pairs: Sequence[_Pair]) -> list[str]:
     paths = {source.path for pair in pairs for source in pair.asked}
     files = {path: open_images(path).compute_sha256() for path in paths}
     classifiers = {
-        instance: describe_classifier(_get_directory(root, cohort, instance), "stages.agreement")
+        instance: hash_classifier(_get_directory(root, cohort, instance), "stages.agreement")
         for instance in _list_instances(pairs)
     }
 

@@ -38,7 +38,7 @@ from knowledge_gaps.training.initial_weights import find_initial_weights
 
 def run(root: Path, study: Study) -> None:
     """Check a study, write what all stages wait for, and say what the study trains; raises as
-    `check_study`.
+    `check_study` and `write_training_code`.
     """
     check_study(root, study)
     write_pool(root, NO_POOL, ())

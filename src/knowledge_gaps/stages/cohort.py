@@ -65,6 +65,7 @@ def train_and_track(
             watch = _watch(root, study, tasks)
             listeners = stack.enter_context(watch) if rank.is_main else []
             _get_rank_training(count)(rank, tasks, listeners)
+    check_code(root, study, kind, name)  # DVC reads the note at the end
 
 
 def _get_rank_training(

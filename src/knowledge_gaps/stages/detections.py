@@ -8,8 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.detection import measure_detection, score_images
-from knowledge_gaps.models.frozen import describe_classifier, load_classifier
+from knowledge_gaps.evaluation.detection import (
+    hash_classifier,
+    measure_detection,
+    score_images,
+)
+from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.runtime.cache import Row, RowCache, make_key
 from knowledge_gaps.runtime.devices import find_device
 from knowledge_gaps.runtime.files import hash_file
@@ -92,7 +96,7 @@ def _make_keys(root: Path, pairs: list[_Pair]) -> dict[_Pair, str]:
         pair.generator: hash_file(get_samples_file(root, *pair.generator)) for pair in pairs
     }
     classifiers = {
-        pair.classifier: describe_classifier(
+        pair.classifier: hash_classifier(
             _get_classifier_directory(root, pair.classifier), "stages.detections"
         )
         for pair in pairs

@@ -35,8 +35,8 @@ from knowledge_gaps.evaluation.replay import (
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import classifier_architectures, parse_settings
+from knowledge_gaps.runtime.accelerator import build_accelerator
 from knowledge_gaps.runtime.cache import Row
-from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.runtime.layout import (
     TEST_IMAGES,
     TRAIN_IMAGES,

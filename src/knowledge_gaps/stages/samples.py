@@ -6,13 +6,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from knowledge_gaps.data.sample_notes import is_sample_whole, make_sample_key, note_sample
+from knowledge_gaps.data.drawn_samples import DrawnSamples
 from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.layout import (
-    get_samples_directory,
-    get_samples_file,
-    get_samples_note,
-)
+from knowledge_gaps.runtime.files import hash_file
+from knowledge_gaps.runtime.layout import get_samples_directory, get_samples_file
 from knowledge_gaps.runtime.parallel import map_parallel
 from knowledge_gaps.runtime.printing import count_words
 from knowledge_gaps.study import Study
@@ -24,17 +21,16 @@ _Name = tuple[str, int]  # GAN cohort, instance
 
 @dataclass(frozen=True)
 class _Job:
-    """A generator whose images are missing, and what they are drawn from."""
+    """A generator whose images are missing."""
 
     root: Path
     name: _Name
     seed: int
     num_images: int
-    key: str
 
 
 def run(root: Path, study: Study) -> None:
-    """Write data/samples: for each generator a file of images, and a note of what made them.
+    """Write data/samples, a file of images for each generator.
 
     DVC leaves the folder as it is. Images that would come out again stay, what belongs to no
     generator of the study goes, and every other file is replaced, never written into: it may be a
@@ -45,30 +41,28 @@ def run(root: Path, study: Study) -> None:
             finished before are kept by the next run.
     """
     names = [(name, i) for name, cohort in study.gans.items() for i in range(cohort.instances)]
-    keys = {name: make_sample_key(root, study, *name) for name in names}
+    drawn = DrawnSamples(root, study)
+    missing = [name for name in names if not drawn.is_whole(*name)]
     _remove_others(root, names)
-    jobs = [
-        _Job(root, name, study.study.seed, study.evaluation.num_images, key)
-        for name, key in keys.items()
-        if not is_sample_whole(root, *name, key)
-    ]
-    for job, _ in zip(jobs, map_parallel(_draw, jobs, _WORK, uses_gpu=True), strict=True):
+    jobs = [_Job(root, name, study.study.seed, study.evaluation.num_images) for name in missing]
+    for job, sha256 in zip(jobs, map_parallel(_draw, jobs, _WORK, uses_gpu=True), strict=True):
+        drawn.note(*job.name, sha256)
         print(f"samples: drew {job.name[0]}/{job.name[1]}", flush=True)
-    print(f"sampled {count_words(len(jobs), 'generator')}, {len(keys) - len(jobs)} known already")
+    print(f"sampled {count_words(len(jobs), 'generator')}, {len(names) - len(jobs)} known already")
 
 
-def _draw(job: _Job) -> None:
+def _draw(job: _Job) -> str:
     # it imports torch, which the process that only looks for what is missing can do without
     from knowledge_gaps.stages.sampling import draw_sample
 
     draw_sample(job.root, *job.name, job.seed, job.num_images)
-    note_sample(job.root, *job.name, job.key)
+    return hash_file(get_samples_file(job.root, *job.name))
 
 
 def _remove_others(root: Path, names: list[_Name]) -> None:
     """Remove all but the names' own files: what left the study, and halves of a killed run."""
     directory = get_samples_directory(root)
-    own = {get(root, *name) for name in names for get in (get_samples_file, get_samples_note)}
+    own = {get_samples_file(root, *name) for name in names}
     cohorts = {path.parent for path in own}
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """How a cohort is trained: recipes and cohorts as frozen types, with the defaults of their keys.
 
 The types decide what a training does as much as params.yaml does, by the defaults that it leaves
-out; so the training stages of dvc.yaml depend on this file, and on no other of this folder.
+out; so trainings depend on this file (`training.code`), and on no other of this folder.
 """
 
 from __future__ import annotations

@@ -6,17 +6,21 @@ that is added or changed trains nothing again that does without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from knowledge_gaps.runtime.code_graph import PACKAGE, SOURCE
 from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import publish_directory, read_json, write_json
+from knowledge_gaps.runtime.files import dump_json, publish_directory, read_json, write_json
 from knowledge_gaps.runtime.layout import get_code_directory, get_code_file
-from knowledge_gaps.runtime.provenance import describe_code, list_deciding
+from knowledge_gaps.runtime.provenance import describe_code, hash_source, list_deciding
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import find_recipe, get_cohorts, list_members
 
-_BESIDES = ("study.recipes",)  # its defaults count where params.yaml is silent
+# the file format decides the bits of what is stored, and the recipes' defaults count where
+# params.yaml is silent
+_BESIDES = ("runtime.checkpoint", "study.recipes")
 
 
 def describe_training_code(study: Study, kind: Kind, name: str) -> dict[str, str]:
@@ -34,22 +38,36 @@ def describe_training_code(study: Study, kind: Kind, name: str) -> dict[str, str
     return describe_code(list_deciding(f"stages.{kind}", architectures, _BESIDES))
 
 
+def hash_training_code(study: Study, kind: Kind, name: str) -> str:
+    """Return the MD5 that DVC would find of a cohort's note."""
+    text = dump_json(describe_training_code(study, kind, name))
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
 def write_training_code(root: Path, study: Study) -> None:
-    """Note the code of all cohorts, a file for each."""
+    """Note the code of all cohorts, a file for each.
+
+    Raises:
+        UserError: when the repository holds other code than runs; names the module.
+    """
+    notes = {
+        (kind, name): describe_training_code(study, kind, name)
+        for kind in Kind
+        for name in get_cohorts(study, kind)
+    }
+    _check_source(root, {file: note[file] for note in notes.values() for file in note})
 
     def fill(directory: Path) -> None:
-        for kind in Kind:
-            for name in get_cohorts(study, kind):
-                described = describe_training_code(study, kind, name)
-                write_json(directory / kind / f"{name}.json", described)
+        for (kind, name), described in notes.items():
+            write_json(directory / kind / f"{name}.json", described)
 
     publish_directory(get_code_directory(root), fill)
 
 
 def find_changed_code(root: Path, study: Study, kind: Kind, name: str) -> list[str]:
-    """List the modules of a cohort's training that differ from what was noted, by path below src/.
+    """List the modules of a cohort's training that are not as they were noted, by path below src/.
 
-    Empty where nothing was noted: DVC then asks for it.
+    Empty where nothing is noted: DVC does not train then.
     """
     path = get_code_file(root, f"{kind}/{name}")
     if not path.exists():
@@ -59,18 +77,32 @@ def find_changed_code(root: Path, study: Study, kind: Kind, name: str) -> list[s
 
 
 def check_code(root: Path, study: Study, kind: Kind, name: str) -> None:
-    """Refuse to train by other code than the study was checked with.
-
-    DVC would record the result as that of the code that was noted.
+    """Refuse to train by other code than was noted, as whose result DVC would record it.
 
     Raises:
-        UserError: names the first module that changed.
+        UserError: names the first module that differs.
     """
     changed = find_changed_code(root, study, kind, name)
     if changed:
         raise UserError(
-            f"src/{changed[0]}: changed since the study was checked; run `dvc repro` again"
+            f"src/{changed[0]}: not the code that was noted when the study was checked; `dvc repro "
+            "--force check` notes it anew"
         )
+
+
+def _check_source(root: Path, described: Mapping[str, str]) -> None:
+    """Refuse a repository whose code is not the one that runs, though its stages depend on it.
+
+    A queued experiment has a folder of its own, and runs the installed package.
+    """
+    if (root / "src").resolve() == SOURCE or not (root / "src" / PACKAGE).is_dir():
+        return
+    for file, digest in described.items():
+        other = root / "src" / file
+        if not other.is_file() or hash_source(other.read_text(encoding="utf-8")) != digest:
+            raise UserError(
+                f"src/{file}: differs from the installed package's, which runs; bring both in line"
+            )
 
 
 def _list_architectures(study: Study, kind: Kind, name: str) -> Iterator[str]:

@@ -19,8 +19,8 @@ from knowledge_gaps.models.registry import (
     gan_architectures,
     parse_settings,
 )
+from knowledge_gaps.runtime.accelerator import build_accelerator
 from knowledge_gaps.runtime.checkpoint import write_tensors
-from knowledge_gaps.runtime.devices import build_accelerator
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import hash_file, write_json, write_text
 from knowledge_gaps.runtime.layout import (

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from knowledge_gaps.runtime.devices import build_accelerator
+from knowledge_gaps.runtime.accelerator import build_accelerator
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import GanRecipe
 from knowledge_gaps.training.assignment import Assignment
