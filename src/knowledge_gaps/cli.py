@@ -90,7 +90,7 @@ def read_options(
 
 @app.command()
 def check() -> None:
-    """Check params.yaml whole: keys, ranges, names, circles, architectures."""
+    """Check params.yaml whole, from its keys to its networks, and note the code that trains."""
     _run_stage("check")
 
 
