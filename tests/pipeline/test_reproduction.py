@@ -13,6 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from clone_tools import TIMEOUT_SEC, Clone, clone_working_tree, finish, list_stages_run
+from knowledge_gaps.study import PARAMS_FILE, load_study
 from study_tools import SMOKE_FILE, change_params, hash_tree
 
 CLASSIFIERS = 2  # instances in the smoke study
@@ -126,8 +127,23 @@ def test_checkout_restores_models(second: Clone) -> None:
     assert restored == {name: before[name] for name in before if not name.endswith(".gitignore")}
 
 
-def test_new_cohort_runs_only_what_is_new(first: Clone, second: Clone) -> None:
-    entry = {"recipe": "dcgan", "instances": 1, "fools": "c0", "phi": 0.1, "fooling": "weighted"}
+def add_architecture(root: Path) -> None:
+    """Add a GAN's file, with a recipe; and say something in code that all trainings share."""
+    package = root / "src" / "knowledge_gaps"
+    folder = package / "models" / "architectures"
+    text = (folder / "dcgan.py").read_text(encoding="utf-8").replace('"dcgan"', '"mine"')
+    (folder / "mine.py").write_text(text, encoding="utf-8")
+    with (package / "losses.py").open("a", encoding="utf-8") as losses:
+        losses.write("# a remark\n")
+    recipe = load_study(root / PARAMS_FILE).gan_recipes["dcgan"].model_dump(mode="json")
+    change_params(root, {"gan_recipes.mine": {**recipe, "architecture": "mine"}})
+
+
+def test_new_cohort_of_a_new_architecture_runs_only_what_is_new(
+    first: Clone, second: Clone
+) -> None:
+    add_architecture(second.root)
+    entry = {"recipe": "mine", "instances": 1, "fools": "c0", "phi": 0.1, "fooling": "weighted"}
     change_params(second.root, {"gans.phi_1e-1": entry})
     expected = hash_tree(first.root / "models" / "gans")
     output = second.run("dvc", "repro")
