@@ -20,8 +20,8 @@ from knowledge_gaps.data.source import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES
 from knowledge_gaps.runtime.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.runtime.files import hash_file, read_json, write_json
 from knowledge_gaps.runtime.layout import get_code_file
-from knowledge_gaps.stages import cohort
 from knowledge_gaps.study import PARAMS_FILE, load_study
+from knowledge_gaps.training import cohort as training_cohort
 from knowledge_gaps.training.code import write_training_code
 from study_tools import change_params, hash_tree, limit_file_size, run_stage, start_kgaps
 
@@ -443,24 +443,42 @@ def test_pool_was_not_made(trained_copy: Path, refuse: Refuse) -> None:
     refuse(trained_copy, "gans fool_all_1", words, "models/gans/fool_all_1")
 
 
-@pytest.mark.parametrize("moment", ["before", "meanwhile"])
-def test_code_is_not_what_was_noted(
-    trained_copy: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    """DVC would record the result as that of the code of the note, which it reads at the end."""
+def test_code_is_not_what_was_noted(trained_copy: Path, refuse: Refuse) -> None:
     write_training_code(trained_copy, load_study(trained_copy / PARAMS_FILE))
     note = get_code_file(trained_copy, "gans/baseline")
     shutil.rmtree(trained_copy / "models" / "gans" / "baseline")
-
-    def alter(*_: object) -> None:
-        write_json(note, {**read_json(note), "knowledge_gaps/losses.py": "0" * 64})
-
-    if moment == "before":
-        alter()
-    else:
-        monkeypatch.setattr(cohort, "train_cohort", alter)
-    words = ("src/knowledge_gaps/losses.py", "dvc repro --force check")
+    write_json(note, {**read_json(note), "knowledge_gaps/losses.py": "0" * 64})
+    words = ("src/knowledge_gaps/losses.py", "`kgaps check` notes it anew")
     refuse(trained_copy, "gans baseline", words, "models/gans/baseline")
+
+
+def test_code_is_noted_anew_while_a_cohort_is_trained(
+    trained_copy: Path,
+    refuse: Refuse,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """DVC reads the note at the end; what was trained is kept for the code that trained it."""
+    study = load_study(trained_copy / PARAMS_FILE)
+    write_training_code(trained_copy, study)
+    note = get_code_file(trained_copy, "gans/baseline")
+    expected = hash_tree(trained_copy / "models" / "gans" / "baseline")
+    shutil.rmtree(trained_copy / "models" / "gans" / "baseline")
+    run_workers = training_cohort.run_workers
+
+    def train_and_note(*arguments: Any) -> Any:
+        outcome = run_workers(*arguments)
+        write_json(note, {**read_json(note), "knowledge_gaps/losses.py": "0" * 64})
+        return outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_cohort, "run_workers", train_and_note)
+        words = ("src/knowledge_gaps/losses.py", "noted anew", "what was trained is kept")
+        refuse(trained_copy, "gans baseline", words, "models/gans/baseline")
+    write_training_code(trained_copy, study)
+    monkeypatch.setattr(training_cohort, "run_workers", None)  # nothing is left to train
+    run_stage(trained_copy, "gans", "baseline")
+    assert hash_tree(trained_copy / "models" / "gans" / "baseline") == expected
 
 
 def test_cohort_of_a_pool_was_not_trained(trained_copy: Path, refuse: Refuse) -> None:

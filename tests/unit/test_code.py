@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,10 +16,16 @@ from knowledge_gaps.runtime.code_graph import PACKAGE, SOURCE
 from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.runtime.files import read_json, write_json
 from knowledge_gaps.runtime.layout import get_code_file
-from knowledge_gaps.runtime.provenance import hash_source
+from knowledge_gaps.runtime.provenance import hash_source, name_modules
 from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
-from knowledge_gaps.training.code import check_code, find_changed_code, write_training_code
-from study_tools import change_params
+from knowledge_gaps.training.code import (
+    check_code,
+    describe_training_code,
+    find_changed_code,
+    hash_note,
+    write_training_code,
+)
+from study_tools import SMOKE_FILE, change_params
 
 _DESCRIBE = """
 import json, sys
@@ -201,14 +208,31 @@ def test_other_code_in_the_repository_than_runs_is_refused(smoke_root: Path) -> 
 
 def test_training_by_other_code_than_noted_is_refused(smoke_root: Path) -> None:
     study = load_study(smoke_root / PARAMS_FILE)
-    check_code(smoke_root, study, Kind.GANS, "baseline")  # nothing noted: DVC asks for it
+    code = describe_training_code(study, Kind.GANS, "baseline")
+    known = smoke_root, "gans/baseline", code
+    check_code(*known, is_trained=False)  # nothing noted: DVC does not train then
     write_training_code(smoke_root, study)
-    check_code(smoke_root, study, Kind.GANS, "baseline")
+    check_code(*known, is_trained=False)
     path = get_code_file(smoke_root, "gans/baseline")
+    assert hash_note(code) == hashlib.md5(path.read_bytes()).hexdigest()
     changed, gone = f"{PACKAGE}/losses.py", f"{PACKAGE}/training/old.py"
     write_json(path, {**read_json(path), changed: "0" * 64, gone: "0" * 64})
-    assert find_changed_code(smoke_root, study, Kind.GANS, "baseline") == [changed, gone]
+    assert find_changed_code(*known) == [changed, gone]
     message = "src/knowledge_gaps/losses.py: not the code that was noted when the study was checked"
     with pytest.raises(UserError, match=message):
-        check_code(smoke_root, study, Kind.GANS, "baseline")
-    check_code(smoke_root, study, Kind.GANS, "fool_all_1")
+        check_code(*known, is_trained=False)
+    with pytest.raises(UserError, match="noted anew by `kgaps check` while gans/baseline was"):
+        check_code(*known, is_trained=True)
+    path.write_text("{", encoding="utf-8")
+    assert find_changed_code(*known) == sorted(code)
+
+
+def test_workers_have_all_code_before_they_start() -> None:
+    study = load_study(SMOKE_FILE)
+    names = name_modules(describe_training_code(study, Kind.GANS, "fool_all_1"))
+    assert {f"{PACKAGE}.models.architectures.{name}" for name in ("dcgan", "cnn")} <= set(names)
+    code = f"import sys; {'; '.join(f'import {name}' for name in names)}; print(*sys.modules)"
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert set(names) <= set(finished.stdout.split())

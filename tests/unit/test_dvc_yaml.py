@@ -23,6 +23,7 @@ from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.study.graph import get_cohorts
 from knowledge_gaps.study.schema import WRITTEN
 from knowledge_gaps.training.code import describe_training_code
+from study_tools import SMOKE_FILE
 
 CONTENT: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, dict[str, Any]] = {
@@ -103,7 +104,7 @@ def test_check_depends_on_all_code_that_it_notes() -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_note_has_all_code_that_a_cohort_runs(kind: Kind) -> None:
-    study = load_study(ROOT / "params.yaml")
+    study = load_study(SMOKE_FILE)
     architectures = {"dcgan", "cnn"}
     noted = list_deciding(f"stages.{kind}", architectures, ["runtime.checkpoint", "study.recipes"])
     paths = {list_modules()[name].relative_to(SOURCE).as_posix() for name in noted}

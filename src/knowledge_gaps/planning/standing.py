@@ -26,7 +26,7 @@ from knowledge_gaps.runtime.layout import (
     get_state_directory,
 )
 from knowledge_gaps.study import NO_POOL, Study
-from knowledge_gaps.training.code import find_changed_code, hash_training_code
+from knowledge_gaps.training.code import describe_training_code, find_changed_code, hash_note
 from knowledge_gaps.training.task import TrainingTask, make_tasks
 
 _STATE_FILE = "state.safetensors"
@@ -127,9 +127,10 @@ def _find_code_change(
     """Say which code changed since a cohort was trained; DVC sees it when check has run again."""
     note = get_code_file(root, work.path).relative_to(root).as_posix()
     noted = [dep.get("md5") for dep in stage.get("deps", []) if dep["path"] == note]
-    if not stage or noted == [hash_training_code(study, work.kind, work.name)]:
+    code = describe_training_code(study, work.kind, work.name)
+    if not stage or noted == [hash_note(code)]:
         return None
-    changed = find_changed_code(root, study, work.kind, work.name)
+    changed = find_changed_code(root, work.path, code)
     return f"changed: {_join([f'src/{path}' for path in changed]) or 'the code'}"
 
 

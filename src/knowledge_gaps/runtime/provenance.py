@@ -28,7 +28,7 @@ from knowledge_gaps.runtime.files import dump_json
 UNDECIDING = {
     "runtime.cache": "returns rows under a hash of what decides them, code included",
     "runtime.checkpoint": "a file format, which decides for trainings alone what is in the file",
-    "runtime.code_graph": "reads code for keys of caches",
+    "runtime.code_graph": "reads code, and runs none",
     "runtime.devices": "the machine, which is no parameter of a study",
     "runtime.dvc_lock": "tells the records which data they stand on",
     "runtime.errors": "failures, which leave no result",
@@ -83,6 +83,12 @@ def describe_code(modules: Iterable[str]) -> dict[str, str]:
     return {
         list_modules()[name].relative_to(SOURCE).as_posix(): _hash_module(name) for name in modules
     }
+
+
+def name_modules(described: Iterable[str]) -> list[str]:
+    """Name the modules that `describe_code` hashed, by what it called them."""
+    names = {path.relative_to(SOURCE).as_posix(): name for name, path in list_modules().items()}
+    return [names[path] for path in described]
 
 
 def hash_code(

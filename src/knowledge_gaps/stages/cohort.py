@@ -51,8 +51,8 @@ def train_and_track(
             the code changed since the study was checked.
     """
     need(name, get_cohorts(study, kind), "cohort", kind.value)
-    check_code(root, study, kind, name)
     tasks = make_tasks(root, study, kind, name)
+    check_code(root, tasks[0].cohort_path, tasks[0].code, is_trained=False)
     rank = read_rank()
     count = _choose_num_processes(tasks, rank, read_num_processes(num_processes))
     if rank is None and count > 1:
@@ -65,7 +65,6 @@ def train_and_track(
             watch = _watch(root, study, tasks)
             listeners = stack.enter_context(watch) if rank.is_main else []
             _get_rank_training(count)(rank, tasks, listeners)
-    check_code(root, study, kind, name)  # DVC reads the note at the end
 
 
 def _get_rank_training(

@@ -38,10 +38,9 @@ def describe_training_code(study: Study, kind: Kind, name: str) -> dict[str, str
     return describe_code(list_deciding(f"stages.{kind}", architectures, _BESIDES))
 
 
-def hash_training_code(study: Study, kind: Kind, name: str) -> str:
-    """Return the MD5 that DVC would find of a cohort's note."""
-    text = dump_json(describe_training_code(study, kind, name))
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+def hash_note(code: Mapping[str, str]) -> str:
+    """Return the MD5 that DVC would find of a note."""
+    return hashlib.md5(dump_json({**code}).encode(), usedforsecurity=False).hexdigest()
 
 
 def write_training_code(root: Path, study: Study) -> None:
@@ -64,34 +63,52 @@ def write_training_code(root: Path, study: Study) -> None:
     publish_directory(get_code_directory(root), fill)
 
 
-def find_changed_code(root: Path, study: Study, kind: Kind, name: str) -> list[str]:
-    """List the modules of a cohort's training that are not as they were noted, by path below src/.
+def find_changed_code(root: Path, cohort: str, code: Mapping[str, str]) -> list[str]:
+    """List the modules that are not as they were noted, by path below src/.
 
-    Empty where nothing is noted: DVC does not train then.
+    Args:
+        root: the repository's root.
+        cohort: as "gans/COHORT" or "classifiers/COHORT".
+        code: of `describe_training_code`.
+
+    Returns:
+        Nothing where nothing is noted: DVC does not train then. All where the note is damaged.
     """
-    path = get_code_file(root, f"{kind}/{name}")
+    path = get_code_file(root, cohort)
     if not path.exists():
         return []
-    noted, present = read_json(path), describe_training_code(study, kind, name)
-    return sorted(key for key in noted | present if noted.get(key) != present.get(key))
+    try:
+        noted = read_json(path)
+    except UserError:
+        noted = {}
+    return sorted(key for key in noted | {**code} if noted.get(key) != code.get(key))
 
 
-def check_code(root: Path, study: Study, kind: Kind, name: str) -> None:
-    """Refuse to train by other code than was noted, as whose result DVC would record it.
+def check_code(root: Path, cohort: str, code: Mapping[str, str], *, is_trained: bool) -> None:
+    """Refuse a training by other code than is noted, as whose result DVC would record it.
+
+    Args:
+        root, cohort, code: as in `find_changed_code`.
+        is_trained: the training is over; else it is about to begin.
 
     Raises:
         UserError: names the first module that differs.
     """
-    changed = find_changed_code(root, study, kind, name)
+    changed = find_changed_code(root, cohort, code)
+    if changed and is_trained:
+        raise UserError(
+            f"src/{changed[0]}: noted anew by `kgaps check` while {cohort} was trained; run it "
+            "again, or bring the code back and check again: what was trained is kept for that"
+        )
     if changed:
         raise UserError(
-            f"src/{changed[0]}: not the code that was noted when the study was checked; `dvc repro "
-            "--force check` notes it anew"
+            f"src/{changed[0]}: not the code that was noted when the study was checked; `kgaps "
+            "check` notes it anew"
         )
 
 
 def _check_source(root: Path, described: Mapping[str, str]) -> None:
-    """Refuse a repository whose code is not the one that runs, though its stages depend on it.
+    """Refuse a repository whose code is not the one that trains, though its stages depend on it.
 
     A queued experiment has a folder of its own, and runs the installed package.
     """

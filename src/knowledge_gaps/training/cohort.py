@@ -29,6 +29,7 @@ from knowledge_gaps.runtime.layout import (
 )
 from knowledge_gaps.training.assignment import Assignment, get_locks_directory
 from knowledge_gaps.training.claims import CLAIM_SEC, Roll, TakenError, claim, look_anew
+from knowledge_gaps.training.code import check_code
 from knowledge_gaps.training.task import TrainingTask
 from knowledge_gaps.training.workers import Listener, Outcome, run_workers
 
@@ -144,8 +145,12 @@ class CohortStates:
 
         Args:
             leaves_note: for ranks that come later.
+
+        Raises:
+            UserError: when other code was noted meanwhile; the states stay.
         """
         task = self.first
+        check_code(task.root, task.cohort_path, task.code, is_trained=True)
         directory = get_cohort_directory(task.root, task.cohort_path)
         publish_directory(directory, self._assemble)
         if leaves_note:
@@ -225,7 +230,8 @@ def train_cohort(tasks: Sequence[TrainingTask], listeners: Sequence[Listener]) -
 
     Raises:
         StoppedError: when the process was told to stop; all states are saved.
-        UserError: when an instance failed; the others were trained to their end first.
+        UserError: when an instance failed (the others were trained to their end first), or other
+            code was noted meanwhile.
     """
     states = CohortStates.of(tasks)
     with states.hold():

@@ -20,12 +20,13 @@ from typing import Protocol
 
 from knowledge_gaps.runtime.devices import count_workers
 from knowledge_gaps.runtime.parallel import start_fork_server
+from knowledge_gaps.runtime.provenance import name_modules
 from knowledge_gaps.runtime.signals import catch_stop_signals
 from knowledge_gaps.training.assignment import Assignment, Group
 from knowledge_gaps.training.batched.choice import form_groups
 from knowledge_gaps.training.worker import Message, MessageKind, run_worker
 
-# what trainings import; the first optimizer of a process imports torch._dynamo
+# what trainings import beside their own code; a first optimizer imports torch._dynamo
 PRELOAD = ("knowledge_gaps.training.instance", "accelerate", "torch._dynamo")
 _POLL_SEC = 0.5
 _MOST_DEATHS = 2  # over one instance on its own, after which another worker resumes it
@@ -89,7 +90,8 @@ def serve_workers(
         indices: a worker is started for each; they decide the GPUs.
     """
     outcome, waiting, deaths = Outcome(), deque(groups), Counter[int]()
-    context = start_fork_server(PRELOAD)
+    # all of the code, so that a worker that starts later runs what the first ones did
+    context = start_fork_server([*PRELOAD, *name_modules(groups[0][0].task.code)])
     workers = [_start_worker(context, index) for index in indices]
     for worker in workers:
         _assign(worker, waiting)
