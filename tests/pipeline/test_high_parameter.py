@@ -20,7 +20,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     pytest.importorskip("dicebear", reason="the drawn faces need the extra 'faces'")
     root = tmp_path_factory.mktemp("faces") / "clone"
     clone = clone_working_tree(root, STUDY_FILE, KGAPS_TRACKING="off")
-    assert len(list_stages_run(clone.run("dvc", "repro"))) == 26
+    assert len(list_stages_run(clone.run("dvc", "repro"))) == 23
     return clone
 
 

@@ -575,6 +575,13 @@ def test_disk_is_full(trained_copy: Path, refuse: Refuse, monkeypatch: pytest.Mo
     refuse(trained_copy, "pools c0", words, "models/pools/c0.json")
 
 
+@pytest.fixture
+def _no_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a process whose files cannot grow would leave half a file of a module that is new to Python
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+
+@pytest.mark.usefixtures("_no_bytecode")
 def test_disk_is_full_while_sampling(trained_root: Path, trained_copy: Path) -> None:
     path = trained_copy / "data" / "samples" / "fool_all_1" / "1.npy"
     path.unlink()
@@ -593,6 +600,7 @@ def test_disk_is_full_while_sampling(trained_root: Path, trained_copy: Path) -> 
     assert hash_tree(trained_copy / samples) == hash_tree(trained_root / samples)
 
 
+@pytest.mark.usefixtures("_no_bytecode")
 def test_disk_is_full_while_training(trained_root: Path, trained_copy: Path) -> None:
     directory = trained_copy / "models" / "gans" / "baseline"
     shutil.rmtree(directory)

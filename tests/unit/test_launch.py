@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from knowledge_gaps.runtime import devices, launch
+from knowledge_gaps.runtime import accelerator, devices, launch
 from knowledge_gaps.runtime.devices import Rank, find_gpu, read_rank
 from knowledge_gaps.runtime.errors import StoppedError, UserError
 from knowledge_gaps.runtime.files import read_json, write_json
@@ -117,10 +117,10 @@ def test_accelerate_must_find_the_ranks_that_were_asked_for(
         def __init__(self, **_: object) -> None: ...
 
     monkeypatch.setattr("accelerate.Accelerator", Alone)
-    monkeypatch.setattr(devices, "count_gpus", lambda: 0)
+    monkeypatch.setattr(accelerator, "count_gpus", lambda: 0)
     set_variables(monkeypatch, TORCHRUN)
     with pytest.raises(UserError, match="WORLD_SIZE: 4 processes were asked for, Accelerate has 1"):
-        devices.build_accelerator(0)
+        accelerator.build_accelerator(0)
 
 
 # --------------------------------------------------------------------------------- how many of them
