@@ -27,11 +27,11 @@ from sklearn import metrics
 
 from knowledge_gaps.evaluation.detection import Scores, measure_detection, score_images
 from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import count_workers
-from knowledge_gaps.runtime.files import write_json
-from knowledge_gaps.runtime.layout import get_instance_directory
-from knowledge_gaps.runtime.parallel import map_parallel
+from knowledge_gaps.core.determinism import configure_process
+from knowledge_gaps.core.devices import count_workers
+from knowledge_gaps.core.files import write_json
+from knowledge_gaps.core.layout import get_instance_directory
+from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.stages import detections
 from knowledge_gaps.study import Study
 from measuring.usage import Usage, time_fastest

@@ -21,8 +21,8 @@ from knowledge_gaps.models.folding import fold_batch_norm
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.hand_written import use_torch_layers
 from knowledge_gaps.models.strided import DoublingConv2d, HalvingConv2d
-from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import keep_freed_memory
+from knowledge_gaps.core.determinism import configure_process
+from knowledge_gaps.core.devices import keep_freed_memory
 
 PAIRS = 9
 CALLS = 40

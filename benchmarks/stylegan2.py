@@ -52,10 +52,10 @@ from knowledge_gaps.planning import networks, probe
 from knowledge_gaps.planning.memory import MemoryMeter
 from knowledge_gaps.planning.request import Network, ProbeRequest
 from knowledge_gaps.planning.timing import Trainer, list_step_kinds, time_call
-from knowledge_gaps.runtime.accelerator import build_accelerator
-from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import keep_freed_memory
-from knowledge_gaps.runtime.files import write_json
+from knowledge_gaps.execution.accelerator import build_accelerator
+from knowledge_gaps.core.determinism import configure_process
+from knowledge_gaps.core.devices import keep_freed_memory
+from knowledge_gaps.core.files import write_json
 from knowledge_gaps.study import GanRecipe
 from knowledge_gaps.training.gan import GanTrainer
 

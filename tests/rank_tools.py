@@ -8,8 +8,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import read_rank
+from knowledge_gaps.core.determinism import configure_process
+from knowledge_gaps.core.devices import read_rank
 from knowledge_gaps.training.ranks import join_ranks
 from study_tools import start_fork_server
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from knowledge_gaps.report.readings.evidence import choose_cohorts
+from knowledge_gaps.report.evidence import choose_cohorts
 from knowledge_gaps.study import Study
 
 REPOSITORY = Path(__file__).parents[1]

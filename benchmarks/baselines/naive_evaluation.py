@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics
 
 from classifier_loop import Classifier
-from knowledge_gaps.evaluation.lenet import register_extractor
+from knowledge_gaps.evaluation.extractors.lenet import register_extractor
 
 _FORWARD_BATCH = 250
 _KID_SUBSET = 1000  # or the number of images, if there are fewer

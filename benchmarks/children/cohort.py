@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
-from knowledge_gaps.training.cohort import train_cohort
-from knowledge_gaps.training.task import TrainingTask, make_tasks
+from knowledge_gaps.execution.cohort import train_cohort
+from knowledge_gaps.execution.task import TrainingTask, make_tasks
 from measuring.pairs import take_turns
 from measuring.usage import Usage
 

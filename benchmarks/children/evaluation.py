@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 from children.warm_workers import DETECTIONS, QUALITY, warm_workers
-from knowledge_gaps.runtime.layout import TRAIN_IMAGES, get_state_directory
+from knowledge_gaps.core.layout import TRAIN_IMAGES, get_state_directory
 from knowledge_gaps.stages import detections, quality
 from knowledge_gaps.study import Study
 from measuring.pairs import take_turns

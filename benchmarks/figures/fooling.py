@@ -12,8 +12,8 @@ from typing import Any
 from knowledge_gaps.planning.probe import build_trainer
 from knowledge_gaps.planning.request import Network, ProbeRequest
 from knowledge_gaps.planning.timing import Trainer, time_call
-from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import keep_freed_memory
+from knowledge_gaps.core.determinism import configure_process
+from knowledge_gaps.core.devices import keep_freed_memory
 from knowledge_gaps.study import load_study
 from measuring.pairs import compare, fit_line, take_turns
 from measuring.results import Effort, Figure, Growth, Row, Target

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from knowledge_gaps.runtime.devices import count_workers
-from knowledge_gaps.runtime.printing import count_words
+from knowledge_gaps.core.devices import count_workers
+from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.study import Kind
 from measuring.pairs import LEAST_SIZES, Spread, compare, fit_line, fit_power
 from measuring.processes import run_script

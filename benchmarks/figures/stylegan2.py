@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 
-from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import keep_freed_memory
+from knowledge_gaps.core.determinism import configure_process
+from knowledge_gaps.core.devices import keep_freed_memory
 from measuring.pairs import compare
 from measuring.results import Effort, Figure, Row
 from stylegan2 import BASE, TEXTBOOK, Case, measure_case

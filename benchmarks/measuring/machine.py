@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import torch
 
-from knowledge_gaps.runtime.devices import count_cores, count_gpus
+from knowledge_gaps.core.devices import count_cores, count_gpus
 
 _LOOK_SEC = 2.0
 _CPU_FILE = Path("/proc/cpuinfo")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from knowledge_gaps.runtime.files import read_json, write_json, write_text
+from knowledge_gaps.core.files import read_json, write_json, write_text
 from measuring.pairs import Slope, Spread
 
 JSON_FILE, PAGE_FILE = "benchmarks.json", "benchmarks.md"

@@ -16,9 +16,9 @@ from knowledge_gaps.data.store import name_shard
 from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.frozen import FORMAT
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.runtime.checkpoint import write_tensors
-from knowledge_gaps.runtime.files import write_json
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.core.checkpoint import write_tensors
+from knowledge_gaps.core.files import write_json
+from knowledge_gaps.core.layout import (
     CLASSIFIER_FILE,
     META_FILE,
     TEST_IMAGES,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from knowledge_gaps.runtime.files import dump_json, write_text
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.core.files import dump_json, write_text
+from knowledge_gaps.core.layout import (
     GENERATOR_FILE,
     TRAIN_IMAGES,
     get_instance_directory,

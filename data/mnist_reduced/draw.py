@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from knowledge_gaps.data.idx import write_idx
 from knowledge_gaps.data.source import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES, load_dataset
-from knowledge_gaps.runtime.files import write_json
+from knowledge_gaps.core.files import write_json
 from knowledge_gaps.study import DataSettings
 
 NUM_IMAGES = {"train": 20_000, "test": 4_000}

@@ -14,11 +14,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from knowledge_gaps import __version__
-from knowledge_gaps.runtime.devices import has_gpu_driver
-from knowledge_gaps.runtime.errors import StoppedError, UserError
-from knowledge_gaps.runtime.launch import check_alone, note_outcome
-from knowledge_gaps.runtime.parallel import start_fork_server
-from knowledge_gaps.runtime.quick_start import collect_as_usual, collect_rarely
+from knowledge_gaps.core.devices import has_gpu_driver
+from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.execution.launch import check_alone, note_outcome
+from knowledge_gaps.execution.parallel import start_fork_server
+from knowledge_gaps.execution.quick_start import collect_as_usual, collect_rarely
 from knowledge_gaps.study import PARAMS_FILE, Study, load_study
 from knowledge_gaps.study.presets import describe_presets, use_preset
 from knowledge_gaps.study.unchanged import require_unchanged
@@ -179,17 +179,6 @@ def plan(
 
 
 @app.command()
-def repro(
-    targets: Annotated[list[str] | None, typer.Argument(help="stages; all if none")] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="stages at the same time at most")
-    ] = None,
-) -> None:
-    """Do what `dvc repro` does, with independent stages at the same time."""
-    _run_above("repro", targets or [], jobs)
-
-
-@app.command()
 def sweep(
     axes: Annotated[list[str], typer.Argument(metavar="KEY=V1,V2,...", help="of params.yaml")],
     jobs: Annotated[
@@ -235,12 +224,6 @@ def settings_use(
     use_preset(Path.cwd(), name, force)
 
 
-@settings_app.command("describe")
-def settings_describe() -> None:
-    """Print every key of params.yaml as Markdown: values, default, meaning (docs/params.md)."""
-    import_module("knowledge_gaps.stages.describe").run()
-
-
 def _run_stage(stage: str, *names: str, function: str = "run", **options: object) -> None:
     """Read the study, then import the stage: a wrong study is refused before torch is imported.
 
@@ -269,4 +252,4 @@ def _run_above(command: str, *arguments: object) -> None:
     check_alone(command)
     root = Path.cwd()
     study = load_study(root / PARAMS_FILE)
-    import_module(f"knowledge_gaps.orchestration.{command}").run(root, study, *arguments)
+    import_module(f"knowledge_gaps.sweeps.{command}").run(root, study, *arguments)

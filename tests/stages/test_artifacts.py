@@ -12,10 +12,10 @@ import torch
 from scipy.stats import spearmanr
 
 from knowledge_gaps.data.images import load_array, load_images, to_float
-from knowledge_gaps.evaluation.attribution import integrate_gradients
-from knowledge_gaps.evaluation.spectra import measure_spectra
+from knowledge_gaps.analyses.attributions.measure import integrate_gradients
+from knowledge_gaps.analyses.spectra.measure import measure_spectra
 from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.report.readings.artifacts import (
+from knowledge_gaps.analyses.artifacts import (
     read_attributions,
     read_residuals,
     read_spectra,

@@ -26,13 +26,13 @@ from knowledge_gaps.data.images import (
     to_float,
     to_uint8,
 )
-from knowledge_gaps.evaluation.lenet import load_lenet
+from knowledge_gaps.evaluation.extractors.lenet import load_lenet
 from knowledge_gaps.evaluation.quality.neighbours import Nearest, find_nearest
 from knowledge_gaps.models.frozen import load_classifier, load_generator
-from knowledge_gaps.runtime import parallel
-from knowledge_gaps.runtime.checkpoint import read_tensors, write_tensors
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import read_json, write_json
+from knowledge_gaps.execution import parallel
+from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.stages import quality as quality_stage
 from knowledge_gaps.stages import samples as samples_stage
 from knowledge_gaps.stages import sampling

@@ -13,11 +13,11 @@ from knowledge_gaps.planning import estimate, measure, probe, standing, timing
 from knowledge_gaps.planning.estimate import Knowledge
 from knowledge_gaps.planning.inventory import find_reals, list_cohorts
 from knowledge_gaps.planning.request import Measurement
-from knowledge_gaps.runtime.checkpoint import write_tensors
-from knowledge_gaps.runtime.files import write_json
+from knowledge_gaps.core.checkpoint import write_tensors
+from knowledge_gaps.core.files import write_json
 from knowledge_gaps.stages import plan
 from knowledge_gaps.study import Kind, load_study
-from knowledge_gaps.training.task import make_tasks
+from knowledge_gaps.execution.task import make_tasks
 from study_tools import change_params, hash_tree
 
 
@@ -177,6 +177,6 @@ def test_images_that_do_not_fit_the_architecture_are_refused(
 
 
 def _count_workers() -> int:
-    from knowledge_gaps.runtime.devices import count_workers
+    from knowledge_gaps.core.devices import count_workers
 
     return count_workers(2)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from knowledge_gaps.models.frozen import load_generator
-from knowledge_gaps.runtime.checkpoint import read_metadata
+from knowledge_gaps.core.checkpoint import read_metadata
 from study_tools import change_params, copy_root, hash_tree, start_kgaps
 
 RunKgaps = Callable[..., Any]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from knowledge_gaps.report.findings.judge import Answer, ask_all
-from knowledge_gaps.report.findings.load import load_findings
-from knowledge_gaps.report.findings.schema import Findings
-from knowledge_gaps.report.findings.study_cells import StudySource
+from knowledge_gaps.findings.judge import Answer, ask_all
+from knowledge_gaps.findings.load import load_findings
+from knowledge_gaps.findings.schema import Findings
+from knowledge_gaps.findings.study_cells import StudySource
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import check_graph, list_members
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from knowledge_gaps.runtime import code_graph
-from knowledge_gaps.runtime.code_graph import (
+from knowledge_gaps.core import code_graph
+from knowledge_gaps.core.code_graph import (
     ARCHITECTURES,
     PACKAGE,
     list_architectures,

@@ -11,7 +11,7 @@ import pytest
 from module_graph import find_closure, get_room, list_package_imports
 
 from knowledge_gaps import cli
-from knowledge_gaps.runtime.code_graph import PACKAGE, list_imports, list_modules, parse
+from knowledge_gaps.core.code_graph import PACKAGE, list_imports, list_modules, parse
 
 BOTTOM = {"runtime", "study"}
 # what a room may import beside itself
@@ -45,7 +45,7 @@ ALLOWED = {
     "runtime": {""},
 }
 # of runtime, the study may use what needs no torch and knows no layout
-RUNTIME_OF_STUDY = {"knowledge_gaps.runtime.errors", "knowledge_gaps.runtime.files"}
+RUNTIME_OF_STUDY = {"knowledge_gaps.core.errors", "knowledge_gaps.core.files"}
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 TRACKING_LIBRARIES = {"mlflow"}
 # run as a program, or preloaded into a server that does nothing but import
@@ -57,15 +57,15 @@ NAMES_PARAMS = {
     "knowledge_gaps.study": "hands the name on",
     "knowledge_gaps.study.presets": "copies a study of settings/ over it",
     "knowledge_gaps.cli": "gives its path to load_study",
-    "knowledge_gaps.runtime.tracking.sync": "uploads it as a file",
-    "knowledge_gaps.orchestration.queue": "lets experiments begin with it as it is",
-    "knowledge_gaps.orchestration.sweep": "gives its path to read_yaml",
+    "knowledge_gaps.tracking.sync": "uploads it as a file",
+    "knowledge_gaps.sweeps.queue": "lets experiments begin with it as it is",
+    "knowledge_gaps.sweeps.sweep": "gives its path to read_yaml",
     "knowledge_gaps.planning.standing": "finds it in what DVC says",
     "knowledge_gaps.report.page.deviations": "tells the reader where a choice is made",
 }
 PARSES_YAML = {
     "knowledge_gaps.study.load": "params.yaml",
-    "knowledge_gaps.runtime.dvc_lock": "dvc.lock",
+    "knowledge_gaps.tracking.dvc_lock": "dvc.lock",
 }
 
 LOADS_WEIGHTS = {(f"{PACKAGE}.training.initial_weights", "True")}
@@ -193,7 +193,7 @@ def test_server_imports_every_stage_that_has_workers() -> None:
 def test_parent_processes_stay_light_and_workers_import_no_tool() -> None:
     code = """
 import sys
-import knowledge_gaps.cli, knowledge_gaps.training.cohort, knowledge_gaps.stages.samples
+import knowledge_gaps.cli, knowledge_gaps.execution.cohort, knowledge_gaps.stages.samples
 assert "torch" not in sys.modules, "torch in the parent"
 import knowledge_gaps.training.instance
 tools = {"mlflow", "dvc", "torch_fidelity", "sklearn", "pandas", "matplotlib"} & set(sys.modules)

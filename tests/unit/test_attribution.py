@@ -10,7 +10,7 @@ from classifier_tools import SHAPE, build_classifier, draw_images, each_architec
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from knowledge_gaps.evaluation.attribution import (
+from knowledge_gaps.analyses.attributions.measure import (
     correlate_attributions,
     integrate_gradients,
     join_looks,

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import chisquare
 
 from knowledge_gaps.data.images import to_float, to_uint8
-from knowledge_gaps.evaluation.audit import (
+from knowledge_gaps.analyses.audit.measure import (
     Check,
     Verdict,
     count_changed_bytes,
@@ -20,7 +20,7 @@ from knowledge_gaps.evaluation.audit import (
     make_exact_row,
     measure_replay,
 )
-from knowledge_gaps.evaluation.replay import (
+from knowledge_gaps.analyses.audit.replay import (
     FAULTS,
     ReplayGenerator,
     compress_images,
@@ -29,8 +29,8 @@ from knowledge_gaps.evaluation.replay import (
     shift_levels,
 )
 from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.report.readings import audit as reading
-from knowledge_gaps.stages.replays import pass_through
+from knowledge_gaps.analyses.audit import reading as reading
+from knowledge_gaps.analyses.audit.training import pass_through
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 

@@ -19,8 +19,8 @@ from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.recompute import recompute_blocks
 from knowledge_gaps.models.registry import classifier_architectures, parse_settings
 from knowledge_gaps.models.torchvision_nets import divide_widths
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import hash_file
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
 from knowledge_gaps.training.initial_weights import find_initial_weights, load_initial_weights
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from knowledge_gaps.report.readings.paper import TABLE_MUTUAL_FOOLING
+from knowledge_gaps.readings.paper import TABLE_MUTUAL_FOOLING
 from knowledge_gaps.statistics.bootstrap import Floats
 from knowledge_gaps.statistics.clusters import _divide, _list_divisions, _score, find_clusters
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from knowledge_gaps.runtime.code_graph import PACKAGE, SOURCE
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import read_json, write_json
-from knowledge_gaps.runtime.layout import get_code_file
-from knowledge_gaps.runtime.provenance import hash_source, name_modules
+from knowledge_gaps.core.code_graph import PACKAGE, SOURCE
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.layout import get_code_file
+from knowledge_gaps.core.provenance import hash_source, name_modules
 from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
-from knowledge_gaps.training.code import (
+from knowledge_gaps.execution.code import (
     check_code,
     describe_training_code,
     find_changed_code,
@@ -32,7 +32,7 @@ import json, sys
 from pathlib import Path
 from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.study.graph import get_cohorts
-from knowledge_gaps.training.code import describe_training_code
+from knowledge_gaps.execution.code import describe_training_code
 study = load_study(Path(sys.argv[1]))
 print(json.dumps({
     f"{kind}/{name}": describe_training_code(study, kind, name)

@@ -31,8 +31,8 @@ from knowledge_gaps.data.source import (
     Split,
     load_dataset,
 )
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import hash_file, read_json
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import hash_file, read_json
 from knowledge_gaps.study import DataSettings
 
 ROOT = Path(__file__).parents[2]

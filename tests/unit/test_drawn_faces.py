@@ -24,7 +24,7 @@ from knowledge_gaps.data.drawn_faces import (
 )
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import DataSettings
 
 STYLE = "open-peeps"

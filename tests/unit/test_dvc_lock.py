@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from knowledge_gaps.orchestration.guard import hold_dvc, run_alone
-from knowledge_gaps.orchestration.order import note_order, read_outputs, restore_order
-from knowledge_gaps.runtime import dvc_lock
-from knowledge_gaps.runtime.dvc_lock import parse_stages, read_stages
-from knowledge_gaps.runtime.errors import StoppedError, UserError
-from knowledge_gaps.runtime.signals import StopFlag
-from knowledge_gaps.runtime.tracking import records
+from knowledge_gaps.sweeps.guard import hold_dvc, run_alone
+from knowledge_gaps.sweeps.order import note_order, read_outputs, restore_order
+from knowledge_gaps.tracking import dvc_lock
+from knowledge_gaps.tracking.dvc_lock import parse_stages, read_stages
+from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.execution.signals import StopFlag
+from knowledge_gaps.tracking import records
 
 NAMES = [f"gans@c{index}" for index in range(6)]
 WHOLE = "schema: '2.0'\nstages:\n" + "".join(
@@ -144,7 +144,7 @@ def test_who_waits_for_another_dvc_says_so_once_and_goes_on(
 
 
 def test_only_one_command_at_a_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("knowledge_gaps.orchestration.guard._LOCK_SEC", 0.0)
+    monkeypatch.setattr("knowledge_gaps.sweeps.guard._LOCK_SEC", 0.0)
     said = "another kgaps repro or sweep"
     with run_alone(root), pytest.raises(UserError, match=said), run_alone(root):
         pass

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from knowledge_gaps.runtime import files
-from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors, write_tensors
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import (
+from knowledge_gaps.core import files
+from knowledge_gaps.core.checkpoint import read_metadata, read_tensors, write_tensors
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import (
     dump_json,
     hash_file,
     publish_directory,

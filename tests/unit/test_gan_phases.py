@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.registry import StyleGenerator
-from knowledge_gaps.runtime.accelerator import build_accelerator
-from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.execution.accelerator import build_accelerator
+from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
 from knowledge_gaps.training.average import average_weights, compute_average_decay
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals

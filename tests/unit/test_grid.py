@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from conftest import RunKgaps
-from knowledge_gaps.orchestration import queue, sweep
-from knowledge_gaps.orchestration.grid import Experiment, make_grid, parse_axis
-from knowledge_gaps.orchestration.queue import Standing, State, parse_standings
-from knowledge_gaps.orchestration.sweep import share_machine
-from knowledge_gaps.orchestration.sweep_table import SHOWN_METRICS, draw_sweep, find_differing
-from knowledge_gaps.runtime.errors import StoppedError, UserError
-from knowledge_gaps.runtime.signals import StopFlag
+from knowledge_gaps.sweeps import queue, sweep
+from knowledge_gaps.sweeps.grid import Experiment, make_grid, parse_axis
+from knowledge_gaps.sweeps.queue import Standing, State, parse_standings
+from knowledge_gaps.sweeps.sweep import share_machine
+from knowledge_gaps.sweeps.table import SHOWN_METRICS, draw_sweep, find_differing
+from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.execution.signals import StopFlag
 from knowledge_gaps.study import Study
 from study_tools import SMOKE_FILE, change_params
 

@@ -23,7 +23,7 @@ from knowledge_gaps.data.image_files import open_archive
 from knowledge_gaps.data.image_listing import read_listing
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import DataSettings
 
 SIDE_PX = 8

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec, make_resize_matrix
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 
 SIZES = [(28, 28), (28, 64), (64, 28), (28, 7), (7, 28), (1, 5), (32, 299)]
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from knowledge_gaps.runtime import accelerator, devices, launch
-from knowledge_gaps.runtime.devices import Rank, find_gpu, read_rank
-from knowledge_gaps.runtime.errors import StoppedError, UserError
-from knowledge_gaps.runtime.files import read_json, write_json
+from knowledge_gaps.core.devices import Rank, find_gpu, read_rank
+from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.stages import cohort
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
 from knowledge_gaps.training import memory

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from knowledge_gaps.data.idx import write_idx
-from knowledge_gaps.evaluation import train_lenet
-from knowledge_gaps.evaluation.lenet import (
+from knowledge_gaps.evaluation.extractors import train_lenet
+from knowledge_gaps.evaluation.extractors.lenet import (
     FEATURES,
     IMAGE_SHAPE,
     LOGITS,
@@ -26,10 +26,10 @@ from knowledge_gaps.evaluation.lenet import (
     load_lenet,
     register_extractor,
 )
-from knowledge_gaps.evaluation.train_lenet import Digits, LeNetSettings
-from knowledge_gaps.runtime.checkpoint import write_tensors
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import hash_file, read_json, write_json
+from knowledge_gaps.evaluation.extractors.train_lenet import Digits, LeNetSettings
+from knowledge_gaps.core.checkpoint import write_tensors
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import hash_file, read_json, write_json
 
 SHORT = LeNetSettings(steps=3, batch_size=8)
 STILL = LeNetSettings(max_rotation_deg=0.0, max_scale=0.0, max_shift_px=0.0)
@@ -126,7 +126,7 @@ def test_extractor_returns_what_was_asked_for_in_that_order() -> None:
 
 def test_importing_evaluation_does_not_import_torch_fidelity() -> None:
     code = (
-        "import sys, knowledge_gaps.evaluation.lenet, knowledge_gaps.evaluation.quality.table;"
+        "import sys, knowledge_gaps.evaluation.extractors.lenet, knowledge_gaps.evaluation.quality.table;"
         "sys.exit('torch_fidelity' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

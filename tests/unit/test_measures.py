@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from knowledge_gaps.evaluation.quality.extractors import EXTRACTORS
+from knowledge_gaps.evaluation.extractors.choose import EXTRACTORS
 from knowledge_gaps.statistics.measures import (
     DETECTION_MEASURES,
     METRICS,

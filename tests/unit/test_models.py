@@ -24,10 +24,10 @@ from knowledge_gaps.models.registry import (
     gan_architectures,
     parse_settings,
 )
-from knowledge_gaps.runtime.checkpoint import write_tensors
-from knowledge_gaps.runtime.code_graph import list_architectures
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import read_json, write_json
+from knowledge_gaps.core.checkpoint import write_tensors
+from knowledge_gaps.core.code_graph import list_architectures
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
 
 BATCH = 4
 

@@ -21,7 +21,7 @@ from knowledge_gaps.models.registry import (
     classifier_architectures,
     gan_architectures,
 )
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.stages.check import check_study
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from study_tools import change_params

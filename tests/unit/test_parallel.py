@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.parallel import map_parallel, start_fork_server
-from knowledge_gaps.training.workers import PRELOAD
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.execution.parallel import map_parallel, start_fork_server
+from knowledge_gaps.execution.workers import PRELOAD
 
-_PRELOAD = "knowledge_gaps.runtime.errors"
+_PRELOAD = "knowledge_gaps.core.errors"
 
 
 def end_at_two(item: int) -> int:
@@ -108,7 +108,7 @@ def test_process_that_starts_quickly_says_nothing_at_its_end() -> None:
 @pytest.mark.parametrize("is_loaded", [False, True])
 def test_end_without_collecting_spares_triton(is_loaded: bool) -> None:
     code = (
-        "import gc, sys; from knowledge_gaps.runtime.quick_start import end_quickly;"
+        "import gc, sys; from knowledge_gaps.execution.quick_start import end_quickly;"
         f"sys.modules.update(dict.fromkeys(['triton'][:{int(is_loaded)}]));"
         "end_quickly(); print(gc.get_freeze_count() > 0)"
     )
@@ -125,7 +125,7 @@ def test_command_collects_as_usual_while_it_works() -> None:
 
 def test_determinism_does_not_import_the_compiler() -> None:
     code = (
-        "import sys, torch; from knowledge_gaps.runtime.determinism import configure_process;"
+        "import sys, torch; from knowledge_gaps.core.determinism import configure_process;"
         "configure_process(); print(torch.are_deterministic_algorithms_enabled(),"
         "torch.is_deterministic_algorithms_warn_only_enabled(), 'torch._dynamo' in sys.modules)"
     )

@@ -26,11 +26,11 @@ from knowledge_gaps.planning.table import (
     format_seconds,
     render,
 )
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import read_json, write_json
-from knowledge_gaps.runtime.layout import get_code_file
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.layout import get_code_file
 from knowledge_gaps.study import DataSettings, Study, load_study
-from knowledge_gaps.training.code import write_training_code
+from knowledge_gaps.execution.code import write_training_code
 from study_tools import REPOSITORY, SMOKE_FILE
 
 SHAPE = (1, 28, 28)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from knowledge_gaps.runtime.printing import count_words
+from knowledge_gaps.core.printing import count_words
 
 
 @pytest.mark.parametrize(

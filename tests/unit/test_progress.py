@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from knowledge_gaps.orchestration.show import StageShow
-from knowledge_gaps.runtime.progress import InstanceProgress
+from knowledge_gaps.sweeps.show import StageShow
+from knowledge_gaps.core.progress import InstanceProgress
 
 
 def test_without_a_terminal_a_good_end_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:

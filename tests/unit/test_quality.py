@@ -23,7 +23,12 @@ from torch_fidelity.metric_kid import (
     kid_features_to_metric,
 )
 
-from knowledge_gaps.evaluation.lenet import IMAGE_SHAPE, LeNet, load_lenet, register_extractor
+from knowledge_gaps.evaluation.extractors.lenet import (
+    IMAGE_SHAPE,
+    LeNet,
+    load_lenet,
+    register_extractor,
+)
 from knowledge_gaps.evaluation.quality import kid, table
 from knowledge_gaps.evaluation.quality.features import FeatureSet, extract_features
 from knowledge_gaps.evaluation.quality.frechet import compute_frechet
@@ -34,7 +39,7 @@ from knowledge_gaps.evaluation.quality.table import (
     compute_floor,
     compute_quality,
 )
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.statistics.measures import (
     METRICS,
 )

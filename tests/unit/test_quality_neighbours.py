@@ -16,7 +16,7 @@ from knowledge_gaps.evaluation.quality.neighbours import (
     list_closest,
     measure_radii,
 )
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 
 FAR = 100.0
 

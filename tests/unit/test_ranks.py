@@ -28,9 +28,9 @@ from knowledge_gaps.models.architectures.dcgan import (
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 from knowledge_gaps.models.registry import Generator, gan_architectures, parse_settings
-from knowledge_gaps.runtime.accelerator import build_accelerator
-from knowledge_gaps.runtime.checkpoint import read_tensors, write_tensors
-from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.execution.accelerator import build_accelerator
+from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
+from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
 from knowledge_gaps.training.batches import Stream, cut_shares
 from knowledge_gaps.training.classifier import ClassifierTrainer

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from knowledge_gaps.report.figures.agreement import draw_agreement
-from knowledge_gaps.report.figures.style import render_png
-from knowledge_gaps.report.readings.agreement import (
+from knowledge_gaps.analyses.agreement.figure import draw_agreement
+from knowledge_gaps.core.figures import render_png
+from knowledge_gaps.analyses.agreement.reading import (
     CKA,
     ERROR_CONSISTENCY,
     Agreement,
@@ -20,8 +20,8 @@ from knowledge_gaps.report.readings.agreement import (
     make_agreement,
     read_agreement,
 )
-from knowledge_gaps.report.readings.mutual_fooling import MutualFooling, make_mutual_fooling
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.readings.mutual_fooling import MutualFooling, make_mutual_fooling
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import Study
 
 # c: 3 classifiers; fool_2 and fool_0 fool one of them each, with 2 GANs and 1 GAN

@@ -13,10 +13,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from knowledge_gaps.report.figures.artifacts import draw_residuals, draw_spectra
-from knowledge_gaps.report.figures.attributions import draw_agreement, draw_attributions
-from knowledge_gaps.report.figures.style import DPI, WIDTH_IN, render_png
-from knowledge_gaps.report.readings.artifacts import (
+from knowledge_gaps.analyses.spectra.figure import draw_residuals, draw_spectra
+from knowledge_gaps.analyses.attributions.figure import draw_agreement, draw_attributions
+from knowledge_gaps.core.figures import DPI, WIDTH_IN, render_png
+from knowledge_gaps.analyses.artifacts import (
     ResidualMap,
     ResidualReading,
     SpectraReading,
@@ -26,7 +26,7 @@ from knowledge_gaps.report.readings.artifacts import (
     read_residuals,
     read_spectra,
 )
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 
 SPECTRA = """generator_cohort,generator_instance,frequency,power
 real,0,1,4

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from knowledge_gaps.report.readings.audit import Audit, read_audit
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.analyses.audit.reading import Audit, read_audit
+from knowledge_gaps.core.errors import UserError
 
 HEADER = (
     "check,subject,fault,instance,steps,num_images,detection_rate,real_accuracy,auc,"

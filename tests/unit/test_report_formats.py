@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 
-from knowledge_gaps.report.figures.artifacts import list_decibels
+from knowledge_gaps.analyses.spectra.figure import list_decibels
 from knowledge_gaps.report.figures.grids import ImageRow, draw_image_rows, shrink_images
-from knowledge_gaps.report.figures.heat import draw_iteration_table
-from knowledge_gaps.report.figures.style import render_png
-from knowledge_gaps.report.figures.sweeps import (
+from knowledge_gaps.readings.figures.heat import draw_iteration_table
+from knowledge_gaps.core.figures import render_png
+from knowledge_gaps.readings.figures.sweeps import (
     draw_detecting_panels,
     draw_detecting_sweep,
     draw_phi_sweep,
 )
-from knowledge_gaps.report.formats import (
+from knowledge_gaps.core.formats import (
     NOTHING,
     format_counts,
     format_distance,
@@ -32,16 +32,16 @@ from knowledge_gaps.report.formats import (
 )
 from knowledge_gaps.report.metrics import make_headline_metrics
 from knowledge_gaps.report.plots import make_plots
-from knowledge_gaps.report.readings.collected import Readings
-from knowledge_gaps.report.readings.curves import average_curves
-from knowledge_gaps.report.readings.pairs import PairSet
-from knowledge_gaps.report.readings.sweeps import (
+from knowledge_gaps.readings.collected import Readings
+from knowledge_gaps.readings.curves import average_curves
+from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.sweeps import (
     DetectingRow,
     FoolingRow,
     GeneralisationSweep,
     HeldOutPair,
 )
-from knowledge_gaps.report.readings.tables import (
+from knowledge_gaps.readings.tables import (
     Cell,
     IterationTable,
     summarise,

@@ -8,17 +8,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from knowledge_gaps.report.readings.cells import list_keys, make_cells
-from knowledge_gaps.report.readings.collected import make_readings
-from knowledge_gaps.report.readings.pairs import PairSet
-from knowledge_gaps.report.readings.paper import (
+from knowledge_gaps.readings.cells import list_keys, make_cells
+from knowledge_gaps.readings.collected import make_readings
+from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.paper import (
     TABLE_ARCHITECTURES,
     TABLE_ITERATIONS,
     TABLE_MUTUAL_FOOLING,
     PaperTable,
 )
-from knowledge_gaps.report.readings.sweeps import make_detecting_sweep, make_fooling_sweep
-from knowledge_gaps.report.readings.tables import (
+from knowledge_gaps.readings.sweeps import make_detecting_sweep, make_fooling_sweep
+from knowledge_gaps.readings.tables import (
     find_metric,
     make_iteration_table,
     read_detections,
@@ -26,7 +26,7 @@ from knowledge_gaps.report.readings.tables import (
     select_pairs,
     summarise,
 )
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import Iteration, Study
 from knowledge_gaps.study.schema import ArchitecturePair
 from report_tools import DETECTION_FILLERS, QUALITY_FILLERS, widen

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from knowledge_gaps.runtime.seeding import derive_seed, make_generator
+from knowledge_gaps.core.seeding import derive_seed, make_generator
 
 ARGUMENTS: list[tuple[int, str, tuple[str | int, ...]]] = [
     (0, "latents", ("gans/baseline", 0, 0)),

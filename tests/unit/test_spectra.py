@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from knowledge_gaps.evaluation.spectra import (
+from knowledge_gaps.analyses.spectra.measure import (
     average_rings,
     compute_power,
     compute_residuals,

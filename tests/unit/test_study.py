@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import Kind, Study, load_study
 from knowledge_gaps.study.graph import get_cohorts, list_members, sort_nodes
 from knowledge_gaps.study.presets import list_presets, use_preset

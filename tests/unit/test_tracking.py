@@ -20,9 +20,9 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from knowledge_gaps.runtime.errors import StoppedError, UserError
-from knowledge_gaps.runtime.files import hash_file, read_json, write_json, write_text
-from knowledge_gaps.runtime.tracking import (
+from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.core.files import hash_file, read_json, write_json, write_text
+from knowledge_gaps.tracking import (
     CohortTracker,
     LiveInstance,
     SyncReport,
@@ -673,14 +673,14 @@ def test_default_address_is_in_root(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_import_leaves_mlflow_alone() -> None:
-    code = "import sys, knowledge_gaps.runtime.tracking; sys.exit('mlflow' in sys.modules)"
+    code = "import sys, knowledge_gaps.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_processes_share_a_fresh_database(root: Path) -> None:
     (root / server.DATABASE_FILE).unlink()
     code = (
-        "import sys; from pathlib import Path; from knowledge_gaps.runtime.tracking import *;"
+        "import sys; from pathlib import Path; from knowledge_gaps.tracking import *;"
         "print(sync_cohort(Path(sys.argv[1]), 'tiny', *sys.argv[2:], strict=True).runs_created)"
     )
     started = [

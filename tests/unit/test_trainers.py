@@ -21,7 +21,7 @@ from knowledge_gaps.models.architectures.dcgan import (
 )
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.runtime.accelerator import build_accelerator
+from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer

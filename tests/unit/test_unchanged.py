@@ -9,7 +9,7 @@ import pytest
 
 from conftest import RunKgaps
 from knowledge_gaps import cli
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import Study, load_study
 from knowledge_gaps.study.load import read_yaml
 from knowledge_gaps.study.unchanged import list_params, require_unchanged

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from knowledge_gaps.training.assignment import Group
-from knowledge_gaps.training.workers import Outcome, _note_death
+from knowledge_gaps.execution.assignment import Group
+from knowledge_gaps.execution.workers import Outcome, _note_death
 
 
 def make_worker(*instances: int) -> Any:

@@ -15,14 +15,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from knowledge_gaps.core.cache import make_key
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.fingerprint import hash_code
+from knowledge_gaps.core.progress import track_items
 from knowledge_gaps.data.images import load_images, save_array
 from knowledge_gaps.data.store import Images, open_images
-from knowledge_gaps.runtime.cache import make_key
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import read_json, write_json
-from knowledge_gaps.runtime.parallel import map_parallel
-from knowledge_gaps.runtime.progress import track_items
-from knowledge_gaps.runtime.provenance import hash_code
+from knowledge_gaps.execution.parallel import map_parallel
 
 BLOCK_IMAGES = 1024
 BLOCK_BYTES = 64 << 20
@@ -94,7 +94,7 @@ def cut_blocks(
         state: folder of the blocks.
         stamps: what changes with the content of an item, where that is not the item itself.
     """
-    shared = [maker.describe(), hash_code("stages.prepare")]
+    shared = [maker.describe(), hash_code(("data",))]
     num_each = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // math.prod(maker.image_shape)))
     blocks = []
     for start in range(0, len(items), num_each):

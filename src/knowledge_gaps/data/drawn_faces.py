@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.fingerprint import get_versions
+from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES
 from knowledge_gaps.data.blocks import cut_blocks, make_blocks
 from knowledge_gaps.data.images import save_shards
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.layout import TEST_IMAGES, TRAIN_IMAGES
-from knowledge_gaps.runtime.provenance import get_versions
 from knowledge_gaps.study import DataSettings
 
 if TYPE_CHECKING:

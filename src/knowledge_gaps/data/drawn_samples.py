@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from knowledge_gaps.runtime.cache import Row, RowCache, make_key
-from knowledge_gaps.runtime.files import hash_file, read_json
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.core.cache import Row, RowCache, make_key
+from knowledge_gaps.core.files import hash_file, read_json
+from knowledge_gaps.core.fingerprint import get_versions, hash_code
+from knowledge_gaps.core.layout import (
     GENERATOR_FILE,
     META_FILE,
     get_instance_directory,
     get_samples_file,
 )
-from knowledge_gaps.runtime.provenance import get_versions, hash_code
 from knowledge_gaps.study import Kind, Study
 
 _TABLE = "samples"
@@ -78,6 +78,6 @@ class DrawnSamples:
             generator,
             self._study.study.seed,
             self._study.evaluation.num_images,
-            hash_code("stages.samples", (architecture,)),
+            hash_code(("models", "data/images.py", "core/seeding.py"), (architecture,)),
             get_versions(_VERSIONS),
         )

@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import write_text
+from knowledge_gaps.core.fingerprint import get_versions
+from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES
 from knowledge_gaps.data.blocks import BadImageError, Block, cut_blocks, make_blocks
 from knowledge_gaps.data.image_files import (
     MODES,
@@ -28,10 +32,6 @@ from knowledge_gaps.data.image_files import (
 )
 from knowledge_gaps.data.image_listing import read_listing
 from knowledge_gaps.data.store import Images, name_shard
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import write_text
-from knowledge_gaps.runtime.layout import TEST_IMAGES, TRAIN_IMAGES
-from knowledge_gaps.runtime.provenance import get_versions
 from knowledge_gaps.study import DataSettings
 
 BAD_IMAGES_FILE = "bad_images.txt"

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import write_bytes
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import write_bytes
 
 _UINT8_CODE = 0x08  # third byte of the magic number: the type of the values
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -18,9 +18,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.blocks import BadImageError
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.runtime.errors import UserError
 
 Mode = Literal["L", "RGB"]
 MODES: dict[int, Mode] = {1: "L", 3: "RGB"}  # Pillow's name by channels

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.image_files import has_image_suffix, is_archive, open_archive
-from knowledge_gaps.runtime.errors import UserError
 
 _NAMES = ("checksums.json", "manifest.json")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

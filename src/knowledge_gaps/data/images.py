@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import replace_atomically, write_bytes
 from knowledge_gaps.data.store import SHARD_BYTES, name_shard, open_images
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import replace_atomically, write_bytes
 
 _HALF_RANGE = 127.5
 

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from knowledge_gaps.data.idx import read_idx
-from knowledge_gaps.data.images import save_array, save_shards
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import hash_file, read_json
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import hash_file, read_json
+from knowledge_gaps.core.layout import (
     TEST_IMAGES,
     TEST_LABELS_FILE,
     TRAIN_IMAGES,
     TRAIN_LABELS_FILE,
 )
+from knowledge_gaps.data.idx import read_idx
+from knowledge_gaps.data.images import save_array, save_shards
 from knowledge_gaps.study import DataSettings
 
 CHECKSUMS_FILE = "checksums.json"

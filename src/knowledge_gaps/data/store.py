@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 
 SHARD_BYTES = 256 << 20  # of images, the most that one file of a folder holds
 RESIDENT_BYTES = 64 << 20

@@ -17,14 +17,14 @@ import torch
 from scipy.special import expit, log_ndtr
 from sklearn.metrics import auc, roc_curve
 
+from knowledge_gaps.core.files import hash_file
+from knowledge_gaps.core.fingerprint import hash_code
+from knowledge_gaps.core.layout import CLASSIFIER_FILE, META_FILE
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.evaluation.batches import Images, count_scored, split_images
 from knowledge_gaps.losses import LABEL_GENERATED, LABEL_REAL
 from knowledge_gaps.models.frozen import read_meta
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.runtime.files import hash_file
-from knowledge_gaps.runtime.layout import CLASSIFIER_FILE, META_FILE
-from knowledge_gaps.runtime.provenance import hash_code
 from knowledge_gaps.statistics.measures import (
     AUC,
     AVERAGE_PRECISION,
@@ -39,6 +39,8 @@ from knowledge_gaps.statistics.measures import (
 )
 
 NUM_CALIBRATION_BINS = 15
+
+_CODE = ("evaluation", "losses.py", "data/images.py", "models")
 
 Scores = npt.NDArray[np.float32]
 
@@ -245,12 +247,11 @@ def _join_scores(
     return labels, np.concatenate([scores_generated, scores_real])
 
 
-def hash_classifier(directory: Path, module: str) -> list[str]:
-    """Hash all that decides what a classifier answers a module of this package.
+def hash_classifier(directory: Path) -> list[str]:
+    """Hash all that decides how a classifier scores images.
 
     Args:
         directory: of the instance.
-        module: who asks, such as "stages.detections".
 
     Returns:
         Hashes of the weights, of meta.json, which says how to build and feed the network, and of
@@ -260,4 +261,4 @@ def hash_classifier(directory: Path, module: str) -> list[str]:
         UserError: when a file is missing or damaged.
     """
     files = [hash_file(directory / name) for name in (CLASSIFIER_FILE, META_FILE)]
-    return [*files, hash_code(module, (read_meta(directory)["architecture"],))]
+    return [*files, hash_code(_CODE, (read_meta(directory)["architecture"],))]

@@ -14,6 +14,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from torch import nn
 
+from knowledge_gaps.core.checkpoint import read_tensors
+from knowledge_gaps.core.errors import UserError, describe_first_error
+from knowledge_gaps.core.files import read_json
+from knowledge_gaps.core.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 from knowledge_gaps.models.registry import (
     Generator,
@@ -21,10 +25,6 @@ from knowledge_gaps.models.registry import (
     gan_architectures,
     parse_settings,
 )
-from knowledge_gaps.runtime.checkpoint import read_tensors
-from knowledge_gaps.runtime.errors import UserError, describe_first_error
-from knowledge_gaps.runtime.files import read_json
-from knowledge_gaps.runtime.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
 
 FORMAT = 1  # of meta.json and of the files that it lists
 

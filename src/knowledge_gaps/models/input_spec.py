@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 
 
 class InputSpec(BaseModel):

@@ -16,9 +16,9 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from knowledge_gaps.core.errors import UserError, describe_first_error
+from knowledge_gaps.core.fingerprint import ARCHITECTURES, SOURCE
 from knowledge_gaps.models.input_spec import InputSpec
-from knowledge_gaps.runtime.code_graph import ARCHITECTURES, list_architectures
-from knowledge_gaps.runtime.errors import UserError, describe_first_error
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 
@@ -219,5 +219,11 @@ def parse_settings(
         raise UserError(f"model settings of {architecture.name!r}: {message}") from error
 
 
+def list_architectures() -> list[str]:
+    """List the architectures that have a file or folder of their name."""
+    paths = (SOURCE / ARCHITECTURES).iterdir()
+    return sorted(path.stem for path in paths if not path.name.startswith(("_", ".")))
+
+
 def _import_architecture(name: str) -> None:
-    importlib.import_module(f"{ARCHITECTURES}.{name}")
+    importlib.import_module(f"knowledge_gaps.models.architectures.{name}")

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from knowledge_gaps.core.devices import count_cores, count_gpus, count_workers
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.drawn_samples import DrawnSamples
+from knowledge_gaps.execution.launch import is_launch_due, read_num_processes
 from knowledge_gaps.planning.inventory import CohortWork, Reals
 from knowledge_gaps.planning.measure import Counts
 from knowledge_gaps.planning.memory import find_free_bytes
 from knowledge_gaps.planning.request import Measurement
 from knowledge_gaps.planning.standing import Changes, Standing
-from knowledge_gaps.runtime.devices import count_cores, count_gpus, count_workers
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.launch import is_launch_due, read_num_processes
 from knowledge_gaps.study import ClassifierRecipe, Kind, Study
 
 _NETWORKS = ("G", "D", "C")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import read_json
-from knowledge_gaps.runtime.layout import DATASET_FILE, get_prepared_directory
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json
+from knowledge_gaps.core.layout import DATASET_FILE, get_prepared_directory
 from knowledge_gaps.study import (
     ClassifierCohort,
     ClassifierRecipe,

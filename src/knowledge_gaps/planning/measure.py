@@ -15,14 +15,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from knowledge_gaps.core.cache import make_key
+from knowledge_gaps.core.devices import count_cores, count_gpus
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.fingerprint import get_versions, hash_code
+from knowledge_gaps.core.layout import get_state_directory
 from knowledge_gaps.planning.inventory import ImageShape
 from knowledge_gaps.planning.request import Measurement, ProbeRequest
-from knowledge_gaps.runtime.cache import make_key
-from knowledge_gaps.runtime.devices import count_cores, count_gpus
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import read_json, write_json
-from knowledge_gaps.runtime.layout import get_state_directory
-from knowledge_gaps.runtime.provenance import get_versions, hash_code
 
 DEFAULT_BUDGET_SEC = 60.0
 _PROBE_MODULE = "knowledge_gaps.planning.probe"

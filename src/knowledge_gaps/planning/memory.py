@@ -7,7 +7,7 @@ import resource
 import sys
 from pathlib import Path
 
-from knowledge_gaps.runtime.devices import count_gpus
+from knowledge_gaps.core.devices import count_gpus
 
 _STATUS_FILE = Path("/proc/self/status")
 _CLEAR_FILE = Path("/proc/self/clear_refs")

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.models.registry import ImageShape
 from knowledge_gaps.planning.networks import (
     build_classifier,
     build_discriminator,
     build_generator,
 )
-from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import Kind
 
 _BATCH_SIZE = 2  # of one image, a mean over the batch would pass for one logit an image

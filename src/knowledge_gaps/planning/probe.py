@@ -18,7 +18,12 @@ from typing import Any
 
 import torch
 
+from knowledge_gaps.core.determinism import configure_process
+from knowledge_gaps.core.devices import keep_freed_memory
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.data.store import hold_images
+from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.planning.memory import MemoryMeter
 from knowledge_gaps.planning.networks import (
     build_classifier,
@@ -34,11 +39,6 @@ from knowledge_gaps.planning.timing import (
     time_forward,
     time_steps,
 )
-from knowledge_gaps.runtime.accelerator import build_accelerator
-from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import keep_freed_memory
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import read_json, write_json
 from knowledge_gaps.study import GanRecipe, Kind
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from knowledge_gaps.core.printing import draw_table, make_table
 from knowledge_gaps.planning.estimate import Row
-from knowledge_gaps.runtime.printing import draw_table, make_table
 
 _HOUR_SEC = 3600.0
 _COLUMNS = (

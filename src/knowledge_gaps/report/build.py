@@ -9,26 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from knowledge_gaps.report.content import read_content
-from knowledge_gaps.report.findings.form import to_json
-from knowledge_gaps.report.gallery.draw import draw_gallery
-from knowledge_gaps.report.metrics import make_headline_metrics, make_trust_metrics
-from knowledge_gaps.report.page.render import render_page
-from knowledge_gaps.report.plots import make_plots
-from knowledge_gaps.report.readings.cells import tabulate_cells
-from knowledge_gaps.runtime.files import (
+from knowledge_gaps.core.files import (
     publish_directory,
     write_bytes,
     write_json,
     write_text,
 )
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.core.layout import (
     COHORTS_FILE,
     METRICS_FILE,
     VERDICTS_FILE,
     get_reports_directory,
 )
-from knowledge_gaps.runtime.tables import write_table
+from knowledge_gaps.core.tables import write_table
+from knowledge_gaps.findings.form import to_json
+from knowledge_gaps.readings.cells import tabulate_cells
+from knowledge_gaps.report.content import read_content
+from knowledge_gaps.report.gallery.draw import draw_gallery
+from knowledge_gaps.report.metrics import make_headline_metrics, make_trust_metrics
+from knowledge_gaps.report.page.render import render_page
+from knowledge_gaps.report.plots import make_plots
 from knowledge_gaps.study import Study
 
 PAGE_FILE = "index.html"

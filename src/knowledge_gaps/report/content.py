@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from knowledge_gaps.report.findings.judge import Judged, judge
-from knowledge_gaps.report.findings.load import FINDINGS_FILE, load_findings
-from knowledge_gaps.report.findings.schema import Findings
-from knowledge_gaps.report.readings.collected import Readings, make_readings, read_tables
-from knowledge_gaps.report.readings.curves import read_curves
-from knowledge_gaps.report.readings.evidence import Evidence, read_evidence
-from knowledge_gaps.runtime.files import read_json
-from knowledge_gaps.runtime.layout import DATASET_FILE, get_prepared_directory
+from knowledge_gaps.core.files import read_json
+from knowledge_gaps.core.layout import DATASET_FILE, get_prepared_directory
+from knowledge_gaps.findings.judge import Judged, judge
+from knowledge_gaps.findings.load import FINDINGS_FILE, load_findings
+from knowledge_gaps.findings.schema import Findings
+from knowledge_gaps.readings.collected import Readings, make_readings, read_tables
+from knowledge_gaps.readings.curves import read_curves
+from knowledge_gaps.report.evidence import Evidence, read_evidence
 from knowledge_gaps.study import Study
 
 

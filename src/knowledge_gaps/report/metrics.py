@@ -13,20 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from knowledge_gaps.report.content import Content
-from knowledge_gaps.report.findings.judge import Verdict
-from knowledge_gaps.report.readings.collected import Readings
-from knowledge_gaps.report.readings.columns import PHI
-from knowledge_gaps.report.readings.mutual_fooling import MutualFooling
-from knowledge_gaps.report.readings.sweeps import (
+from knowledge_gaps.core.columns import PHI
+from knowledge_gaps.findings.judge import Verdict
+from knowledge_gaps.readings.collected import Readings
+from knowledge_gaps.readings.mutual_fooling import MutualFooling
+from knowledge_gaps.readings.sweeps import (
     DetectingRow,
     FoolingRow,
     GeneralisationSweep,
 )
-from knowledge_gaps.report.readings.tables import (
+from knowledge_gaps.readings.tables import (
     IterationTable,
     Summary,
 )
+from knowledge_gaps.report.content import Content
 from knowledge_gaps.statistics.measures import (
     CLASS_ENTROPY,
     FID,

@@ -11,20 +11,20 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from knowledge_gaps.report.readings.collected import Readings
-from knowledge_gaps.report.readings.columns import (
+from knowledge_gaps.core.columns import (
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
     GENERATOR_COHORT,
     GENERATOR_INSTANCE,
     PHI,
 )
-from knowledge_gaps.report.readings.curves import average_curves
-from knowledge_gaps.report.readings.sweeps import FoolingRow
-from knowledge_gaps.report.readings.tables import (
+from knowledge_gaps.core.tables import SIX_DIGITS, format_table
+from knowledge_gaps.readings.collected import Readings
+from knowledge_gaps.readings.curves import average_curves
+from knowledge_gaps.readings.sweeps import FoolingRow
+from knowledge_gaps.readings.tables import (
     IterationTable,
 )
-from knowledge_gaps.runtime.tables import SIX_DIGITS, format_table
 from knowledge_gaps.statistics.measures import (
     AUC,
     CLASS_ENTROPY,

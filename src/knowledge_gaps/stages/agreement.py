@@ -14,13 +14,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.agreement import Answer, Source, ask_classifier, compare_answers
-from knowledge_gaps.evaluation.detection import hash_classifier
-from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.runtime.cache import Row, RowCache, make_key
-from knowledge_gaps.runtime.devices import find_device
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.analyses.agreement.measure import (
+    Answer,
+    Source,
+    ask_classifier,
+    compare_answers,
+)
+from knowledge_gaps.core.cache import Row, RowCache, make_key
+from knowledge_gaps.core.devices import find_device
+from knowledge_gaps.core.fingerprint import get_versions
+from knowledge_gaps.core.layout import (
     AGREEMENT_FILE,
     TEST_IMAGES,
     get_instance_directory,
@@ -28,10 +31,12 @@ from knowledge_gaps.runtime.layout import (
     get_reports_directory,
     get_samples_file,
 )
-from knowledge_gaps.runtime.parallel import map_parallel
-from knowledge_gaps.runtime.printing import count_words
-from knowledge_gaps.runtime.provenance import get_versions
-from knowledge_gaps.runtime.tables import write_table
+from knowledge_gaps.core.printing import count_words
+from knowledge_gaps.core.tables import write_table
+from knowledge_gaps.data.store import open_images
+from knowledge_gaps.evaluation.detection import hash_classifier
+from knowledge_gaps.execution.parallel import map_parallel
+from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.statistics.agreement import FOOLING, FOOLING_OTHERS, HELD_OUT
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import list_members
@@ -199,7 +204,7 @@ def _make_keys(root: Path, cohort: str, pairs: Sequence[_Pair]) -> list[str]:
     paths = {source.path for pair in pairs for source in pair.asked}
     files = {path: open_images(path).compute_sha256() for path in paths}
     classifiers = {
-        instance: hash_classifier(_get_directory(root, cohort, instance), "stages.agreement")
+        instance: hash_classifier(_get_directory(root, cohort, instance))
         for instance in _list_instances(pairs)
     }
 

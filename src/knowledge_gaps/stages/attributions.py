@@ -11,15 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from knowledge_gaps.data.images import save_array
-from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.attribution import NUM_STEPS, Look, join_looks, look_at
-from knowledge_gaps.evaluation.batches import BACKWARD_BATCH, BACKWARD_VALUES, count_scored
-from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.runtime.devices import find_device
-from knowledge_gaps.runtime.files import publish_directory, write_json
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.analyses.attributions.measure import NUM_STEPS, Look, join_looks, look_at
+from knowledge_gaps.core.devices import find_device
+from knowledge_gaps.core.files import publish_directory, write_json
+from knowledge_gaps.core.layout import (
     ATTRIBUTION_INDEX_FILE,
     ATTRIBUTION_MEANS_FILE,
     ATTRIBUTIONS_FILE,
@@ -33,8 +28,13 @@ from knowledge_gaps.runtime.layout import (
     get_reports_directory,
     get_samples_file,
 )
-from knowledge_gaps.runtime.parallel import map_parallel
-from knowledge_gaps.runtime.tables import write_table
+from knowledge_gaps.core.tables import write_table
+from knowledge_gaps.data.images import save_array
+from knowledge_gaps.data.store import open_images
+from knowledge_gaps.evaluation.batches import BACKWARD_BATCH, BACKWARD_VALUES, count_scored
+from knowledge_gaps.execution.parallel import map_parallel
+from knowledge_gaps.models.frozen import load_classifier
+from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.study import NO_POOL, REALS, Study
 from knowledge_gaps.study.graph import list_members
 

@@ -16,9 +16,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from knowledge_gaps.data.images import load_array
-from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.audit import (
+from knowledge_gaps.analyses.audit.measure import (
     COLUMNS,
     NO_FAULT,
     VERDICT,
@@ -29,14 +27,22 @@ from knowledge_gaps.evaluation.audit import (
     judge_classifiers,
     make_exact_row,
 )
-from knowledge_gaps.evaluation.replay import (
+from knowledge_gaps.analyses.audit.replay import (
     FAULTS,
     make_level_images,
 )
-from knowledge_gaps.runtime.cache import Row, RowCache, make_key
-from knowledge_gaps.runtime.determinism import configure_process
-from knowledge_gaps.runtime.devices import count_workers, find_device
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.analyses.audit.training import (
+    Job,
+    load_reals,
+    make_replay,
+    pass_through,
+    run_job,
+)
+from knowledge_gaps.core.cache import Row, RowCache, make_key
+from knowledge_gaps.core.determinism import configure_process
+from knowledge_gaps.core.devices import count_workers, find_device
+from knowledge_gaps.core.fingerprint import get_versions, hash_code
+from knowledge_gaps.core.layout import (
     AUDIT_FILE,
     TEST_IMAGES,
     TRAIN_IMAGES,
@@ -44,11 +50,12 @@ from knowledge_gaps.runtime.layout import (
     get_reports_directory,
     get_samples_file,
 )
-from knowledge_gaps.runtime.parallel import map_parallel
-from knowledge_gaps.runtime.printing import count_words
-from knowledge_gaps.runtime.provenance import get_versions, hash_code
-from knowledge_gaps.runtime.tables import write_table
-from knowledge_gaps.stages.replays import Job, load_reals, make_replay, pass_through, run_job
+from knowledge_gaps.core.printing import count_words
+from knowledge_gaps.core.tables import write_table
+from knowledge_gaps.data.images import load_array
+from knowledge_gaps.data.store import open_images
+from knowledge_gaps.execution.fingerprint import TRAINING_CODE
+from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.statistics.measures import AUC
 from knowledge_gaps.study import Study
 from knowledge_gaps.training.initial_weights import find_initial_weights
@@ -110,7 +117,7 @@ def _measure_all(root: Path, study: Study) -> list[Row]:
             job.describe(),
             job.recipe.model_dump(mode="json"),
             weights[job.name],
-            hash_code("stages.audit", (job.recipe.architecture,), besides=("study.recipes",)),
+            hash_code((*TRAINING_CODE, "evaluation", "analyses/audit"), (job.recipe.architecture,)),
             shared,
         )
         for job in jobs

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.execution.fingerprint import write_fingerprints
+from knowledge_gaps.models.pool import write_pool
 from knowledge_gaps.models.registry import (
     GanArchitecture,
     ImageShape,
@@ -20,8 +23,6 @@ from knowledge_gaps.models.registry import (
 )
 from knowledge_gaps.planning.inventory import find_shape
 from knowledge_gaps.planning.outputs import check_networks
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.pool import write_pool
 from knowledge_gaps.study import (
     NO_POOL,
     ClassifierCohort,
@@ -32,17 +33,16 @@ from knowledge_gaps.study import (
     Study,
 )
 from knowledge_gaps.study.graph import list_members
-from knowledge_gaps.training.code import write_training_code
 from knowledge_gaps.training.initial_weights import find_initial_weights
 
 
 def run(root: Path, study: Study) -> None:
     """Check a study, write what all stages wait for, and say what the study trains; raises as
-    `check_study` and `write_training_code`.
+    `check_study` and `write_fingerprints`.
     """
     check_study(root, study)
     write_pool(root, NO_POOL, ())
-    write_training_code(root, study)
+    write_fingerprints(root, study)
     trained = (
         _count_cohorts("GAN", list(study.gans.values())),
         _count_cohorts("classifier", list(study.classifiers.values())),

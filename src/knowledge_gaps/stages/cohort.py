@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from knowledge_gaps.runtime.devices import Rank, count_gpus, read_rank
-from knowledge_gaps.runtime.launch import is_launch_due, launch_ranks, read_num_processes
-from knowledge_gaps.runtime.progress import InstanceProgress
-from knowledge_gaps.runtime.tracking import CohortTracker, LiveInstance, sync_cohort
+from knowledge_gaps.core.devices import Rank, count_gpus, read_rank
+from knowledge_gaps.core.progress import InstanceProgress
+from knowledge_gaps.execution.cohort import count_waiting, train_cohort
+from knowledge_gaps.execution.fingerprint import check_fingerprint
+from knowledge_gaps.execution.launch import is_launch_due, launch_ranks, read_num_processes
+from knowledge_gaps.execution.task import TrainingTask, make_tasks
+from knowledge_gaps.execution.workers import Listener
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import get_cohorts, need
-from knowledge_gaps.training.code import check_code
-from knowledge_gaps.training.cohort import count_waiting, train_cohort
+from knowledge_gaps.tracking import CohortTracker, LiveInstance, sync_cohort
 from knowledge_gaps.training.sizes import check_shares, find_largest_sharing
-from knowledge_gaps.training.spread_cohort import train_cohort_spread
-from knowledge_gaps.training.task import TrainingTask, make_tasks
-from knowledge_gaps.training.workers import Listener
 
 _LEAST_IMAGES = 4  # in a rank's part of a batch, unless the user asks for more processes
 
@@ -52,7 +51,7 @@ def train_and_track(
     """
     need(name, get_cohorts(study, kind), "cohort", kind.value)
     tasks = make_tasks(root, study, kind, name)
-    check_code(root, tasks[0].cohort_path, tasks[0].code, is_trained=False)
+    check_fingerprint(root, tasks[0].cohort_path, tasks[0].code)
     rank = read_rank()
     count = _choose_num_processes(tasks, rank, read_num_processes(num_processes))
     if rank is None and count > 1:
@@ -64,18 +63,10 @@ def train_and_track(
         with ExitStack() as stack:
             watch = _watch(root, study, tasks)
             listeners = stack.enter_context(watch) if rank.is_main else []
-            _get_rank_training(count)(rank, tasks, listeners)
+            # it imports torch, which a process that only starts others can do without
+            from knowledge_gaps.execution.rank_cohort import train_cohort_as_rank
 
-
-def _get_rank_training(
-    num_processes: int,
-) -> Callable[[Rank, Sequence[TrainingTask], Sequence[Listener]], None]:
-    if num_processes == 1:
-        return train_cohort_spread
-    # it imports torch, which a process that only starts others can do without
-    from knowledge_gaps.training.rank_cohort import train_cohort_as_rank
-
-    return train_cohort_as_rank
+            train_cohort_as_rank(rank, tasks, listeners)
 
 
 def _choose_num_processes(

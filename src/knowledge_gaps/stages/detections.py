@@ -7,17 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.detection import (
-    hash_classifier,
-    measure_detection,
-    score_images,
-)
-from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.runtime.cache import Row, RowCache, make_key
-from knowledge_gaps.runtime.devices import find_device
-from knowledge_gaps.runtime.files import hash_file
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.core.cache import Row, RowCache, make_key
+from knowledge_gaps.core.devices import find_device
+from knowledge_gaps.core.files import hash_file
+from knowledge_gaps.core.fingerprint import get_versions
+from knowledge_gaps.core.layout import (
     DETECTIONS_FILE,
     TEST_IMAGES,
     get_instance_directory,
@@ -25,10 +19,16 @@ from knowledge_gaps.runtime.layout import (
     get_reports_directory,
     get_samples_file,
 )
-from knowledge_gaps.runtime.parallel import map_parallel
-from knowledge_gaps.runtime.printing import count_words
-from knowledge_gaps.runtime.provenance import get_versions
-from knowledge_gaps.runtime.tables import write_table
+from knowledge_gaps.core.printing import count_words
+from knowledge_gaps.core.tables import write_table
+from knowledge_gaps.data.store import open_images
+from knowledge_gaps.evaluation.detection import (
+    hash_classifier,
+    measure_detection,
+    score_images,
+)
+from knowledge_gaps.execution.parallel import map_parallel
+from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.statistics.measures import DETECTION_MEASURES
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
@@ -96,9 +96,7 @@ def _make_keys(root: Path, pairs: list[_Pair]) -> dict[_Pair, str]:
         pair.generator: hash_file(get_samples_file(root, *pair.generator)) for pair in pairs
     }
     classifiers = {
-        pair.classifier: hash_classifier(
-            _get_classifier_directory(root, pair.classifier), "stages.detections"
-        )
+        pair.classifier: hash_classifier(_get_classifier_directory(root, pair.classifier))
         for pair in pairs
     }
     versions = get_versions(_VERSIONS)

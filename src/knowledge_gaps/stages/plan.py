@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from knowledge_gaps.core.files import dump_json
 from knowledge_gaps.planning.estimate import Knowledge, make_rows
 from knowledge_gaps.planning.inventory import CohortWork, Reals, find_reals, list_cohorts
 from knowledge_gaps.planning.measure import Counts, Prober, describe_machine
 from knowledge_gaps.planning.request import Measurement, ProbeRequest, make_request
 from knowledge_gaps.planning.standing import ask_dvc, find_standings
 from knowledge_gaps.planning.table import render, to_json
-from knowledge_gaps.runtime.files import dump_json
 from knowledge_gaps.study import Study
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import read_json
-from knowledge_gaps.runtime.layout import META_FILE, get_instance_directory
-from knowledge_gaps.runtime.pool import Member, read_pool, write_pool
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json
+from knowledge_gaps.core.layout import META_FILE, get_instance_directory
+from knowledge_gaps.models.pool import Member, read_pool, write_pool
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import need
 

@@ -6,13 +6,9 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from knowledge_gaps.data.images import save_grid
-from knowledge_gaps.data.reals import Reals, open_reals
-from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.inception import check_extractor
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import publish_directory, write_json
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import publish_directory, write_json
+from knowledge_gaps.core.layout import (
     DATASET_FILE,
     GRID_FILE,
     TEST_IMAGES,
@@ -20,6 +16,10 @@ from knowledge_gaps.runtime.layout import (
     get_prepared_directory,
     get_state_directory,
 )
+from knowledge_gaps.data.images import save_grid
+from knowledge_gaps.data.reals import Reals, open_reals
+from knowledge_gaps.data.store import open_images
+from knowledge_gaps.evaluation.extractors.inception import check_extractor
 from knowledge_gaps.study import EXTRACTOR_IMAGE_SHAPES, Study
 
 _GRID_IMAGES = 100

@@ -10,20 +10,11 @@ from pathlib import Path
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from knowledge_gaps.data.store import ImageStore, open_images
-from knowledge_gaps.evaluation.quality.extractors import Extractor, Network, choose_extractor
-from knowledge_gaps.evaluation.quality.features import extract_features, measure_contrast
-from knowledge_gaps.evaluation.quality.neighbours import find_nearest, list_closest
-from knowledge_gaps.evaluation.quality.table import (
-    Metrics,
-    Reals,
-    compute_floor,
-    compute_quality,
-)
-from knowledge_gaps.runtime.cache import Row, RowCache, make_key
-from knowledge_gaps.runtime.devices import find_device
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.core.cache import Row, RowCache, make_key
+from knowledge_gaps.core.devices import find_device
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.fingerprint import get_versions, hash_code
+from knowledge_gaps.core.layout import (
     NEIGHBOURS_FILE,
     QUALITY_FILE,
     TEST_IMAGES,
@@ -32,10 +23,19 @@ from knowledge_gaps.runtime.layout import (
     get_reports_directory,
     get_samples_file,
 )
-from knowledge_gaps.runtime.parallel import map_parallel
-from knowledge_gaps.runtime.printing import count_words
-from knowledge_gaps.runtime.provenance import get_versions, hash_code
-from knowledge_gaps.runtime.tables import write_table
+from knowledge_gaps.core.printing import count_words
+from knowledge_gaps.core.tables import write_table
+from knowledge_gaps.data.store import ImageStore, open_images
+from knowledge_gaps.evaluation.extractors.choose import Extractor, Network, choose_extractor
+from knowledge_gaps.evaluation.quality.features import extract_features, measure_contrast
+from knowledge_gaps.evaluation.quality.neighbours import find_nearest, list_closest
+from knowledge_gaps.evaluation.quality.table import (
+    Metrics,
+    Reals,
+    compute_floor,
+    compute_quality,
+)
+from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.statistics.collapse import Diversity, judge_collapse
 from knowledge_gaps.statistics.measures import (
     CLASS_ENTROPY,
@@ -121,7 +121,7 @@ def _make_keys(jobs: Mapping[_Name, _Job]) -> dict[_Name, str]:
         reals.num_images,
         reals.extractor.name,
         reals.extractor.identify(),
-        hash_code("stages.quality"),
+        hash_code(("evaluation", "data/images.py", "statistics/collapse.py")),
         get_versions(_VERSIONS),
     ]
     return {name: make_key(_hash_images(job.images_file), shared) for name, job in jobs.items()}

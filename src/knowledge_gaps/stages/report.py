@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from knowledge_gaps.core.layout import get_reports_directory
 from knowledge_gaps.report.build import build_report
-from knowledge_gaps.runtime.layout import get_reports_directory
-from knowledge_gaps.runtime.tracking import sync_study
 from knowledge_gaps.stages.track import list_cohorts
 from knowledge_gaps.study import Study
+from knowledge_gaps.tracking import sync_study
 
 
 def run(root: Path, study: Study) -> None:

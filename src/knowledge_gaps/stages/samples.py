@@ -6,12 +6,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import hash_file
+from knowledge_gaps.core.layout import get_samples_directory, get_samples_file
+from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.data.drawn_samples import DrawnSamples
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import hash_file
-from knowledge_gaps.runtime.layout import get_samples_directory, get_samples_file
-from knowledge_gaps.runtime.parallel import map_parallel
-from knowledge_gaps.runtime.printing import count_words
+from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.study import Study
 
 _WORK = "knowledge_gaps.stages.sampling"  # what workers import; it brings torch along

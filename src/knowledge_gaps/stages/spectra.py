@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from knowledge_gaps.data.images import save_array
-from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.spectra import FREQUENCY, POWER, Spectra, measure_spectra
-from knowledge_gaps.runtime.files import publish_directory
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.analyses.spectra.measure import FREQUENCY, POWER, Spectra, measure_spectra
+from knowledge_gaps.core.files import publish_directory
+from knowledge_gaps.core.layout import (
     FINGERPRINTS_FILE,
     RESIDUAL_SPECTRA_FILE,
     SPECTRA_FILE,
@@ -24,8 +22,10 @@ from knowledge_gaps.runtime.layout import (
     get_samples_file,
     get_spectra_directory,
 )
-from knowledge_gaps.runtime.parallel import map_parallel
-from knowledge_gaps.runtime.tables import SIX_DIGITS, write_table
+from knowledge_gaps.core.tables import SIX_DIGITS, write_table
+from knowledge_gaps.data.images import save_array
+from knowledge_gaps.data.store import open_images
+from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.study import REALS, REALS_TRAIN, Study
 
 _Name = tuple[str, int]  # cohort or a split of the reals, instance

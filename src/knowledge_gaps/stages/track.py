@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from knowledge_gaps.runtime.tracking import sync_study
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import get_cohorts
+from knowledge_gaps.tracking import sync_study
 
 
 def sync(root: Path, study: Study) -> None:

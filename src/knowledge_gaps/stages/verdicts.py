@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from knowledge_gaps.report.findings.changes import Outcome, list_changes, read_verdicts, render
+from knowledge_gaps.findings.changes import Outcome, list_changes, read_verdicts, render
 
 
 def run(before: Path, after: Path) -> bool:

@@ -1,7 +1,7 @@
 """How alike two classifiers are: in their errors, in their features, and as matrices of pairs.
 
 What the classifiers are asked is known by `knowledge_gaps.stages.agreement`, how the answers stand
-beside mutual fooling by `knowledge_gaps.report.readings.agreement`.
+beside mutual fooling by `knowledge_gaps.analyses.agreement.reading`.
 """
 
 from __future__ import annotations

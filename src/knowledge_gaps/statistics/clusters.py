@@ -3,7 +3,7 @@
 The matrix is directed: entry (i, j) is how well classifier i detects GANs that were trained to fool
 classifier j. Members of a cluster are close in both directions; between clusters the two directions
 may differ, and the result keeps both. What the matrix is read from is decided by
-`knowledge_gaps.report.findings`.
+`knowledge_gaps.findings`.
 
 Source: Sokal and Michener (1958) for average linkage; Rousseeuw (1987), Journal of Computational
 and Applied Mathematics 20, for the silhouette; Kaufman and Rousseeuw (1990), Finding Groups in

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study.recipes import (
     NO_POOL,
     REALS,

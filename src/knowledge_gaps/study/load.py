@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from knowledge_gaps.runtime.errors import UserError, describe_first_error
+from knowledge_gaps.core.errors import UserError, describe_first_error
 from knowledge_gaps.study.graph import check_graph
 from knowledge_gaps.study.schema import Study
 

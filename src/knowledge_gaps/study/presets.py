@@ -6,8 +6,8 @@ import subprocess
 from itertools import takewhile
 from pathlib import Path
 
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import write_text
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import write_text
 from knowledge_gaps.study.load import PARAMS_FILE, load_study
 
 _DIRECTORY = "settings"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study.load import PARAMS_FILE, parse_yaml, read_yaml
 
 PIPELINE_FILE = "dvc.yaml"

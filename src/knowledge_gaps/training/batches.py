@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from knowledge_gaps.core.seeding import derive_seed, make_generator
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.data.store import ImageStore
 from knowledge_gaps.models.registry import Generator
-from knowledge_gaps.runtime.seeding import derive_seed, make_generator
 
 _WHOLE = slice(None)
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import ImageStore
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import Generator
-from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import ClassifierRecipe
 from knowledge_gaps.study.recipes import EarlyStopping
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals, sample_images

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.models.registry import (
     ImagenetWeights,
     classifier_architectures,
     parse_settings,
 )
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import hash_file
 from knowledge_gaps.study import ClassifierRecipe
 
 KEY = "initial_weights"

@@ -9,21 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from knowledge_gaps.data.images import save_grid
-from knowledge_gaps.data.store import ImageStore, open_images
-from knowledge_gaps.models.frozen import FORMAT, freeze, load_classifier, load_generator
-from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.models.registry import (
-    ImageShape,
-    classifier_architectures,
-    gan_architectures,
-    parse_settings,
-)
-from knowledge_gaps.runtime.accelerator import build_accelerator
-from knowledge_gaps.runtime.checkpoint import write_tensors
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.files import hash_file, write_json, write_text
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.core.checkpoint import write_tensors
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import hash_file, write_json, write_text
+from knowledge_gaps.core.fingerprint import get_versions
+from knowledge_gaps.core.layout import (
     CLASSIFIER_FILE,
     CURVES_FILE,
     DISCRIMINATOR_FILE,
@@ -33,8 +23,19 @@ from knowledge_gaps.runtime.layout import (
     TRAIN_IMAGES,
     get_prepared_directory,
 )
-from knowledge_gaps.runtime.provenance import get_versions
-from knowledge_gaps.runtime.seeding import derive_seed
+from knowledge_gaps.core.seeding import derive_seed
+from knowledge_gaps.data.images import save_grid
+from knowledge_gaps.data.store import ImageStore, open_images
+from knowledge_gaps.execution.accelerator import build_accelerator
+from knowledge_gaps.execution.task import TrainingTask
+from knowledge_gaps.models.frozen import FORMAT, freeze, load_classifier, load_generator
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.models.registry import (
+    ImageShape,
+    classifier_architectures,
+    gan_architectures,
+    parse_settings,
+)
 from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, GanRecipe
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
@@ -45,7 +46,6 @@ from knowledge_gaps.training.loop import Session, run_training
 from knowledge_gaps.training.memory import explain_shortage
 from knowledge_gaps.training.phases import Fooling
 from knowledge_gaps.training.ranks import Ranks
-from knowledge_gaps.training.task import TrainingTask
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

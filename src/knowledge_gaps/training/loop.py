@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from knowledge_gaps.runtime.errors import StoppedError, UserError
+from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.study import TrainingSettings
 from knowledge_gaps.training.curves import Curves, Row
 from knowledge_gaps.training.optimizers import compute_decay, group_rates

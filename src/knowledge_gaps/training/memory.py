@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import TrainingSettings
 from knowledge_gaps.training.ranks import Ranks
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.losses import (
     compute_adversarial_loss,
     compute_discriminator_loss,
@@ -23,7 +24,6 @@ from knowledge_gaps.losses import (
 )
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import Generator, StyleGenerator
-from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.study import GanRecipe
 from knowledge_gaps.training.gan_batch import GanBatch
 

@@ -7,7 +7,7 @@ has no batch statistics and no layer that draws by itself (noise inputs, style m
 rank draws its own). On its own, a process goes through all of this unchanged.
 
 What the ranks say to one another goes over tensors on the CPU (gloo), gradients over whatever fits
-the device. How ranks are started is known by `knowledge_gaps.runtime.launch`.
+the device. How ranks are started is known by `knowledge_gaps.execution.launch`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from knowledge_gaps.runtime.devices import Rank, count_gpus, find_gpu
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.devices import Rank, count_gpus, find_gpu
+from knowledge_gaps.core.errors import UserError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from knowledge_gaps.runtime.checkpoint import read_metadata, read_tensors, write_tensors
-from knowledge_gaps.runtime.errors import UserError
+from knowledge_gaps.core.checkpoint import read_metadata, read_tensors, write_tensors
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import OptimizerSettings
 from knowledge_gaps.training.curves import Curves
 from knowledge_gaps.training.ranks import Ranks

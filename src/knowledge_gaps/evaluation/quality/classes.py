@@ -7,8 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.evaluation.quality.features import FloatArray
-from knowledge_gaps.runtime.errors import UserError
 
 MISSING_FACTOR = 10  # a class that is so many times rarer than among the reals is missing
 

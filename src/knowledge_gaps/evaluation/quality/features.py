@@ -1,6 +1,6 @@
 """From images to features: what an extractor is, and a set of images as one sees it.
 
-Which extractors there are is in `knowledge_gaps.evaluation.quality.extractors`.
+Which extractors there are is in `knowledge_gaps.evaluation.extractors.choose`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.evaluation.batches import Images, count_together, split_images
-from knowledge_gaps.runtime.errors import UserError
 
 FloatArray = npt.NDArray[np.float32]
 

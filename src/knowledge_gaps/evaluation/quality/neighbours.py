@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.evaluation.quality.features import FeatureSet, FloatArray, require_images
-from knowledge_gaps.runtime.errors import UserError
 
 NUM_NEIGHBOURS = 3  # k of precision and recall (Kynkaanniemi et al. 2019)
 MIN_IMAGES = NUM_NEIGHBOURS + 1  # an image and its k neighbours

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.evaluation.quality.classes import compute_class_entropy, count_missing_classes
 from knowledge_gaps.evaluation.quality.features import FeatureSet, FloatArray
 from knowledge_gaps.evaluation.quality.frechet import compute_frechet
@@ -21,7 +22,6 @@ from knowledge_gaps.evaluation.quality.neighbours import (
     find_nearest,
     measure_radii,
 )
-from knowledge_gaps.runtime.errors import UserError
 from knowledge_gaps.statistics.measures import list_metrics
 
 Metrics: TypeAlias = dict[str, float | None]

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.models.batch_norm import BatchNorm2d
 from knowledge_gaps.models.registry import (
     GanArchitecture,
@@ -22,7 +23,6 @@ from knowledge_gaps.models.registry import (
     gan_architectures,
 )
 from knowledge_gaps.models.strided import DoublingConv2d, HalvingConv2d
-from knowledge_gaps.runtime.errors import UserError
 
 _INIT_STD = 0.02
 _LEAK = 0.2

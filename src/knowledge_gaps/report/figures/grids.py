@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.figures import DPI, WIDTH_IN, paper_style
+from knowledge_gaps.core.layout import get_samples_file
 from knowledge_gaps.data.store import ImageStore, open_images
-from knowledge_gaps.report.figures.style import DPI, WIDTH_IN, paper_style
-from knowledge_gaps.runtime.errors import UserError
-from knowledge_gaps.runtime.layout import get_samples_file
 
 ImageArray = npt.NDArray[np.uint8]
 

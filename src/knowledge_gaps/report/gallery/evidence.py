@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from knowledge_gaps.report.figures.agreement import draw_agreement
-from knowledge_gaps.report.figures.artifacts import draw_residuals, draw_spectra
-from knowledge_gaps.report.figures.attributions import draw_agreement as draw_map_agreement
-from knowledge_gaps.report.figures.attributions import draw_attributions
+from knowledge_gaps.analyses.agreement.figure import draw_agreement
+from knowledge_gaps.analyses.artifacts import AttributionReading
+from knowledge_gaps.analyses.attributions.figure import draw_agreement as draw_map_agreement
+from knowledge_gaps.analyses.attributions.figure import draw_attributions
+from knowledge_gaps.analyses.spectra.figure import draw_residuals, draw_spectra
+from knowledge_gaps.core.layout import (
+    TRAIN_IMAGES,
+    get_prepared_directory,
+    get_samples_file,
+)
+from knowledge_gaps.readings.collected import Readings
+from knowledge_gaps.report.evidence import Evidence
 from knowledge_gaps.report.figures.grids import (
     ImageRow,
     count_columns,
@@ -20,14 +28,6 @@ from knowledge_gaps.report.gallery.page_figure import (
     PageFigure,
     make_chart,
     make_picture,
-)
-from knowledge_gaps.report.readings.artifacts import AttributionReading
-from knowledge_gaps.report.readings.collected import Readings
-from knowledge_gaps.report.readings.evidence import Evidence
-from knowledge_gaps.runtime.layout import (
-    TRAIN_IMAGES,
-    get_prepared_directory,
-    get_samples_file,
 )
 from knowledge_gaps.statistics.agreement import FOOLING_OTHERS
 from knowledge_gaps.study import Study

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from knowledge_gaps.report.figures.style import render_png, render_svg
-from knowledge_gaps.runtime.layout import (
+from knowledge_gaps.core.figures import render_png, render_svg
+from knowledge_gaps.core.layout import (
     DETECTIONS_FILE,
     QUALITY_FILE,
     TEST_IMAGES,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from knowledge_gaps.core.formats import format_phi, format_pool
+from knowledge_gaps.core.layout import get_samples_file
+from knowledge_gaps.readings.collected import Readings
 from knowledge_gaps.report.figures.grids import (
     ImageRow,
     count_columns,
@@ -12,11 +15,8 @@ from knowledge_gaps.report.figures.grids import (
     read_images,
     read_sample_row,
 )
-from knowledge_gaps.report.formats import format_phi, format_pool
 from knowledge_gaps.report.gallery.page_figure import REALS_SOURCE, PageFigure, make_picture
-from knowledge_gaps.report.readings.collected import Readings
 from knowledge_gaps.report.setting import describe_reals
-from knowledge_gaps.runtime.layout import get_samples_file
 from knowledge_gaps.study import NO_POOL, Study
 
 SAMPLES_PREFIX = "samples_"  # then the cohort's name

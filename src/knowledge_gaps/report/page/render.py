@@ -1,7 +1,7 @@
 """The report's page: one HTML file that holds its figures and needs neither network nor script.
 
 What it says is in `templates/page.html.j2`; the numbers come from
-`knowledge_gaps.report.readings.collected` and the figures from
+`knowledge_gaps.readings.collected` and the figures from
 `knowledge_gaps.report.gallery`.
 """
 
@@ -12,8 +12,7 @@ from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from knowledge_gaps.report.content import Content
-from knowledge_gaps.report.formats import (
+from knowledge_gaps.core.formats import (
     DIGITS,
     format_detected,
     format_distance,
@@ -25,6 +24,8 @@ from knowledge_gaps.report.formats import (
     format_summary,
     format_things,
 )
+from knowledge_gaps.readings import paper
+from knowledge_gaps.report.content import Content
 from knowledge_gaps.report.gallery.page_figure import PageFigure
 from knowledge_gaps.report.page.deviations import make_deviations
 from knowledge_gaps.report.page.limits import make_limits
@@ -32,7 +33,6 @@ from knowledge_gaps.report.page.recipes import make_recipe_table
 from knowledge_gaps.report.page.statistics import make_statistics_table
 from knowledge_gaps.report.page.summary import summarise_study
 from knowledge_gaps.report.page.verdicts import count_verdicts, make_verdict_rows
-from knowledge_gaps.report.readings import paper
 from knowledge_gaps.report.setting import describe_foreign_pilot, get_extractor, make_setting
 from knowledge_gaps.statistics.clusters import SIGNIFICANCE
 from knowledge_gaps.statistics.collapse import describe_rule

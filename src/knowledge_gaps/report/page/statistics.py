@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from knowledge_gaps.report.readings.cells import CellKey
-from knowledge_gaps.report.readings.collected import Readings
-from knowledge_gaps.report.readings.pairs import PairSet
-from knowledge_gaps.report.readings.tables import IterationTable
+from knowledge_gaps.readings.cells import CellKey
+from knowledge_gaps.readings.collected import Readings
+from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.tables import IterationTable
 from knowledge_gaps.statistics.measures import (
     AUC,
     AVERAGE_PRECISION,

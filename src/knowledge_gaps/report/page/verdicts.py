@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from knowledge_gaps.report.findings.form import (
+from knowledge_gaps.core.formats import format_counts, format_interval
+from knowledge_gaps.findings.form import (
     describe_effect,
     describe_paper,
     describe_source,
     describe_threshold,
 )
-from knowledge_gaps.report.findings.judge import Answer, Judged, Verdict
-from knowledge_gaps.report.findings.schema import Claim, Findings
-from knowledge_gaps.report.formats import format_counts, format_interval
+from knowledge_gaps.findings.judge import Answer, Judged, Verdict
+from knowledge_gaps.findings.schema import Claim, Findings
 from knowledge_gaps.statistics.bootstrap import Interval
 
 _DIGITS = 3

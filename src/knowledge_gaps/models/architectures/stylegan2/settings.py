@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.models.registry import ImageShape, ModelSettings
-from knowledge_gaps.runtime.errors import UserError
 
 BASE_PX = 4  # side of the learned constant, and of the discriminator's last feature maps
 MIN_PX, MAX_PX = 8, 1024

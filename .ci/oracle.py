@@ -1,0 +1,85 @@
+"""Hold what a study produced against what it produced before the code was changed.
+
+    python .ci/oracle.py record NAME ROOT    write .ci/oracle/NAME.json from a study that was run
+    python .ci/oracle.py compare NAME ROOT   exit 1, and list, where a study differs from it
+
+Recorded are the sha256 of weights, samples, tables and JSON, of the pixels of figures, and of the
+page's text. Hashes of weights hold on the machine that recorded them, and on others like it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import html
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+DIRECTORY = Path(__file__).parent / "oracle"
+WHOLE = (
+    "models/gans/*/*/*.safetensors",
+    "models/classifiers/*/*/*.safetensors",
+    "models/*/*/*/curves.csv",
+    "data/samples/*/*.npy",
+    "data/attributions/*/*.npy",
+    "data/spectra/*/*.npy",
+    "reports/*.csv",
+    "reports/*.json",
+    "reports/plots/*.csv",
+)
+NO_RESULT = {"reports/benchmarks.json"}
+
+
+def read_study(root: Path) -> dict[str, str]:
+    """Hash all that a study produced, by path."""
+    return dict(_list_hashes(root))
+
+
+def _list_hashes(root: Path) -> Iterator[tuple[str, str]]:
+    for pattern in WHOLE:
+        for path in sorted(root.glob(pattern)):
+            if (name := path.relative_to(root).as_posix()) not in NO_RESULT:
+                yield name, hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in sorted(root.glob("reports/figures/*.png")):
+        with Image.open(path) as image:
+            pixels = np.asarray(image)
+        found = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+        yield f"{path.relative_to(root).as_posix()} (pixels)", found
+    text = read_text(root / "reports/index.html")
+    yield "reports/index.html (text)", hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_text(page: Path) -> str:
+    """Return the words of a page, without markup and styles."""
+    content = re.sub(r"<(style|svg)\b.*?</\1>", " ", page.read_text(encoding="utf-8"), flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", content)).split())
+
+
+def main() -> None:
+    """Record or compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("action", choices=("record", "compare"))
+    parser.add_argument("name")
+    parser.add_argument("root", type=Path)
+    arguments = parser.parse_args()
+    file, found = DIRECTORY / f"{arguments.name}.json", read_study(arguments.root)
+    if arguments.action == "record":
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(found, indent=1) + "\n")
+        return
+    recorded = json.loads(file.read_text())
+    names = sorted(recorded.keys() | found.keys())
+    differing = [name for name in names if recorded.get(name) != found.get(name)]
+    print(f"{arguments.name}: {len(recorded)} recorded, {len(differing)} differ")
+    print("\n".join(differing))
+    sys.exit(1 if differing else 0)
+
+
+if __name__ == "__main__":
+    main()

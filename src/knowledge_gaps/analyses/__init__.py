@@ -1,0 +1,1 @@
+"""Analyses of images and classifiers: a folder each."""

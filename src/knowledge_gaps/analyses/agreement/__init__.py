@@ -1,0 +1,1 @@
+"""How alike the classifiers of one cohort are."""

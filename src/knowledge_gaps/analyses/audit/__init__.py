@@ -1,0 +1,1 @@
+"""Whether classifiers could use how images are stored."""

@@ -1,0 +1,1 @@
+"""Images by frequency, and their residuals."""

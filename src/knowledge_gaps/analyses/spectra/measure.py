@@ -1,0 +1,132 @@
+"""What generators leave in their images: spectra, and residuals of a denoiser.
+
+Pure functions on stored images. Which sets of images there are is known by
+`knowledge_gaps.stages.spectra`; ratios to the reals are taken by
+`knowledge_gaps.analyses.artifacts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.fft import fft2, fftfreq, fftshift
+from scipy.ndimage import median_filter
+
+from knowledge_gaps.evaluation.batches import Images, count_together, split_images
+
+FloatArray = npt.NDArray[np.float64]
+
+FREQUENCY = "frequency"
+POWER = "power"
+
+_LEVELS_PER_UNIT = 127.5  # stored levels in one unit of what networks see, [-1, 1]
+_MEDIAN_PX = 3  # side of the denoiser's window
+_BATCH_SIZE = 100  # small images whose complex spectra are in memory at once
+_BATCH_VALUES = 1 << 20  # of larger images together: 16 MiB of complex numbers
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """What a set of images has in common, by frequency and by place.
+
+    Attributes:
+        power: float64 [min(H, W) // 2], power at 1, 2, ... cycles per image.
+        residual_spectrum: float64 [H, W], mean amplitude of the residuals, frequency 0 in the
+            middle.
+        fingerprint: float64 [C, H, W], mean residual.
+    """
+
+    power: FloatArray
+    residual_spectrum: FloatArray
+    fingerprint: FloatArray
+
+
+def measure_spectra(images: Images, num_images: int | None = None) -> Spectra:
+    """Measure the spectra and the fingerprint of a set of images.
+
+    Source: the spectrum of high-pass filtered images is that of Wang et al. 2020, "CNN-generated
+    images are surprisingly easy to spot... for now", section 4.6; the mean residual is the
+    fingerprint of Marra et al. 2019, "Do GANs leave artificial fingerprints?", eq. 2.
+
+    Args:
+        images: uint8 [N, C, H, W], at least one.
+        num_images: how many of the first images; None for all.
+    """
+    shape = images.shape[1:]
+    power, amplitude, residual_sum = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    size, num_measured = count_together(shape, _BATCH_SIZE, _BATCH_VALUES), 0
+    for batch in split_images(images, size, num_images):
+        num_measured += len(batch)
+        power += compute_power(batch / _LEVELS_PER_UNIT).sum(axis=0)
+        residuals = compute_residuals(batch)
+        amplitude += _compute_amplitude(residuals).sum(axis=0)
+        residual_sum += residuals.sum(axis=0)
+    return Spectra(
+        power=average_rings((power / num_measured).mean(axis=0)),
+        residual_spectrum=fftshift((amplitude / num_measured).mean(axis=0)),
+        fingerprint=residual_sum / num_measured,
+    )
+
+
+def compute_power(images: FloatArray) -> FloatArray:
+    """Compute the power of every frequency of every image, its mean left out.
+
+    Args:
+        images: float64 [N, C, H, W].
+
+    Returns:
+        |FFT|^2 / (H W), float64 of the same shape, frequency 0 first. By Parseval's theorem its
+        mean over an image's frequencies is the image's variance; white noise has its variance at
+        every frequency but 0.
+    """
+    centred = images - images.mean(axis=(-2, -1), keepdims=True)
+    power: FloatArray = _compute_amplitude(centred) ** 2
+    return power
+
+
+def average_rings(power: FloatArray) -> FloatArray:
+    """Average a spectrum over rings one cycle per image wide.
+
+    Args:
+        power: float64 [H, W], frequency 0 first.
+
+    Returns:
+        float64 [min(H, W) // 2]: the means over the frequencies whose distance from 0 rounds to
+        1, 2, ... cycles per image (per shorter side, where an image is not square). The corners
+        of the spectrum, beyond the highest frequency along the axes, are in no ring.
+    """
+    radii = _compute_radii(*power.shape).ravel()
+    num_rings = min(power.shape) // 2
+    sums = np.bincount(radii, weights=power.ravel(), minlength=num_rings + 1)
+    counts = np.bincount(radii, minlength=num_rings + 1)
+    rings: FloatArray = sums[1 : num_rings + 1] / counts[1 : num_rings + 1]
+    return rings
+
+
+def compute_residuals(images: npt.NDArray[np.uint8]) -> FloatArray:
+    """Take a denoised version, the median of 3 x 3 pixels, away from each image.
+
+    Args:
+        images: uint8 [N, C, H, W].
+
+    Returns:
+        float64 of the same shape, in units of [-1, 1].
+    """
+    denoised = median_filter(images, size=(1, 1, _MEDIAN_PX, _MEDIAN_PX))
+    residuals: FloatArray = (images.astype(np.float64) - denoised) / _LEVELS_PER_UNIT
+    return residuals
+
+
+def _compute_amplitude(images: FloatArray) -> FloatArray:
+    """Return |FFT| / sqrt(H W), float64 of the shape of images, frequency 0 first."""
+    amplitude: FloatArray = np.abs(fft2(images, axes=(-2, -1), norm="ortho"))
+    return amplitude
+
+
+def _compute_radii(height: int, width: int) -> npt.NDArray[np.int64]:
+    """Return the ring that each frequency belongs to, int64 [H, W]."""
+    cycles = min(height, width) * np.hypot(fftfreq(height)[:, None], fftfreq(width)[None])
+    radii: npt.NDArray[np.int64] = np.rint(cycles).astype(np.int64)
+    return radii

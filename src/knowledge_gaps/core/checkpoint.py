@@ -1,0 +1,67 @@
+"""Tensors on disk: safetensors files that are whole or absent. No pickle is written or read.
+
+What a stored instance means is known by `knowledge_gaps.models.frozen`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import write_bytes
+
+
+def write_tensors(
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> str:
+    """Write named tensors as safetensors, atomically; return the file's sha256.
+
+    Args:
+        path: the file to write.
+        tensors: any dtypes and devices; stored contiguous, in the order of their names.
+        metadata: texts that go into the file's header.
+
+    Raises:
+        UserError: as `replace_atomically`.
+    """
+    stored = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    return write_bytes(path, save_safetensors(stored, metadata))
+
+
+def read_tensors(path: Path, sha256: str | None = None) -> dict[str, torch.Tensor]:
+    """Read a safetensors file onto the CPU, and check its hash first when one is given.
+
+    Raises:
+        UserError: when the file is missing, truncated, altered or no safetensors file.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise UserError(f"{path}: sha256 is {found}, {sha256} was recorded: truncated or altered")
+    try:
+        return load_safetensors(content)
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the texts in a safetensors file's header.
+
+    Raises:
+        UserError: when the file is missing or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})") from error
+    return metadata

@@ -1,0 +1,120 @@
+"""Files that are whole or absent: hashing, JSON, atomic writes, directories of results.
+
+Everything is written to a temporary name beside its target and renamed, so a full disk or a kill
+leaves no half-written file under a final name. No torch here: tensors are stored by
+`knowledge_gaps.core.checkpoint`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from knowledge_gaps.core.errors import UserError
+
+_CHUNK_BYTES = 1 << 20
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file as 64 hexadecimal digits.
+
+    Raises:
+        UserError: when the file is missing or unreadable.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
+
+
+def dump_json(value: Any) -> str:
+    """Render a value as JSON whose bytes depend on the value alone."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: when the file is missing, unreadable or holds no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds a {type(value).__name__}, a JSON object is needed")
+    return value
+
+
+@contextmanager
+def replace_atomically(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to, and rename it to `path` when the block succeeds.
+
+    Raises:
+        UserError: when the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> str:
+    """Write a file atomically and durably; return its sha256. Raises as `replace_atomically`."""
+    with replace_atomically(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_text(path: Path, text: str) -> str:
+    """Write a text file atomically as UTF-8; return its sha256. Raises as `replace_atomically`."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> str:
+    """Write a value as JSON atomically; return the sha256. Raises as `replace_atomically`."""
+    return write_text(path, dump_json(value))
+
+
+def publish_directory(target: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a temporary directory and rename it to `target`, whose older content goes first.
+
+    Args:
+        target: the result's directory; an older one is replaced.
+        fill: writes the content into the directory that it is given.
+
+    Raises:
+        UserError: when the disk is full or the folder cannot be written.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process of the same id
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.replace(target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

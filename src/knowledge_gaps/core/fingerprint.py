@@ -1,0 +1,97 @@
+"""Fingerprints of code and versions: what a result was made by.
+
+A fingerprint is a hash of syntax trees without comments and docstrings, so an edited sentence makes
+no result due. It is the same for every version of Python that the project supports.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Collection, Iterable, Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from knowledge_gaps.core.files import dump_json
+
+SOURCE = Path(__file__).parents[1]
+ARCHITECTURES = Path("models", "architectures")
+
+
+def hash_code(places: Iterable[str], architectures: Collection[str] = ()) -> str:
+    """Hash modules of the package.
+
+    Args:
+        places: files or folders below the package, such as "losses.py" or "training".
+        architectures: names of the architectures in use. Of models/architectures, only their files
+            count, so adding or editing another architecture changes nothing.
+
+    Returns:
+        sha256 over the modules' names and syntax trees.
+    """
+    paths = sorted({path for place in places for path in _list_modules(SOURCE / place)})
+    hashes = {
+        path.relative_to(SOURCE).as_posix(): hash_module(path)
+        for path in paths
+        if _is_used(path.relative_to(SOURCE), architectures)
+    }
+    return hashlib.sha256(dump_json(hashes).encode()).hexdigest()
+
+
+@cache
+def hash_module(path: Path) -> str:
+    """Hash the syntax tree of a Python file without comments, docstrings and line breaks."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.body = [entry for entry in node.body if not _is_docstring(entry)] or [ast.Pass()]
+        elif isinstance(node, ast.JoinedStr):  # some versions find empty text between values
+            node.values = [part for part in node.values if not _is_empty_text(part)]
+    return hashlib.sha256(dump_json(_list_fields(tree)).encode()).hexdigest()
+
+
+def get_versions(distributions: Iterable[str]) -> dict[str, str]:
+    """Return the installed versions of distributions; those that are not installed are left out."""
+    versions = {}
+    for name in distributions:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # run from a source tree on a machine's own Python
+            continue
+    return versions
+
+
+def _list_modules(place: Path) -> Iterator[Path]:
+    return place.rglob("*.py") if place.is_dir() else iter([place])
+
+
+def _is_used(path: Path, architectures: Collection[str]) -> bool:
+    if not path.is_relative_to(ARCHITECTURES):
+        return True
+    return path.relative_to(ARCHITECTURES).parts[0].removesuffix(".py") in architectures
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _is_empty_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == ""
+
+
+def _list_fields(syntax: object) -> object:
+    """Turn syntax into lists without empty fields, of which later versions of Python have more."""
+    if isinstance(syntax, list):
+        return [_list_fields(entry) for entry in syntax]
+    if isinstance(syntax, ast.AST):
+        fields = [(name, value) for name, value in ast.iter_fields(syntax)]
+        kept = [
+            [n, _list_fields(value)] for n, value in fields if value is not None and value != []
+        ]
+        return [type(syntax).__name__, *kept]
+    return repr(syntax)

@@ -1,0 +1,202 @@
+"""The sections of findings.yaml as frozen types: what a claim is, and what decides it.
+
+What a claim selects is in `knowledge_gaps.findings.selection`. Reading the file is done by
+`knowledge_gaps.findings.load`, judging by `knowledge_gaps.findings.judge`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from knowledge_gaps.findings.selection import Finite, Reading, Selection
+from knowledge_gaps.readings.cells import MEASURES
+from knowledge_gaps.statistics.extremes import Over
+from knowledge_gaps.statistics.measures import (
+    DETECTION_RATE,
+    METRICS,
+)
+from knowledge_gaps.study.recipes import Count, Name, Positive, Section
+
+Text = Annotated[str, Field(min_length=1)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Threshold(Section):
+    """What an effect is held against: a level and a number of margins of the measure.
+
+    Attributes:
+        at: the level.
+        margins: added to it, in margins of the measure.
+    """
+
+    at: Finite
+    margins: Finite = 0.0
+
+
+class AskedOf(Section):
+    """The setting that a claim is about; cells of another one are not asked.
+
+    Attributes:
+        gan: architecture of the generators; null for any.
+        classifier: architecture of the classifiers, or, of generators alone, of those in their
+            loss; null for any.
+    """
+
+    gan: Name | None = None
+    classifier: Name | None = None
+
+
+class Claim(Section):
+    """One hypothesis: left, or left less right, lies beyond a threshold.
+
+    Attributes:
+        id: the finding's number and a letter.
+        finding: its number among the paper's findings.
+        text: the claim in a sentence.
+        setting: where the paper found it.
+        asked_of: architectures that the claim is about; null asks it of every study.
+        measure: a column of detections.csv, or of quality.csv by the start of its name.
+        left: cells.
+        right: cells that are taken off; null for none.
+        direction: where the effect lies; "differs" is beyond the threshold on either side of 0.
+        threshold: that the whole interval is beyond.
+        needs: other claims that must be supported for this one to be.
+        why: reason of selection and threshold, where it is not plain.
+        paper: the paper's words and numbers.
+    """
+
+    id: Name
+    finding: Count
+    text: Text
+    setting: Text
+    asked_of: AskedOf | None = None
+    measure: Name
+    left: Selection
+    right: Selection | None = None
+    direction: Literal["above", "below", "differs"]
+    threshold: Threshold
+    needs: list[Name] = Field(default_factory=list)
+    why: Text | None = None
+    paper: Text
+
+    @model_validator(mode="after")
+    def _check_sides(self) -> Self:
+        if self.right is not None:
+            for key in ("statistic", "pairs"):
+                left, right = getattr(self.left, key), getattr(self.right, key)
+                if (left is None) != (right is None) or (key == "statistic" and left != right):
+                    raise ValueError(f"left.{key} is {left}, right.{key} is {right}: not one scale")
+        sides = [self.left, *([] if self.right is None else [self.right])]
+        for side in sides:
+            if side.reading is Reading.MUTUAL_FOOLING and self.measure != DETECTION_RATE:
+                raise ValueError(f"measure is {self.measure}, {side.reading} has {DETECTION_RATE}")
+        if self.direction == "differs" and (self.right is None or self.left.over != Over.MEAN):
+            raise ValueError("differs needs a right side, and means on both sides")
+        return self
+
+    @model_validator(mode="after")
+    def _check_measure(self) -> Self:
+        known = METRICS if self.left.pairs is None else MEASURES
+        if self.measure not in known:
+            what = "generators" if self.left.pairs is None else "pairs"
+            raise ValueError(f"measure is {self.measure!r}, of {what} there are {', '.join(known)}")
+        return self
+
+
+class PilotSetting(Section):
+    """What the pilot was of; margins of another setting are borrowed, which the page says.
+
+    Attributes:
+        dataset: its name.
+        gan: architecture of the generators.
+        classifier: architecture of the classifiers.
+        extractor: of the features of quality; in the units of its distances are their margins.
+    """
+
+    dataset: Name
+    gan: Name
+    classifier: Name
+    extractor: Name
+
+
+class Pilot(Section):
+    """Where the margins come from.
+
+    Attributes:
+        study: name of the pilot study.
+        setting: what it was of.
+        detections: its rows of detections.csv that the margins are made of.
+        detections_sha256: of that file.
+        quality: its rows of quality.csv.
+        quality_sha256: of that file.
+    """
+
+    study: Name
+    setting: PilotSetting
+    detections: Text
+    detections_sha256: Hash
+    quality: Text
+    quality_sha256: Hash
+
+
+class PaperSpread(Section):
+    """How the paper's mean ± std is read, which the paper's tables do not say.
+
+    Attributes:
+        instances: the spread is that of so many independent numbers; null takes it for the
+            standard error itself.
+        why: reason of the choice.
+    """
+
+    instances: Annotated[int, Field(ge=2)] | None
+    why: Text
+
+
+class Findings(Section):
+    """All of findings.yaml.
+
+    Attributes:
+        seed: of resamples and permutations.
+        num_resamples: of the bootstrap.
+        pilot: what the margins were derived from.
+        margins: by measure, twice the pilot's standard deviation within a cell.
+        paper_spread: how the paper's tables are read.
+        claims: the hypotheses.
+    """
+
+    seed: Annotated[int, Field(ge=0)]
+    num_resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    pilot: Pilot
+    margins: dict[Name, Positive]
+    paper_spread: PaperSpread
+    claims: Annotated[list[Claim], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check_claims(self) -> Self:
+        known: list[str] = []
+        for claim in self.claims:
+            if claim.id in known:
+                raise ValueError(f"claims: {claim.id!r} stands twice")
+            for name in claim.needs:
+                if name not in known:
+                    raise ValueError(f"claims: {claim.id!r} needs {name!r}, which is not above it")
+            if claim.threshold.margins != 0 and claim.measure not in self.margins:
+                raise ValueError(
+                    f"claims: the threshold of {claim.id!r} is in margins of {claim.measure!r}, "
+                    f"which has none (known: {', '.join(sorted(self.margins))})"
+                )
+            threshold = self.get_threshold(claim)
+            if claim.direction == "differs" and threshold < 0:
+                raise ValueError(
+                    f"claims: the threshold of {claim.id!r} is {threshold:g}, at least 0 is needed "
+                    "for 'differs'"
+                )
+            known.append(claim.id)
+        return self
+
+    def get_threshold(self, claim: Claim) -> float:
+        """Return the number that the effect of a claim is held against."""
+        margins = claim.threshold.margins
+        return claim.threshold.at + (margins * self.margins[claim.measure] if margins else 0.0)
