@@ -20,8 +20,8 @@ from typing import Any
 
 import yaml
 
-from knowledge_gaps.study import PARAMS_FILE, load_study
 from knowledge_gaps.execution.workers import PRELOAD
+from knowledge_gaps.study import PARAMS_FILE, load_study
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMOKE_FILE = REPOSITORY / "settings" / "smoke.yaml"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from knowledge_gaps.data.store import ImageStore, hold_images
+from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.architectures.dcgan import (
     DcganDiscriminator,
@@ -21,7 +22,6 @@ from knowledge_gaps.models.architectures.dcgan import (
 )
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import Generator
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals, split_evenly
 from knowledge_gaps.training.classifier import ClassifierTrainer

@@ -13,9 +13,9 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score
 
+from knowledge_gaps.analyses.agreement.reading import make_agreement, read_agreement
 from knowledge_gaps.data.images import load_images, save_array, to_float
 from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.analyses.agreement.reading import make_agreement, read_agreement
 from knowledge_gaps.stages import agreement
 from knowledge_gaps.stages.agreement import choose_cohort, list_fooling, list_held_out
 from knowledge_gaps.study import Study

@@ -11,15 +11,15 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from knowledge_gaps.data.images import load_array, load_images, to_float
-from knowledge_gaps.analyses.attributions.measure import integrate_gradients
-from knowledge_gaps.analyses.spectra.measure import measure_spectra
-from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.analyses.artifacts import (
     read_attributions,
     read_residuals,
     read_spectra,
 )
+from knowledge_gaps.analyses.attributions.measure import integrate_gradients
+from knowledge_gaps.analyses.spectra.measure import measure_spectra
+from knowledge_gaps.data.images import load_array, load_images, to_float
+from knowledge_gaps.models.frozen import load_classifier
 from study_tools import change_params, hash_tree, run_stage
 
 NUM_IMAGES = 64  # of the smoke study

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from knowledge_gaps.data.images import load_images, save_array, to_uint8
 from knowledge_gaps.analyses.audit.measure import COLUMNS, NO_FAULT
 from knowledge_gaps.analyses.audit.reading import read_audit
+from knowledge_gaps.analyses.audit.training import Job, run_job
 from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.data.images import load_images, save_array, to_uint8
 from knowledge_gaps.stages import audit
-from knowledge_gaps.analyses.audit.training import Job, run_job
 from knowledge_gaps.study import ClassifierRecipe, load_study
 from study_tools import change_params, run_stage
 

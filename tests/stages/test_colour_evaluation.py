@@ -17,6 +17,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from knowledge_gaps.core.checkpoint import write_tensors
+from knowledge_gaps.core.files import write_json
+from knowledge_gaps.core.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
 from knowledge_gaps.data.images import load_images, save_shards
 from knowledge_gaps.models.frozen import FORMAT
 from knowledge_gaps.models.input_spec import GanClassifier
@@ -26,9 +29,6 @@ from knowledge_gaps.models.registry import (
     gan_architectures,
     parse_settings,
 )
-from knowledge_gaps.core.checkpoint import write_tensors
-from knowledge_gaps.core.files import write_json
-from knowledge_gaps.core.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
 from knowledge_gaps.stages import attributions, audit, sampling
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from study_tools import change_params, hash_tree, make_smoke_root, run_stage

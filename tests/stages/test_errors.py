@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from knowledge_gaps.execution.code import write_training_code
 
-from knowledge_gaps.data.idx import write_idx
-from knowledge_gaps.data.images import save_array
-from knowledge_gaps.data.source import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.files import hash_file, read_json, write_json
 from knowledge_gaps.core.layout import get_code_file
-from knowledge_gaps.study import PARAMS_FILE, load_study
+from knowledge_gaps.data.idx import write_idx
+from knowledge_gaps.data.images import save_array
+from knowledge_gaps.data.source import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES
 from knowledge_gaps.execution import cohort as training_cohort
-from knowledge_gaps.execution.code import write_training_code
+from knowledge_gaps.study import PARAMS_FILE, load_study
 from study_tools import change_params, hash_tree, limit_file_size, run_stage, start_kgaps
 
 RunKgaps = Callable[..., Any]

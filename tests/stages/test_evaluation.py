@@ -17,6 +17,9 @@ import torch
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.data import drawn_samples
 from knowledge_gaps.data.images import (
     load_array,
@@ -28,11 +31,8 @@ from knowledge_gaps.data.images import (
 )
 from knowledge_gaps.evaluation.extractors.lenet import load_lenet
 from knowledge_gaps.evaluation.quality.neighbours import Nearest, find_nearest
-from knowledge_gaps.models.frozen import load_classifier, load_generator
 from knowledge_gaps.execution import parallel
-from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
-from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.models.frozen import load_classifier, load_generator
 from knowledge_gaps.stages import quality as quality_stage
 from knowledge_gaps.stages import samples as samples_stage
 from knowledge_gaps.stages import sampling

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from conftest import RunKgaps
+from knowledge_gaps.core.checkpoint import write_tensors
+from knowledge_gaps.core.files import write_json
+from knowledge_gaps.execution.task import make_tasks
 from knowledge_gaps.planning import estimate, measure, probe, standing, timing
 from knowledge_gaps.planning.estimate import Knowledge
 from knowledge_gaps.planning.inventory import find_reals, list_cohorts
 from knowledge_gaps.planning.request import Measurement
-from knowledge_gaps.core.checkpoint import write_tensors
-from knowledge_gaps.core.files import write_json
 from knowledge_gaps.stages import plan
 from knowledge_gaps.study import Kind, load_study
-from knowledge_gaps.execution.task import make_tasks
 from study_tools import change_params, hash_tree
 
 

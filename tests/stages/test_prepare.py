@@ -15,14 +15,14 @@ import pytest
 from PIL import Image
 
 from data_tools import map_here
+from knowledge_gaps.core.files import read_json
 from knowledge_gaps.data import blocks
 from knowledge_gaps.data.idx import write_idx
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.data.source import IMAGE_FILES, LABEL_FILES
-from knowledge_gaps.core.files import read_json
 from knowledge_gaps.execution.parallel import map_parallel
-from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.execution.task import make_tasks
+from knowledge_gaps.study import Kind, load_study
 from study_tools import change_params, hash_tree, run_stage, start_kgaps
 
 RunKgaps = Callable[..., Any]

@@ -15,8 +15,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from knowledge_gaps.models.frozen import load_generator
 from knowledge_gaps.core.checkpoint import read_metadata
+from knowledge_gaps.models.frozen import load_generator
 from study_tools import change_params, copy_root, hash_tree, start_kgaps
 
 RunKgaps = Callable[..., Any]

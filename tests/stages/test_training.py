@@ -26,22 +26,22 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from filelock import FileLock
 
-from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.models.frozen import load_classifier, load_generator
-from knowledge_gaps.models.registry import gan_architectures, parse_settings
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.core.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.study import GanRecipe, Kind, load_study
+from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.execution import cohort as cohort_module
-from knowledge_gaps.training.batches import Stream
+from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.execution.cohort import train_cohort
+from knowledge_gaps.execution.task import make_tasks
+from knowledge_gaps.models.frozen import load_classifier, load_generator
+from knowledge_gaps.models.registry import gan_architectures, parse_settings
+from knowledge_gaps.study import GanRecipe, Kind, load_study
+from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.instance import train_instance
 from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
 from knowledge_gaps.training.phases import Fooling
 from knowledge_gaps.training.state import write_state
-from knowledge_gaps.execution.task import make_tasks
 from study_tools import (
     change_params,
     copy_root,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from knowledge_gaps.core import code_graph
 from knowledge_gaps.core.code_graph import (
     ARCHITECTURES,
     PACKAGE,
     list_architectures,
     list_imports,
 )
+
+from knowledge_gaps.core import code_graph
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,6 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
-from knowledge_gaps.data.images import save_array, to_float
 from knowledge_gaps.analyses.agreement import measure as asking
 from knowledge_gaps.analyses.agreement.measure import (
     Source,
@@ -22,10 +21,11 @@ from knowledge_gaps.analyses.agreement.measure import (
     compare_answers,
     extract_features,
 )
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.data.images import save_array, to_float
 from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.statistics.agreement import (
     compute_cka,
     compute_error_consistency,

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from knowledge_gaps.core.code_graph import PACKAGE, list_imports, list_modules, parse
 from module_graph import find_closure, get_room, list_package_imports
 
 from knowledge_gaps import cli
-from knowledge_gaps.core.code_graph import PACKAGE, list_imports, list_modules, parse
 
 BOTTOM = {"runtime", "study"}
 # what a room may import beside itself

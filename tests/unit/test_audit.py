@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from knowledge_gaps.data.images import to_float, to_uint8
+from knowledge_gaps.analyses.audit import reading as reading
 from knowledge_gaps.analyses.audit.measure import (
     Check,
     Verdict,
@@ -28,9 +28,9 @@ from knowledge_gaps.analyses.audit.replay import (
     make_level_images,
     shift_levels,
 )
-from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.analyses.audit import reading as reading
 from knowledge_gaps.analyses.audit.training import pass_through
+from knowledge_gaps.data.images import to_float, to_uint8
+from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 

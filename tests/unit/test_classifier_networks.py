@@ -13,14 +13,14 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.models.architectures import inception_v3, mobilenet_v2, resnet50
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.recompute import recompute_blocks
 from knowledge_gaps.models.registry import classifier_architectures, parse_settings
 from knowledge_gaps.models.torchvision_nets import divide_widths
-from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
 from knowledge_gaps.training.initial_weights import find_initial_weights, load_initial_weights
 

@@ -11,13 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from knowledge_gaps.core.code_graph import PACKAGE, SOURCE
-from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import read_json, write_json
-from knowledge_gaps.core.layout import get_code_file
 from knowledge_gaps.core.provenance import hash_source, name_modules
-from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
 from knowledge_gaps.execution.code import (
     check_code,
     describe_training_code,
@@ -25,6 +20,11 @@ from knowledge_gaps.execution.code import (
     hash_note,
     write_training_code,
 )
+
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.layout import get_code_file
+from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
 from study_tools import SMOKE_FILE, change_params
 
 _DESCRIBE = """

@@ -13,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import hash_file, read_json
 from knowledge_gaps.data import source
 from knowledge_gaps.data.idx import read_idx, write_idx
 from knowledge_gaps.data.images import (
@@ -31,8 +33,6 @@ from knowledge_gaps.data.source import (
     Split,
     load_dataset,
 )
-from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import hash_file, read_json
 from knowledge_gaps.study import DataSettings
 
 ROOT = Path(__file__).parents[2]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from data_tools import map_here
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data import blocks, drawn_faces
 from knowledge_gaps.data.drawn_faces import (
     DrawnFaces,
@@ -24,7 +25,6 @@ from knowledge_gaps.data.drawn_faces import (
 )
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import DataSettings
 
 STYLE = "open-peeps"

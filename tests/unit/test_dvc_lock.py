@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
 from knowledge_gaps.sweeps.guard import hold_dvc, run_alone
 from knowledge_gaps.sweeps.order import note_order, read_outputs, restore_order
-from knowledge_gaps.tracking import dvc_lock
-from knowledge_gaps.tracking.dvc_lock import parse_stages, read_stages
+
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.execution.signals import StopFlag
-from knowledge_gaps.tracking import records
+from knowledge_gaps.tracking import dvc_lock, records
+from knowledge_gaps.tracking.dvc_lock import parse_stages, read_stages
 
 NAMES = [f"gans@c{index}" for index in range(6)]
 WHOLE = "schema: '2.0'\nstages:\n" + "".join(

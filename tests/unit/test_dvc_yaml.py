@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from knowledge_gaps.core.code_graph import PACKAGE, SOURCE, list_architectures, list_modules
+from knowledge_gaps.core.provenance import UNDECIDING, has_code, list_deciding
+from knowledge_gaps.execution.code import describe_training_code
 from module_graph import ROOT, find_closure, get_room
 
 from knowledge_gaps.cli import app
-from knowledge_gaps.core.code_graph import PACKAGE, SOURCE, list_architectures, list_modules
-from knowledge_gaps.core.provenance import UNDECIDING, has_code, list_deciding
 from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.study.graph import get_cohorts
 from knowledge_gaps.study.schema import WRITTEN
-from knowledge_gaps.execution.code import describe_training_code
 from study_tools import SMOKE_FILE
 
 CONTENT: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from knowledge_gaps.analyses.agreement.measure import extract_features
+from knowledge_gaps.analyses.spectra.measure import measure_spectra
 from knowledge_gaps.data.images import load_images, save_array, save_batches
 from knowledge_gaps.data.store import hold_images, open_images
-from knowledge_gaps.analyses.agreement.measure import extract_features
 from knowledge_gaps.evaluation.batches import (
     BACKWARD_BATCH,
     BACKWARD_VALUES,
@@ -24,7 +25,6 @@ from knowledge_gaps.evaluation.batches import (
 )
 from knowledge_gaps.evaluation.detection import score_images
 from knowledge_gaps.evaluation.quality.features import measure_contrast
-from knowledge_gaps.analyses.spectra.measure import measure_spectra
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 

@@ -19,9 +19,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.evaluation import inception, random_vgg
-from knowledge_gaps.evaluation.extractors.inception import Inception, check_extractor, find_weights
 from knowledge_gaps.evaluation.extractors.choose import EXTRACTORS, Extractor, choose_extractor
+from knowledge_gaps.evaluation.extractors.inception import Inception, check_extractor, find_weights
+from knowledge_gaps.evaluation.extractors.random_vgg import RandomVgg, identify_random_vgg
 from knowledge_gaps.evaluation.quality.features import (
     FeatureSet,
     count_extracted,
@@ -29,8 +31,6 @@ from knowledge_gaps.evaluation.quality.features import (
 )
 from knowledge_gaps.evaluation.quality.frechet import compute_frechet
 from knowledge_gaps.evaluation.quality.table import Reals, compute_floor, compute_quality
-from knowledge_gaps.evaluation.extractors.random_vgg import RandomVgg, identify_random_vgg
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.statistics.measures import list_metrics
 from knowledge_gaps.study import EXTRACTOR_IMAGE_SHAPES, EvaluationSettings
 

@@ -15,14 +15,14 @@ import pandas as pd
 import pytest
 from findings_tools import FINDINGS, REPOSITORY
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.findings.judge import Answer, Verdict, ask, ask_all
 from knowledge_gaps.findings.load import load_findings
 from knowledge_gaps.findings.margins import derive_margins
 from knowledge_gaps.findings.paper_cells import TABLES, PaperSource
 from knowledge_gaps.findings.schema import Findings
-from knowledge_gaps.findings.selection import Reading
 from knowledge_gaps.readings.paper import PaperTable
-from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.readings.places import Reading
 from knowledge_gaps.study import Study
 
 # the chains of the pilot as it was run

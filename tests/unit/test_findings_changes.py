@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from conftest import RunKgaps
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.findings.changes import Outcome, list_changes, read_verdicts, render
 from knowledge_gaps.findings.judge import Verdict
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.statistics.changes import Estimate, compute_change
 from study_tools import REPOSITORY
 

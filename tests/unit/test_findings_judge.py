@@ -15,12 +15,12 @@ from findings_tools import (
     make_study,
 )
 
+from knowledge_gaps.core.files import dump_json
 from knowledge_gaps.findings.cells import NotAskedError, choose_cells
 from knowledge_gaps.findings.form import to_json
 from knowledge_gaps.findings.judge import Verdict, decide, judge
 from knowledge_gaps.findings.selection import Range, Selection
 from knowledge_gaps.findings.study_cells import StudySource
-from knowledge_gaps.core.files import dump_json
 from knowledge_gaps.statistics.bootstrap import Interval
 
 STUDY = make_study()

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from conftest import RunKgaps
+from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.execution.signals import StopFlag
+from knowledge_gaps.study import Study
 from knowledge_gaps.sweeps import queue, sweep
 from knowledge_gaps.sweeps.grid import Experiment, make_grid, parse_axis
 from knowledge_gaps.sweeps.queue import Standing, State, parse_standings
 from knowledge_gaps.sweeps.sweep import share_machine
 from knowledge_gaps.sweeps.table import SHOWN_METRICS, draw_sweep, find_differing
-from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.execution.signals import StopFlag
-from knowledge_gaps.study import Study
 from study_tools import SMOKE_FILE, change_params
 
 PHI = "gans.fool_all_1.phi"

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data import blocks, image_files
 from knowledge_gaps.data.folder import BAD_IMAGES_FILE, ImageFolder
 from knowledge_gaps.data.image_files import open_archive
 from knowledge_gaps.data.image_listing import read_listing
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import DataSettings
 
 SIDE_PX = 8

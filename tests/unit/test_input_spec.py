@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from knowledge_gaps.models.input_spec import GanClassifier, InputSpec, make_resize_matrix
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.models.input_spec import GanClassifier, InputSpec, make_resize_matrix
 
 SIZES = [(28, 28), (28, 64), (64, 28), (28, 7), (7, 28), (1, 5), (32, 299)]
 

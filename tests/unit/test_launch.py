@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from knowledge_gaps.runtime import accelerator, devices, launch
+
 from knowledge_gaps.core.devices import Rank, find_gpu, read_rank
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.files import read_json, write_json

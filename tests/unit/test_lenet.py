@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from knowledge_gaps.core.checkpoint import write_tensors
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import hash_file, read_json, write_json
 from knowledge_gaps.data.idx import write_idx
 from knowledge_gaps.evaluation.extractors import train_lenet
 from knowledge_gaps.evaluation.extractors.lenet import (
@@ -27,9 +30,6 @@ from knowledge_gaps.evaluation.extractors.lenet import (
     register_extractor,
 )
 from knowledge_gaps.evaluation.extractors.train_lenet import Digits, LeNetSettings
-from knowledge_gaps.core.checkpoint import write_tensors
-from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import hash_file, read_json, write_json
 
 SHORT = LeNetSettings(steps=3, batch_size=8)
 STILL = LeNetSettings(max_rotation_deg=0.0, max_scale=0.0, max_shift_px=0.0)

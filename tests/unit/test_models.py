@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from knowledge_gaps.core.code_graph import list_architectures
 from torch import Tensor, nn
 
+from knowledge_gaps.core.checkpoint import write_tensors
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.models.frozen import freeze, load_classifier, load_generator, read_meta
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import (
@@ -24,10 +28,6 @@ from knowledge_gaps.models.registry import (
     gan_architectures,
     parse_settings,
 )
-from knowledge_gaps.core.checkpoint import write_tensors
-from knowledge_gaps.core.code_graph import list_architectures
-from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import read_json, write_json
 
 BATCH = 4
 

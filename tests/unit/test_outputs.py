@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.models import registry
 from knowledge_gaps.models.input_spec import InputSpec
 from knowledge_gaps.models.registry import (
@@ -21,7 +22,6 @@ from knowledge_gaps.models.registry import (
     classifier_architectures,
     gan_architectures,
 )
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.stages.check import check_study
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from study_tools import change_params

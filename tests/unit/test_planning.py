@@ -11,14 +11,18 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from knowledge_gaps.execution.code import write_training_code
+from knowledge_gaps.planning.standing import classify_changes, find_standings
 
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.layout import get_code_file
 from knowledge_gaps.planning import estimate, measure, probe, timing
 from knowledge_gaps.planning.estimate import Row, compute_makespan, describe_fit
 from knowledge_gaps.planning.inventory import CohortWork, find_reals, list_cohorts
 from knowledge_gaps.planning.measure import Prober
 from knowledge_gaps.planning.networks import build_generator, count_networks
 from knowledge_gaps.planning.request import Measurement, Network, ProbeRequest, make_request
-from knowledge_gaps.planning.standing import classify_changes, find_standings
 from knowledge_gaps.planning.table import (
     compute_totals,
     format_bytes,
@@ -26,11 +30,7 @@ from knowledge_gaps.planning.table import (
     format_seconds,
     render,
 )
-from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import read_json, write_json
-from knowledge_gaps.core.layout import get_code_file
 from knowledge_gaps.study import DataSettings, Study, load_study
-from knowledge_gaps.execution.code import write_training_code
 from study_tools import REPOSITORY, SMOKE_FILE
 
 SHAPE = (1, 28, 28)

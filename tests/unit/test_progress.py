@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from knowledge_gaps.sweeps.show import StageShow
+
 from knowledge_gaps.core.progress import InstanceProgress
 
 

@@ -23,6 +23,7 @@ from torch_fidelity.metric_kid import (
     kid_features_to_metric,
 )
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.evaluation.extractors.lenet import (
     IMAGE_SHAPE,
     LeNet,
@@ -39,7 +40,6 @@ from knowledge_gaps.evaluation.quality.table import (
     compute_floor,
     compute_quality,
 )
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.statistics.measures import (
     METRICS,
 )

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.evaluation.quality.classes import compute_class_entropy, count_missing_classes
 from knowledge_gaps.evaluation.quality.features import measure_contrast
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.statistics.collapse import (
     Collapse,
     Diversity,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from quality_tools import draw_features, measure_by_pair, place
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.evaluation.quality import neighbours
 from knowledge_gaps.evaluation.quality.neighbours import (
     Nearest,
@@ -16,7 +17,6 @@ from knowledge_gaps.evaluation.quality.neighbours import (
     list_closest,
     measure_radii,
 )
-from knowledge_gaps.core.errors import UserError
 
 FAR = 100.0
 

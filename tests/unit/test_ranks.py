@@ -19,7 +19,10 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
+from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.data.store import hold_images
+from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.models.architectures.dcgan import (
     DcganDiscriminator,
     DcganGenerator,
@@ -28,9 +31,6 @@ from knowledge_gaps.models.architectures.dcgan import (
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 from knowledge_gaps.models.registry import Generator, gan_architectures, parse_settings
-from knowledge_gaps.execution.accelerator import build_accelerator
-from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
-from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
 from knowledge_gaps.training.batches import Stream, cut_shares
 from knowledge_gaps.training.classifier import ClassifierTrainer

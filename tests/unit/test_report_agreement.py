@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from knowledge_gaps.analyses.agreement.figure import draw_agreement
-from knowledge_gaps.core.figures import render_png
 from knowledge_gaps.analyses.agreement.reading import (
     CKA,
     ERROR_CONSISTENCY,
@@ -20,8 +19,9 @@ from knowledge_gaps.analyses.agreement.reading import (
     make_agreement,
     read_agreement,
 )
-from knowledge_gaps.readings.mutual_fooling import MutualFooling, make_mutual_fooling
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.readings.figures.style import render_png
+from knowledge_gaps.readings.mutual_fooling import MutualFooling, make_mutual_fooling
 from knowledge_gaps.study import Study
 
 # c: 3 classifiers; fool_2 and fool_0 fool one of them each, with 2 GANs and 1 GAN

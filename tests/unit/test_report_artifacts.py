@@ -13,9 +13,6 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from knowledge_gaps.analyses.spectra.figure import draw_residuals, draw_spectra
-from knowledge_gaps.analyses.attributions.figure import draw_agreement, draw_attributions
-from knowledge_gaps.core.figures import DPI, WIDTH_IN, render_png
 from knowledge_gaps.analyses.artifacts import (
     ResidualMap,
     ResidualReading,
@@ -26,7 +23,10 @@ from knowledge_gaps.analyses.artifacts import (
     read_residuals,
     read_spectra,
 )
+from knowledge_gaps.analyses.attributions.figure import draw_agreement, draw_attributions
+from knowledge_gaps.analyses.spectra.figure import draw_residuals, draw_spectra
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.readings.figures.style import DPI, WIDTH_IN, render_png
 
 SPECTRA = """generator_cohort,generator_instance,frequency,power
 real,0,1,4

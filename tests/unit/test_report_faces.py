@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from fabrication import NUM_IMAGES, fabricate_root, save
+from knowledge_gaps.readings.figures.grids import draw_image_rows, read_sample_row
 from knowledge_gaps.report.build import build_report
-from knowledge_gaps.report.figures.grids import draw_image_rows, read_sample_row
 from knowledge_gaps.report.page.deviations import make_deviations
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import check_graph

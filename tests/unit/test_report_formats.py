@@ -12,15 +12,17 @@ import pytest
 from matplotlib.collections import LineCollection
 
 from knowledge_gaps.analyses.spectra.figure import list_decibels
-from knowledge_gaps.report.figures.grids import ImageRow, draw_image_rows, shrink_images
+from knowledge_gaps.readings.collected import Readings
+from knowledge_gaps.readings.curves import average_curves
+from knowledge_gaps.readings.figures.grids import ImageRow, draw_image_rows, shrink_images
 from knowledge_gaps.readings.figures.heat import draw_iteration_table
-from knowledge_gaps.core.figures import render_png
+from knowledge_gaps.readings.figures.style import render_png
 from knowledge_gaps.readings.figures.sweeps import (
     draw_detecting_panels,
     draw_detecting_sweep,
     draw_phi_sweep,
 )
-from knowledge_gaps.core.formats import (
+from knowledge_gaps.readings.formats import (
     NOTHING,
     format_counts,
     format_distance,
@@ -30,10 +32,6 @@ from knowledge_gaps.core.formats import (
     format_phis,
     format_summary,
 )
-from knowledge_gaps.report.metrics import make_headline_metrics
-from knowledge_gaps.report.plots import make_plots
-from knowledge_gaps.readings.collected import Readings
-from knowledge_gaps.readings.curves import average_curves
 from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.readings.sweeps import (
     DetectingRow,
@@ -46,6 +44,8 @@ from knowledge_gaps.readings.tables import (
     IterationTable,
     summarise,
 )
+from knowledge_gaps.report.metrics import make_headline_metrics
+from knowledge_gaps.report.plots import make_plots
 from knowledge_gaps.report.setting import Classes
 from knowledge_gaps.statistics.bootstrap import Interval
 from knowledge_gaps.statistics.measures import FID, METRICS

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from knowledge_gaps.core.formats import NOTHING, format_detected, format_pool
+from knowledge_gaps.readings.cells import CohortCell
+from knowledge_gaps.readings.formats import NOTHING, format_detected, format_pool
+from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.report.page.deviations import make_deviations
 from knowledge_gaps.report.page.limits import make_limits
 from knowledge_gaps.report.page.recipes import make_recipe_table
 from knowledge_gaps.report.page.summary import summarise_study
-from knowledge_gaps.readings.cells import CohortCell
-from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.statistics.bootstrap import Interval
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Study
 

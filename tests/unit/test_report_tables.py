@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.readings.cells import list_keys, make_cells
 from knowledge_gaps.readings.collected import make_readings
 from knowledge_gaps.readings.pairs import PairSet
@@ -26,7 +27,6 @@ from knowledge_gaps.readings.tables import (
     select_pairs,
     summarise,
 )
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import Iteration, Study
 from knowledge_gaps.study.schema import ArchitecturePair
 from report_tools import DETECTION_FILLERS, QUALITY_FILLERS, widen

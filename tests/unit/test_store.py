@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data import images as images_module
 from knowledge_gaps.data import store as store_module
 from knowledge_gaps.data.images import load_images, save_array, save_shards
 from knowledge_gaps.data.store import Images, hold_images, name_shard, open_images
-from knowledge_gaps.core.errors import UserError
 
 SHAPE = (3, 4, 5)
 

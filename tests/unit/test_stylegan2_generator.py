@@ -9,11 +9,11 @@ import torch
 from stylegan2_tools import SHAPE, build_generator, draw, make_settings
 from torch import Tensor, nn
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.losses import compute_path_length_penalty, compute_path_lengths
 from knowledge_gaps.models.architectures.stylegan2.generator import StyleGan2Generator
 from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings, plan_stages
 from knowledge_gaps.models.registry import ImageShape, gan_architectures
-from knowledge_gaps.core.errors import UserError
 
 ARCHITECTURE = gan_architectures.get("stylegan2")
 

@@ -22,6 +22,8 @@ from mlflow.tracking import MlflowClient
 
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.files import hash_file, read_json, write_json, write_text
+from knowledge_gaps.stages import track
+from knowledge_gaps.study import Study
 from knowledge_gaps.tracking import (
     CohortTracker,
     LiveInstance,
@@ -36,8 +38,6 @@ from knowledge_gaps.tracking import (
     sync_study,
     tracking_uri,
 )
-from knowledge_gaps.stages import track
-from knowledge_gaps.study import Study
 
 STUDY = "tiny"
 CLASSIFIERS = ("classifiers", "iteration_0")

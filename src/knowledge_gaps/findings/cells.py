@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from knowledge_gaps.core.formats import format_title
 from knowledge_gaps.findings.schema import AskedOf
 from knowledge_gaps.findings.selection import Range, Selection
+from knowledge_gaps.readings.formats import format_title
 from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.statistics.bootstrap import Floats, PairMatrix, Resampled, Statistic
 from knowledge_gaps.statistics.clusters import MIN_MEMBERS, Clusters

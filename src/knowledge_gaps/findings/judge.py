@@ -23,9 +23,10 @@ from knowledge_gaps.findings.cells import (
 )
 from knowledge_gaps.findings.paper_cells import PaperSource
 from knowledge_gaps.findings.schema import Claim, Findings
-from knowledge_gaps.findings.selection import Reading, Selection
+from knowledge_gaps.findings.selection import Selection
 from knowledge_gaps.findings.study_cells import StudySource
 from knowledge_gaps.readings.cells import MEASURES
+from knowledge_gaps.readings.places import Reading
 from knowledge_gaps.statistics.bootstrap import Interval, PairMatrix
 from knowledge_gaps.statistics.clusters import Clusters
 from knowledge_gaps.statistics.extremes import Over, bound_effect

@@ -13,10 +13,9 @@ from collections.abc import Iterable
 import pandas as pd
 
 from knowledge_gaps.core.columns import GENERATOR_COHORT
-from knowledge_gaps.findings.places import list_places
-from knowledge_gaps.findings.selection import Reading
 from knowledge_gaps.readings.cells import MEASURES
 from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.places import Reading, list_places
 from knowledge_gaps.readings.tables import find_metric, select_pairs
 from knowledge_gaps.statistics.measures import METRICS
 from knowledge_gaps.study import Study

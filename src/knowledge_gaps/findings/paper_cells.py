@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from knowledge_gaps.findings.cells import Cell, NotAskedError, make_fooling_cells
-from knowledge_gaps.findings.selection import Reading, Selection
+from knowledge_gaps.findings.selection import Selection
 from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.readings.paper import (
     TABLE_ARCHITECTURES,
@@ -21,6 +21,7 @@ from knowledge_gaps.readings.paper import (
     TABLE_MUTUAL_FOOLING,
     PaperTable,
 )
+from knowledge_gaps.readings.places import Reading
 from knowledge_gaps.statistics.bootstrap import PairMatrix, Resampled, Statistic, resample_cells
 from knowledge_gaps.statistics.clusters import Clusters, find_clusters
 from knowledge_gaps.statistics.measures import (

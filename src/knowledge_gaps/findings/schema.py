@@ -10,8 +10,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from knowledge_gaps.findings.selection import Finite, Reading, Selection
+from knowledge_gaps.findings.selection import Finite, Selection
 from knowledge_gaps.readings.cells import MEASURES
+from knowledge_gaps.readings.places import Reading
 from knowledge_gaps.statistics.extremes import Over
 from knowledge_gaps.statistics.measures import (
     DETECTION_RATE,

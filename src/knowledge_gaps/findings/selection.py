@@ -5,12 +5,12 @@ The claims themselves are in `knowledge_gaps.findings.schema`.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.places import COORDINATES, Reading
 from knowledge_gaps.statistics.bootstrap import Statistic
 from knowledge_gaps.statistics.extremes import Over
 from knowledge_gaps.study.recipes import Section
@@ -18,32 +18,6 @@ from knowledge_gaps.study.recipes import Section
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Reading(StrEnum):
-    """Where cells come from: a key of a study's `report`, or a table of the paper."""
-
-    ITERATIONS = "iterations"
-    MEMORYLESS = "memoryless"
-    MEMORY = "memory"
-    PHI_SWEEP = "phi_sweep"
-    GENERALISATION = "generalisation"
-    MULTI_INSTANCE = "multi_instance"
-    MUTUAL_FOOLING = "mutual_fooling"
-    TRUNCATION = "truncation"
-    ARCHITECTURES = "architectures"
-
-
-# coordinates of a cell of pairs
-COORDINATES: dict[Reading, frozenset[str]] = {
-    Reading.ITERATIONS: frozenset({"row", "column", "lag"}),
-    Reading.MEMORYLESS: frozenset({"row", "column", "lag"}),
-    Reading.MEMORY: frozenset({"row", "column", "lag"}),
-    Reading.PHI_SWEEP: frozenset({"phi"}),
-    Reading.GENERALISATION: frozenset({"n"}),
-    Reading.MULTI_INSTANCE: frozenset({"t"}),
-    Reading.MUTUAL_FOOLING: frozenset(),
-    Reading.TRUNCATION: frozenset({"psi"}),
-    Reading.ARCHITECTURES: frozenset(),
-}
 _OF_CLASSIFIERS = frozenset({"row", "lag", "n", "psi"})  # generators alone have none of these
 _WITH_KINSHIP = (Reading.MUTUAL_FOOLING, Reading.ARCHITECTURES)
 

@@ -1,6 +1,6 @@
 """The cells of a study: its section `report` and its two tables, as labelled matrices of pairs.
 
-Which cohorts a reading is made of is in `knowledge_gaps.findings.places`, what a claim
+Which cohorts a reading is made of is in `knowledge_gaps.readings.places`, what a claim
 selects among the cells in `knowledge_gaps.findings.cells`.
 """
 
@@ -25,11 +25,11 @@ from knowledge_gaps.findings.cells import (
     make_fooling_cells,
     need_members,
 )
-from knowledge_gaps.findings.places import list_gans, list_places
-from knowledge_gaps.findings.selection import Reading, Selection
+from knowledge_gaps.findings.selection import Selection
 from knowledge_gaps.readings.cohorts import get_classifiers, get_gan, list_fooled
 from knowledge_gaps.readings.mutual_fooling import MutualFooling, make_mutual_fooling
 from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.places import Reading, list_gans, list_places
 from knowledge_gaps.readings.tables import find_metric
 from knowledge_gaps.statistics.bootstrap import PairMatrix, Resampled, Statistic, resample_cells
 from knowledge_gaps.statistics.clusters import Clusters, find_clusters

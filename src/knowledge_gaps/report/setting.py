@@ -1,7 +1,7 @@
 """What a study is of, in words for a reader: dataset, architectures, extractor.
 
 The names follow from the study alone, so that no text says "digits" of faces or "FID" of another
-distance. Numbers are written by `knowledge_gaps.core.formats`.
+distance. Numbers are written by `knowledge_gaps.readings.formats`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from knowledge_gaps.core.formats import format_title
 from knowledge_gaps.findings.schema import PilotSetting
+from knowledge_gaps.readings.formats import format_title
 from knowledge_gaps.study import Study, TrainingSettings
 
 CNN = "cnn"

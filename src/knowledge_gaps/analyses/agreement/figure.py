@@ -18,8 +18,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from knowledge_gaps.analyses.agreement.reading import CKA, ERROR_CONSISTENCY, Agreement
-from knowledge_gaps.core.figures import GREY, WIDTH_IN, paper_style
-from knowledge_gaps.core.formats import NOTHING
+from knowledge_gaps.readings.figures.style import GREY, WIDTH_IN, paper_style
+from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.readings.mutual_fooling import MutualFooling
 
 FloatArray = npt.NDArray[np.float64]

@@ -23,8 +23,8 @@ from knowledge_gaps.analyses.artifacts import (
     AttributionReading,
 )
 from knowledge_gaps.analyses.spectra.figure import DIVERGING_MAP, hide_frame
-from knowledge_gaps.core.figures import BLUE, DPI, ORANGE, WIDTH_IN, paper_style
-from knowledge_gaps.report.figures.grids import shrink_images, shrink_maps
+from knowledge_gaps.readings.figures.grids import shrink_images, shrink_maps
+from knowledge_gaps.readings.figures.style import BLUE, DPI, ORANGE, WIDTH_IN, paper_style
 from knowledge_gaps.study import REALS
 
 FloatArray = npt.NDArray[np.float64]

@@ -24,7 +24,7 @@ from knowledge_gaps.analyses.artifacts import (
     convert_to_decibels,
     divide,
 )
-from knowledge_gaps.core.figures import GREY, WIDTH_IN, choose_colours, paper_style
+from knowledge_gaps.readings.figures.style import GREY, WIDTH_IN, choose_colours, paper_style
 
 FloatArray = npt.NDArray[np.float64]
 

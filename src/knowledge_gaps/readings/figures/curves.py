@@ -10,14 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowledge_gaps.core.figures import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    WIDTH_IN,
-    choose_colours,
-    paper_style,
-)
 from knowledge_gaps.readings.curves import (
     INSTANCE,
     LOSS_DISCRIMINATOR,
@@ -25,6 +17,14 @@ from knowledge_gaps.readings.curves import (
     LOSS_GENERATOR,
     LOSSES,
     STEP,
+)
+from knowledge_gaps.readings.figures.style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    WIDTH_IN,
+    choose_colours,
+    paper_style,
 )
 
 _LINES = {  # loss: its name in the figure and its colour

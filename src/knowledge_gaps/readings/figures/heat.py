@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from knowledge_gaps.core.figures import GREY, WIDTH_IN, paper_style
-from knowledge_gaps.core.formats import NOTHING
+from knowledge_gaps.readings.figures.style import GREY, WIDTH_IN, paper_style
+from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.readings.paper import (
     TABLE_ARCHITECTURES,
     TABLE_ITERATIONS,

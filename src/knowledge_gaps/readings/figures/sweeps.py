@@ -2,7 +2,7 @@
 
 Each function takes readings and returns a figure; nothing is computed here but positions. Iteration
 tables in colour are in `knowledge_gaps.readings.figures.heat`, image grids in
-`knowledge_gaps.report.figures.grids`, training curves in `knowledge_gaps.readings.figures.curves`.
+`knowledge_gaps.readings.figures.grids`, training curves in `knowledge_gaps.readings.figures.curves`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowledge_gaps.core.figures import BLUE, GREEN, GREY, ORANGE, WIDTH_IN, paper_style
-from knowledge_gaps.core.formats import format_distance
+from knowledge_gaps.readings.figures.style import BLUE, GREEN, GREY, ORANGE, WIDTH_IN, paper_style
+from knowledge_gaps.readings.formats import format_distance
 from knowledge_gaps.readings.sweeps import DetectingRow, FoolingRow
 from knowledge_gaps.report.setting import Classes
 from knowledge_gaps.statistics.measures import CLASS_ENTROPY, FID

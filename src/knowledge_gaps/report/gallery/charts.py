@@ -6,24 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from knowledge_gaps.core.formats import format_distance
 from knowledge_gaps.readings.collected import Readings
 from knowledge_gaps.readings.curves import list_scalars
 from knowledge_gaps.readings.figures.curves import draw_loss_curves, draw_scalar_curves
 from knowledge_gaps.readings.figures.heat import draw_architecture_table, draw_iteration_table
+from knowledge_gaps.readings.figures.page_figure import (
+    DETECTIONS_SOURCE,
+    QUALITY_SOURCE,
+    PageFigure,
+    make_chart,
+)
 from knowledge_gaps.readings.figures.sweeps import (
     draw_detecting_panels,
     draw_detecting_sweep,
     draw_multi_instance,
     draw_phi_sweep,
 )
+from knowledge_gaps.readings.formats import format_distance
 from knowledge_gaps.readings.sweeps import DetectingRow, GeneralisationSweep
-from knowledge_gaps.report.gallery.page_figure import (
-    DETECTIONS_SOURCE,
-    QUALITY_SOURCE,
-    PageFigure,
-    make_chart,
-)
 from knowledge_gaps.report.setting import (
     describe_classifiers,
     describe_truncation,

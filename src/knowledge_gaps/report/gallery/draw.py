@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from knowledge_gaps.readings.figures.page_figure import PageFigure
 from knowledge_gaps.report.content import Content
 from knowledge_gaps.report.gallery.charts import draw_charts, draw_curves
 from knowledge_gaps.report.gallery.evidence import draw_evidence
-from knowledge_gaps.report.gallery.page_figure import PageFigure
 from knowledge_gaps.report.gallery.pictures import draw_pictures
 from knowledge_gaps.study import Study
 

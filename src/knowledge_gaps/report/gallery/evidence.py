@@ -16,19 +16,19 @@ from knowledge_gaps.core.layout import (
     get_samples_file,
 )
 from knowledge_gaps.readings.collected import Readings
-from knowledge_gaps.report.evidence import Evidence
-from knowledge_gaps.report.figures.grids import (
+from knowledge_gaps.readings.figures.grids import (
     ImageRow,
     count_columns,
     draw_image_rows,
     read_image,
 )
-from knowledge_gaps.report.gallery.page_figure import (
+from knowledge_gaps.readings.figures.page_figure import (
     DETECTIONS_SOURCE,
     PageFigure,
     make_chart,
     make_picture,
 )
+from knowledge_gaps.report.evidence import Evidence
 from knowledge_gaps.statistics.agreement import FOOLING_OTHERS
 from knowledge_gaps.study import Study
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from knowledge_gaps.core.formats import format_phi, format_pool
 from knowledge_gaps.core.layout import get_samples_file
 from knowledge_gaps.readings.collected import Readings
-from knowledge_gaps.report.figures.grids import (
+from knowledge_gaps.readings.figures.grids import (
     ImageRow,
     count_columns,
     draw_image_rows,
     read_images,
     read_sample_row,
 )
-from knowledge_gaps.report.gallery.page_figure import REALS_SOURCE, PageFigure, make_picture
+from knowledge_gaps.readings.figures.page_figure import REALS_SOURCE, PageFigure, make_picture
+from knowledge_gaps.readings.formats import format_phi, format_pool
 from knowledge_gaps.report.setting import describe_reals
 from knowledge_gaps.study import NO_POOL, Study
 

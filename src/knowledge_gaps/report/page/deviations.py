@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from knowledge_gaps.core.formats import format_phis
+from knowledge_gaps.readings.formats import format_phis
 from knowledge_gaps.report.page.training import Choice, list_training
 from knowledge_gaps.report.setting import (
     CNN,

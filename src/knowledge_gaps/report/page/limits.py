@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from knowledge_gaps.core.formats import format_counts
+from knowledge_gaps.readings.formats import format_counts
 from knowledge_gaps.study import Study
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from knowledge_gaps.core.formats import NOTHING
+from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.study import TrainingSettings
 
 NOT_SET = "none"  # a setting whose value is null

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from knowledge_gaps.core.formats import (
+from knowledge_gaps.readings import paper
+from knowledge_gaps.readings.figures.page_figure import PageFigure
+from knowledge_gaps.readings.formats import (
     DIGITS,
     format_detected,
     format_distance,
@@ -24,9 +26,7 @@ from knowledge_gaps.core.formats import (
     format_summary,
     format_things,
 )
-from knowledge_gaps.readings import paper
 from knowledge_gaps.report.content import Content
-from knowledge_gaps.report.gallery.page_figure import PageFigure
 from knowledge_gaps.report.page.deviations import make_deviations
 from knowledge_gaps.report.page.limits import make_limits
 from knowledge_gaps.report.page.recipes import make_recipe_table

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from knowledge_gaps.core.formats import format_interval
 from knowledge_gaps.readings.cells import CellKey, CohortCell
+from knowledge_gaps.readings.formats import format_interval
 from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE
 from knowledge_gaps.study import Study

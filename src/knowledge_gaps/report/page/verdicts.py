@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from knowledge_gaps.core.formats import format_counts, format_interval
 from knowledge_gaps.findings.form import (
     describe_effect,
     describe_paper,
@@ -14,6 +13,7 @@ from knowledge_gaps.findings.form import (
 )
 from knowledge_gaps.findings.judge import Answer, Judged, Verdict
 from knowledge_gaps.findings.schema import Claim, Findings
+from knowledge_gaps.readings.formats import format_counts, format_interval
 from knowledge_gaps.statistics.bootstrap import Interval
 
 _DIGITS = 3

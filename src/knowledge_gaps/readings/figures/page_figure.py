@@ -8,7 +8,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from knowledge_gaps.core.figures import render_png, render_svg
 from knowledge_gaps.core.layout import (
     DETECTIONS_FILE,
     QUALITY_FILE,
@@ -16,6 +15,7 @@ from knowledge_gaps.core.layout import (
     get_prepared_directory,
     get_reports_directory,
 )
+from knowledge_gaps.readings.figures.style import render_png, render_svg
 
 # as the page names them, from the repository's root
 REALS_SOURCE = (get_prepared_directory(Path()) / TEST_IMAGES).as_posix()

@@ -1,4 +1,4 @@
-"""Which cohorts a reading of a study is made of, with the coordinates that a claim selects by.
+"""Which cohorts a reading of a study is made of, with the coordinates that claims select by.
 
 The cells with their numbers are made in `knowledge_gaps.findings.study_cells`.
 """
@@ -6,10 +6,38 @@ The cells with their numbers are made in `knowledge_gaps.findings.study_cells`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 
-from knowledge_gaps.findings.selection import Reading
 from knowledge_gaps.readings.cohorts import count_detected, count_fooled, list_fooled
 from knowledge_gaps.study import ClassifierSweep, Study
+
+
+class Reading(StrEnum):
+    """Where cells come from: a key of a study's `report`, or a table of the paper."""
+
+    ITERATIONS = "iterations"
+    MEMORYLESS = "memoryless"
+    MEMORY = "memory"
+    PHI_SWEEP = "phi_sweep"
+    GENERALISATION = "generalisation"
+    MULTI_INSTANCE = "multi_instance"
+    MUTUAL_FOOLING = "mutual_fooling"
+    TRUNCATION = "truncation"
+    ARCHITECTURES = "architectures"
+
+
+# coordinates of a cell of pairs
+COORDINATES: dict[Reading, frozenset[str]] = {
+    Reading.ITERATIONS: frozenset({"row", "column", "lag"}),
+    Reading.MEMORYLESS: frozenset({"row", "column", "lag"}),
+    Reading.MEMORY: frozenset({"row", "column", "lag"}),
+    Reading.PHI_SWEEP: frozenset({"phi"}),
+    Reading.GENERALISATION: frozenset({"n"}),
+    Reading.MULTI_INSTANCE: frozenset({"t"}),
+    Reading.MUTUAL_FOOLING: frozenset(),
+    Reading.TRUNCATION: frozenset({"psi"}),
+    Reading.ARCHITECTURES: frozenset(),
+}
 
 Place = tuple[str, str, dict[str, float]]  # GAN cohort, classifier cohort, coordinates
 

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.figures import DPI, WIDTH_IN, paper_style
 from knowledge_gaps.core.layout import get_samples_file
 from knowledge_gaps.data.store import ImageStore, open_images
+from knowledge_gaps.readings.figures.style import DPI, WIDTH_IN, paper_style
 
 ImageArray = npt.NDArray[np.uint8]
 
