@@ -192,8 +192,8 @@ def choose_cells(
     if classifier is not None:
         chosen = [cell for cell in chosen if cell.classifiers <= {classifier}]
     if not chosen:
-        wanted = " and ".join(format_title(name) for name in (gan, classifier) if name is not None)
-        raise NotAskedError(f"it is asked of {wanted} alone")
+        titles = " and ".join(format_title(name) for name in (gan, classifier) if name is not None)
+        raise NotAskedError(f"it is asked of {titles} alone")
     chosen = [cell for cell in chosen if selection.same in (None, cell.is_same)]
     ranges = {
         name: wanted if isinstance(wanted, Range) else Range(min=wanted, max=wanted)
