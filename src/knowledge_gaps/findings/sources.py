@@ -119,10 +119,9 @@ class MutualMatrix:
         """
         cells = []
         for name, is_same, mask in self._list_masks(selection):
-            values = np.where(mask, self.values, np.nan)
-            if not np.isnan(values).all():
-                numbers = PairMatrix(values.T, *self.cohorts)
-                cells.append(Cell(name, DETECTION_RATE, numbers, *self.architectures, {}, is_same))
+            numbers = PairMatrix(np.where(mask, self.values, np.nan).T, *self.cohorts)
+            cell = Cell(name, DETECTION_RATE, numbers, *self.architectures, {}, is_same)
+            cells += [] if np.isnan(numbers.values).all() else [cell]
         return cells
 
     def _list_masks(self, selection: Selection) -> Iterator[tuple[str, bool | None, Mask]]:
@@ -157,11 +156,6 @@ class StudySource:
     detections: pd.DataFrame
     quality: pd.DataFrame
     seed: int
-
-    @property
-    def extractor(self) -> str | None:
-        """The extractor of the metrics of quality."""
-        return self.study.evaluation.extractor
 
     def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
         """List the cells of a reading that have numbers.
@@ -240,8 +234,7 @@ class StudySource:
 
 @dataclass(frozen=True, eq=False)
 class PaperSource:
-    """The paper's tables: means and standard deviations as printed, and the single values of B,
-    whose rows and columns are drawn as instances are.
+    """The paper's tables: means with standard deviations, or the single values of table B.
 
     Attributes:
         seed: of permutations.
@@ -250,7 +243,6 @@ class PaperSource:
 
     seed: int
     tables: Mapping[Reading, PaperTable] = field(default_factory=lambda: TABLES)
-    extractor: str | None = None  # the paper's protocol is not known
 
     def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
         """List the cells of a printed table.
