@@ -97,7 +97,7 @@ def test_plain_gan_loop_does_the_trainers_step() -> None:
     plain.generator.load_state_dict(trainer.modules["generator"].state_dict())
     plain.discriminator.load_state_dict(trainer.modules["discriminator"].state_dict())
     for step in (0, 1):  # R1 is in the first, and its update decides the second
-        reals = to_float(draw_reals(stream, trainer._source._images, GAN.batch_size, step, 0))
+        reals = to_float(draw_reals(stream, trainer._source.images, GAN.batch_size, step, 0))
         latents = draw_latents(stream, GAN.batch_size, dcgan_loop.LATENT_DIM, step, 0)
         expected, found = trainer.run_step(step), plain.step(step, reals, latents)
         assert_same(found, expected, relative=SAME if step == 0 else NEARLY)

@@ -12,12 +12,7 @@ import torch
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import write_json
-from knowledge_gaps.models.networks import (
-    build_generator,
-    build_on_meta,
-    count_parameters,
-    count_stored_bytes,
-)
+from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.planning import timing
 from knowledge_gaps.planning.inventory import find_reals, list_cohorts
 from knowledge_gaps.planning.plan import _format, draw_plan, estimate_seconds, make_plan
@@ -68,29 +63,6 @@ def test_prepared_reals_tell_their_size(tmp_path: Path) -> None:
     assert find_reals(tmp_path, with_data(**{**FACES, "name": "own"})) == ((3, 64, 64), None)
     with pytest.raises(UserError, match=r"data\.name: 'other' found.*dvc repro prepare"):
         find_reals(tmp_path, with_data(name="other", source="idx"))
-
-
-def test_cnn_is_counted_by_hand() -> None:
-    # 3x3 kernels 1 -> 8 -> 8 without bias, two normalisations, a head over 8 x 7 x 7
-    expected = 9 * 8 + 2 * 8 + 9 * 8 * 8 + 2 * 8 + 8 * 7 * 7 + 1
-    model = {"channels": [8, 8], "kernel_px": 3}
-    network = build_on_meta("classifiers", "cnn", model, SHAPE)["C"]
-    assert count_parameters(network) == expected
-    # and running mean, variance (float32) and a counter (int64) of each normalisation
-    assert count_stored_bytes(network) == 4 * (expected + 4 * 8) + 2 * 8
-
-
-def test_networks_are_counted_without_values() -> None:
-    model = {"latent_dim": 8, "channels": [8, 4], "kernel_px": 4}
-    counted = build_on_meta("gans", "dcgan", model, SHAPE)["G"]
-    assert {value.device.type for value in counted.parameters()} == {"meta"}
-    assert count_parameters(counted) == count_parameters(build_generator("dcgan", model, SHAPE))
-    assert torch.empty(1).device.type == "cpu"
-    published = build_on_meta("gans", "stylegan2", {}, (3, 1024, 1024))
-    assert {key: count_parameters(network) for key, network in published.items()} == {
-        "G": 30_370_060,
-        "D": 29_012_513,
-    }
 
 
 @pytest.mark.parametrize(
@@ -149,6 +121,11 @@ def test_a_free_worker_takes_the_next_training(
 )
 def test_counts_are_short(count: int, text: str) -> None:
     assert _format(count) == text
+
+
+def test_one_thing_is_in_the_singular() -> None:
+    assert [count_words(count, "pair") for count in (0, 1, 2)] == ["0 pairs", "1 pair", "2 pairs"]
+    assert count_words(2, "set of images", "sets of images") == "2 sets of images"
 
 
 @pytest.mark.parametrize("width", [40, 80, 100])

@@ -103,13 +103,16 @@ def _queue_missing(root: Path, study: Study, grid: Sequence[Experiment], stop: S
     data = study.data.directory
     ignored = subprocess.run(["git", "check-ignore", "--quiet", data], cwd=root, check=False)
     copied = ["--copy-paths", data] if ignored.returncode == 0 else []
-    for point in grid:
+    waiting = (State.MISSING, State.FAILED)
+    missing = [point for point in grid if statuses[point.name].state in waiting]
+    for point in missing:
         if stop.is_set():
             raise StoppedError("not all experiments are queued; the same command goes on")
-        if statuses[point.name].state in (State.MISSING, State.FAILED):
-            changes = [word for change in point.overrides for word in ("--set-param", change)]
-            call_dvc(root, "exp", "run", "--queue", "--name", point.name, *changes, *copied)
-            print(f"{point.name}: queued", flush=True)
+        changes = [word for change in point.overrides for word in ("--set-param", change)]
+        call_dvc(root, "exp", "run", "--queue", "--name", point.name, *changes, *copied)
+        print(f"{point.name}: queued", flush=True)
+    if not missing:
+        print("nothing to queue", flush=True)
     return sum(status.state is not State.DONE for status in statuses.values())
 
 
