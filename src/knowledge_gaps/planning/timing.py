@@ -99,7 +99,9 @@ def time_steps(trainer: Trainer, kinds: dict[int, int]) -> float:
     while len(rounds) <= _NUM_ROUNDS and (not rounds or sum(rounds[-1]) < _SLOW_SEC):
         steps = [step + len(rounds) * period for step in kinds]
         rounds.append([time_call(partial(trainer.run_step, step), device) for step in steps])
-    medians = [statistics.median(times) for times in zip(*(rounds[1:] or rounds), strict=True)]
+    medians: list[float] = [
+        statistics.median(times) for times in zip(*(rounds[1:] or rounds), strict=True)
+    ]
     return sum(s * count for s, count in zip(medians, kinds.values(), strict=True)) / period
 
 
