@@ -15,15 +15,15 @@ _OWN, _LOOP, _NARROW = "project", "plain loop", "plain loop of one thread"
 
 def measure_gans(effort: Effort) -> Figure:
     """Measure a cohort of DCGANs."""
-    return _measure(effort, "gans", GANS)
+    return _measure(effort, "gans", GANS, "DCGANs")
 
 
 def measure_classifiers(effort: Effort) -> Figure:
     """Measure a cohort of classifiers against three generators."""
-    return _measure(effort, "classifiers", CLASSIFIERS)
+    return _measure(effort, "classifiers", CLASSIFIERS, "classifiers")
 
 
-def _measure(effort: Effort, kind: str, cohort: str) -> Figure:
+def _measure(effort: Effort, kind: str, cohort: str, name: str) -> Figure:
     instances, steps = (POOL_SIZE, 4) if effort.is_quick else (4, 400)
     with tempfile.TemporaryDirectory() as folder:
         study, generators = ShortStudy(Path(folder), instances), []
@@ -45,14 +45,14 @@ def _measure(effort: Effort, kind: str, cohort: str) -> Figure:
         )
     return Figure(
         kind,
-        f"A cohort of {instances} {kind} against a plain loop",
+        f"A cohort of {instances} {name} against a plain loop",
         f"The recipe of settings/mnist_reduced.yaml for {steps} steps an instance: `kgaps {kind}`, "
         "one process a core, against a plain eager PyTorch loop that trains one instance after the "
         "other, with torch's default threads and with one. Seconds of whole commands, process "
         "starts included; a study trains longer, so they count less there.",
         [
-            Row(f"{name} / project, seconds", compare(seconds[name], seconds[_OWN]))
-            for name in (_LOOP, _NARROW)
+            Row(f"{loop_name} / project, seconds", compare(seconds[loop_name], seconds[_OWN]))
+            for loop_name in (_LOOP, _NARROW)
         ],
         {"seconds": seconds},
     )
