@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from knowledge_gaps.core.cache import RowCache
 from knowledge_gaps.core.devices import count_cores, count_gpus, count_workers
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.data.drawn_samples import DrawnSamples
+from knowledge_gaps.core.layout import get_samples_file
+from knowledge_gaps.evaluation.samples import make_samples_key
 from knowledge_gaps.execution.launch import is_launch_due, read_num_processes
 from knowledge_gaps.planning.inventory import CohortWork, Reals
 from knowledge_gaps.planning.measure import Counts
@@ -182,11 +184,10 @@ def _make_samples_row(known: Knowledge) -> Row:
     seconds_left = seconds = 0.0
     is_measured = True
     num_generators = num_lacking = 0
-    drawn = DrawnSamples(known.root, known.study)
     for work in known.cohorts:
         if work.kind is not Kind.GANS:
             continue
-        lacking = _count_lacking_samples(known, drawn, work)
+        lacking = _count_lacking_samples(known, work)
         num_generators += work.cohort.instances
         num_lacking += lacking
         measured = known.measurements.get(work.path)
@@ -203,7 +204,7 @@ def _make_samples_row(known: Knowledge) -> Row:
     )
 
 
-def _count_lacking_samples(known: Knowledge, drawn: DrawnSamples, work: CohortWork) -> int:
+def _count_lacking_samples(known: Knowledge, work: CohortWork) -> int:
     """Count the generators of a cohort whose images are not there, or would be others now.
 
     Whether a file of images was altered since is not looked at, for they may be large.
@@ -212,14 +213,14 @@ def _count_lacking_samples(known: Knowledge, drawn: DrawnSamples, work: CohortWo
         return work.cohort.instances
     if known.changes is not None and "samples" not in known.changes:
         return 0
-    return sum(
-        not _is_sampled(drawn, work.name, instance) for instance in range(work.cohort.instances)
-    )
+    return sum(not _is_sampled(known, work.name, i) for i in range(work.cohort.instances))
 
 
-def _is_sampled(drawn: DrawnSamples, name: str, instance: int) -> bool:
+def _is_sampled(known: Knowledge, name: str, instance: int) -> bool:
     try:
-        return drawn.has_file(name, instance)
+        key = make_samples_key(known.root, known.study, name, instance)
+        is_known = RowCache(known.root, "samples").get(key) is not None
+        return is_known and get_samples_file(known.root, name, instance).is_file()
     except UserError:  # in DVC's cache: what it would draw is known once it is back
         return False
 
