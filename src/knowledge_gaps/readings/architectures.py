@@ -15,7 +15,6 @@ from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.readings.paper import TABLE_ARCHITECTURES, PaperTable
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.words import describe_classifiers
-from knowledge_gaps.statistics.measures import DETECTION_RATE
 from knowledge_gaps.study import Study
 
 _ROW_HEIGHT_IN = 0.6  # of rows with names in two lines
@@ -68,7 +67,7 @@ def draw_architectures(
         names: of the architectures, as many as the table has rows, and columns.
         paper: the paper's table, on the right.
     """
-    means, stds = (table.get_array(f"{DETECTION_RATE}_{name}") for name in ("mean", "std"))
+    means, stds = (table.get_array(f"detection_rate_{name}") for name in ("mean", "std"))
     figure, axes_ours, axes_paper = draw_beside(means, stds, paper, _ROW_HEIGHT_IN)
     axes_paper.set_title("The paper: StyleGAN2, FFHQ")
     wrapped = [name.replace(" at ", "\nat ") for name in names]

@@ -14,17 +14,10 @@ from matplotlib.figure import Figure
 
 from knowledge_gaps.core.columns import Cast, read_columns, read_header
 from knowledge_gaps.core.layout import CURVES_FILE, get_instance_directory
+from knowledge_gaps.readings.figures import style
 from knowledge_gaps.readings.figures.page_figure import PageFigure, make_chart
-from knowledge_gaps.readings.figures.style import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    WIDTH_IN,
-    choose_colours,
-    paper_style,
-)
 from knowledge_gaps.readings.reading import Reading, Results
-from knowledge_gaps.study import NO_POOL, Study
+from knowledge_gaps.study import NO_POOL
 
 COHORT = "cohort"
 INSTANCE = "instance"
@@ -38,9 +31,9 @@ R1_PENALTY = "r1_penalty"
 
 _SOURCE = "models/gans/COHORT/INSTANCE/curves.csv"
 _LINES = {  # loss: its name in the figure and its colour
-    LOSS_DISCRIMINATOR: ("discriminator", GREEN),
-    LOSS_GENERATOR: ("generator, adversarial term", BLUE),
-    LOSS_FOOLING: ("generator, fooling term", ORANGE),
+    LOSS_DISCRIMINATOR: ("discriminator", style.GREEN),
+    LOSS_GENERATOR: ("generator, adversarial term", style.BLUE),
+    LOSS_FOOLING: ("generator, fooling term", style.ORANGE),
 }
 _LINEAR_UP_TO = 1.0  # nats; a fooling loss can start a hundred times as high
 _NUM_COLUMNS = 3  # panels in a row
@@ -54,12 +47,6 @@ class Curves(Reading):
     """Losses of the GANs, and whatever else their training logged; shown among the samples."""
 
     name, title, position = "curves", "", 240
-
-    def is_asked(self, study: Study) -> bool:
-        return True
-
-    def list_cells(self, study: Study) -> list[Any]:
-        return []
 
     def read(self, results: Results) -> Any:
         """Return the curves by GAN cohort."""
@@ -144,7 +131,7 @@ def average_curves(curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)[list(CURVE_COLUMNS)]
 
 
-@paper_style()
+@style.paper_style()
 def draw_loss_curves(curves: Mapping[str, pd.DataFrame], titles: Mapping[str, str]) -> Figure:
     """Draw a panel per cohort: mean losses over its instances, and each instance thinly.
 
@@ -153,7 +140,7 @@ def draw_loss_curves(curves: Mapping[str, pd.DataFrame], titles: Mapping[str, st
         titles: of the panels, by cohort.
     """
     num_rows = math.ceil(len(curves) / _NUM_COLUMNS)
-    figure = Figure(figsize=(WIDTH_IN, _PANEL_HEIGHT_IN * num_rows + 0.6))
+    figure = Figure(figsize=(style.WIDTH_IN, _PANEL_HEIGHT_IN * num_rows + 0.6))
     panels = figure.subplots(num_rows, _NUM_COLUMNS, sharex=True, sharey=True, squeeze=False)
     for axes, (cohort, frame) in zip(panels.flat, curves.items(), strict=False):
         _draw_panel(axes, frame)
@@ -172,7 +159,7 @@ def draw_loss_curves(curves: Mapping[str, pd.DataFrame], titles: Mapping[str, st
     return figure
 
 
-@paper_style()
+@style.paper_style()
 def draw_scalar_curves(curves: Mapping[str, pd.DataFrame], scalars: Sequence[str]) -> Figure:
     """Draw a panel per logged scalar: its mean over the instances of each cohort.
 
@@ -181,9 +168,9 @@ def draw_scalar_curves(curves: Mapping[str, pd.DataFrame], scalars: Sequence[str
         scalars: columns of theirs; at least one.
     """
     num_rows = math.ceil(len(scalars) / _NUM_SCALAR_COLUMNS)
-    figure = Figure(figsize=(WIDTH_IN, _SCALAR_HEIGHT_IN * num_rows + 0.7))
+    figure = Figure(figsize=(style.WIDTH_IN, _SCALAR_HEIGHT_IN * num_rows + 0.7))
     panels = figure.subplots(num_rows, _NUM_SCALAR_COLUMNS, sharex=True, squeeze=False)
-    colours = choose_colours(len(curves))
+    colours = style.choose_colours(len(curves))
     for axes, scalar in zip(panels.flat, scalars, strict=False):
         for (cohort, frame), colour in zip(curves.items(), colours, strict=True):
             if scalar in frame.columns:

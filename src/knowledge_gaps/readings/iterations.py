@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from knowledge_gaps.core.columns import CLASSIFIER_COHORT, GENERATOR_COHORT
-from knowledge_gaps.readings.cells import PAIRS
 from knowledge_gaps.readings.figures.heat import FloatArray, draw_beside, label_cells
 from knowledge_gaps.readings.figures.page_figure import DETECTIONS_SOURCE, PageFigure, make_chart
 from knowledge_gaps.readings.figures.style import paper_style
@@ -19,21 +17,21 @@ from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.readings.paper import TABLE_ITERATIONS, PaperTable
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.tables import Row
-from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, FID, find_metric_of
+from knowledge_gaps.statistics.measures import find_metric_of
 from knowledge_gaps.study import Study
 
 _ROW_HEIGHT_IN = 0.46
-_MEAN, _STD = f"{DETECTION_RATE}_mean", f"{DETECTION_RATE}_std"
+_MEAN, _STD = "detection_rate_mean", "detection_rate_std"
 _PLOT_COLUMNS = {  # column of plots/iterations.csv: of a cell
-    PAIRS: PAIRS,
+    "pairs": "pairs",
     "classifier_iteration": "row",
-    CLASSIFIER_COHORT: CLASSIFIER_COHORT,
+    "classifier_cohort": "classifier_cohort",
     "generator_iteration": "column",
-    GENERATOR_COHORT: GENERATOR_COHORT,
-    DETECTION_RATE: _MEAN,
-    f"{DETECTION_RATE}_std": _STD,
-    AUC: f"{AUC}_mean",
-    "num_pairs": f"{DETECTION_RATE}_num",
+    "generator_cohort": "generator_cohort",
+    "detection_rate": _MEAN,
+    "detection_rate_std": _STD,
+    "auc": "auc_mean",
+    "num_pairs": "detection_rate_num",
 }
 
 
@@ -48,7 +46,7 @@ class CohortTable:
 
     def __init__(self, gans: list[str], cells: list[Row]) -> None:
         self.gans = gans
-        self.cells = {(cell[CLASSIFIER_COHORT], cell[GENERATOR_COHORT]): cell for cell in cells}
+        self.cells = {(cell["classifier_cohort"], cell["generator_cohort"]): cell for cell in cells}
         self.classifiers = list(dict.fromkeys(classifiers for classifiers, _ in self.cells))
 
     def get_array(self, name: str) -> FloatArray:
@@ -110,18 +108,18 @@ class Iterations(Chain):
             self.name,
             draw_iterations(content[PairSet.HELD_OUT]),
             "Two coloured tables of detection rates, this study's and the paper's.",
-            f"Detection rate by iteration, this study beside the paper. Here: mean ± sample std "
-            f"over pairs of held-out generator and held-out classifier, which is a spread and no "
+            "Detection rate by iteration, this study beside the paper. Here: mean ± sample std "
+            "over pairs of held-out generator and held-out classifier, which is a spread and no "
             f"interval (the table below has those); {results.images}.",
             f"{DETECTIONS_SOURCE}, rows of these cohorts with in_loss = false and "
             "in_training = false; the paper's table as printed",
         )
 
     def make_metrics(self, results: Results, content: Any) -> Metrics:
-        name = results.metric_names[FID]
+        name = results.metric_names["fid"]
         cohorts = [cohort for cohort, _ in self.list_gans(results.study)]
-        fid = {cohort: {name: results.quality_rows[cohort][f"{FID}_mean"]} for cohort in cohorts}
-        return super().make_metrics(results, content) | {find_metric_of(name) or FID: fid}
+        fid = {cohort: {name: results.quality_rows[cohort]["fid_mean"]} for cohort in cohorts}
+        return super().make_metrics(results, content) | {find_metric_of(name) or "fid": fid}
 
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
         sets = (PairSet.HELD_OUT, PairSet.IN_LOSS)
@@ -129,7 +127,7 @@ class Iterations(Chain):
         rows = [
             (_name_cell(cell), *(cell[name] for name in _PLOT_COLUMNS.values()))
             for cell in cells
-            if cell[f"{DETECTION_RATE}_num"] > 0
+            if cell["detection_rate_num"] > 0
         ]
         return {"iterations.csv": pd.DataFrame(rows, columns=["pair", *_PLOT_COLUMNS])}
 
@@ -164,7 +162,7 @@ def draw_iterations(table: CohortTable, paper: PaperTable = TABLE_ITERATIONS) ->
 
 
 def _name_cell(cell: Row) -> str:
-    return f"{cell[CLASSIFIER_COHORT]} on {cell[GENERATOR_COHORT]}, {cell[PAIRS]}"
+    return f"{cell['classifier_cohort']} on {cell['generator_cohort']}, {cell['pairs']}"
 
 
 READINGS = (Iterations(), Memoryless(), Memory())

@@ -14,10 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from knowledge_gaps.core.columns import CLASSIFIER_COHORT, CLASSIFIER_INSTANCE, GENERATOR_COHORT
 from knowledge_gaps.readings.reading import Metrics, Reading, Results
 from knowledge_gaps.statistics.clusters import Clusters, find_clusters
-from knowledge_gaps.statistics.measures import DETECTION_RATE
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
 
@@ -79,8 +77,8 @@ def make_mutual_fooling(detections: pd.DataFrame, study: Study) -> MutualFooling
     members = [list_members(study, study.gans[name].fools)[0] for name in gans]
     cohort = members[0][0].partition("/")[2]
     classifiers = tuple(range(study.classifiers[cohort].instances))
-    rows = detections[detections[CLASSIFIER_COHORT] == cohort]
-    rates = rows.groupby([CLASSIFIER_INSTANCE, GENERATOR_COHORT])[DETECTION_RATE]
+    rows = detections[detections["classifier_cohort"] == cohort]
+    rates = rows.groupby(["classifier_instance", "generator_cohort"])["detection_rate"]
     detection, std = (
         each.unstack().reindex(index=classifiers, columns=gans).to_numpy(np.float64)
         for each in (rates.mean(), rates.std())

@@ -10,8 +10,6 @@ from typing import Any
 import pandas as pd
 
 from knowledge_gaps.core.columns import (
-    GENERATOR_COHORT,
-    GENERATOR_INSTANCE,
     Cast,
     read_columns,
     read_header,
@@ -25,17 +23,12 @@ from knowledge_gaps.core.layout import (
     get_samples_file,
 )
 from knowledge_gaps.readings.cohorts import find_baseline
-from knowledge_gaps.readings.figures.grids import (
-    ImageRow,
-    count_columns,
-    draw_image_rows,
-    read_image,
-)
+from knowledge_gaps.readings.figures import grids
 from knowledge_gaps.readings.figures.page_figure import PageFigure, make_picture
 from knowledge_gaps.readings.reading import Metrics, Reading, Results
-from knowledge_gaps.readings.tables import COLLAPSE, Row, summarise_quality
-from knowledge_gaps.statistics.measures import METRICS, REAL_ACCURACY
-from knowledge_gaps.study import REALS, Study
+from knowledge_gaps.readings.tables import Row, summarise_quality
+from knowledge_gaps.statistics.measures import METRICS
+from knowledge_gaps.study import REALS
 
 _DISTANCE = "distance_"  # then the extractor's name
 
@@ -45,19 +38,13 @@ class Quality(Reading):
 
     name, title, position = "quality", "Image quality", 210
 
-    def is_asked(self, study: Study) -> bool:
-        return True
-
-    def list_cells(self, study: Study) -> list[Any]:
-        return []
-
     def read(self, results: Results) -> Any:
         """Return quality and counts of the verdict on diversity by cohort, and the floor's quality,
         which is None where it was not measured.
         """
-        words = results.quality.groupby(GENERATOR_COHORT)[COLLAPSE]
+        words = results.quality.groupby("generator_cohort")["collapse"]
         collapse = {name: found.value_counts().sort_index().to_dict() for name, found in words}
-        has_floor = (results.quality[GENERATOR_COHORT] == REALS).any()
+        has_floor = (results.quality["generator_cohort"] == REALS).any()
         return {
             "cohorts": results.quality_rows,
             "collapse": collapse,
@@ -69,19 +56,19 @@ class Quality(Reading):
         if neighbours.empty:
             return
         training = get_prepared_directory(results.root) / TRAIN_IMAGES
-        closest = neighbours.sort_values("distance", kind="stable")[: count_columns(training)]
-        shown = zip(
-            closest[GENERATOR_COHORT], closest[GENERATOR_INSTANCE], closest["image"], strict=True
-        )
+        closest = neighbours.sort_values("distance", kind="stable")[: grids.count_columns(training)]
         generated = (
-            read_image(get_samples_file(results.root, cohort, instance), image)
-            for cohort, instance, image in shown
+            grids.read_image(get_samples_file(results.root, cohort, instance), image)
+            for cohort, instance, image in closest.iloc[:, :3].itertuples(index=False)
         )
-        reals = (read_image(training, index) for index in closest["training_image"])
-        rows = [ImageRow("generated", tuple(generated)), ImageRow("nearest real", tuple(reals))]
+        reals = (grids.read_image(training, index) for index in closest["training_image"])
+        rows = [
+            grids.ImageRow("generated", tuple(generated)),
+            grids.ImageRow("nearest real", tuple(reals)),
+        ]
         yield make_picture(
             "neighbours",
-            draw_image_rows(rows),
+            grids.draw_image_rows(rows),
             "Pairs of a generated image and the training image nearest to it.",
             f"The {len(closest)} generated images that lie closest to a training image, over all "
             "cohorts, above that training image. Closeness is of features; what is memorised would "
@@ -94,12 +81,10 @@ class Quality(Reading):
             means = {} if row is None else {metric: row[f"{metric}_mean"] for metric in METRICS}
             return {results.metric_names[metric]: mean for metric, mean in means.items()}
 
-        accuracy = {
-            name: row[f"{REAL_ACCURACY}_mean"] for name, row in results.accuracy_rows.items()
-        }
+        accuracy = {name: row["real_accuracy_mean"] for name, row in results.accuracy_rows.items()}
         baseline = find_baseline(results.study)
         return {
-            REAL_ACCURACY: accuracy,
+            "real_accuracy": accuracy,
             "floor": name_means(content["floor"]),
             "baseline": name_means(None if baseline is None else results.quality_rows[baseline]),
         }
@@ -120,8 +105,8 @@ def read_neighbours(path: Path) -> pd.DataFrame:
     if not distances:
         raise UserError(f"{path}: no column starts with {_DISTANCE!r}")
     columns = {
-        GENERATOR_COHORT: Cast.NAME,
-        GENERATOR_INSTANCE: Cast.COUNT,
+        "generator_cohort": Cast.NAME,
+        "generator_instance": Cast.COUNT,
         "image": Cast.COUNT,
         "training_image": Cast.COUNT,
         distances[0]: Cast.NUMBER,

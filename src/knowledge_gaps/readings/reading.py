@@ -107,12 +107,12 @@ class Reading:
     position: ClassVar[int]
 
     def is_asked(self, study: Study) -> bool:
-        """Say whether the study asks for this reading."""
-        return bool(getattr(study.report, self.name))
+        """Say whether the study asks for this reading; one without a key is always made."""
+        return bool(getattr(study.report, self.name, True))
 
     def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
         """List the GAN cohorts with the coordinates that they have by themselves."""
-        return [(name, {}) for name in getattr(study.report, self.name)]
+        return [(name, {}) for name in getattr(study.report, self.name, [])]
 
     def list_cells(self, study: Study) -> list[Place]:
         """List the pairs of cohorts with their coordinates: by default, the classifier cohorts that

@@ -25,12 +25,6 @@ class Samples(Reading):
 
     name, title, position = "samples", "Samples", 230
 
-    def is_asked(self, study: Study) -> bool:
-        return True
-
-    def list_cells(self, study: Study) -> list[Any]:
-        return []
-
     def read(self, results: Results) -> Any:
         """Return the GAN cohorts of the tables, whose samples are shown without being asked."""
         return list_table_cohorts(results.study) or list(results.study.gans)

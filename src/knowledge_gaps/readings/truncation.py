@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from knowledge_gaps.readings.figures import sweeps
 from knowledge_gaps.readings.figures.page_figure import DETECTIONS_SOURCE, PageFigure, make_chart
-from knowledge_gaps.readings.figures.sweeps import BARS
 from knowledge_gaps.readings.generalisation import DetectingSweep, draw_detecting_sweep
 from knowledge_gaps.readings.reading import Metrics, Results
 from knowledge_gaps.readings.words import has_styles
@@ -36,7 +36,7 @@ class Truncation(DetectingSweep):
             "Detection rate of held-out generators against the truncation in training.",
             "Classifiers were trained on images of truncated latents (1 is no truncation) and see "
             f"images of untruncated ones. Each dot is one classifier and one generator "
-            f"({results.images}). {BARS}",
+            f"({results.images}). {sweeps.BARS}",
             f"{DETECTIONS_SOURCE}, rows of these classifier cohorts with in_training = false",
         )
 

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from knowledge_gaps.readings.figures.style import BLUE
 from knowledge_gaps.readings.formats import format_distance
 from knowledge_gaps.readings.tables import Row
-from knowledge_gaps.statistics.measures import DETECTION_RATE
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -28,7 +27,7 @@ def spread(num: int, half_width: float) -> FloatArray:
 
 def draw_intervals(axes: Axes, cells: Sequence[Row], axis: str) -> None:
     """Draw the 95 % interval of each mean detection rate as a bar behind the dots."""
-    names = (axis, f"{DETECTION_RATE}_low", f"{DETECTION_RATE}_high")
+    names = (axis, "detection_rate_low", "detection_rate_high")
     bars = [tuple(cell[name] for name in names) for cell in cells]
     known = [bar for bar in bars if math.isfinite(bar[1])]
     if known:
