@@ -27,7 +27,6 @@ from knowledge_gaps.statistics.bootstrap import (
     make_interval,
     resample_cells,
 )
-from knowledge_gaps.statistics.fooling import Fooling, classify_fooling
 from knowledge_gaps.statistics.measures import (
     AUC,
     AVERAGE_PRECISION,
@@ -40,6 +39,7 @@ from knowledge_gaps.statistics.measures import (
     EQUAL_ERROR_RATE,
     REAL_ACCURACY,
 )
+from knowledge_gaps.statistics.signals import Signal, classify_signals
 
 MEASURES = (  # of a pair, shares in [0, 1]
     DETECTION_RATE,
@@ -65,7 +65,7 @@ COHORT_COLUMNS = (  # of cohorts.csv
     "num_classifiers",
     "num_pairs",
     *(name for measure in MEASURES for name in (measure, f"{measure}_low", f"{measure}_high")),
-    *(f"num_{word}" for word in Fooling),
+    *(f"num_{word}" for word in Signal),
     C2ST_MAX,
 )
 
@@ -86,7 +86,7 @@ def make_cells(detections: pd.DataFrame, places: Iterable[ReadingPlace], seed: i
         A row per reading, place and set of pairs, and under the reading ALL a row per cell of the
         table. For each measure: MEASURE, MEASURE_low and MEASURE_high are the mean over pairs with
         its 95 % interval; MEASURE_mean, _std, _min, _max, _num and _missing as of `summarise`.
-        num_WORD counts pairs by `Fooling`; c2st_log10_p_max is of the pair whose two-sample test is
+        num_WORD counts pairs by `Signal`; c2st_log10_p_max is of the pair whose two-sample test is
         the least certain. A place without a pair has counts of 0 and NaN.
     """
     cells = _tabulate(detections, seed)
@@ -131,8 +131,8 @@ def _make_row(key: _Key, block: pd.DataFrame, intervals: Mapping[str, Interval])
         # accuracy on reals is a number of the classifier, not of the pair
         of_classifier = block.drop_duplicates(CLASSIFIER_INSTANCE)
         row |= summarise((of_classifier if measure == REAL_ACCURACY else block)[measure], measure)
-    words = Counter(classify_fooling(block[DETECTION_RATE].to_numpy(), block[AUC].to_numpy()))
-    return row | {f"num_{word}": words[word.value] for word in Fooling}
+    words = Counter(classify_signals(block[DETECTION_RATE].to_numpy(), block[AUC].to_numpy()))
+    return row | {f"num_{word}": words[word.value] for word in Signal}
 
 
 def _count_instances(detections: pd.DataFrame) -> dict[str, int]:

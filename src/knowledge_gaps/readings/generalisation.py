@@ -126,8 +126,8 @@ class Generalisation(DetectingSweep):
             "Detection rate of held-out generators against the number of training generators.",
             f"{panels}Each dot is one classifier and one generator that it was not trained on "
             f"({results.images}). Filled dots are generators that no classifier of the {where} was "
-            "trained on, so that they compare like with like along the axis. "
-            f"{sweeps.BARS} The vertical axis shows the range of the rates and need not start at 0.",
+            f"trained on, so that they compare like with like along the axis. {sweeps.BARS} "
+            "The vertical axis shows the range of the rates and need not start at 0.",
             f"{DETECTIONS_SOURCE}, rows of these classifier cohorts with in_training = false",
         )
 

@@ -37,7 +37,6 @@ from knowledge_gaps.readings.words import (
 from knowledge_gaps.report.page.recipes import make_recipe_table
 from knowledge_gaps.statistics.clusters import SIGNIFICANCE
 from knowledge_gaps.statistics.collapse import describe_rule
-from knowledge_gaps.statistics.fooling import Fooling
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
 from knowledge_gaps.statistics.measures import (
     AUC,
@@ -61,6 +60,7 @@ from knowledge_gaps.statistics.measures import (
     REAL_ACCURACY,
     RECALL,
 )
+from knowledge_gaps.statistics.signals import Signal
 from knowledge_gaps.study import Study
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def make_environment() -> Environment:
         describe_paper=describe_paper,
         describe_source=describe_source,
         describe_threshold=describe_threshold,
-        fooling_words=list(Fooling),
+        fooling_words=list(Signal),
         measure_titles=MEASURE_TITLES,
         digits=formats.DIGITS,
         audit_alpha=AUDIT_ALPHA,
