@@ -118,10 +118,11 @@ def ask_all(findings: Findings, source: Source) -> dict[str, Answer]:
     answers: dict[str, Answer] = {}
     for claim in findings.claims:
         answer = ask(claim, findings, source)
-        units, pilot = source.extractor, findings.pilot.setting.extractor
+        pilot = findings.pilot.setting.extractor
+        units = source.study.evaluation.extractor if isinstance(source, StudySource) else pilot
         needs_units = claim.threshold.margins != 0 and claim.measure not in SHARES
         is_decided = answer.verdict in (Verdict.SUPPORTED, Verdict.CONTRADICTED)
-        if needs_units and units not in (None, pilot) and is_decided:
+        if needs_units and units != pilot and is_decided:
             words = f"the margin is in units of {pilot} features, the effect in those of {units}"
             answer = _leave_undecided(answer, words)
         lacking = [name for name in claim.needs if answers[name].verdict != Verdict.SUPPORTED]
@@ -192,8 +193,8 @@ def choose_cells(
     if classifier is not None:
         chosen = [cell for cell in chosen if cell.classifiers <= {classifier}]
     if not chosen:
-        wanted = " and ".join(format_title(name) for name in (gan, classifier) if name is not None)
-        raise NotAskedError(f"it is asked of {wanted} alone")
+        titles = " and ".join(format_title(name) for name in (gan, classifier) if name is not None)
+        raise NotAskedError(f"it is asked of {titles} alone")
     chosen = [cell for cell in chosen if selection.same in (None, cell.is_same)]
     ranges = {
         name: wanted if isinstance(wanted, Range) else Range(min=wanted, max=wanted)
@@ -212,20 +213,17 @@ def choose_cells(
 
 
 def _choose_sides(claim: Claim, source: Source) -> list[list[Cell]]:
-    cells = [source.list_cells(claim.measure, side) for side in claim.sides]
+    listed = [source.list_cells(claim.measure, side) for side in claim.sides]
     chosen = [
-        choose_cells(listed, side, claim.asked_of)
-        for listed, side in zip(cells, claim.sides, strict=True)
+        choose_cells(cells, side, claim.asked_of)
+        for cells, side in zip(listed, claim.sides, strict=True)
     ]
-    if claim.right is not None and _are_same(chosen, claim.left, claim.right):
-        raise NotAskedError(f"there is only {chosen[0][0].name} on both sides")
+    names = [[cell.name for cell in cells] for cells in chosen]
+    first, last = claim.sides[0], claim.sides[-1]
+    is_same = claim.right is not None and names[0] == names[-1] and first.pairs == last.pairs
+    if is_same and (len(names[0]) == 1 or first.over == last.over):
+        raise NotAskedError(f"there is only {names[0][0]} on both sides")
     return chosen
-
-
-def _are_same(chosen: list[list[Cell]], left: Selection, right: Selection) -> bool:
-    first, second = ([cell.name for cell in cells] for cells in chosen)
-    is_same = first == second and left.pairs == right.pairs
-    return is_same and (len(first) == 1 or left.over == right.over)
 
 
 def _describe_where(selection: Selection) -> str:

@@ -180,7 +180,7 @@ class Claim(Section):
 
 
 class PilotSetting(Section):
-    """The setting of the pilot study; margins apply to another one with a note on the page.
+    """The setting of the pilot study; the page says where a study has another one.
 
     Attributes:
         dataset: its name.

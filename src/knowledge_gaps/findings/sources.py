@@ -42,12 +42,11 @@ TABLES: Mapping[Reading, PaperTable] = {
     Reading.ITERATIONS: TABLE_ITERATIONS,
 }
 _GAN = "stylegan2"  # of all printed tables
-_CLASSIFIERS = {  # of a table's rows; table A has those of its titles
-    Reading.MUTUAL_FOOLING: "mobilenet_v2",
-    Reading.ITERATIONS: "resnet50",
-}
+_CLASSIFIERS = {Reading.MUTUAL_FOOLING: "mobilenet_v2", Reading.ITERATIONS: "resnet50"}
 _ARCHITECTURES = {format_title(name): name for name in ("resnet50", "inception_v3", "mobilenet_v2")}
-_NO_TABLE = "the paper prints no table of it"
+_NO_TABLE = "the paper prints no table of"
+
+Mask = npt.NDArray[np.bool_]
 
 
 class NotAskedError(Exception):
@@ -74,7 +73,7 @@ class Cell:
     numbers: PairMatrix | Printed
     gan: str
     classifiers: frozenset[str]
-    coordinates: Mapping[str, float] = field(default_factory=dict)
+    coordinates: Mapping[str, float]
     is_same: bool | None = None
 
 
@@ -86,16 +85,14 @@ class MutualMatrix:
         values: [n, n] detection by classifier i (row) of the GANs that fool classifier j (column).
         instances: [n] numbers of the classifiers.
         cohorts: names of what is drawn: the columns, then the rows.
-        gan: architecture.
-        classifiers: architectures.
+        architectures: of the GANs, and of the classifiers.
         seed: of the permutations.
     """
 
     values: Floats
     instances: Sequence[int]
     cohorts: tuple[str, str]
-    gan: str
-    classifiers: frozenset[str]
+    architectures: tuple[str, frozenset[str]]
     seed: int
 
     @cached_property
@@ -122,16 +119,12 @@ class MutualMatrix:
         """
         cells = []
         for name, is_same, mask in self._list_masks(selection):
-            values = np.where(mask, self.values, np.nan)
-            if not np.isnan(values).all():
-                numbers = PairMatrix(values.T, *self.cohorts)
-                labels = self.gan, self.classifiers
-                cells.append(Cell(name, DETECTION_RATE, numbers, *labels, is_same=is_same))
+            numbers = PairMatrix(np.where(mask, self.values, np.nan).T, *self.cohorts)
+            cell = Cell(name, DETECTION_RATE, numbers, *self.architectures, {}, is_same)
+            cells += [] if np.isnan(numbers.values).all() else [cell]
         return cells
 
-    def _list_masks(
-        self, selection: Selection
-    ) -> Iterator[tuple[str, bool | None, npt.NDArray[np.bool_]]]:
+    def _list_masks(self, selection: Selection) -> Iterator[tuple[str, bool | None, Mask]]:
         is_own = np.eye(len(self.values), dtype=bool)
         if selection.pairs is PairSet.IN_LOSS:
             yield "classifiers in the loss", None, is_own
@@ -164,11 +157,6 @@ class StudySource:
     quality: pd.DataFrame
     seed: int
 
-    @property
-    def extractor(self) -> str | None:
-        """The extractor of the metrics of quality."""
-        return self.study.evaluation.extractor
-
     def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
         """List the cells of a reading that have numbers.
 
@@ -193,28 +181,19 @@ class StudySource:
         """The matrix of mutual fooling, of a study that names it."""
         fooling = make_mutual_fooling(self.detections, self.study)
         assert fooling is not None
-        return MutualMatrix(
-            values=fooling.get_square(),
-            instances=fooling.fooled,
-            cohorts=(
-                f"{Kind.GANS}/{Reading.MUTUAL_FOOLING}",
-                f"{Kind.CLASSIFIERS}/{fooling.cohort}",
-            ),
-            gan=get_gan(self.study, fooling.gans[0]),
-            classifiers=get_classifiers(self.study, [fooling.cohort]),
-            seed=self.seed,
-        )
+        names = f"{Kind.GANS}/{Reading.MUTUAL_FOOLING}", f"{Kind.CLASSIFIERS}/{fooling.cohort}"
+        architectures = self._get_architectures(fooling.gans[0])  # it fools one of the cohort
+        return MutualMatrix(fooling.get_square(), fooling.fooled, names, architectures, self.seed)
 
     def _list_pairs(self, measure: str, reading: Reading, pairs: PairSet) -> Iterator[Cell]:
         for gans, classifiers, coordinates in list_places(self.study, reading):
             block = self._blocks.get((gans, classifiers), self.detections[:0])
             matrix = self._make_matrix(block[pairs.select(block)], measure, gans, classifiers)
             if matrix is not None:
-                name, asked = f"{classifiers} on {gans}", get_classifiers(self.study, [classifiers])
-                is_same = None
-                if reading is Reading.ARCHITECTURES:
-                    is_same = asked == self._get_fooled(gans)
-                gan = get_gan(self.study, gans)
+                gan, fooled = self._get_architectures(gans)
+                asked = get_classifiers(self.study, [classifiers])
+                is_same = asked == fooled if reading is Reading.ARCHITECTURES else None
+                name = f"{classifiers} on {gans}"
                 yield Cell(name, measure, matrix, gan, asked, coordinates, is_same)
 
     def _list_quality(self, metric: str, reading: Reading) -> Iterator[Cell]:
@@ -224,16 +203,17 @@ class StudySource:
             rows = self.quality[self.quality[GENERATOR_COHORT] == gans]
             matrix = self._make_matrix(rows, column, gans)
             if matrix is not None:
-                labels = get_gan(self.study, gans), self._get_fooled(gans)
-                yield Cell(gans, measure, matrix, *labels, coordinates)
+                yield Cell(gans, measure, matrix, *self._get_architectures(gans), coordinates)
+
+    def _get_architectures(self, gans: str) -> tuple[str, frozenset[str]]:
+        """Return those of GANs and of the classifiers in their loss."""
+        fooled = list_fooled(self.study, gans)
+        return get_gan(self.study, gans), get_classifiers(self.study, fooled)
 
     @cached_property
     def _blocks(self) -> dict[tuple[str, str], pd.DataFrame]:
         keys = [GENERATOR_COHORT, CLASSIFIER_COHORT]
         return {(str(a), str(b)): block for (a, b), block in self.detections.groupby(keys)}
-
-    def _get_fooled(self, gans: str) -> frozenset[str]:
-        return get_classifiers(self.study, list_fooled(self.study, gans))
 
     def _make_matrix(
         self, rows: pd.DataFrame, column: str, gans: str, classifiers: str | None = None
@@ -254,8 +234,7 @@ class StudySource:
 
 @dataclass(frozen=True, eq=False)
 class PaperSource:
-    """The paper's tables: means and standard deviations as printed, and the single values of B,
-    whose rows and columns are drawn as instances are.
+    """The paper's tables: means with standard deviations, or the single values of table B.
 
     Attributes:
         seed: of permutations.
@@ -264,7 +243,6 @@ class PaperSource:
 
     seed: int
     tables: Mapping[Reading, PaperTable] = field(default_factory=lambda: TABLES)
-    extractor: str | None = None  # the paper's protocol is not known
 
     def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
         """List the cells of a printed table.
@@ -272,19 +250,17 @@ class PaperSource:
         Raises:
             NotAskedError: when there is none.
         """
-        table, reading = self.tables.get(selection.reading), selection.reading
-        if table is None or selection.statistic is not Statistic.MEAN:
-            raise NotAskedError(_NO_TABLE)
-        if selection.pairs is None:
-            if measure != FID or table.fid is None:
-                raise NotAskedError(_NO_TABLE)
-            return list(_list_fid(table.columns, table.fid, _CLASSIFIERS[reading]))
-        if measure != DETECTION_RATE:
-            raise NotAskedError(_NO_TABLE)
+        reading, pairs = selection.reading, selection.pairs
+        table = self.tables.get(reading)
+        is_printed = measure == (FID if pairs is None else DETECTION_RATE)
+        if table is None or selection.statistic is not Statistic.MEAN or not is_printed:
+            raise NotAskedError(f"{_NO_TABLE} it")
+        if pairs is None:
+            return list(_list_fid(table, reading))
         if reading is Reading.MUTUAL_FOOLING:
             return self.mutual.list_cells(selection)
-        if selection.pairs is not PairSet.HELD_OUT:
-            raise NotAskedError(f"the paper prints no table of {selection.pairs} pairs")
+        if pairs is not PairSet.HELD_OUT:
+            raise NotAskedError(f"{_NO_TABLE} {pairs} pairs")
         return list(_list_rates(table, reading))
 
     @cached_property
@@ -292,8 +268,8 @@ class PaperSource:
         """Table B."""
         values = np.array(self.tables[Reading.MUTUAL_FOOLING].means)
         names = "gans/paper", "classifiers/paper"
-        classifiers = frozenset({_CLASSIFIERS[Reading.MUTUAL_FOOLING]})
-        return MutualMatrix(values, range(len(values)), names, _GAN, classifiers, self.seed)
+        architectures = _GAN, frozenset({_CLASSIFIERS[Reading.MUTUAL_FOOLING]})
+        return MutualMatrix(values, range(len(values)), names, architectures, self.seed)
 
 
 Source = StudySource | PaperSource
@@ -310,7 +286,9 @@ def _list_rates(table: PaperTable, reading: Reading) -> Iterator[Cell]:
         yield Cell(name, DETECTION_RATE, numbers, _GAN, classifiers, place, is_same)
 
 
-def _list_fid(columns: Sequence[str], fids: Sequence[float], fooled: str) -> Iterator[Cell]:
-    for column, (name, fid) in enumerate(zip(columns, fids, strict=True)):
-        place = {"column": float(column)}
-        yield Cell(name, FID, Printed(fid, None), _GAN, frozenset({fooled}), place)
+def _list_fid(table: PaperTable, reading: Reading) -> Iterator[Cell]:
+    if table.fid is None:
+        raise NotAskedError(f"{_NO_TABLE} it")
+    fooled = frozenset({_CLASSIFIERS[reading]})
+    for column, (name, fid) in enumerate(zip(table.columns, table.fid, strict=True)):
+        yield Cell(name, FID, Printed(fid, None), _GAN, fooled, {"column": float(column)})

@@ -190,7 +190,8 @@ def make_interval(
 
 def _find_used(cell: PairMatrix, axis: int) -> npt.NDArray[np.bool_]:
     """Say which instances of one side have a pair."""
-    return (~np.isnan(cell.values)).any(axis=1 - axis)
+    used: npt.NDArray[np.bool_] = (~np.isnan(cell.values)).sum(axis=1 - axis) > 0
+    return used
 
 
 def _weigh_all(values: Floats, statistic: Statistic) -> float:
