@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 from knowledge_gaps.analyses.agreement.figure import draw_agreement
 from knowledge_gaps.analyses.artifacts import AttributionReading
 from knowledge_gaps.analyses.attributions.figure import draw_agreement as draw_map_agreement
 from knowledge_gaps.analyses.attributions.figure import draw_attributions
 from knowledge_gaps.analyses.spectra.figure import draw_residuals, draw_spectra
-from knowledge_gaps.core.layout import (
-    TRAIN_IMAGES,
-    get_prepared_directory,
-    get_samples_file,
-)
-from knowledge_gaps.readings.collected import Readings
-from knowledge_gaps.readings.figures.grids import (
-    ImageRow,
-    count_columns,
-    draw_image_rows,
-    read_image,
-)
 from knowledge_gaps.readings.figures.page_figure import (
     DETECTIONS_SOURCE,
     PageFigure,
     make_chart,
     make_picture,
 )
+from knowledge_gaps.readings.mutual_fooling import order_by_cluster
 from knowledge_gaps.report.evidence import Evidence
 from knowledge_gaps.statistics.agreement import FOOLING_OTHERS
 from knowledge_gaps.study import Study
@@ -35,46 +24,38 @@ from knowledge_gaps.study import Study
 _SHOWN = "Shown are the cohorts of the tables of iterations, and at most three of the phi sweep."
 
 
-def draw_evidence(
-    root: Path, study: Study, readings: Readings, evidence: Evidence
-) -> Iterator[PageFigure]:
+def draw_evidence(study: Study, mutual: Any, evidence: Evidence) -> Iterator[PageFigure]:
     """Draw every figure that the study has evidence for."""
-    yield from _draw_agreement(readings, evidence)
+    yield from _draw_agreement(mutual, evidence)
     yield from _draw_spectra(study, evidence)
     if evidence.attributions is not None:
         channels = _describe_channels(evidence, "summed")
         yield from _draw_attributions(evidence.attributions, channels)
-    yield from _draw_neighbours(root, evidence)
 
 
-def list_order(readings: Readings) -> list[int]:
-    """Order the classifiers of the mutual-fooling matrix by cluster, then by number."""
-    assert readings.mutual_fooling is not None  # nobody asks otherwise
-    instances = readings.mutual_fooling.fooled
-    if readings.clusters is None:
-        return list(instances)
-    labels = readings.clusters.labels
-    return [instance for _, instance in sorted(zip(labels.tolist(), instances, strict=True))]
-
-
-def _draw_agreement(readings: Readings, evidence: Evidence) -> Iterator[PageFigure]:
-    if readings.mutual_fooling is None or FOOLING_OTHERS not in evidence.agreement:
+def _draw_agreement(mutual: Any, evidence: Evidence) -> Iterator[PageFigure]:
+    fooling = mutual["fooling"]
+    if fooling is None or FOOLING_OTHERS not in evidence.agreement:
         return
     agreement = evidence.agreement[FOOLING_OTHERS]
-    order = [instance for instance in list_order(readings) if instance in agreement.instances]
+    order = [
+        instance
+        for instance in order_by_cluster(fooling, mutual["clusters"])
+        if instance in agreement.instances
+    ]
     if len(order) < 2:
         return
     yield make_chart(
         "mutual_fooling",
-        draw_agreement(agreement, order, readings.mutual_fooling),
+        draw_agreement(agreement, order, fooling),
         "Three coloured matrices: mutual fooling, error consistency, likeness of features.",
         "Left: detection by each classifier (row) of the GANs that were trained to fool another "
         "one (column); the diagonal is the classifier in the loss. Middle and right: how far two "
         "classifiers make the same errors (Cohen's kappa of being correct) and how alike their "
         "features are (linear CKA), on images of the GANs that fool neither of the two. "
         "Classifiers are ordered by cluster.",
-        f"{DETECTIONS_SOURCE}, classifiers of {readings.mutual_fooling.cohort} on "
-        f"{', '.join(readings.mutual_fooling.gans)}; reports/agreement.csv",
+        f"{DETECTIONS_SOURCE}, classifiers of {fooling.cohort} on "
+        f"{', '.join(fooling.gans)}; reports/agreement.csv",
     )
 
 
@@ -129,33 +110,4 @@ def _draw_attributions(reading: AttributionReading, channels: str) -> Iterator[P
         "attributions, mean over images and its spread, for pairs with the classifier in the loss "
         "and for pairs of held-out ones.",
         "reports/attributions.csv",
-    )
-
-
-def _draw_neighbours(root: Path, evidence: Evidence) -> Iterator[PageFigure]:
-    if not evidence.neighbours:
-        return
-    training = get_prepared_directory(root) / TRAIN_IMAGES
-    by_distance = sorted(evidence.neighbours, key=lambda pair: pair.distance)
-    closest = by_distance[: count_columns(training)]
-    rows = [
-        ImageRow(
-            "generated",
-            tuple(
-                read_image(get_samples_file(root, pair.cohort, pair.instance), pair.image)
-                for pair in closest
-            ),
-        ),
-        ImageRow(
-            "nearest real", tuple(read_image(training, pair.training_image) for pair in closest)
-        ),
-    ]
-    yield make_picture(
-        "neighbours",
-        draw_image_rows(rows),
-        "Pairs of a generated image and the training image nearest to it.",
-        f"The {len(closest)} generated images that lie closest to a training image, over all "
-        "cohorts, above that training image. Closeness is of features; what is memorised would "
-        "show as one image twice.",
-        "reports/neighbours.csv",
     )
