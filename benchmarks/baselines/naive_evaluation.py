@@ -131,7 +131,7 @@ def list_classifiers(root: Path, cohorts: int) -> list[Path]:
 
 def get_reals(root: Path, split: str) -> Path:
     """Return the file of the reals of a split."""
-    return root / "data" / "prepared" / split / "00000.npy"
+    return root / "data" / "prepared" / f"{split}.npy"
 
 
 def main() -> None:

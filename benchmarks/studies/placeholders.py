@@ -13,7 +13,7 @@ from pathlib import Path
 from studies.clone import Clone
 
 _FILES = 12  # in a directory; a cohort of the reduced study has 11 to 21
-_SPLITS = ("train", "test")  # parts of data/prepared that other stages depend on
+_SPLITS = ("train.npy", "test.npy")  # parts of data/prepared that other stages depend on
 _LIST_OUTS = """
 import json
 from dvc.repo import Repo
@@ -33,10 +33,9 @@ def finish_with_placeholders(clone: Clone) -> int:
         if out.suffix:
             _write(out)
             continue
-        folders = [out / split for split in _SPLITS] if out.name == "prepared" else [out]
-        for folder in folders:
-            for index in range(_FILES):
-                _write(folder / f"{index}.bin")
+        numbered = [f"{index}.bin" for index in range(_FILES)]
+        for name in _SPLITS if out.name == "prepared" else numbered:
+            _write(out / name)
     clone.run("dvc", "commit", "--force")
     return len(outs)
 

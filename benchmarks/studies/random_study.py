@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from knowledge_gaps.data.images import save_array
-from knowledge_gaps.data.store import name_shard
 from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.frozen import FORMAT
 from knowledge_gaps.models.input_spec import GanClassifier
@@ -35,7 +34,7 @@ CNN = CnnSettings(channels=[32, 64])  # as in the reduced study
 def write_reals(root: Path, num_images: int, split: str = TEST_IMAGES) -> None:
     """Write the reals of a split: of the test split, those that classifiers are tested on."""
     seed = 0 if split == TEST_IMAGES else 10_000
-    write_images(get_prepared_directory(root) / split / name_shard(0), num_images, seed)
+    write_images(get_prepared_directory(root) / split, num_images, seed)
 
 
 def write_study(

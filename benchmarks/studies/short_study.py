@@ -83,9 +83,8 @@ def make_cohorts_root(root: Path, steps: int, instances: int, with_classifiers: 
 
 
 def get_reals_file(root: Path) -> Path:
-    """The training reals; the reduced ones are one file."""
-    [path] = sorted((get_prepared_directory(root) / TRAIN_IMAGES).glob("*.npy"))
-    return path
+    """The training reals."""
+    return get_prepared_directory(root) / TRAIN_IMAGES
 
 
 def list_generator_files(root: Path) -> list[Path]:

@@ -54,10 +54,10 @@ BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
     ({"pools.c0.instances": [2]}, ("pools.c0.instances", "2", "0 to 1")),
     ({"pools.c0.instances": [0, 0]}, ("pools.c0", "[0, 0]", "twice")),
     ({"pools.c0.cohort": "iteration_0"}, ("pools.c0", "'iteration_0'", "classifiers/COHORT")),
-    ({"pools.c0.extends": "c0"}, ("stands on itself", "pools/c0 -> pools/c0")),
+    ({"pools.c0.extends": "c0"}, ("depends on itself", "pools/c0 -> pools/c0")),
     (
         {"pools.baseline_1.cohort": "gans/fool_all_1"},
-        ("stands on itself", "gans/fool_all_1", "pools/c0", "classifiers/iteration_0"),
+        ("depends on itself", "gans/fool_all_1", "pools/c0", "classifiers/iteration_0"),
     ),
     ({"report.phi_sweep": ["phi_9"]}, ("report.phi_sweep.0", "'phi_9'", "known:")),
     ({"evaluation": None}, ("evaluation", "missing")),
@@ -491,7 +491,7 @@ def test_cohort_of_a_pool_was_not_trained(trained_copy: Path, refuse: Refuse) ->
 def test_reals_were_not_prepared(trained_copy: Path, refuse: Refuse) -> None:
     shutil.rmtree(trained_copy / "data" / "prepared")
     shutil.rmtree(trained_copy / "models" / "gans" / "baseline")
-    words = ("data/prepared/train: ", "No such file")
+    words = ("data/prepared/train.npy: ", "No such file")
     refuse(trained_copy, "gans baseline", words, "models/gans/baseline")
 
 
@@ -518,7 +518,7 @@ def test_images_do_not_fit_the_architecture(
 ) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "1")
     images = np.zeros((32, 1, 30, 30), np.uint8)
-    save_array(trained_copy / "data" / "prepared" / "train" / "00000.npy", images)
+    save_array(trained_copy / "data" / "prepared" / "train.npy", images)
     shutil.rmtree(trained_copy / "models" / "gans" / "baseline")
     words = ("gans/baseline/0", "model.channels", "30x30", "multiple of 4")
     refuse(trained_copy, "gans baseline", words, "models/gans/baseline")
