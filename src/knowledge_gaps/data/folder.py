@@ -184,7 +184,8 @@ def _choose_form(settings: DataSettings, path: Path, names: Sequence[str]) -> Im
 
 
 def _make_form(settings: DataSettings, mode: str, size: tuple[int, int]) -> ImageForm:
-    channels = settings.channels or next((c for c, known in MODES.items() if known == mode), None)
+    known: dict[str, int] = {mode: number for number, mode in MODES.items()}
+    channels = known.get(mode) if settings.channels is None else settings.channels
     if channels is None:
         raise BadImageError(f"mode {mode}, {' or '.join(MODES.values())} is needed")
     if settings.resolution_px is not None:

@@ -21,11 +21,7 @@ _Schema = dict[str, Any]
 
 
 def describe_study(architectures: Mapping[str, type[BaseModel]]) -> str:
-    """Describe every key of params.yaml: values, default and meaning.
-
-    Args:
-        architectures: the types of `model` in recipes, by the architectures that take them.
-    """
+    """Describe all keys of params.yaml, and of `model` by the architectures that take it."""
     study = Study.model_json_schema()
     sections = {"": study, **dict(_list_sections("", study, study["$defs"]))}
     for names, settings in architectures.items():
