@@ -10,7 +10,7 @@ _Result = TypeVar("_Result")
 
 
 def map_here(
-    function: Callable[[_Item], _Result], items: Sequence[_Item], preload: str
+    function: Callable[[_Item], _Result], items: Sequence[_Item], title: str
 ) -> Iterator[_Result]:
-    """Stand in for `runtime.parallel.map_parallel` without processes."""
+    """Make images in this process, a `data.mapping.MapImages`."""
     return map(function, items)

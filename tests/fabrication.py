@@ -65,8 +65,8 @@ def save(path: Path, array: npt.NDArray[np.generic]) -> None:
 
 
 def _write_dataset(root: Path, study: Study, reals: Images) -> None:
-    save(root / "data/prepared/test/00000.npy", reals)
-    save(root / "data/prepared/train/00000.npy", reals)
+    save(root / "data/prepared/test.npy", reals)
+    save(root / "data/prepared/train.npy", reals)
     shape = list(reals.shape[1:])
     dataset = {"name": study.data.name, "image_shape": shape, "num_train": 600, "num_test": 64}
     (root / "data/prepared/dataset.json").write_text(json.dumps(dataset))

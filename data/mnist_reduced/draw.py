@@ -15,9 +15,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from knowledge_gaps.data.idx import write_idx
-from knowledge_gaps.data.source import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES, load_dataset
 from knowledge_gaps.core.files import write_json
+from knowledge_gaps.data.idx import write_idx
+from knowledge_gaps.data.source import (
+    CHECKSUMS_FILE,
+    IMAGE_FILES,
+    LABEL_FILES,
+    STORED,
+    load_dataset,
+)
 from knowledge_gaps.study import DataSettings
 
 NUM_IMAGES = {"train": 20_000, "test": 4_000}
@@ -39,9 +45,10 @@ def main() -> None:
     dataset = load_dataset(settings, Path.cwd())
     target = Path(__file__).parent
     checksums = {}
-    for name, split in (("train", dataset.train), ("test", dataset.test)):
-        chosen = choose_indices(name, len(split.images), NUM_IMAGES[name])
-        images, labels = split.images[chosen, 0], split.labels[chosen].astype(np.uint8)
+    for name, (images_file, labels_file) in STORED.items():
+        images, labels = dataset.arrays[images_file][:, 0], dataset.arrays[labels_file]
+        chosen = choose_indices(name, len(images), NUM_IMAGES[name])
+        images, labels = images[chosen], labels[chosen].astype(np.uint8)
         for file_name, values in ((IMAGE_FILES[name], images), (LABEL_FILES[name], labels)):
             path = target / f"{file_name}.gz"
             checksums[path.name] = write_idx(path, values)

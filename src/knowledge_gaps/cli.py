@@ -221,6 +221,14 @@ def settings_use(
     use_preset(Path.cwd(), name, force)
 
 
+@settings_app.command("describe")
+def settings_describe() -> None:
+    """Print the reference of params.yaml, docs/params.md."""
+    list_settings = import_module("knowledge_gaps.models.registry").list_settings
+    describe_study = import_module("knowledge_gaps.study.describe").describe_study
+    print(describe_study(list_settings()), end="")
+
+
 def _run_stage(stage: str, *names: str, function: str = "run", **options: object) -> None:
     """Read the study, then import the stage: a wrong study is refused before torch is imported.
 

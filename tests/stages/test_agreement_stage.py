@@ -103,7 +103,7 @@ def test_cohort_is_the_one_that_is_fooled_or_that_of_iteration_0() -> None:
 
 
 def write_reals(root: Path, num_reals: int) -> Path:
-    path = root / "data" / "prepared" / "test" / "00000.npy"
+    path = root / "data" / "prepared" / "test.npy"
     save_array(path, np.zeros((num_reals, 1, 2, 2), np.uint8))
     return path.parent
 
@@ -173,8 +173,8 @@ def mix(first: Path, second: Path) -> npt.NDArray[np.uint8]:
 
 def test_numbers_by_another_way(trained_copy: Path) -> None:
     prepared, samples = (trained_copy / "data" / name for name in ("prepared", "samples"))
-    reals_file, generated_file = prepared / "test/00000.npy", samples / "baseline" / "1.npy"
-    reals = mix(prepared / "train/00000.npy", samples / "fool_all_1" / "0.npy")
+    reals_file, generated_file = prepared / "test.npy", samples / "baseline" / "1.npy"
+    reals = mix(prepared / "train.npy", samples / "fool_all_1" / "0.npy")
     generated = mix(generated_file, reals_file)
     save_array(reals_file, reals)
     save_array(generated_file, generated)

@@ -18,14 +18,15 @@ from knowledge_gaps.analyses.artifacts import (
 )
 from knowledge_gaps.analyses.attributions.measure import integrate_gradients
 from knowledge_gaps.analyses.spectra.measure import measure_spectra
-from knowledge_gaps.data.images import load_array, load_images, to_float
+from knowledge_gaps.data.images import load_images, to_float
+from knowledge_gaps.data.store import load_array
 from knowledge_gaps.models.frozen import load_classifier
 from study_tools import change_params, hash_tree, run_stage
 
 NUM_IMAGES = 64  # of the smoke study
 SETS = {
-    "real": ["prepared/test/00000.npy"],
-    "real_train": ["prepared/train/00000.npy"],
+    "real": ["prepared/test.npy"],
+    "real_train": ["prepared/train.npy"],
     "baseline": ["samples/baseline/0.npy", "samples/baseline/1.npy"],
     "fool_all_1": ["samples/fool_all_1/0.npy", "samples/fool_all_1/1.npy"],
 }

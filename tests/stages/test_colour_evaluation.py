@@ -20,7 +20,7 @@ from torch import Tensor
 from knowledge_gaps.core.checkpoint import write_tensors
 from knowledge_gaps.core.files import write_json
 from knowledge_gaps.core.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
-from knowledge_gaps.data.images import load_images, save_shards
+from knowledge_gaps.data.images import load_images, save_array
 from knowledge_gaps.evaluation import samples as sampling
 from knowledge_gaps.models.frozen import FORMAT
 from knowledge_gaps.models.input_spec import GanClassifier
@@ -93,7 +93,7 @@ def colour_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluation = {"evaluation.extractor": "random_vgg", "evaluation.num_images": 24}
     change_params(root, {**evaluation, **recipes})
     for name, num_images, seed in (("train", 80, 0), ("test", 40, 1)):
-        save_shards(root / "data" / "prepared" / name, draw_squares(num_images, seed))
+        save_array(root / "data" / "prepared" / f"{name}.npy", draw_squares(num_images, seed))
     write_networks(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KGAPS_TRACKING", "off")

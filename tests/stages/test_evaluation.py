@@ -22,7 +22,6 @@ from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.data.images import (
-    load_array,
     load_images,
     save_array,
     save_batches,
@@ -30,6 +29,7 @@ from knowledge_gaps.data.images import (
     to_uint8,
 )
 from knowledge_gaps.evaluation import samples as sampling
+from knowledge_gaps.data.store import load_array
 from knowledge_gaps.evaluation.extractors.lenet import load_lenet
 from knowledge_gaps.evaluation.quality.neighbours import Nearest, find_nearest
 from knowledge_gaps.execution import parallel
@@ -111,7 +111,7 @@ def add_cohort(root: Path) -> None:
 
 
 def test_samples_are_stored_as_reals_are(trained_root: Path) -> None:
-    reals = load_images(trained_root / "data" / "prepared" / "test" / "00000.npy")
+    reals = load_images(trained_root / "data" / "prepared" / "test.npy")
     for cohort, instance in itertools.product(GANS, range(2)):
         images = load_images(get_samples(trained_root, cohort, instance))
         assert images.shape == (64, *reals.shape[1:])
@@ -417,9 +417,9 @@ def mix(first: Path, second: Path) -> np.ndarray:
 def test_detection_values(trained_copy: Path) -> None:
     """Against a direct computation, on sets in which real and generated images are mixed."""
     prepared = trained_copy / "data" / "prepared"
-    reals_file, mixed_file = prepared / "test/00000.npy", get_samples(trained_copy, "baseline", 1)
-    reals = mix(prepared / "train/00000.npy", get_samples(trained_copy, "fool_all_1", 0))
-    generated = mix(mixed_file, prepared / "test/00000.npy")
+    reals_file, mixed_file = prepared / "test.npy", get_samples(trained_copy, "baseline", 1)
+    reals = mix(prepared / "train.npy", get_samples(trained_copy, "fool_all_1", 0))
+    generated = mix(mixed_file, prepared / "test.npy")
     save_array(reals_file, reals)
     save_array(mixed_file, generated)
     run_stage(trained_copy, "detections")
@@ -448,8 +448,8 @@ def test_detection_values(trained_copy: Path) -> None:
 def test_p_value_of_an_inverted_pair_is_a_plain_zero(trained_copy: Path) -> None:
     """Reals and generated images change places; log10 of nearly 1 is a little below 0."""
     prepared = trained_copy / "data" / "prepared"
-    save_array(prepared / "test/00000.npy", load_images(get_samples(trained_copy, "baseline", 0)))
-    reals = load_images(prepared / "train/00000.npy")[:64]
+    save_array(prepared / "test.npy", load_images(get_samples(trained_copy, "baseline", 0)))
+    reals = load_images(prepared / "train.npy")[:64]
     save_array(get_samples(trained_copy, "baseline", 1), reals)
     run_stage(trained_copy, "detections")
     path = trained_copy / "reports" / "detections.csv"
@@ -542,8 +542,8 @@ def test_memorised_and_neighbours_are_those_of_all_pairs(
     trained_root: Path, quality: pd.DataFrame
 ) -> None:
     prepared = trained_root / "data" / "prepared"
-    training, _ = extract(prepared / "train/00000.npy", 512)
-    test, _ = extract(prepared / "test/00000.npy", 64)
+    training, _ = extract(prepared / "train.npy", 512)
+    test, _ = extract(prepared / "test.npy", 64)
     threshold = np.quantile(cdist(test, training).min(axis=1), 0.01)
     memorised = quality.set_index(["generator_cohort", "generator_instance"])["memorised_lenet_64"]
     neighbours = pd.read_csv(trained_root / "reports" / "neighbours.csv")
@@ -580,7 +580,7 @@ def test_missing_classes_of_the_samples(trained_root: Path, quality: pd.DataFram
         predicted = extract(path, 64)[1].argmax(axis=1).tolist()
         return [predicted.count(number) for number in range(10)]
 
-    real = count(trained_root / "data" / "prepared" / "test" / "00000.npy")
+    real = count(trained_root / "data" / "prepared" / "test.npy")
     for key in itertools.product(GANS, range(2)):
         generated = count(get_samples(trained_root, *key))
         assert rows[key] == sum(10 * a < b for a, b in zip(generated, real, strict=True))
@@ -589,7 +589,7 @@ def test_missing_classes_of_the_samples(trained_root: Path, quality: pd.DataFram
 def test_collapse_of_known_images(trained_copy: Path) -> None:
     """Copies of training reals, blank sheets, one digit again and again, two digits of ten."""
     prepared = trained_copy / "data" / "prepared"
-    reals, labels = load_images(prepared / "train/00000.npy"), load_train_labels(trained_copy)
+    reals, labels = load_images(prepared / "train.npy"), load_train_labels(trained_copy)
     of_two = reals[np.isin(labels, (0, 1))][:64]
     images = {
         ("baseline", 0): (reals[100:164], "intact"),
@@ -622,7 +622,7 @@ def test_class_entropy_of_the_samples(trained_root: Path, quality: pd.DataFrame)
     lenet = load_lenet()
     rows = quality.set_index(["generator_cohort", "generator_instance"])["class_entropy_lenet_64"]
     files = {key: get_samples(trained_root, *key) for key in itertools.product(GANS, range(2))}
-    files["real", 0] = trained_root / "data" / "prepared" / "train" / "00000.npy"
+    files["real", 0] = trained_root / "data" / "prepared" / "train.npy"
     for key, path in files.items():
         images = torch.from_numpy(load_images(path)[:64])
         classes = lenet.extract(images)[1].argmax(dim=1).numpy()
@@ -646,7 +646,7 @@ def test_quality_measures_only_what_is_new(
 def test_quality_is_measured_again_on_other_reals(
     trained_copy: Path, capsys: pytest.CaptureFixture[str], split: str
 ) -> None:
-    path = trained_copy / "data" / "prepared" / split / "00000.npy"
+    path = trained_copy / "data" / "prepared" / f"{split}.npy"
     save_array(path, load_images(path)[::-1].copy())
     run_stage(trained_copy, "quality")
     assert "computed 5 rows, 0 cached" in capsys.readouterr().out
@@ -717,5 +717,5 @@ def test_prepared_reals_are_the_first_of_the_source(trained_root: Path) -> None:
     source = trained_root / "data" / "mnist_reduced"
     for name, file_name, count in (("train", "train", 512), ("test", "t10k", 128)):
         images = read_idx(source / f"{file_name}-images-idx3-ubyte.gz")[:count, None]
-        prepared = load_images(trained_root / "data" / "prepared" / name / "00000.npy")
+        prepared = load_images(trained_root / "data" / "prepared" / f"{name}.npy")
         assert hashlib.sha256(prepared).digest() == hashlib.sha256(images.copy()).digest()

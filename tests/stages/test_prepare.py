@@ -1,11 +1,8 @@
-"""prepare: folders, archives and drawn faces through the command line, and its interruption."""
+"""prepare: folders, archives and drawn faces through the command line."""
 
 from __future__ import annotations
 
 import io
-import itertools
-import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,16 +13,16 @@ from PIL import Image
 
 from data_tools import map_here
 from knowledge_gaps.core.files import read_json
-from knowledge_gaps.data import blocks
 from knowledge_gaps.data.idx import write_idx
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.data.source import IMAGE_FILES, LABEL_FILES
-from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.execution.task import make_tasks
+from knowledge_gaps.stages import prepare
 from knowledge_gaps.study import Kind, load_study
-from study_tools import change_params, hash_tree, run_stage, start_kgaps
+from study_tools import change_params, hash_tree, run_stage
 
 RunKgaps = Callable[..., Any]
+MAP_IMAGES = prepare._map_images
 
 IMAGES = {
     "name": "squares",
@@ -38,8 +35,7 @@ IMAGES = {
 
 @pytest.fixture(autouse=True)
 def _few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", "1")
-    monkeypatch.setattr(blocks, "map_parallel", map_here)
+    monkeypatch.setattr(prepare, "_map_images", map_here)
 
 
 @pytest.fixture
@@ -69,48 +65,42 @@ def pack_images(count: int, side_px: int) -> list[bytes]:
 
 
 def test_folder_is_prepared(images_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "map_parallel", map_parallel)  # by workers, as for everybody
+    monkeypatch.setattr(prepare, "_map_images", MAP_IMAGES)  # by workers, as for everybody
     run_stage(images_root, "prepare")
     prepared = images_root / "data" / "prepared"
     assert sorted(hash_tree(prepared)) == [
         "dataset.json",
         "samples.png",
-        "test/00000.npy",
-        "train/00000.npy",
+        "test.npy",
+        "train.npy",
     ]
     described = read_json(prepared / "dataset.json")
     assert described["name"] == "squares"
     assert described["image_shape"] == [3, 8, 8]
     assert (described["num_train"], described["num_test"]) == (64, 32)
-    every = np.concatenate([load_images(prepared / name) for name in ("train", "test")])
+    every = np.concatenate([load_images(prepared / name) for name in ("train.npy", "test.npy")])
     for content, image in zip(pack_images(96, 8), every, strict=True):
         with Image.open(io.BytesIO(content)) as picture:
             np.testing.assert_array_equal(np.asarray(picture).transpose(2, 0, 1), image)
-    assert not (images_root / ".kgaps" / "prepare").exists()
-
-
-def test_prepared_again_is_the_same(images_root: Path) -> None:
-    run_stage(images_root, "prepare")
-    before = hash_tree(images_root / "data" / "prepared")
-    run_stage(images_root, "prepare")
-    assert hash_tree(images_root / "data" / "prepared") == before
 
 
 def test_hash_depends_on_every_image(images_root: Path) -> None:
     run_stage(images_root, "prepare")
+    files = hash_tree(images_root / "data" / "prepared")
+    run_stage(images_root, "prepare")
+    assert hash_tree(images_root / "data" / "prepared") == files
     before = read_json(images_root / "data" / "prepared" / "dataset.json")["sha256"]
     Image.new("RGB", (8, 8)).save(images_root / "data" / "squares" / "00001" / "00095.png")
     run_stage(images_root, "prepare")
     assert read_json(images_root / "data" / "prepared" / "dataset.json")["sha256"] != before
 
 
-def test_trainings_know_the_reals_by_their_shards(images_root: Path) -> None:
+def test_trainings_record_the_hash_of_the_reals(images_root: Path) -> None:
     run_stage(images_root, "check")
     run_stage(images_root, "prepare")
     study = load_study(images_root / "params.yaml")
     [first, _] = make_tasks(images_root, study, Kind.GANS, "baseline")
-    shards = hash_tree(images_root / "data" / "prepared" / "train")
-    assert first.data_sha256 == shards["00000.npy"]  # of a single shard it is the file's
+    assert first.data_sha256 == hash_tree(images_root / "data" / "prepared")["train.npy"]
 
 
 def test_drawn_faces_are_prepared_and_named_so(smoke_root: Path) -> None:
@@ -129,7 +119,7 @@ def test_drawn_faces_are_prepared_and_named_so(smoke_root: Path) -> None:
     described = read_json(prepared / "dataset.json")
     assert described["drawn_faces"]["licence"] == "CC0 1.0"
     assert described["image_shape"] == [3, 16, 16]
-    every = np.concatenate([load_images(prepared / name) for name in ("train", "test")])
+    every = np.concatenate([load_images(prepared / name) for name in ("train.npy", "test.npy")])
     assert len({image.tobytes() for image in every}) == 56
 
 
@@ -145,45 +135,8 @@ def test_fashion_mnist_by_its_idx_files(smoke_root: Path) -> None:
     run_stage(smoke_root, "prepare")
     prepared = smoke_root / "data" / "prepared"
     assert read_json(prepared / "dataset.json")["name"] == "fashion-mnist"
-    np.testing.assert_array_equal(load_images(prepared / "test")[:, 0], images)
+    np.testing.assert_array_equal(load_images(prepared / "test.npy")[:, 0], images)
     assert (prepared / "train_labels.npy").exists()
-
-
-# --- an interrupted run
-
-
-@pytest.fixture
-def large_root(smoke_root: Path) -> Path:
-    """Return a study of an archive of 8,200 images: nine blocks."""
-    set_data(smoke_root, **{**IMAGES, "directory": "data/squares.zip", "num_train": 8000})
-    contents = itertools.cycle(pack_images(256, 8))
-    with zipfile.ZipFile(smoke_root / "data" / "squares.zip", "w") as archive:
-        for index, content in zip(range(8200), contents, strict=False):
-            archive.writestr(f"{index:05d}.png", content)
-    return smoke_root
-
-
-def test_killed_run_is_taken_up_and_ends_with_the_same_bytes(
-    large_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_stage(large_root, "prepare")
-    expected = hash_tree(large_root / "data" / "prepared")
-    assert len([name for name in expected if name.startswith("train/")]) == 8
-    for path in sorted((large_root / "data" / "prepared").rglob("*.*")):
-        path.unlink()
-    process = start_kgaps(large_root, "prepare")
-    state = large_root / ".kgaps" / "prepare"
-    while not list(state.glob("*.json")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.002)
-    process.kill()
-    process.communicate(timeout=60)  # until its worker has ended too
-    assert not (large_root / "data" / "prepared" / "dataset.json").exists()
-    assert 1 <= len(list(state.glob("*.json"))) < 9
-    capsys.readouterr()
-    run_stage(large_root, "prepare")
-    assert "blocks were there already" in capsys.readouterr().out
-    assert hash_tree(large_root / "data" / "prepared") == expected
 
 
 # --- bad input
@@ -263,4 +216,3 @@ def test_extractor_that_does_not_fit_is_refused_first(
     assert outcome.code == 2
     assert "evaluation.extractor" in outcome.err
     assert "1 x 28 x 28 (channels, height, width), 'squares' has 3 x 8 x 8" in outcome.err
-    assert not (images_root / ".kgaps" / "prepare").exists()  # before an image was read

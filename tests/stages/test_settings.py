@@ -66,6 +66,11 @@ def test_version(tmp_path: Path, run_kgaps: RunKgaps) -> None:
     assert (outcome.code, outcome.out) == (0, f"kgaps {__version__}\n")
 
 
+def test_reference_of_keys_is_as_described(tmp_path: Path, run_kgaps: RunKgaps) -> None:
+    outcome = run_kgaps(tmp_path, "settings", "describe")
+    assert outcome.out == (REPOSITORY / "docs" / "params.md").read_text(encoding="utf-8")
+
+
 def test_use_writes_params(settings_root: Path, run_kgaps: RunKgaps) -> None:
     outcome = run_kgaps(settings_root, "settings", "use", "smoke")
     assert outcome.code == 0

@@ -134,7 +134,7 @@ def test_lineage_names_the_pool(trained_root: Path) -> None:
             "sha256": classifier["files"]["classifier.safetensors"],
         }
     ]
-    reals = hash_tree(trained_root / "data" / "prepared")["train/00000.npy"]
+    reals = hash_tree(trained_root / "data" / "prepared")["train.npy"]
     assert gan["lineage"]["data"] == {"name": "mnist", "sha256": reals}
 
 

@@ -180,7 +180,7 @@ def test_misspelt_key_is_told_rather_than_the_missing_one(tmp_path: Path) -> Non
         ),
         (
             {"pools.c0": pool("classifiers/iteration_0", 0, extends="baseline_1")},
-            "pools.c0.extends: 'baseline_1' holds gans, 'c0' holds classifiers",
+            "pools.c0.extends: pool 'baseline_1' holds gans, classifiers are needed",
         ),
         ({"pools.none": pool("gans/baseline", 0)}, "pools.none: "),
         ({"report.phi_sweep": ["x"]}, r"report.phi_sweep.0: 'x' is not in gans"),
@@ -199,7 +199,7 @@ def test_misspelt_key_is_told_rather_than_the_missing_one(tmp_path: Path) -> Non
         ),
         (
             {"report.truncation": {"gans": "baseline", "classifiers": ["iteration_0"] * 2}},
-            "report.truncation.classifiers: 'iteration_0' stands in it twice",
+            "report.truncation.classifiers: 'iteration_0' is in it twice",
         ),
         (
             {"report.memory": [{"gans": "baseline"}, {"gans": "x"}]},
@@ -224,7 +224,7 @@ def test_misspelt_key_is_told_rather_than_the_missing_one(tmp_path: Path) -> Non
         ),
         (
             {"report.generalisation": [{"gans": "baseline", "classifiers": ["iteration_0"]}] * 2},
-            "report.generalisation: 'iteration_0' stands in it twice",
+            "report.generalisation: 'iteration_0' is in it twice",
         ),
         (
             {
@@ -262,12 +262,12 @@ def fool(pool_name: str) -> dict[str, Any]:
         (
             {"wide": pool("classifiers/iteration_0", 0, 1)},
             "mutual_fooling",
-            "'a' fools 2 classifiers, at most 1 is allowed",
+            "'a' fools 2 classifiers, not one",
         ),
         (
             {"same": pool("classifiers/iteration_0", 0)},
             "mutual_fooling",
-            "'fool_all_1' and 'a' fool the same",
+            "'fool_all_1' and 'a' have one value of the classifier in the loss, 0",
         ),
         (
             {"same": pool("classifiers/iteration_0", 1)},
@@ -303,7 +303,7 @@ def test_names_that_one_folder_could_stand_for_are_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["real", "real_train"])
 def test_cohort_named_as_the_reals_is_refused(tmp_path: Path, name: str) -> None:
     changes = {f"gans.{name}": {"recipe": "dcgan", "instances": 1, "fools": "none", "phi": 0.0}}
-    assert f"gans.{name}: the name stands for the reals" in read_refusal(
+    assert f"gans.{name}: the tables use this name for the reals" in read_refusal(
         write_study(tmp_path, changes)
     )
 
@@ -322,7 +322,7 @@ def test_pool_that_extends_itself_is_refused(tmp_path: Path) -> None:
     assert "pools/c0 -> pools/c0" in read_refusal(write_study(tmp_path, {"pools.c0": own}))
 
 
-def test_instance_that_stands_twice_along_the_extended_pools_is_refused(tmp_path: Path) -> None:
+def test_instance_that_is_repeated_along_the_extended_pools_is_refused(tmp_path: Path) -> None:
     longer = pool("classifiers/iteration_0", 1, 0, extends="c0")
     assert "pools.longer" in read_refusal(write_study(tmp_path, {"pools.longer": longer}))
 
@@ -378,7 +378,7 @@ def test_no_is_the_word_that_dvc_takes_it_for(tmp_path: Path) -> None:
     assert load_study(path).gan_recipes["dcgan"].mixed_precision == "no"
 
 
-def test_baseline_stands_on_nothing() -> None:
+def test_baseline_depends_on_no_pool() -> None:
     study = load_study(SMOKE)
     assert study.gans["baseline"].phi == 0.0
     assert list_members(study, study.gans["baseline"].fools) == []

@@ -1,1 +1,1 @@
-"""What every room stands on: errors, seeding, checkpoints, workers, resume state, tracking."""
+"""What every other package uses: errors, files, seeding, checkpoints, tables."""

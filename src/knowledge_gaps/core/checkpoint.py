@@ -1,7 +1,4 @@
-"""Tensors on disk: safetensors files that are whole or absent. No pickle is written or read.
-
-What a stored instance means is known by `knowledge_gaps.models.frozen`.
-"""
+"""Tensors on disk: safetensors files that are whole or absent. No pickle is written or read."""
 
 from __future__ import annotations
 
@@ -54,11 +51,7 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, torch.Tenso
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Read the texts in a safetensors file's header.
-
-    Raises:
-        UserError: when the file is missing or no safetensors file.
-    """
+    """Read the texts in a safetensors file's header; raises UserError when there is none."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 
 class UserError(Exception):
-    """Something that the user can mend: bad parameter, bad file, full disk.
+    """A fault that the user can mend: bad parameter, bad file, full disk.
 
     The message is one line that names the key or file, what was found and what is allowed.
     The command line prints it and exits 2.
@@ -21,12 +21,7 @@ class StoppedError(Exception):
 
 
 def describe_first_error(error: ValidationError, model: type[BaseModel]) -> str:
-    """Put the most telling of pydantic's errors into one line: key, found, allowed.
-
-    Args:
-        error: from validating.
-        model: what was validated.
-    """
+    """Put the most telling of pydantic's errors on a model into one line: key, found, allowed."""
     errors = error.errors()
     # an unknown key first: a misspelt key is also a missing one, and its spelling is the cause
     first = next((entry for entry in errors if entry["type"] == "extra_forbidden"), errors[0])

@@ -18,23 +18,14 @@ from typing import Any
 
 from knowledge_gaps.core.errors import UserError
 
-_CHUNK_BYTES = 1 << 20
-
 
 def hash_file(path: Path) -> str:
-    """Return the sha256 of a file as 64 hexadecimal digits.
-
-    Raises:
-        UserError: when the file is missing or unreadable.
-    """
-    digest = hashlib.sha256()
+    """Return the sha256 of a file as 64 hexadecimal digits; raises UserError."""
     try:
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    return digest.hexdigest()
 
 
 def dump_json(value: Any) -> str:
@@ -43,19 +34,30 @@ def dump_json(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        UserError: when the file is missing, unreadable or holds no JSON object.
-    """
+    """Read a JSON object; raises UserError when the file cannot be read, or as `parse_json`."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from error
+    return parse_json(content, str(path))
+
+
+def parse_json(content: bytes, name: str) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Args:
+        content: as UTF-8.
+        name: of the file, for the error.
+
+    Raises:
+        UserError: when it is no JSON object.
+    """
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{name}: not valid JSON ({error})") from error
     if not isinstance(value, dict):
-        raise UserError(f"{path}: holds a {type(value).__name__}, a JSON object is needed")
+        raise UserError(f"{name}: holds a {type(value).__name__}, a JSON object is needed")
     return value
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# set by DVC for the stages of an experiment
-_EXPERIMENT_VARIABLE = "DVC_EXP_NAME"
+_EXPERIMENT_VARIABLE = "DVC_EXP_NAME"  # both are set by DVC for the stages of an experiment
 _HOME_VARIABLE = "DVC_ROOT"
 
 COHORT_FILE = "cohort.json"
@@ -16,9 +15,9 @@ GRID_FILE = "samples.png"
 GENERATOR_FILE = "generator.safetensors"
 DISCRIMINATOR_FILE = "discriminator.safetensors"
 CLASSIFIER_FILE = "classifier.safetensors"
-TRAIN_IMAGES = "train"  # a folder of shards, see knowledge_gaps.data.store
+TRAIN_IMAGES = "train.npy"
 TRAIN_LABELS_FILE = "train_labels.npy"
-TEST_IMAGES = "test"
+TEST_IMAGES = "test.npy"
 TEST_LABELS_FILE = "test_labels.npy"
 DATASET_FILE = "dataset.json"
 DETECTIONS_FILE = "detections.csv"
@@ -56,14 +55,9 @@ def get_pool_file(root: Path, pool: str) -> Path:
     return root / "models" / "pools" / f"{pool}.json"
 
 
-def get_code_directory(root: Path) -> Path:
-    """What `check` notes of the code that trains each cohort."""
-    return root / "models" / "code"
-
-
-def get_code_file(root: Path, cohort: str) -> Path:
-    """The code that trains a cohort, given as "gans/COHORT" or "classifiers/COHORT"."""
-    return get_code_directory(root) / f"{cohort}.json"
+def get_fingerprints_file(root: Path) -> Path:
+    """Fingerprints of cohorts and stages, written by `check`."""
+    return root / "models" / "fingerprints.json"
 
 
 def get_samples_directory(root: Path) -> Path:
@@ -77,7 +71,7 @@ def get_samples_file(root: Path, gan_cohort: str, instance: int) -> Path:
 
 
 def get_prepared_directory(root: Path) -> Path:
-    """What `prepare` writes and training reads."""
+    """Reals, as `prepare` writes them."""
     return root / "data" / "prepared"
 
 
@@ -99,8 +93,8 @@ def get_reports_directory(root: Path) -> Path:
 def get_state_directory(root: Path) -> Path:
     """State of this machine that is no result: resume states, cached scores; git-ignored.
 
-    An experiment of DVC's queue runs in a folder that is gone after it, also when it was killed. So
-    its state lies in the repository that it belongs to, where a second try finds it.
+    An experiment of DVC's queue runs in a folder that is removed after it, even when it was killed.
+    So its state is kept in the repository that it belongs to, where a second try finds it.
     """
     home = get_home(root)
     if home == root:

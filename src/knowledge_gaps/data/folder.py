@@ -2,36 +2,37 @@
 
 The images are used in the order of their names: the first `num_train` train, the last `num_test`
 test. Each is read once, resized once where a resolution is asked for, and stored as uint8; nothing
-is encoded again. Images that cannot be used are listed with their reasons and are refused, but for
-those that params.yaml names. What a single image must be like is known by
-`knowledge_gaps.data.image_files`.
+is encoded again. Images that cannot be used are listed with their reasons and are refused, except
+those that params.yaml names.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import write_text
-from knowledge_gaps.core.fingerprint import get_versions
 from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES
-from knowledge_gaps.data.blocks import BadImageError, Block, cut_blocks, make_blocks
 from knowledge_gaps.data.image_files import (
     MODES,
+    BadImageError,
     ImageForm,
-    check_checksum,
     decode_image,
     identify_image,
     list_images,
     read_entry,
+    read_listing,
 )
-from knowledge_gaps.data.image_listing import read_listing
-from knowledge_gaps.data.store import Images, name_shard
+from knowledge_gaps.data.images import create_images, write_images
+from knowledge_gaps.data.mapping import MapImages, cut_batches
+from knowledge_gaps.data.store import Images
 from knowledge_gaps.study import DataSettings
 
 BAD_IMAGES_FILE = "bad_images.txt"
@@ -39,28 +40,13 @@ _NUM_SHOWN = 3  # bad images in the one line of an error
 
 
 @dataclass(frozen=True)
-class FileMaker:
-    """Reads images of a folder or archive by name; a `blocks.Maker`."""
+class _Batch:
+    """Consecutive images that one worker reads and stores."""
 
-    path: Path
-    form: ImageForm
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of every image."""
-        return self.form.image_shape
-
-    def describe(self) -> list[Any]:
-        """Name what the images depend on beside their files and the code."""
-        return [str(self.path), self.image_shape, self.form.resizes, get_versions(["pillow"])]
-
-    def make(self, item: str) -> Images:
-        """Read, check and resize an image, uint8 [C, H, W]; raises BadImageError."""
-        content = read_entry(self.path, item)
-        listing = read_listing(self.path)
-        if listing is not None:
-            check_checksum(content, listing.checksums.get(item), listing.name)
-        return decode_image(content, self.form)
+    names: Sequence[str]
+    checksums: Mapping[str, str] | None  # sha256 of each, None where there is no listing
+    target: Path
+    start: int  # index of the first one in the target
 
 
 class ImageFolder:
@@ -69,85 +55,107 @@ class ImageFolder:
     Args:
         settings: the study's `data` section, of source "images".
         path: of the folder or archive.
-        state: folder of what is kept until all images are read.
+        state: folder for the list of images that cannot be used.
 
     Raises:
         UserError: when it is missing, holds too few images or others than its listing has.
     """
 
     def __init__(self, settings: DataSettings, path: Path, state: Path) -> None:
-        self._path, self._state, self._allowed = path, state, frozenset(settings.allow_bad)
-        self._stamps = list_images(path)
-        for name in sorted(self._allowed - self._stamps.keys()):
-            raise UserError(f"data.allow_bad: {name!r} found, {path} has no such image")
-        self._listing = read_listing(path)
-        if self._listing is not None:
-            self._listing.require_all_of(self._stamps)
-        usable = [name for name in self._stamps if name not in self._allowed]
-        self.num_train, self.num_test = _count_splits(settings, path, len(usable))
-        form = _choose_form(settings, path, usable)
-        self._maker, self.image_shape = FileMaker(path, form), form.image_shape
-        self._splits = self._split(usable)
+        self._path, self._bad_file = path, state / BAD_IMAGES_FILE
+        self._allowed, names = sorted(set(settings.allow_bad)), list_images(path)
+        for name in self._allowed:
+            if name not in names:
+                raise UserError(f"data.allow_bad: {name!r} found, {path} has no such image")
+        self._listing, self._checksums = read_listing(path, names)
+        self._usable = [name for name in names if name not in self._allowed]
+        self.num_train, self.num_test = _count_splits(settings, path, len(self._usable))
+        self._form = _choose_form(settings, path, self._usable)
+        self.image_shape = (self._form.channels, self._form.side_px, self._form.side_px)
 
-    def write(self, directory: Path) -> dict[str, Any]:
-        """Read all images and write both splits as shards.
+    def write(self, directory: Path, map_images: MapImages) -> dict[str, Any]:
+        """Read all images and write both splits.
+
+        Args:
+            directory: of the files.
+            map_images: reads batches side by side.
 
         Returns:
-            What dataset.json says of them beside shapes and counts.
+            What dataset.json holds of them beside shapes and counts.
 
         Raises:
             UserError: for images that cannot be used and are not named in data.allow_bad, and for
                 images that are named there and can be used.
         """
-        blocks = {name: self._cut(names) for name, names in self._splits.items()}
-        bad: dict[str, str] = {}
-        every = [block for part in blocks.values() for block in part]
-        for block in make_blocks(every, f"images of {self._path.name}"):
-            bad.update(block.read_bad())
-        self._refuse(bad)
-        left_out = {name: self._find_reason(name) for name in sorted(self._allowed)}
-        for name, part in blocks.items():
-            _link_shards(part, directory / name)
-        listing = None if self._listing is None else self._listing.name
-        return {"left_out": left_out, "checked_against": listing}
-
-    def _split(self, usable: Sequence[str]) -> dict[str, list[str]]:
-        """Name the images of each split, with those between them that are known to be bad.
-
-        A name that is added to data.allow_bad then moves no border between two blocks.
-        """
-        last_train, first_test = usable[self.num_train - 1], usable[-self.num_test]
-        names = list(self._stamps)
-        return {
-            TRAIN_IMAGES: names[: names.index(last_train) + 1],
-            TEST_IMAGES: names[names.index(first_test) :],
+        splits = {
+            directory / TRAIN_IMAGES: self._usable[: self.num_train],
+            directory / TEST_IMAGES: self._usable[-self.num_test :],
         }
-
-    def _cut(self, names: Sequence[str]) -> list[Block]:
-        checksums = {} if self._listing is None else self._listing.checksums
-        stamps = {name: f"{self._stamps[name]} {checksums.get(name)}" for name in names}
-        return cut_blocks(self._maker, names, self._state, stamps)
+        batches = []
+        for target, names in splits.items():
+            create_images(target, (len(names), *self.image_shape))
+            for start, part in cut_batches(names, self.image_shape):
+                batches.append(_Batch(part, self._select_checksums(part), target, start))
+        bad: dict[str, str] = {}
+        store = partial(_store_batch, self._path, self._form)
+        for found in map_images(store, batches, f"images of {self._path.name}"):
+            bad.update(found)
+        self._refuse(bad)
+        left_out = {name: self._find_reason(name) for name in self._allowed}
+        return {"left_out": left_out, "checked_against": self._listing}
 
     def _refuse(self, bad: Mapping[str, str]) -> None:
-        """Refuse bad images that are not named in data.allow_bad; all are listed in a file."""
-        refused = {name: bad[name] for name in sorted(bad) if name not in self._allowed}
-        if not refused:
+        """Refuse bad images; all are listed in a file."""
+        self._bad_file.unlink(missing_ok=True)  # of an earlier run
+        if not bad:
             return
-        file = self._state / BAD_IMAGES_FILE
-        write_text(file, "".join(f"{name}: {reason}\n" for name, reason in refused.items()))
-        shown = "; ".join(f"{name} ({refused[name]})" for name in list(refused)[:_NUM_SHOWN])
+        write_text(self._bad_file, "".join(f"{name}: {bad[name]}\n" for name in sorted(bad)))
+        shown = "; ".join(f"{name} ({bad[name]})" for name in sorted(bad)[:_NUM_SHOWN])
         raise UserError(
-            f"{self._path}: {len(refused)} images cannot be used: {shown}; {file} lists all; "
+            f"{self._path}: {len(bad)} images cannot be used: {shown}; {self._bad_file} lists all; "
             "mend them, or name each in data.allow_bad to leave it out"
         )
 
     def _find_reason(self, name: str) -> str:
         """Say why an image that is left out cannot be used; one that can be is refused."""
         try:
-            self._maker.make(name)
+            _read_image(self._path, self._form, self._select_checksums([name]), name)
         except BadImageError as error:
             return str(error)
         raise UserError(f"data.allow_bad: {name!r} found, that image can be used")
+
+    def _select_checksums(self, names: Sequence[str]) -> dict[str, str] | None:
+        if self._listing is None:
+            return None
+        return {name: self._checksums[name] for name in names if name in self._checksums}
+
+
+def _store_batch(path: Path, form: ImageForm, batch: _Batch) -> dict[str, str]:
+    """Store the images of a batch; return the reason of each that cannot be used."""
+    shape = (len(batch.names), form.channels, form.side_px, form.side_px)
+    images = np.zeros(shape, np.uint8)
+    bad = {}
+    for index, name in enumerate(batch.names):
+        try:
+            images[index] = _read_image(path, form, batch.checksums, name)
+        except BadImageError as error:
+            bad[name] = str(error)
+    write_images(batch.target, batch.start, images)
+    return bad
+
+
+def _read_image(
+    path: Path, form: ImageForm, checksums: Mapping[str, str] | None, name: str
+) -> Images:
+    """Read, check and resize an image, uint8 [C, H, W]; raises BadImageError."""
+    content = read_entry(path, name)
+    if checksums is not None:
+        found = hashlib.sha256(content).hexdigest()
+        if name not in checksums:
+            raise BadImageError("its checksum is not listed")
+        if found != checksums[name]:
+            raise BadImageError(f"wrong checksum, sha256 is {found}, {checksums[name]} is listed")
+    return decode_image(content, form)
 
 
 def _count_splits(settings: DataSettings, path: Path, num_usable: int) -> tuple[int, int]:
@@ -165,36 +173,23 @@ def _count_splits(settings: DataSettings, path: Path, num_usable: int) -> tuple[
 
 
 def _choose_form(settings: DataSettings, path: Path, names: Sequence[str]) -> ImageForm:
-    """Return what all images are like: as params.yaml says, or else as the first usable one is."""
+    """Return the form of all images: as params.yaml has it, or else the first usable one's."""
     first_reason = ""
     for name in names:
         try:
-            mode, size = identify_image(read_entry(path, name))
-            return _make_form(settings, mode, size)
+            return _make_form(settings, *identify_image(read_entry(path, name)))
         except BadImageError as error:
             first_reason = first_reason or f"{name} ({error})"
     raise UserError(f"{path}: none of its {len(names)} images can be used: {first_reason}")
 
 
 def _make_form(settings: DataSettings, mode: str, size: tuple[int, int]) -> ImageForm:
-    channels: int | None = settings.channels
+    known: dict[str, int] = {mode: number for number, mode in MODES.items()}
+    channels = known.get(mode) if settings.channels is None else settings.channels
     if channels is None:
-        channels = next((number for number, known in MODES.items() if known == mode), None)
-        if channels is None:
-            raise BadImageError(f"mode {mode}, {' or '.join(MODES.values())} is needed")
+        raise BadImageError(f"mode {mode}, {' or '.join(MODES.values())} is needed")
     if settings.resolution_px is not None:
         return ImageForm(channels, settings.resolution_px, resizes=True)
     if size[0] != size[1]:
         raise BadImageError(f"{size[0]} x {size[1]} px, a square image is needed")
     return ImageForm(channels, size[0], resizes=False)
-
-
-def _link_shards(blocks: Sequence[Block], directory: Path) -> None:
-    """Give the files of blocks the names of shards, without a second copy where that goes."""
-    directory.mkdir(parents=True)
-    files = [block.file for block in blocks if len(block.read_bad()) < len(block.items)]
-    for index, file in enumerate(files):
-        try:
-            os.link(file, directory / name_shard(index))
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(file, directory / name_shard(index))

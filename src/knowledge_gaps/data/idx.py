@@ -1,6 +1,6 @@
 """The IDX format of MNIST and its relatives (LeCun, Cortes & Burges), plain or gzip-compressed.
 
-Knows bytes only; which files make a dataset is `knowledge_gaps.data.source`.
+`knowledge_gaps.data.source` makes a data set of four such files.
 """
 
 from __future__ import annotations
@@ -22,10 +22,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes.
-
-    Args:
-        path: a file in IDX format; gzip is recognised by its content, not by its name.
+    """Read an IDX file of unsigned bytes; gzip is recognised by its content.
 
     Returns:
         The array in the file's own shape: [N, H, W] for images, [N] for labels.
@@ -33,7 +30,13 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         UserError: when the file is missing, no IDX file of unsigned bytes, or truncated.
     """
-    content = _read_unpacked(path)
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: truncated or corrupt gzip file ({error})") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UINT8_CODE:
         found = content[:4].hex() or "nothing"
         raise UserError(f"{path}: bad magic number {found}, an IDX file starts with 000008xx")
@@ -42,11 +45,9 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     if len(content) < header_bytes:
         raise UserError(f"{path}: truncated inside the header ({len(content)} bytes)")
     shape = struct.unpack(f">{num_dimensions}I", content[4:header_bytes])
-    expected_bytes = header_bytes + math.prod(shape)
-    if len(content) != expected_bytes:
-        raise UserError(
-            f"{path}: holds {len(content)} bytes, its header {shape} needs {expected_bytes}"
-        )
+    needed = header_bytes + math.prod(shape)
+    if len(content) != needed:
+        raise UserError(f"{path}: holds {len(content)} bytes, its header {shape} needs {needed}")
     return np.frombuffer(content, dtype=np.uint8, offset=header_bytes).reshape(shape)
 
 
@@ -54,13 +55,3 @@ def write_idx(path: Path, values: npt.NDArray[np.uint8]) -> str:
     """Write an array as gzip-compressed IDX with a fixed timestamp; return the file's sha256."""
     header = struct.pack(f">4B{values.ndim}I", 0, 0, _UINT8_CODE, values.ndim, *values.shape)
     return write_bytes(path, gzip.compress(header + values.tobytes(), 9, mtime=0))
-
-
-def _read_unpacked(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: truncated or corrupt gzip file ({error})") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error

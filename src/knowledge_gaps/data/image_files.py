@@ -1,17 +1,17 @@
-"""Images as files: those of a folder or of a zip archive, and what one must be like to be used.
+"""Images as files: those of a folder or of a zip archive, and which of them can be used.
 
-What is made of them is known by `knowledge_gaps.data.folder`.
+`knowledge_gaps.data.folder` makes a data set of them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -19,52 +19,40 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.data.blocks import BadImageError
+from knowledge_gaps.core.files import parse_json
 from knowledge_gaps.data.store import Images
 
 Mode = Literal["L", "RGB"]
 MODES: dict[int, Mode] = {1: "L", 3: "RGB"}  # Pillow's name by channels
 _FORMATS = ("PNG", "JPEG", "WEBP")
+# other formats are listed too, so that none is left out unnoticed
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-# images too, and listed so that none is left out unnoticed
-_OTHER_SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".jp2", ".tif", ".tiff"}
+_SUFFIXES |= {".avif", ".bmp", ".gif", ".heic", ".jp2", ".tif", ".tiff"}
+_LISTINGS = ("checksums.json", "manifest.json")
 _PNG_DEPTH = 24  # where a PNG file says how many bits a channel has
+
+
+class BadImageError(Exception):
+    """An image that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class ImageForm:
-    """What every image of a data set is like once it is stored.
-
-    Attributes:
-        channels: 1 for grey, 3 for colour.
-        side_px: of the stored image.
-        resizes: larger images are made smaller; otherwise all have that side already.
-    """
+    """Channels and side of every stored image; larger files are resized to it, or refused."""
 
     channels: int
     side_px: int
     resizes: bool
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        return (self.channels, self.side_px, self.side_px)
 
-
-def is_archive(path: Path) -> bool:
-    """Tell whether a path is read as a zip archive: any file is."""
-    return path.is_file()
-
-
-def list_images(path: Path) -> dict[str, str]:
+def list_images(path: Path) -> list[str]:
     """List the images of a folder and of the folders in it, or of a zip archive.
 
     Args:
-        path: of the folder or archive.
+        path: of the folder; a file is read as an archive.
 
     Returns:
-        By name in sorted order, relative to the folder or as in the archive: what changes with the
-        content (size and time of a file, size and checksum of an archive's entry).
+        Names in sorted order, relative to the folder or as in the archive.
 
     Raises:
         UserError: when it is missing, no zip archive, holds no image, or one whose name is not
@@ -72,19 +60,50 @@ def list_images(path: Path) -> dict[str, str]:
     """
     if not path.exists():
         raise UserError(f"{path}: missing; data.directory is a folder or a zip archive of images")
-    listed = _list_archive(path) if is_archive(path) else _list_folder(path)
-    if not listed:
+    names = sorted(name for name in _list_files(path) if _is_image(name))
+    if not names:
         raise UserError(f"{path}: holds no image; PNG, JPEG and WebP are read")
-    for name in listed:
-        if not _is_utf8(name):
+    for name, following in pairwise([*names, ""]):
+        if name == following:
+            raise UserError(f"{path}: holds {name} twice")
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise UserError(f"{path}: {name!a} found, a name in UTF-8 is needed")
-    return {name: listed[name] for name in sorted(listed)}
+    return names
+
+
+def read_listing(path: Path, images: Sequence[str]) -> tuple[str | None, dict[str, str]]:
+    """Read the sha256 of images by name, from a checksums.json or manifest.json.
+
+    It is in the folder or archive, or beside it with its name in front (ffhq.checksums.json beside
+    ffhq/ or ffhq.zip).
+
+    Args:
+        path: of the folder or archive.
+        images: names of the images in it.
+
+    Returns:
+        The listing's name, None where there is none, and what it lists of images.
+
+    Raises:
+        UserError: when it is no JSON object, or lists an image that is missing.
+    """
+    for name, content in _find_listings(path):
+        listed = parse_json(content, f"{path}: {name}")
+        checksums = {key: str(value) for key, value in listed.items() if _is_image(key)}
+        missing = sorted(checksums.keys() - set(images))
+        if missing:
+            raise UserError(
+                f"{path}: {name} lists {len(checksums)} images, "
+                f"{len(missing)} of them are missing, the first is {missing[0]}"
+            )
+        return name, checksums
+    return None, {}
 
 
 def read_entry(path: Path, name: str) -> bytes:
-    """Read a file of a folder or archive; raises BadImageError when it cannot be."""
+    """Read a file of a folder or archive; raises BadImageError when it cannot be read."""
     try:
-        return open_archive(path).read(name) if is_archive(path) else (path / name).read_bytes()
+        return open_archive(path).read(name) if path.is_file() else (path / name).read_bytes()
     except OSError as error:
         raise BadImageError(f"cannot be read ({error.strerror or error})") from error
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
@@ -132,52 +151,30 @@ def decode_image(content: bytes, form: ImageForm) -> Images:
         upright = ImageOps.exif_transpose(image)
         if upright.width != form.side_px:
             upright = upright.resize((form.side_px, form.side_px), Image.Resampling.LANCZOS)
-        return np.atleast_3d(np.asarray(upright)).transpose(2, 0, 1)
+        return np.atleast_3d(np.asarray(upright)).transpose(2, 0, 1)  # [H, W, C] -> [C, H, W]
 
 
-def check_checksum(content: bytes, expected: str | None, listing: str) -> None:
-    """Compare a file with its sha256 in a listing; raises BadImageError when they differ."""
-    if expected is None:
-        raise BadImageError(f"not in {listing}")
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise BadImageError(f"wrong checksum, sha256 is {found}, {listing} has {expected}")
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    is_hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return not is_hidden and path.suffix.lower() in _SUFFIXES
 
 
-def has_image_suffix(name: str) -> bool:
-    """Tell whether a name is an image's, of a format that is read or of another one."""
-    pure = PurePosixPath(name)
-    is_hidden = any(part.startswith((".", "__MACOSX")) for part in pure.parts)
-    return not is_hidden and pure.suffix.lower() in _SUFFIXES | _OTHER_SUFFIXES
+def _list_files(path: Path) -> Iterator[str]:
+    if path.is_file():
+        return (entry.filename for entry in open_archive(path).infolist() if not entry.is_dir())
+    files = (file for file in path.rglob("*") if file.is_file())
+    return (file.relative_to(path).as_posix() for file in files)
 
 
-def _list_folder(path: Path) -> dict[str, str]:
-    listed = {}
-    for file in path.rglob("*"):
-        name = file.relative_to(path).as_posix()
-        if has_image_suffix(name) and file.is_file():
-            stat = file.stat()
-            listed[name] = f"{stat.st_size} {stat.st_mtime_ns}"
-    return listed
-
-
-def _list_archive(path: Path) -> dict[str, str]:
-    listed: dict[str, str] = {}
-    for entry in open_archive(path).infolist():
-        if entry.is_dir() or not has_image_suffix(entry.filename):
-            continue
-        if entry.filename in listed:
-            raise UserError(f"{path}: holds {entry.filename} twice")
-        listed[entry.filename] = f"{entry.file_size} {entry.CRC:08x}"
-    return listed
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _find_listings(path: Path) -> Iterator[tuple[str, bytes]]:
+    files = set(_list_files(path))
+    for name in _LISTINGS:
+        beside = path.with_name(f"{path.stem if path.is_file() else path.name}.{name}")
+        if name in files:
+            yield name, read_entry(path, name)
+        if beside.is_file():
+            yield beside.name, beside.read_bytes()
 
 
 @contextmanager
@@ -195,12 +192,11 @@ def _open_image(content: bytes) -> Iterator[Image.Image]:
 
 
 def _check_form(image: Image.Image, form: ImageForm) -> None:
-    num_frames = getattr(image, "n_frames", 1)
+    num_frames, (width, height) = getattr(image, "n_frames", 1), image.size
     if num_frames != 1:
         raise BadImageError(f"{num_frames} frames, one is needed")
     if image.mode != MODES[form.channels]:
         raise BadImageError(f"mode {image.mode}, {MODES[form.channels]} is needed")
-    width, height = image.size
     if width != height:
         raise BadImageError(f"{width} x {height} px, a square image is needed")
     if form.resizes and width < form.side_px:

@@ -1,4 +1,4 @@
-"""The one conversion between stored images (uint8) and what networks see ([-1, 1]), and writing.
+"""The one conversion between stored images (uint8) and the values of networks ([-1, 1]); writing.
 
 Reading stored images a few at a time is in `knowledge_gaps.data.store`.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +16,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import replace_atomically, write_bytes
-from knowledge_gaps.data.store import SHARD_BYTES, name_shard, open_images
+from knowledge_gaps.data.store import Images, StoreShape, open_images
 
 _HALF_RANGE = 127.5
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Map stored images to what networks see.
+    """Map stored images to the values that networks take.
 
     Args:
         images: uint8 [N, C, H, W].
@@ -59,7 +57,7 @@ def save_array(path: Path, array: npt.NDArray[np.generic]) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def save_batches(path: Path, num_images: int, batches: Iterable[npt.NDArray[np.uint8]]) -> None:
+def save_batches(path: Path, num_images: int, batches: Iterable[Images]) -> None:
     """Store images that come in batches, one in memory at a time; the bytes are `save_array`'s.
 
     Args:
@@ -72,36 +70,45 @@ def save_batches(path: Path, num_images: int, batches: Iterable[npt.NDArray[np.u
         ValueError: when the batches hold another number of images.
     """
     num_written = 0
-    with replace_atomically(path) as temporary, temporary.open("wb") as file:
+    with replace_atomically(path) as temporary:
         for batch in batches:
             if num_written == 0:
-                shape = (num_images, *batch.shape[1:])
-                header = {"descr": batch.dtype.str, "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-            file.write(batch.tobytes())
+                create_images(temporary, (num_images, *batch.shape[1:]))
+            write_images(temporary, num_written, batch)
             num_written += len(batch)
         if num_written != num_images:
             raise ValueError(f"{path}: {num_written} images came, {num_images} were announced")
 
 
-def save_shards(directory: Path, images: Iterable[npt.NDArray[np.uint8]]) -> None:
-    """Store images as a folder of shards, with one shard in memory at a time.
-
-    Args:
-        directory: of the shards.
-        images: uint8 [C, H, W] each, or all of them as one array; none make no folder.
+def create_images(path: Path, shape: StoreShape) -> None:
+    """Create a .npy file for images that `write_images` writes in parts; all are 0 at first.
 
     Raises:
-        UserError: as `save_array`.
+        OSError: when the disk is full or the folder cannot be written.
     """
-    rest = iter(images)
-    for index, first in enumerate(rest):
-        num_more = SHARD_BYTES // first.size - 1
-        save_array(directory / name_shard(index), np.stack([first, *islice(rest, num_more)]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
 
 
-def load_images(path: Path) -> npt.NDArray[np.uint8]:
-    """Read all stored images of a file or of a folder of shards.
+def write_images(path: Path, start: int, images: Images) -> None:
+    """Write consecutive images into a file of `create_images`; processes may do so side by side.
+
+    Args:
+        path: of the .npy file.
+        start: index of the first image.
+        images: uint8 [n, C, H, W].
+
+    Raises:
+        OSError: when the disk is full; a mapped file would end the process instead.
+    """
+    store = open_images(path)
+    with path.open("r+b") as file:
+        file.seek(store.offset + start * math.prod(store.shape[1:]))
+        file.write(images.tobytes())
+
+
+def load_images(path: Path) -> Images:
+    """Read all stored images of a file.
 
     Returns:
         uint8 [N, C, H, W].
@@ -113,30 +120,7 @@ def load_images(path: Path) -> npt.NDArray[np.uint8]:
     return store.read(0, len(store))
 
 
-def load_array(path: Path, is_mapped: bool = False) -> npt.NDArray[np.generic]:
-    """Read any .npy file without pickle.
-
-    Args:
-        path: of the file.
-        is_mapped: leave it on disk, to be read where it is looked at.
-
-    Raises:
-        UserError: when it is missing or not whole.
-    """
-    try:
-        array: npt.NDArray[np.generic] = np.load(
-            path, mmap_mode="r" if is_mapped else None, allow_pickle=False
-        )
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a whole .npy file ({error})") from error
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path}: not an .npy file")
-    return array
-
-
-def save_grid(path: Path, images: npt.NDArray[np.uint8], scale: int = 2) -> str:
+def save_grid(path: Path, images: Images, scale: int = 2) -> str:
     """Write images as one PNG, in rows that are about as long as there are rows.
 
     Args:

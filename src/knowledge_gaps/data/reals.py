@@ -1,46 +1,25 @@
-"""The reals of a study, wherever they come from: what `prepare` writes as shards."""
+"""The reals of a study, from any of its sources; `kgaps prepare` writes them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
 
 from knowledge_gaps.data.drawn_faces import DrawnFaces
 from knowledge_gaps.data.folder import ImageFolder
-from knowledge_gaps.data.source import load_dataset
+from knowledge_gaps.data.source import Dataset, load_dataset
 from knowledge_gaps.study import DataSettings
 
-
-class Reals(Protocol):
-    """Reals that are known by shape and number, before their pixels are read."""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of every image."""
-
-    @property
-    def num_train(self) -> int:
-        """How many images train."""
-
-    @property
-    def num_test(self) -> int:
-        """How many images measure."""
-
-    def write(self, directory: Path) -> dict[str, Any]:
-        """Write the shards of both splits, and labels where there are some.
-
-        Returns:
-            What dataset.json says of them beside name, shape and numbers.
-        """
+# each has image_shape, num_train, num_test, and write(directory, map_images)
+Reals = Dataset | DrawnFaces | ImageFolder
 
 
 def open_reals(settings: DataSettings, root: Path, state: Path) -> Reals:
-    """Open the reals of a study.
+    """Open the reals of a study: their shape and numbers, before all pixels are read.
 
     Args:
         settings: the study's `data` section.
         root: what a relative directory is relative to.
-        state: folder of what is kept of an interrupted run.
+        state: folder for the list of images that cannot be used.
 
     Raises:
         UserError: when something is missing, corrupt, of the wrong checksum or does not fit.
@@ -48,5 +27,5 @@ def open_reals(settings: DataSettings, root: Path, state: Path) -> Reals:
     if settings.source == "images":
         return ImageFolder(settings, root / settings.directory, state)
     if settings.source == "dicebear":
-        return DrawnFaces(settings, state)
+        return DrawnFaces(settings)
     return load_dataset(settings, root)

@@ -7,7 +7,6 @@ its checksums are checked when the directory holds a checksums.json (file name t
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,87 +22,59 @@ from knowledge_gaps.core.layout import (
     TRAIN_LABELS_FILE,
 )
 from knowledge_gaps.data.idx import read_idx
-from knowledge_gaps.data.images import save_array, save_shards
+from knowledge_gaps.data.images import save_array
+from knowledge_gaps.data.mapping import MapImages
 from knowledge_gaps.study import DataSettings
 
 CHECKSUMS_FILE = "checksums.json"
 IMAGE_FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 LABEL_FILES = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
+STORED = {"train": (TRAIN_IMAGES, TRAIN_LABELS_FILE), "test": (TEST_IMAGES, TEST_LABELS_FILE)}
 
 # sha256 of the values (without header and compression) of the full sets, so that it does not
 # matter how the files are packed; made by `hash_values` from files with the published MD5
 _KNOWN_VALUES = {
     "mnist": {
-        "train-images-idx3-ubyte": "741c988805d008ac6e4c904b69001ba1"
-        "84c24b2c540a4ef403f4c71b676cf757",
-        "train-labels-idx1-ubyte": "1feba77c54802fa5339a11837ea4b286"
-        "6434b83314ec45192930f1df69120c13",
-        "t10k-images-idx3-ubyte": "6d87418db22cc8025d05968bec9bd5c3"
-        "932904b23485740db143a061a2c9d161",
-        "t10k-labels-idx1-ubyte": "ddeff807876a9661a1110d45c266c862"
-        "39a3a1b7d37da0c3716a7a683c852ff5",
+        IMAGE_FILES["train"]: "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+        LABEL_FILES["train"]: "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+        IMAGE_FILES["test"]: "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+        LABEL_FILES["test"]: "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
     },
 }
 _TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 
 
-@dataclass(frozen=True)
-class Split:
-    """Images and labels of one split.
+class Dataset:
+    """Reals: the official training split trains, the official test split measures.
 
-    Attributes:
-        images: uint8 [N, C, H, W].
-        labels: int64 [N].
+    Args:
+        name: of the dataset.
+        arrays: by the name of their file, images as uint8 [N, C, H, W] and labels as int64 [N].
     """
 
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
+    def __init__(self, name: str, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
+        self.name, self.arrays = name, arrays
+        self.num_train, self.num_test = len(arrays[TRAIN_IMAGES]), len(arrays[TEST_IMAGES])
+        _, channels, height, width = arrays[TRAIN_IMAGES].shape
+        self.image_shape = (channels, height, width)
 
-
-@dataclass(frozen=True)
-class Dataset:
-    """Reals: the official training split trains, the official test split measures."""
-
-    name: str
-    train: Split
-    test: Split
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of every image."""
-        _, channels, height, width = self.train.images.shape
-        return channels, height, width
-
-    @property
-    def num_train(self) -> int:
-        """How many images train."""
-        return len(self.train.images)
-
-    @property
-    def num_test(self) -> int:
-        """How many images measure."""
-        return len(self.test.images)
-
-    def write(self, directory: Path) -> dict[str, Any]:
-        """Write images as shards, and labels; return what dataset.json says of them."""
-        save_shards(directory / TRAIN_IMAGES, self.train.images)
-        save_array(directory / TRAIN_LABELS_FILE, self.train.labels)
-        save_shards(directory / TEST_IMAGES, self.test.images)
-        save_array(directory / TEST_LABELS_FILE, self.test.labels)
+    def write(self, directory: Path, map_images: MapImages) -> dict[str, Any]:
+        """Write images and labels, which are in memory; return their hash for dataset.json."""
+        for name, array in self.arrays.items():
+            save_array(directory / name, array)
         return {"sha256": self.compute_sha256()}
 
     def compute_sha256(self) -> str:
         """Hash name, shapes and values, for people who compare datasets."""
         digest = hashlib.sha256(self.name.encode())
-        for split in (self.train, self.test):
-            for array in (split.images, split.labels):
-                digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
+        for array in self.arrays.values():
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
 
 def load_dataset(settings: DataSettings, root: Path) -> Dataset:
-    """Load the reals of a study.
+    """Load reals from IDX files.
 
     Args:
         settings: the study's `data` section.
@@ -117,19 +88,11 @@ def load_dataset(settings: DataSettings, root: Path) -> Dataset:
         directory = _download(settings.name, directory)
     if settings.source == "reduced" and not (directory / CHECKSUMS_FILE).exists():
         raise UserError(f"{directory / CHECKSUMS_FILE}: missing, the reduced sample needs it")
-    is_full = settings.source != "reduced"
-    train = _load_split(directory, "train", settings.name, is_full)
-    test = _load_split(directory, "test", settings.name, is_full)
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise UserError(
-            f"{directory}: training images are {train.images.shape[2:]} px, "
-            f"test images {test.images.shape[2:]} px"
-        )
-    return Dataset(
-        name=settings.name,
-        train=_take_first(train, settings.num_train, "num_train"),
-        test=_take_first(test, settings.num_test, "num_test"),
-    )
+    train, test = (_load_split(settings, directory, split) for split in STORED)
+    train_px, test_px = train[TRAIN_IMAGES].shape[2:], test[TEST_IMAGES].shape[2:]
+    if train_px != test_px:
+        raise UserError(f"{directory}: training images are {train_px} px, test images {test_px} px")
+    return Dataset(settings.name, {**train, **test})
 
 
 def hash_values(values: npt.NDArray[np.uint8]) -> str:
@@ -137,9 +100,11 @@ def hash_values(values: npt.NDArray[np.uint8]) -> str:
     return hashlib.sha256(values.tobytes()).hexdigest()
 
 
-def _load_split(directory: Path, split: str, name: str, is_full: bool) -> Split:
-    images = _read_checked(directory, IMAGE_FILES[split], name, is_full)
-    labels = _read_checked(directory, LABEL_FILES[split], name, is_full)
+def _load_split(
+    settings: DataSettings, directory: Path, split: str
+) -> dict[str, npt.NDArray[np.generic]]:
+    images = _read_checked(settings, directory, IMAGE_FILES[split])
+    labels = _read_checked(settings, directory, LABEL_FILES[split])
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise UserError(
             f"{directory}: {split} images {images.shape} and labels {labels.shape} do not fit; "
@@ -147,44 +112,40 @@ def _load_split(directory: Path, split: str, name: str, is_full: bool) -> Split:
         )
     if images.size == 0:
         raise UserError(f"{directory}: {split} images {images.shape} hold no pixel")
-    return Split(images[:, np.newaxis], labels.astype(np.int64))
+    count = settings.num_train if split == "train" else settings.num_test
+    if count is not None and count > len(images):
+        raise UserError(f"data.num_{split}: {count} found, the source has {len(images)} images")
+    images_file, labels_file = STORED[split]
+    # [N, H, W] -> [N, 1, H, W]
+    return {
+        images_file: images[:count, np.newaxis],
+        labels_file: labels[:count].astype(np.int64),
+    }
 
 
-def _read_checked(
-    directory: Path, file_name: str, name: str, is_full: bool
-) -> npt.NDArray[np.uint8]:
-    candidates = [directory / file_name, directory / f"{file_name}.gz"]
+def _read_checked(settings: DataSettings, directory: Path, name: str) -> npt.NDArray[np.uint8]:
+    candidates = [directory / name, directory / f"{name}.gz"]
     path = next((path for path in candidates if path.exists()), None)
     if path is None:
         raise UserError(f"{candidates[0]}: missing, and so is {candidates[1].name}")
-    _check_listed(path)
+    listing = directory / CHECKSUMS_FILE
+    if listing.exists():
+        _check_listed(path, listing)
     values = read_idx(path)
-    known = _KNOWN_VALUES.get(name, {}).get(file_name) if is_full else None
-    if known is not None and hash_values(values) != known:
+    known = {} if settings.source == "reduced" else _KNOWN_VALUES.get(settings.name, {})
+    if name in known and hash_values(values) != known[name]:
         raise UserError(
-            f"{path}: wrong checksum, these are not the values of the full {name!r} set"
+            f"{path}: wrong checksum, these are not the values of the full {settings.name!r} set"
         )
     return values
 
 
-def _check_listed(path: Path) -> None:
-    listing = path.parent / CHECKSUMS_FILE
-    if not listing.exists():
-        return
-    expected = read_json(listing).get(path.name)
+def _check_listed(path: Path, listing: Path) -> None:
+    expected, found = read_json(listing).get(path.name), hash_file(path)
     if expected is None:
         raise UserError(f"{listing}: does not list {path.name}")
-    found = hash_file(path)
     if found != expected:
         raise UserError(f"{path}: wrong checksum, sha256 is {found}, {listing.name} has {expected}")
-
-
-def _take_first(split: Split, count: int | None, key: str) -> Split:
-    if count is None:
-        return split
-    if count > len(split.images):
-        raise UserError(f"data.{key}: {count} found, the source has {len(split.images)} images")
-    return Split(split.images[:count], split.labels[:count])
 
 
 def _download(name: str, directory: Path) -> Path:
@@ -193,18 +154,16 @@ def _download(name: str, directory: Path) -> Path:
         raise UserError(f"data.name: torchvision downloads {known}, not {name!r}; use source: idx")
     from torchvision import datasets
 
-    class_name = _TORCHVISION_CLASSES[name]
-    dataset = getattr(datasets, class_name)
+    dataset = getattr(datasets, _TORCHVISION_CLASSES[name])
     try:
-        for is_train in (True, False):
-            dataset(directory, train=is_train, download=True)
+        dataset(directory, train=True, download=True)  # both splits
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"data.source: torchvision could not download {name!r} into {directory} ({reason}); "
             "put the four IDX files into a directory and use source: idx"
         ) from error
-    raw = directory / class_name / "raw"
+    raw = directory / _TORCHVISION_CLASSES[name] / "raw"
     for file_name, md5 in dataset.resources:  # torchvision trusts files that are there already
         if not datasets.utils.check_integrity(str(raw / file_name), md5):
             raise UserError(f"{raw / file_name}: missing or wrong checksum, md5 {md5} is needed")

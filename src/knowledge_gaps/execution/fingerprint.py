@@ -1,8 +1,8 @@
 """The fingerprint of a cohort: the code and versions that decide its trained bytes.
 
-`kgaps check` writes one file for each cohort, and dvc.yaml makes it a dependency of the cohort's
-stage. So an edited training loop, or another torch, makes cohorts due; an added architecture, a
-comment or a docstring does not.
+`kgaps check` writes the fingerprints of all cohorts and stages into one file, and dvc.yaml makes
+each value a parameter of its stage. So an edited training loop, or another torch, makes cohorts
+due; an added architecture, a comment or a docstring does not.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from knowledge_gaps.core.cache import make_key
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import publish_directory, read_json, write_json
+from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
-from knowledge_gaps.core.layout import get_code_directory, get_code_file
+from knowledge_gaps.core.layout import get_fingerprints_file
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import find_recipe, get_cohorts, list_members
 
@@ -29,7 +30,20 @@ TRAINING_CODE = (
     "study/recipes.py",
     "training",
 )
+# likewise what decides the tables, without what only reads them
+EVALUATION_CODE = (
+    "analyses",
+    "data",
+    "evaluation",
+    "losses.py",
+    "models",
+    "stages",
+    "statistics",
+    "training",
+)
+PREPARATION_CODE = ("data", "stages/prepare.py")
 VERSIONS = ("numpy", "torch")
+_NUM_DIGITS = 12  # of a hash, so that a value is one line of dvc.lock
 
 Fingerprint = dict[str, str]
 
@@ -41,16 +55,22 @@ def compute_fingerprint(study: Study, kind: Kind, name: str) -> Fingerprint:
 
 
 def write_fingerprints(root: Path, study: Study) -> None:
-    """Write models/code, a file for each cohort; raises UserError when that is not possible."""
-
-    def fill(directory: Path) -> None:
-        for kind in Kind:
-            for name in get_cohorts(study, kind):
-                write_json(
-                    directory / kind / f"{name}.json", compute_fingerprint(study, kind, name)
-                )
-
-    publish_directory(get_code_directory(root), fill)
+    """Write models/fingerprints.json; raises UserError when that is not possible."""
+    cohorts = {kind.value: list(get_cohorts(study, kind)) for kind in Kind}
+    recipes = (*study.gan_recipes.values(), *study.classifier_recipes.values())
+    architectures = {recipe.architecture for recipe in recipes}
+    trained = {
+        kind: {name: _format(compute_fingerprint(study, Kind(kind), name)) for name in names}
+        for kind, names in cohorts.items()
+    }
+    hashes = {
+        # evaluations have a row for every cohort, so a removed one makes them due
+        "evaluation": make_key(hash_code(EVALUATION_CODE, architectures), cohorts),
+        "prepare": hash_code(PREPARATION_CODE),
+        "readings": make_key(study.report.model_dump()),
+    }
+    stages = {name: value[:_NUM_DIGITS] for name, value in hashes.items()}
+    write_json(get_fingerprints_file(root), {**trained, **stages})
 
 
 def check_fingerprint(root: Path, cohort: str, found: Fingerprint) -> None:
@@ -64,16 +84,20 @@ def check_fingerprint(root: Path, cohort: str, found: Fingerprint) -> None:
     Raises:
         UserError: names what differs; nothing where no fingerprint was written yet.
     """
-    path = get_code_file(root, cohort)
-    if not path.exists():
-        return
-    recorded = read_json(path)
-    for key in recorded.keys() | found.keys():
-        if recorded.get(key) != found.get(key):
-            raise UserError(
-                f"{cohort}: {key} is {found.get(key)}, {recorded.get(key)} was recorded when the "
-                "study was checked; `kgaps check` records it anew"
-            )
+    path = get_fingerprints_file(root)
+    kind, _, name = cohort.partition("/")
+    recorded = read_json(path).get(kind, {}).get(name) if path.exists() else _format(found)
+    if recorded != _format(found):
+        raise UserError(
+            f"{cohort}: {_format(found)} found, {recorded} was recorded when the study was "
+            "checked; `kgaps check` records it anew"
+        )
+
+
+def _format(fingerprint: Fingerprint) -> str:
+    """Write a fingerprint as one line, as it is shown by `dvc status`."""
+    short = {**fingerprint, "code": fingerprint["code"][:_NUM_DIGITS]}
+    return ", ".join(f"{key} {value}" for key, value in short.items())
 
 
 def _list_architectures(study: Study, kind: Kind, name: str) -> Iterator[str]:

@@ -26,7 +26,9 @@ ImageShape = tuple[int, int, int]  # channels, height, width
 class ModelSettings(BaseModel):
     """Base of an architecture's settings: frozen, unknown keys refused, nothing converted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 class Generator(nn.Module):
@@ -217,6 +219,15 @@ def parse_settings(
     except ValidationError as error:
         message = describe_first_error(error, architecture.settings)
         raise UserError(f"model settings of {architecture.name!r}: {message}") from error
+
+
+def list_settings() -> dict[str, type[ModelSettings]]:
+    """List the types of recipes' `model` sections, by the architectures that take them."""
+    names: dict[type[ModelSettings], list[str]] = {}
+    for registry in (gan_architectures, classifier_architectures):
+        for name in registry.list_names():
+            names.setdefault(registry.get(name).settings, []).append(name)
+    return {", ".join(known): settings for settings, known in names.items()}
 
 
 def list_architectures() -> list[str]:

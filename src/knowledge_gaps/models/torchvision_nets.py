@@ -24,17 +24,14 @@ _COLOURS = len(IMAGENET_MEAN)
 
 
 class TorchvisionSettings(ModelSettings):
-    """Sizes of one of torchvision's networks.
-
-    Attributes:
-        width_divisor: every number of channels is divided by it, rounded up; 1 is the published
-            network, anything else a narrower variant for small images.
-        input_px: side of the square that images are resized to, as published by default; at 32, all
-            strides together leave 1 px.
-    """
+    """Sizes of one of torchvision's networks."""
 
     width_divisor: Literal[1, 2, 4, 8, 16] = 1
+    """Every number of channels is divided by it, rounded up; 1 is the published network, anything
+    else a narrower variant for small images."""
     input_px: Annotated[int, Field(ge=32)] = 224
+    """Side of the square that images are resized to, as published by default; at 32, all strides
+    together leave 1 px."""
 
 
 class TorchvisionClassifier(nn.Module):

@@ -52,8 +52,7 @@ from knowledge_gaps.core.layout import (
 )
 from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import write_table
-from knowledge_gaps.data.images import load_array
-from knowledge_gaps.data.store import open_images
+from knowledge_gaps.data.store import load_array, open_images
 from knowledge_gaps.execution.fingerprint import TRAINING_CODE
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.statistics.measures import AUC

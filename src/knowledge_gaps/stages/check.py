@@ -1,22 +1,21 @@
-"""check: refuse a study that cannot run before anything runs, and note the code that trains it.
+"""check: refuse a study that cannot run before anything runs, and record the code that trains it.
 
-Its outputs are the pool without instances, which every pool extends and every baseline stands on,
-so that all stages wait for this one; and a file for each cohort with the code that trains it.
+It writes the pool without instances, which every pool extends and every baseline is trained
+against, and the fingerprints of all cohorts and stages; so all stages wait for this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.execution.fingerprint import write_fingerprints
 from knowledge_gaps.models.networks import check_networks
 from knowledge_gaps.models.pool import write_pool
 from knowledge_gaps.models.registry import (
-    GanArchitecture,
-    ImageShape,
     StyleGenerator,
     classifier_architectures,
     gan_architectures,
@@ -25,9 +24,7 @@ from knowledge_gaps.models.registry import (
 from knowledge_gaps.planning.inventory import find_shape
 from knowledge_gaps.study import (
     NO_POOL,
-    ClassifierCohort,
     ClassifierRecipe,
-    GanCohort,
     GanRecipe,
     Kind,
     Study,
@@ -37,24 +34,16 @@ from knowledge_gaps.training.initial_weights import find_initial_weights
 
 
 def run(root: Path, study: Study) -> None:
-    """Check a study, write what all stages wait for, and say what the study trains; raises as
-    `check_study` and `write_fingerprints`.
-    """
+    """Check a study and write the first files; raises as `check_study`, `write_fingerprints`."""
     check_study(root, study)
     write_pool(root, NO_POOL, ())
     write_fingerprints(root, study)
-    trained = (
-        _count_cohorts("GAN", list(study.gans.values())),
-        _count_cohorts("classifier", list(study.classifiers.values())),
-    )
-    print(f"params.yaml: study {study.study.name}: {', '.join(trained)}")
-
-
-def _count_cohorts(kind: str, cohorts: Sequence[GanCohort | ClassifierCohort]) -> str:
-    num_instances = sum(cohort.instances for cohort in cohorts)
-    cohort_word = "cohort" if len(cohorts) == 1 else "cohorts"
-    instance_word = "instance" if num_instances == 1 else "instances"
-    return f"{len(cohorts)} {kind} {cohort_word} ({num_instances} {instance_word})"
+    counts = []
+    for word, cohorts in (("GAN", study.gans), ("classifier", study.classifiers)):
+        num_instances = sum(cohort.instances for cohort in cohorts.values())
+        instances = count_words(num_instances, "instance")
+        counts.append(f"{count_words(len(cohorts), f'{word} cohort')} ({instances})")
+    print(f"params.yaml: study {study.study.name}: {', '.join(counts)}")
 
 
 def check_study(root: Path, study: Study) -> None:
@@ -65,32 +54,34 @@ def check_study(root: Path, study: Study) -> None:
     Raises:
         UserError: names the key of params.yaml, what was found and what is allowed.
     """
-    for name, gan_recipe in study.gan_recipes.items():
+    shape = find_shape(study.data)
+    used_gan = {cohort.recipe for cohort in study.gans.values()}
+    used_classifier = {cohort.recipe for cohort in study.classifiers.values()}
+    for name, gan in study.gan_recipes.items():
         with _name_key(f"gan_recipes.{name}"):
-            _check_gan(gan_recipe)
-    for name, classifier_recipe in study.classifier_recipes.items():
+            _check_gan(gan)
+            if shape is not None and name in used_gan:
+                check_networks(Kind.GANS, gan.architecture, gan.model, shape)
+    for name, classifier in study.classifier_recipes.items():
         with _name_key(f"classifier_recipes.{name}"):
-            _check_classifier(classifier_recipe, root)
+            _check_classifier(classifier, root)
+            if shape is not None and name in used_classifier:
+                check_networks(Kind.CLASSIFIERS, classifier.architecture, classifier.model, shape)
+                _check_augmentation(classifier, min(shape[1:]))
     for name in study.classifiers:
         _check_held_out(study, name)
-    shape = find_shape(study.data)
-    if shape is not None:
-        _check_sizes(study, shape)
 
 
 def _check_gan(recipe: GanRecipe) -> None:
     architecture = gan_architectures.get(recipe.architecture)
     parse_settings(architecture, recipe.model)
-    if recipe.path_length_weight > 0 and not _has_styles(architecture):
+    builder = architecture.build_generator
+    has_styles = isinstance(builder, type) and issubclass(builder, StyleGenerator)
+    if recipe.path_length_weight > 0 and not has_styles:
         raise UserError(
             f"path_length_weight: {recipe.path_length_weight} found, {architecture.name!r} has no "
             "styles whose path lengths could be measured: 0.0 is allowed"
         )
-
-
-def _has_styles(architecture: GanArchitecture) -> bool:
-    builder = architecture.build_generator
-    return isinstance(builder, type) and issubclass(builder, StyleGenerator)
 
 
 def _check_classifier(recipe: ClassifierRecipe, root: Path) -> None:
@@ -115,24 +106,6 @@ def _check_held_out(study: Study, name: str) -> None:
             f"{settings.held_out_generators} found, classifiers.{name} has a pool of "
             f"{num_generators} ({cohort.detects!r}): at least one must be left to train on"
         )
-
-
-def _check_sizes(study: Study, shape: ImageShape) -> None:
-    """Check that the networks of every recipe in use can be built for the dataset's images, and
-    give images of their shape or one logit an image.
-
-    Else the first cohort of such a recipe would say so hours after the study was begun, or train
-    on logits that do not belong to their images.
-    """
-    for name in dict.fromkeys(cohort.recipe for cohort in study.gans.values()):
-        with _name_key(f"gan_recipes.{name}"):
-            gan = study.gan_recipes[name]
-            check_networks(Kind.GANS, gan.architecture, gan.model, shape)
-    for name in dict.fromkeys(cohort.recipe for cohort in study.classifiers.values()):
-        with _name_key(f"classifier_recipes.{name}"):
-            recipe = study.classifier_recipes[name]
-            check_networks(Kind.CLASSIFIERS, recipe.architecture, recipe.model, shape)
-            _check_augmentation(recipe, min(shape[1:]))
 
 
 def _check_augmentation(recipe: ClassifierRecipe, side_px: int) -> None:

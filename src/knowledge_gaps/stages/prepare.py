@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import publish_directory, write_json
+from knowledge_gaps.core.files import hash_file, publish_directory, write_json
 from knowledge_gaps.core.layout import (
     DATASET_FILE,
     GRID_FILE,
@@ -16,47 +17,51 @@ from knowledge_gaps.core.layout import (
     get_prepared_directory,
     get_state_directory,
 )
+from knowledge_gaps.core.progress import track_items
 from knowledge_gaps.data.images import save_grid
 from knowledge_gaps.data.reals import Reals, open_reals
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.extractors.inception import check_extractor
+from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.study import EXTRACTOR_IMAGE_SHAPES, Study
 
+_WORKER_MODULE = "knowledge_gaps.data.reals"
 _GRID_IMAGES = 100
 _GRID_PX = 1024  # side that a grid of larger images keeps to
 _ENLARGED_PX = 64  # images up to this side are shown twice as large
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def run(root: Path, study: Study) -> None:
     """Write data/prepared; raises UserError for a missing, corrupt or unfitting file."""
     check_extractor(study.evaluation, root)
-    state = get_state_directory(root) / "prepare"
-    reals = open_reals(study.data, root, state)
+    reals = open_reals(study.data, root, get_state_directory(root))
     _check_evaluation(study, reals)
 
     def fill(directory: Path) -> None:
-        written = reals.write(directory)
+        written = reals.write(directory, _map_images)
+        train, test = (hash_file(directory / name) for name in (TRAIN_IMAGES, TEST_IMAGES))
         described = {
             "name": study.data.name,
             "image_shape": list(reals.image_shape),
             "num_train": reals.num_train,
             "num_test": reals.num_test,
-            "sha256": _hash_splits(study.data.name, directory),
+            "sha256": hashlib.sha256(f"{study.data.name}{train}{test}".encode()).hexdigest(),
+            "train": train,
         }
         _save_first(directory)
         write_json(directory / DATASET_FILE, {**described, **written})
 
     publish_directory(get_prepared_directory(root), fill)
-    shutil.rmtree(state, ignore_errors=True)
     print(f"prepared {reals.num_train} + {reals.num_test} reals of {study.data.name}")
 
 
-def _hash_splits(name: str, directory: Path) -> str:
-    """Hash name and files of a dataset, for people who compare datasets."""
-    digest = hashlib.sha256(name.encode())
-    for split in (TRAIN_IMAGES, TEST_IMAGES):
-        digest.update(open_images(directory / split).compute_sha256().encode())
-    return digest.hexdigest()
+def _map_images(
+    function: Callable[[_Item], _Result], items: Sequence[_Item], title: str
+) -> Iterator[_Result]:
+    return track_items(map_parallel(function, items, _WORKER_MODULE), title, len(items))
 
 
 def _save_first(directory: Path) -> None:

@@ -1,5 +1,5 @@
-"""The study: what an experiment is. `recipes` and `schema` type params.yaml, `graph` checks what
-stands on what, `load` reads the file. No torch, so that reading a study costs milliseconds.
+"""The study: params.yaml as typed objects. `recipes` and `schema` have the types, `graph` checks
+references, `load` reads the file. No torch, so that reading a study costs milliseconds.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""What stands on what: every name that an entry uses exists, and nothing stands on itself.
+"""References between the entries of a study: every name exists, and no cohort depends on itself.
 
 The edges are cohort -> pool -> pool that it extends, and pool -> cohort that it takes instances of.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
+from typing import TypeVar
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study.recipes import (
@@ -18,13 +20,9 @@ from knowledge_gaps.study.recipes import (
     GanRecipe,
     Kind,
 )
-from knowledge_gaps.study.schema import (
-    REALS_TRAIN,
-    ClassifierSweep,
-    Iteration,
-    Pool,
-    Study,
-)
+from knowledge_gaps.study.schema import REALS_TRAIN, Study
+
+_Item = TypeVar("_Item")
 
 
 def check_graph(study: Study) -> None:
@@ -34,32 +32,18 @@ def check_graph(study: Study) -> None:
         UserError: for an unknown name, a pool of the wrong kind, an instance that its cohort does
             not have, or a circle; the message names both ends.
     """
-    for name in (REALS, REALS_TRAIN):
-        if name in study.gans:
-            raise UserError(f"gans.{name}: the name stands for the reals in the tables")
-    for section in ("pools", "gans", "classifiers"):
-        _check_cases(section, getattr(study, section))
-    if NO_POOL in study.pools:
-        raise UserError(f"pools.{NO_POOL}: the name stands for the pool without instances")
-    for name, pool in study.pools.items():
-        _check_pool(study, name, pool)
-    for name, gans in study.gans.items():
-        need(gans.recipe, study.gan_recipes, f"gans.{name}.recipe", "gan_recipes")
-        _check_stands_on(study, f"gans.{name}.fools", gans.fools, Kind.CLASSIFIERS)
-    for name, classifiers in study.classifiers.items():
-        need(
-            classifiers.recipe,
-            study.classifier_recipes,
-            f"classifiers.{name}.recipe",
-            "classifier_recipes",
-        )
-        if classifiers.detects == NO_POOL:
-            raise UserError(f"classifiers.{name}.detects: {NO_POOL!r} has no generators to detect")
-        _check_stands_on(study, f"classifiers.{name}.detects", classifiers.detects, Kind.GANS)
+    _check_names(study)
+    for key, name, section in _list_references(study):
+        need(name, getattr(study, section), key, section)
+    _check_pools(study)
     sort_nodes(study)
-    for name in study.pools:
-        _check_distinct(study, name)
-    _check_report(study)  # it follows pools, which form no circle by now
+    for name, pool in study.pools.items():
+        for cohort, instance in _find_repeated(list_members(study, name)):
+            raise UserError(
+                f"pools.{name}.instances: {instance} of {cohort} is in it twice, "
+                f"once through {pool.extends!r}"
+            )
+    _check_report(study)
 
 
 def get_cohorts(study: Study, kind: Kind) -> dict[str, GanCohort] | dict[str, ClassifierCohort]:
@@ -68,7 +52,7 @@ def get_cohorts(study: Study, kind: Kind) -> dict[str, GanCohort] | dict[str, Cl
 
 
 def find_recipe(study: Study, cohort: str) -> GanRecipe | ClassifierRecipe:
-    """Find how a cohort is trained, given as "gans/COHORT" or "classifiers/COHORT"."""
+    """Find the recipe of a cohort, given as "gans/COHORT" or "classifiers/COHORT"."""
     kind, _, name = cohort.partition("/")
     if kind == Kind.GANS:
         return study.gan_recipes[study.gans[name].recipe]
@@ -101,32 +85,32 @@ def split_detected(
 
 
 def sort_nodes(study: Study) -> list[str]:
-    """Sort all nodes so that each stands after what it stands on.
+    """Sort all nodes so that each comes after those that it depends on.
 
     Returns:
         "pools/POOL", "gans/COHORT" and "classifiers/COHORT".
 
     Raises:
-        UserError: when the nodes form a circle; the message goes round it.
+        UserError: when the nodes form a circle; the message lists it.
     """
     try:
         return list(TopologicalSorter(dict(_list_edges(study))).static_order())
     except CycleError as error:
         circle = " -> ".join(reversed(error.args[1]))
-        raise UserError(f"a cohort stands on itself: {circle}") from error
+        raise UserError(f"a cohort depends on itself: {circle}") from error
 
 
 def need(name: str, known: Iterable[str], key: str, section: str) -> None:
     """Check that a name is known.
 
     Args:
-        name: what was found.
-        known: what there is.
+        name: the value that was found.
+        known: the names that are allowed.
         key: where the name was found.
-        section: of params.yaml where it is looked for.
+        section: of params.yaml that has the known names.
 
     Raises:
-        UserError: names the key, the name, the section and what is known.
+        UserError: names the key, the name, the section and the known names.
     """
     known = sorted(known)
     if name not in known:
@@ -137,169 +121,161 @@ def _list_edges(study: Study) -> Iterator[tuple[str, list[str]]]:
     for name, pool in study.pools.items():
         extended = [] if pool.extends == NO_POOL else [f"pools/{pool.extends}"]
         yield f"pools/{name}", [pool.cohort, *extended]
+    for kind in Kind:
+        for name, cohort in get_cohorts(study, kind).items():
+            yield f"{kind}/{name}", [] if cohort.pool == NO_POOL else [f"pools/{cohort.pool}"]
+
+
+def _check_names(study: Study) -> None:
+    """Refuse reserved names, and two that are one folder where file systems ignore case."""
+    for name in (REALS, REALS_TRAIN):
+        if name in study.gans:
+            raise UserError(f"gans.{name}: the tables use this name for the reals")
+    if NO_POOL in study.pools:
+        raise UserError(f"pools.{NO_POOL}: this name is the pool without instances")
+    for section in ("pools", "gans", "classifiers"):
+        folders: dict[str, str] = {}
+        for name in getattr(study, section):
+            other = folders.setdefault(name.lower(), name)
+            if other != name:
+                raise UserError(f"{section}.{name}: differs from {section}.{other} in case only")
+
+
+def _list_references(study: Study) -> Iterator[tuple[str, str, str]]:
+    """Yield every name that refers to another entry: its key, the name, the entry's section."""
+    for name, pool in study.pools.items():
+        yield f"pools.{name}.cohort", pool.cohort_name, pool.kind.value
+        if pool.extends != NO_POOL:
+            yield f"pools.{name}.extends", pool.extends, "pools"
     for name, gans in study.gans.items():
-        yield f"gans/{name}", [] if gans.fools == NO_POOL else [f"pools/{gans.fools}"]
+        yield f"gans.{name}.recipe", gans.recipe, "gan_recipes"
+        if gans.fools != NO_POOL:
+            yield f"gans.{name}.fools", gans.fools, "pools"
     for name, classifiers in study.classifiers.items():
-        yield f"classifiers/{name}", [f"pools/{classifiers.detects}"]
+        yield f"classifiers.{name}.recipe", classifiers.recipe, "classifier_recipes"
+        if classifiers.detects == NO_POOL:
+            key = f"classifiers.{name}.detects"
+            raise UserError(f"{key}: {NO_POOL!r} has no generators to detect")
+        yield f"classifiers.{name}.detects", classifiers.detects, "pools"
+    yield from _walk_report(study.report.model_dump(), "report", "gans")
 
 
-def _check_cases(section: str, names: Iterable[str]) -> None:
-    """Refuse names that one folder would stand for where file systems ignore case."""
-    seen: dict[str, str] = {}
-    for name in names:
-        other = seen.setdefault(name.lower(), name)
-        if other != name:
-            raise UserError(f"{section}.{name}: differs from {section}.{other} in case only")
+def _walk_report(value: object, key: str, section: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the names in the report's section; a list without keys names GAN cohorts."""
+    if isinstance(value, str):
+        yield key, value, section
+    elif isinstance(value, dict):
+        for name, entry in value.items():
+            inner = "classifiers" if name == "classifiers" else "gans"
+            yield from _walk_report(entry, f"{key}.{name}", inner)
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from _walk_report(entry, f"{key}.{index}", section)
 
 
-def _check_pool(study: Study, name: str, pool: Pool) -> None:
-    cohorts = get_cohorts(study, pool.kind)
-    need(pool.cohort_name, cohorts, f"pools.{name}.cohort", pool.kind.value)
-    num_instances = cohorts[pool.cohort_name].instances
-    for instance in pool.instances:
-        if instance >= num_instances:
-            raise UserError(
-                f"pools.{name}.instances: {instance} is not in {pool.cohort}, "
-                f"which has instances 0 to {num_instances - 1}"
-            )
-    if pool.extends != NO_POOL:
-        need(pool.extends, study.pools, f"pools.{name}.extends", "pools")
-        if study.pools[pool.extends].kind is not pool.kind:
-            raise UserError(
-                f"pools.{name}.extends: {pool.extends!r} holds "
-                f"{study.pools[pool.extends].kind}, {name!r} holds {pool.kind}"
-            )
-
-
-def _check_distinct(study: Study, name: str) -> None:
-    members = list_members(study, name)
-    for cohort, instance in members:
-        if members.count((cohort, instance)) > 1:
-            raise UserError(
-                f"pools.{name}.instances: {instance} of {cohort} stands in it twice, "
-                f"once by way of {study.pools[name].extends!r}"
-            )
-
-
-def _check_stands_on(study: Study, key: str, pool_name: str, kind: Kind) -> None:
-    if pool_name == NO_POOL:
-        return
-    need(pool_name, [NO_POOL, *study.pools], key, "pools")
-    if study.pools[pool_name].kind is not kind:
-        raise UserError(
-            f"{key}: pool {pool_name!r} holds {study.pools[pool_name].kind}, {kind} are needed"
-        )
+def _check_pools(study: Study) -> None:
+    """Check that instances exist, and that every pool is of the kind that its user needs."""
+    needed = [
+        (f"gans.{name}.fools", gans.fools, Kind.CLASSIFIERS) for name, gans in study.gans.items()
+    ]
+    for name, classifiers in study.classifiers.items():
+        needed.append((f"classifiers.{name}.detects", classifiers.detects, Kind.GANS))
+    for name, pool in study.pools.items():
+        needed.append((f"pools.{name}.extends", pool.extends, pool.kind))
+        num_instances = get_cohorts(study, pool.kind)[pool.cohort_name].instances
+        for instance in pool.instances:
+            if instance >= num_instances:
+                raise UserError(
+                    f"pools.{name}.instances: {instance} is not in {pool.cohort}, "
+                    f"which has instances 0 to {num_instances - 1}"
+                )
+    for key, name, kind in needed:
+        if name != NO_POOL and study.pools[name].kind is not kind:
+            found = study.pools[name].kind
+            raise UserError(f"{key}: pool {name!r} holds {found}, {kind} are needed")
 
 
 def _check_report(study: Study) -> None:
     report = study.report
     for key in ("iterations", "memoryless", "memory"):
-        _check_chain(study, f"report.{key}", getattr(report, key))
+        classifiers = [entry.classifiers for entry in getattr(report, key)]
+        _check_no_repeats(f"report.{key}", [entry.gans for entry in getattr(report, key)])
+        _check_no_repeats(f"report.{key}", [name for name in classifiers if name is not None])
     for key in ("phi_sweep", "multi_instance", "mutual_fooling"):
-        names: list[str] = getattr(report, key)
-        _check_no_repeats(names, f"report.{key}")
-        for index, name in enumerate(names):
-            need(name, study.gans, f"report.{key}.{index}", "gans")
-    for index, sweep in enumerate(report.generalisation):
-        _check_sweep(study, f"report.generalisation.{index}", sweep)
-        _check_one_architecture(study, f"report.generalisation.{index}", sweep)
-    swept = [name for sweep in report.generalisation for name in sweep.classifiers]
-    _check_no_repeats(swept, "report.generalisation")
-    if report.truncation is not None:
-        _check_sweep(study, "report.truncation", report.truncation)
+        _check_no_repeats(f"report.{key}", getattr(report, key))
+    _check_generalisation(study)
     _check_architectures(study)
-    _check_fooled(study, "multi_instance", max_members=None)
-    _check_fooled(study, "mutual_fooling", max_members=1)
-    _check_differ(
-        "report.multi_instance",
-        {name: len(list_members(study, study.gans[name].fools)) for name in report.multi_instance},
-        "classifiers in the loss",
-    )
+    _check_fooled(study)
     if report.truncation is not None:
-        _check_differ(
-            "report.truncation.classifiers",
-            {name: study.classifiers[name].truncation for name in report.truncation.classifiers},
-            "truncation",
-        )
+        key, names = "report.truncation.classifiers", report.truncation.classifiers
+        _check_no_repeats(key, names)
+        truncations = {name: study.classifiers[name].truncation for name in names}
+        _check_differ(key, truncations, "truncation")
 
 
-def _check_sweep(study: Study, key: str, sweep: ClassifierSweep) -> None:
-    need(sweep.gans, study.gans, f"{key}.gans", "gans")
-    _check_no_repeats(sweep.classifiers, f"{key}.classifiers")
-    for index, name in enumerate(sweep.classifiers):
-        need(name, study.classifiers, f"{key}.classifiers.{index}", "classifiers")
-
-
-def _check_one_architecture(study: Study, key: str, sweep: ClassifierSweep) -> None:
-    found = {
-        name: study.classifier_recipes[study.classifiers[name].recipe].architecture
-        for name in sweep.classifiers
-    }
-    if len(set(found.values())) > 1:
-        words = ", ".join(f"{name} is {architecture}" for name, architecture in found.items())
-        raise UserError(f"{key}.classifiers: one architecture is needed, {words}")
+def _check_generalisation(study: Study) -> None:
+    """Check that each sweep is of one architecture, and no classifier cohort in two."""
+    sweeps = study.report.generalisation
+    _check_no_repeats("report.generalisation", [name for s in sweeps for name in s.classifiers])
+    for index, sweep in enumerate(sweeps):
+        found = {name: find_recipe(study, f"classifiers/{name}") for name in sweep.classifiers}
+        if len({recipe.architecture for recipe in found.values()}) > 1:
+            words = ", ".join(f"{name} is {found[name].architecture}" for name in found)
+            key = f"report.generalisation.{index}.classifiers"
+            raise UserError(f"{key}: one architecture is needed, {words}")
 
 
 def _check_architectures(study: Study) -> None:
     """Check that each entry's GANs fool classifiers of the entry's own cohort."""
     entries = study.report.architectures
-    _check_no_repeats([entry.classifiers for entry in entries], "report.architectures")
+    _check_no_repeats("report.architectures", [entry.classifiers for entry in entries])
     for index, entry in enumerate(entries):
-        key = f"report.architectures.{index}"
-        need(entry.classifiers, study.classifiers, f"{key}.classifiers", "classifiers")
-        need(entry.gans, study.gans, f"{key}.gans", "gans")
         fooled = {cohort for cohort, _ in list_members(study, study.gans[entry.gans].fools)}
-        if fooled != {f"{Kind.CLASSIFIERS}/{entry.classifiers}"}:
+        if fooled != {f"classifiers/{entry.classifiers}"}:
             found = ", ".join(sorted(fooled)) or "no classifier"
             raise UserError(
-                f"{key}.gans: {entry.gans!r} fools {found}, "
+                f"report.architectures.{index}.gans: {entry.gans!r} fools {found}, "
                 f"classifiers/{entry.classifiers} alone is needed"
             )
 
 
+def _check_fooled(study: Study) -> None:
+    """Check that the GANs of two readings fool different classifiers of one cohort."""
+    for reading in ("multi_instance", "mutual_fooling"):
+        key, names = f"report.{reading}", getattr(study.report, reading)
+        fooled = {name: list_members(study, study.gans[name].fools) for name in names}
+        cohorts = {cohort: name for name in names for cohort, _ in fooled[name]}
+        for name in names:
+            if not fooled[name]:
+                raise UserError(f"{key}: {name!r} fools no classifier")
+            if reading == "mutual_fooling" and len(fooled[name]) > 1:
+                raise UserError(f"{key}: {name!r} fools {len(fooled[name])} classifiers, not one")
+        if len(cohorts) > 1:
+            found = ", ".join(f"{name} fools {cohort}" for cohort, name in cohorts.items())
+            raise UserError(f"{key}: classifiers of one cohort are needed, {found}")
+        if reading == "multi_instance":
+            sizes = {name: len(members) for name, members in fooled.items()}
+            _check_differ(key, sizes, "classifiers in the loss")
+        elif len(names) == 1:
+            raise UserError(f"{key}: one GAN cohort found, at least two are needed")
+        else:
+            instances = {name: members[0][1] for name, members in fooled.items()}
+            _check_differ(key, instances, "the classifier in the loss")
+
+
 def _check_differ(key: str, values: Mapping[str, float], what: str) -> None:
-    """Refuse two entries at one place of an axis."""
-    seen: dict[float, str] = {}
+    """Refuse two entries with one value."""
+    names: dict[float, str] = {}
     for name, value in values.items():
-        if seen.setdefault(value, name) != name:
-            raise UserError(
-                f"{key}: {seen[value]!r} and {name!r} have one value of {what}, {value}"
-            )
+        other = names.setdefault(value, name)
+        if other != name:
+            raise UserError(f"{key}: {other!r} and {name!r} have one value of {what}, {value}")
 
 
-def _check_chain(study: Study, key: str, iterations: list[Iteration]) -> None:
-    for index, entry in enumerate(iterations):
-        need(entry.gans, study.gans, f"{key}.{index}.gans", "gans")
-        if entry.classifiers is not None:
-            need(entry.classifiers, study.classifiers, f"{key}.{index}.classifiers", "classifiers")
-    _check_no_repeats([entry.gans for entry in iterations], key)
-    _check_no_repeats([entry.classifiers for entry in iterations if entry.classifiers], key)
+def _check_no_repeats(key: str, names: Iterable[str]) -> None:
+    for name in _find_repeated(names):
+        raise UserError(f"{key}: {name!r} is in it twice")
 
 
-def _check_fooled(study: Study, reading: str, max_members: int | None) -> None:
-    """Check that the GANs of a reading fool classifiers of one cohort, and not too many."""
-    cohorts: dict[str, str] = {}  # classifier cohort: the GAN cohort that fools it
-    fooled: dict[tuple[str, int], str] = {}
-    for name in getattr(study.report, reading):
-        members = list_members(study, study.gans[name].fools)
-        if not members:
-            raise UserError(f"report.{reading}: {name!r} fools no classifier")
-        if max_members is not None and len(members) > max_members:
-            raise UserError(
-                f"report.{reading}: {name!r} fools {len(members)} classifiers, "
-                f"at most {max_members} is allowed"
-            )
-        if max_members == 1 and fooled.setdefault(members[0], name) != name:
-            raise UserError(f"report.{reading}: {fooled[members[0]]!r} and {name!r} fool the same")
-        cohorts.update({cohort: name for cohort, _ in members})
-    if max_members == 1 and len(fooled) == 1:
-        raise UserError(f"report.{reading}: one GAN cohort found, at least two are needed")
-    if len(cohorts) > 1:
-        found = ", ".join(f"{gans} fools {cohort}" for cohort, gans in cohorts.items())
-        raise UserError(f"report.{reading}: classifiers of one cohort are needed, {found}")
-
-
-def _check_no_repeats(names: list[str], key: str) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{key}: {name!r} stands in it twice")
+def _find_repeated(items: Iterable[_Item]) -> list[_Item]:
+    return [item for item, count in Counter(items).items() if count > 1]

@@ -1,4 +1,4 @@
-"""Reading params.yaml, the only place that does, and saying in one line what is wrong with it."""
+"""Reading params.yaml, the only place that does; every fault of it is an error of one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARAMS_FILE = "params.yaml"
 
 
 def load_study(path: Path) -> Study:
-    """Read a study and check it whole: keys, types, ranges, and what stands on what.
+    """Read a study and check it whole: keys, types, ranges and references.
 
     Args:
         path: a params.yaml.
@@ -29,15 +29,7 @@ def load_study(path: Path) -> Study:
 
 
 def validate_study(content: Any, name: str) -> Study:
-    """Check the content of a params.yaml whole.
-
-    Args:
-        content: as `read_yaml` gives it.
-        name: what it is called when something is wrong with it.
-
-    Raises:
-        UserError: one line that begins with the name.
-    """
+    """Check the content of a params.yaml, called `name` in errors; raises as `load_study`."""
     try:
         study = Study.model_validate(content)
         check_graph(study)
@@ -66,15 +58,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """Parse YAML as `read_yaml` does.
-
-    Args:
-        text: what the file holds.
-        name: of the file.
-
-    Raises:
-        UserError: when it is not valid YAML.
-    """
+    """Parse the text of a YAML file of some name; raises UserError when it is not valid."""
     try:
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:

@@ -1,4 +1,4 @@
-"""The studies in settings/: what each is for, and writing one to params.yaml."""
+"""The studies in settings/: their purposes, and writing one to params.yaml."""
 
 from __future__ import annotations
 
@@ -21,21 +21,15 @@ def list_presets(root: Path) -> list[str]:
 
 
 def describe_presets(root: Path) -> list[str]:
-    """Describe the studies in settings/, each in a line: its name, and what it is for.
-
-    Raises:
-        UserError: where there is no such folder.
-    """
+    """Describe the studies in settings/, a line each; raises UserError as `list_presets`."""
     names = list_presets(root)
     width = max((len(name) for name in names), default=0)
-    purposes = [_read_purpose(root / _DIRECTORY / f"{name}.yaml") for name in names]
-    lines = zip(names, purposes, strict=True)
-    return [f"{name:{width}}  {purpose}".rstrip() for name, purpose in lines]
+    return [f"{name:{width}}  {_read_purpose(root, name)}".rstrip() for name in names]
 
 
-def _read_purpose(path: Path) -> str:
+def _read_purpose(root: Path, name: str) -> str:
     """Read the first sentence of the comment that a file begins with; "" where there is none."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = (root / _DIRECTORY / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     comment = takewhile(lambda line: line.startswith("#"), lines)
     text = " ".join(line.lstrip("# ").rstrip() for line in comment)
     sentence, is_followed, _ = text.partition(". ")
@@ -47,7 +41,7 @@ def use_preset(root: Path, name: str, is_forced: bool = False) -> None:
 
     Args:
         root: the repository's root.
-        name: of the file without its ending.
+        name: of the file without its suffix.
         is_forced: also over changes that are nowhere else.
 
     Raises:
@@ -70,14 +64,12 @@ def use_preset(root: Path, name: str, is_forced: bool = False) -> None:
 def _is_edited(root: Path) -> bool:
     """Tell whether params.yaml is neither a study of settings/ nor as it is committed."""
     file = root / PARAMS_FILE
-    if not file.is_file():
-        return False
-    content = file.read_bytes()
-    if any(path.read_bytes() == content for path in (root / _DIRECTORY).glob("*.yaml")):
+    content = file.read_bytes() if file.is_file() else b""
+    presets = (path.read_bytes() for path in (root / _DIRECTORY).glob("*.yaml"))
+    if not content or content in presets:
         return False
     command = ["git", "show", f"HEAD:./{PARAMS_FILE}"]
     try:
-        committed = subprocess.run(command, cwd=root, capture_output=True, check=False)
+        return subprocess.run(command, cwd=root, capture_output=True, check=False).stdout != content
     except OSError:  # no git
         return True
-    return committed.returncode != 0 or committed.stdout != content

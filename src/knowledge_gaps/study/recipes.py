@@ -1,7 +1,7 @@
 """How a cohort is trained: recipes and cohorts as frozen types, with the defaults of their keys.
 
-The types decide what a training does as much as params.yaml does, by the defaults that it leaves
-out; so trainings depend on this file (`training.code`), and on no other of this folder.
+Defaults decide a training as much as params.yaml does, so the fingerprints of cohorts hold this
+file, and no other of this folder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 NO_POOL = "none"  # the pool of a baseline cohort: no frozen instance at all
-REALS = "real"  # stands where a GAN cohort stands in a table, for the reals themselves
+REALS = "real"  # the reals, in a table's column of GAN cohorts
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -28,7 +28,9 @@ class Kind(StrEnum):
 class Section(BaseModel):
     """A part of params.yaml: frozen, unknown keys refused, no silent conversion of types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 def _check_name(name: str) -> str:
@@ -52,128 +54,113 @@ InstanceList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class OptimizerSettings(Section):
-    """Adam's settings, and the schedule of its learning rate.
-
-    Attributes:
-        learning_rate: step size at the start.
-        betas: decay rates of the moment estimates.
-        weight_decay: decoupled weight decay (AdamW when above 0).
-        schedule: "constant", a fall to 0 along a line or half a cosine, or "step", which divides
-            the rate by ten after each third of the fall (He et al. 2016, section 3.4, but for
-            where the plateaus lie).
-        decay_from: share of the training after which the rate falls.
-    """
+    """Adam's settings, and the schedule of its learning rate."""
 
     learning_rate: Positive
+    """Step size at the start."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         default=(0.9, 0.999), strict=False
     )
+    """Decay rates of the moment estimates."""
     weight_decay: NonNegative = 0.0
+    """Decoupled weight decay (AdamW when above 0)."""
     schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
+    """"constant", a fall to 0 along a line or half a cosine, or "step", which divides the rate by
+    ten after each third of the fall (He et al. 2016, section 3.4, but for where the plateaus
+    lie)."""
     decay_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training after which the rate falls."""
 
 
 class TrainingSettings(Section):
-    """What both kinds of training share.
-
-    Attributes:
-        architecture: a name in `knowledge_gaps.models.registry`.
-        model: settings of the architecture, checked by the registry.
-        steps: optimiser updates.
-        batch_size: images of each side in a batch: that many reals and that many generated.
-        mixed_precision: autocast of the forward passes; fp16 needs a GPU.
-        gradient_accumulation_steps: batches whose gradients are averaged for one update.
-        max_gradient_norm: gradients are clipped to this 2-norm; null for no clipping.
-        ema_decay: decay of the moving average of the weights that becomes the result; null
-            keeps the last weights.
-        ema_ramp_up: the average's half-life is at most this share of the steps so far, so that it
-            forgets the start (0.05 in the StyleGAN2 family's code); null for none.
-        mirror: images of a batch are mirrored left to right with probability 1/2: reals in a GAN's
-            training, reals and generated images alike in a classifier's.
-        log_every: steps between two rows of curves.csv.
-    """
+    """What both kinds of training share."""
 
     architecture: Name
+    """A name in `knowledge_gaps.models.registry`."""
     model: dict[str, Any] = {}
+    """Settings of the architecture, checked by the registry."""
     steps: Count
+    """Optimiser updates."""
     batch_size: Annotated[int, Field(ge=2)]
+    """Images of each side in a batch: that many reals and that many generated."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """Autocast of the forward passes; fp16 needs a GPU."""
     gradient_accumulation_steps: Count = 1
+    """Batches whose gradients are averaged for one update."""
     max_gradient_norm: Positive | None = None
+    """Gradients are clipped to this 2-norm; null for no clipping."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of the moving average of the weights that becomes the result; null keeps the last
+    weights."""
     ema_ramp_up: Positive | None = None
+    """The average's half-life is at most this share of the steps so far, so that it forgets the
+    start (0.05 in the StyleGAN2 family's code); null for none."""
     mirror: bool = False
+    """Images of a batch are mirrored left to right with probability 1/2: reals in a GAN's training,
+    reals and generated images alike in a classifier's."""
     log_every: Count = 50
+    """Steps between two rows of curves.csv."""
 
 
 class GanRecipe(TrainingSettings):
-    """How the GANs of a cohort are trained.
-
-    Attributes:
-        generator_optimizer: Adam of the generator.
-        discriminator_optimizer: Adam of the discriminator.
-        r1_gamma: weight of the R1 penalty on reals (Mescheder et al. 2018, eq. 9); 0 for none.
-        r1_interval: the penalty is taken every so many steps, with its weight scaled by the
-            interval (lazy regularisation, Karras et al. 2020, section 3.1).
-        path_length_weight: weight of the path-length penalty (Karras et al. 2020, eq. 4), for
-            architectures that have styles; 0 for none.
-        path_length_interval: as r1_interval, of the generator's own penalty.
-        path_length_decay: of the moving average of path lengths that the penalty pulls towards.
-        path_length_shrink: the penalty is taken over batch_size divided by this, at least 1 image.
-    """
+    """How the GANs of a cohort are trained."""
 
     generator_optimizer: OptimizerSettings
+    """Adam of the generator."""
     discriminator_optimizer: OptimizerSettings
+    """Adam of the discriminator."""
     r1_gamma: NonNegative = 0.0
+    """Weight of the R1 penalty on reals (Mescheder et al. 2018, eq. 9); 0 for none."""
     r1_interval: Count = 16
+    """The penalty is taken every so many steps, with its weight scaled by the interval (lazy
+    regularisation, Karras et al. 2020, section 3.1)."""
     path_length_weight: NonNegative = 0.0
+    """Weight of the path-length penalty (Karras et al. 2020, eq. 4), for architectures that have
+    styles; 0 for none."""
     path_length_interval: Count = 4
+    """As r1_interval, of the generator's own penalty."""
     path_length_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Of the moving average of path lengths that the penalty pulls towards."""
     path_length_shrink: Count = 2
+    """The penalty is taken over batch_size divided by this, at least 1 image."""
 
 
 class EarlyStopping(Section):
-    """Ends a classifier's training by its accuracy on generators that it is not trained on.
-
-    Attributes:
-        held_out_generators: how many of the pool's last generators are kept for it, out of the
-            training; at least one generator must be left.
-        num_images: generated images of each of them, and as many reals, that are looked at.
-        check_every: steps between two looks.
-        patience: looks without a better balanced accuracy before the training ends; the weights of
-            the best look are the result.
-    """
+    """Ends a classifier's training by its accuracy on generators that it is not trained on."""
 
     held_out_generators: Count = 1
+    """How many of the pool's last generators are kept for it, out of the training; at least one
+    generator must be left."""
     num_images: Count
+    """Generated images of each of them, and as many reals, that are scored."""
     check_every: Count
+    """Steps between two measurements."""
     patience: Count
+    """Looks without a better balanced accuracy before the training ends; the weights of the best
+    look are the result."""
 
 
 class ClassifierRecipe(TrainingSettings):
-    """How the GAN-classifiers of a cohort are trained.
-
-    Attributes:
-        optimizer: Adam of the classifier.
-        initialisation: "random", or "imagenet" for torchvision's published weights.
-        initial_weights: file of those weights, relative to the repository's root or absolute; null
-            for torchvision's cache.
-        auxiliary_weight: weight of the loss of every auxiliary head, for architectures with one.
-        gradient_checkpointing: activations are computed again in the backward pass, for memory.
-        translation_px: reals and generated images are both shifted by up to so many pixels.
-        cutout_px: a square of so many pixels a side, placed at random, is set to mid-grey in reals
-            and generated images alike; 0 for none.
-        early_stopping: null trains all steps.
-    """
+    """How the GAN-classifiers of a cohort are trained."""
 
     optimizer: OptimizerSettings
+    """Adam of the classifier."""
     initialisation: Literal["random", "imagenet"] = "random"
+    """"random", or "imagenet" for torchvision's published weights."""
     initial_weights: str | None = None
+    """File of those weights, relative to the repository's root or absolute; null for torchvision's
+    cache."""
     auxiliary_weight: NonNegative = 0.4
+    """Weight of the loss of every auxiliary head, for architectures with one."""
     gradient_checkpointing: bool = False
+    """Activations are computed again in the backward pass, for memory."""
     translation_px: Annotated[int, Field(ge=0)] = 0
+    """Reals and generated images are both shifted by up to so many pixels."""
     cutout_px: Annotated[int, Field(ge=0)] = 0
+    """A square of so many pixels a side, placed at random, is set to mid-grey in reals and
+    generated images alike; 0 for none."""
     early_stopping: EarlyStopping | None = None
+    """Null trains all steps."""
 
     @model_validator(mode="after")
     def _check_initial_weights(self) -> Self:
@@ -183,22 +170,19 @@ class ClassifierRecipe(TrainingSettings):
 
 
 class GanCohort(Section):
-    """Independently seeded GANs, trained against one pool of frozen classifiers.
-
-    Attributes:
-        recipe: a key of gan_recipes.
-        instances: how many GANs.
-        fools: the pool of frozen classifiers in the loss, or "none" for a baseline.
-        phi: weight of the fooling term; at least 0.
-        fooling: "sum" for log D + phi * sum log C, "weighted" for the MNIST form
-            1/(1+phi) log D + phi/(1+phi) sum log C.
-    """
+    """Independently seeded GANs, trained against one pool of frozen classifiers."""
 
     recipe: Name
+    """A key of gan_recipes."""
     instances: NumInstances
+    """How many GANs."""
     fools: Name
+    """The pool of frozen classifiers in the loss, or "none" for a baseline."""
     phi: NonNegative
+    """Weight of the fooling term; at least 0."""
     fooling: Literal["sum", "weighted"] = "sum"
+    """"sum" for log D + phi * sum log C, "weighted" for the MNIST form 1/(1+phi) log D +
+    phi/(1+phi) sum log C."""
 
     @model_validator(mode="after")
     def _check_phi(self) -> Self:
@@ -208,27 +192,24 @@ class GanCohort(Section):
 
     @property
     def pool(self) -> str:
-        """The pool that it stands on, by the name that cohorts of both kinds share."""
+        """The pool that it is trained against, by the name that cohorts of both kinds share."""
         return self.fools
 
 
 class ClassifierCohort(Section):
-    """Independently seeded GAN-classifiers, trained on reals against one pool of generators.
-
-    Attributes:
-        recipe: a key of classifier_recipes.
-        instances: how many classifiers.
-        detects: the pool of frozen generators whose samples are the generated half of a batch.
-        truncation: as in `models.registry.Generator.sample`: standard deviation of the latents, or
-            psi for a generator with styles; 1.0 for the generator's own images.
-    """
+    """Independently seeded GAN-classifiers, trained on reals against one pool of generators."""
 
     recipe: Name
+    """A key of classifier_recipes."""
     instances: NumInstances
+    """How many classifiers."""
     detects: Name
+    """The pool of frozen generators whose samples are the generated half of a batch."""
     truncation: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """As in `models.registry.Generator.sample`: standard deviation of the latents, or psi for a
+    generator with styles; 1.0 for the generator's own images."""
 
     @property
     def pool(self) -> str:
-        """The pool that it stands on, by the name that cohorts of both kinds share."""
+        """The pool that it is trained against, by the name that cohorts of both kinds share."""
         return self.detects

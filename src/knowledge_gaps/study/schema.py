@@ -1,11 +1,11 @@
-"""The sections of params.yaml as frozen types: names, ranges, and nothing else is let in.
+"""The sections of params.yaml as frozen types: names, ranges, no unknown key.
 
 A study names cohorts of GANs and cohorts of GAN-classifiers, and pools: ordered lists of frozen
-instances that a cohort is trained against. A cohort stands on exactly one pool. Fool-all,
+instances that a cohort is trained against. A cohort is trained against exactly one pool. Fool-all,
 memoryless, multi-instance, the phi sweep and generalisation against n are only different entries.
 
 Recipes and cohorts are in `knowledge_gaps.study.recipes`. How the entries refer to one another is
-checked by `knowledge_gaps.study.graph`; what an architecture takes as settings is known by
+checked by `knowledge_gaps.study.graph`, the settings of architectures by
 `knowledge_gaps.models.registry`.
 """
 
@@ -42,51 +42,43 @@ WRITTEN = (
 
 
 class StudySettings(Section):
-    """Name and seed of the whole study.
-
-    Attributes:
-        name: what the report and MLflow call the study.
-        seed: the random numbers of every instance follow from it, the cohort's name and the
-            instance.
-    """
+    """Name and seed of the whole study."""
 
     name: Name
+    """What the report and MLflow call the study."""
     seed: Annotated[int, Field(ge=0)]
+    """The random numbers of every instance follow from it, the cohort's name and the instance."""
 
 
 class DataSettings(Section):
-    """The dataset of reals.
-
-    Attributes:
-        name: the dataset; it stands in the report. "mnist" and "fashion-mnist" have checksums in
-            `knowledge_gaps.data.source`, others what their directory lists.
-        source: "reduced" for the sample in the repository, "idx" for the four IDX files in
-            `directory`, "torchvision" for torchvision's downloader into `directory`, "images" for
-            a folder or a zip archive of images, "dicebear" for cartoon faces drawn by seed.
-        directory: folder of the files or the archive itself, relative to the repository's root or
-            absolute. Drawn faces read nothing from it, but DVC wants it to be there.
-        num_train: how many training images are used, from the start; null for all. Drawn faces
-            need a number.
-        num_test: how many test images are used, from the start; null for all. Images and drawn
-            faces have no split of their own: there the last `num_test` images, in the order of
-            their names, are the test split, and a number is needed.
-        resolution_px: side that images are resized to, once, with antialiasing; null keeps theirs.
-            A power of two. For "images", and for "dicebear", which needs one.
-        channels: 1 for grey, 3 for colour images; null for as many as the first image has, and 3
-            for drawn faces. For "images" and "dicebear".
-        allow_bad: names of images that may be unreadable and are then left out.
-        style: which of DiceBear's styles is drawn; needed by "dicebear", and by no other source.
-    """
+    """The dataset of reals."""
 
     name: Name
+    """The dataset; the report names it. "mnist" has checksums in
+    `knowledge_gaps.data.source`, others what their directory lists."""
     source: Literal["reduced", "idx", "torchvision", "images", "dicebear"]
+    """"reduced" for the sample in the repository, "idx" for the four IDX files in `directory`,
+    "torchvision" for torchvision's downloader into `directory`, "images" for a folder or a zip
+    archive of images, "dicebear" for cartoon faces drawn by seed."""
     directory: str
+    """Folder of the files or the archive itself, relative to the repository's root or absolute.
+    Drawn faces read nothing from it, but DVC wants it to be there."""
     num_train: Count | None = None
+    """Number of training images, from the start; null for all. Drawn faces need a number."""
     num_test: Count | None = None
+    """Number of test images, from the start; null for all. Images and drawn faces have no
+    split of their own: there the last `num_test` images, in the order of their names, are the
+    test split, and a number is needed."""
     resolution_px: Annotated[int, Field(ge=4)] | None = None
+    """Side that images are resized to, once, with antialiasing; null keeps theirs. A power of two.
+    For "images", and for "dicebear", which needs one."""
     channels: Literal[1, 3] | None = None
+    """1 for grey, 3 for colour images; null for as many as the first image has, and 3 for drawn
+    faces. For "images" and "dicebear"."""
     allow_bad: list[str] = Field(default_factory=list)
+    """Names of images that may be unreadable and are then left out."""
     style: Name | None = None
+    """Which of DiceBear's styles is drawn; needed by "dicebear", and by no other source."""
 
     @field_validator("directory")
     @classmethod
@@ -117,17 +109,14 @@ class DataSettings(Section):
 
 
 class Pool(Section):
-    """An ordered list of frozen instances: those of `extends`, then these.
-
-    Attributes:
-        extends: the pool that this one continues, or "none".
-        cohort: "gans/COHORT" or "classifiers/COHORT".
-        instances: which instances of that cohort.
-    """
+    """An ordered list of frozen instances: those of `extends`, then these."""
 
     extends: Name
+    """The pool that this one continues, or "none"."""
     cohort: str
+    """"gans/COHORT" or "classifiers/COHORT"."""
     instances: InstanceList
+    """Which instances of that cohort."""
 
     @property
     def kind(self) -> Kind:
@@ -151,7 +140,7 @@ class Pool(Section):
         return self
 
 
-# stands where a GAN cohort stands in a table of spectra, for the train split of the reals
+# the train split of the reals, in a column of GAN cohorts of a table of spectra
 REALS_TRAIN = "real_train"
 
 # channels, height, width of the images that an extractor takes; None: any
@@ -163,106 +152,87 @@ EXTRACTOR_IMAGE_SHAPES: dict[str, tuple[int | None, int | None, int | None]] = {
 
 
 class EvaluationSettings(Section):
-    """How generators and classifiers are compared.
-
-    Attributes:
-        num_images: images sampled once of each generator, and as many reals for quality.
-        extractor: features for quality; "lenet" is the package's own for 28 px grey digits,
-            "inception" the Inception of FID for colour images, "random_vgg" an untrained network
-            with fixed weights for images of any kind.
-        inception_weights: file of the Inception of FID, relative to the repository's root or
-            absolute; null for torch-fidelity's usual cache.
-    """
+    """How generators and classifiers are compared."""
 
     num_images: Annotated[int, Field(ge=16)]
+    """Images sampled once of each generator, and as many reals for quality."""
     extractor: Literal["lenet", "inception", "random_vgg"] = "lenet"
+    """Features for quality; "lenet" is the package's own for 28 px grey digits, "inception" the
+    Inception of FID for colour images, "random_vgg" an untrained network with fixed weights for
+    images of any kind."""
     inception_weights: str | None = None
+    """File of the Inception of FID, relative to the repository's root or absolute; null for the
+    usual cache of torch-fidelity."""
 
 
 class Iteration(Section):
-    """One iteration of the paper: a GAN cohort, and the classifier cohort trained on it, if any.
-
-    Attributes:
-        gans: a key of gans.
-        classifiers: a key of classifiers; null where the iteration ends with its GANs.
-    """
+    """One iteration of the paper: a GAN cohort, and the classifier cohort trained on it, if any."""
 
     gans: Name
+    """A key of gans."""
     classifiers: Name | None = None
+    """A key of classifiers; null where the iteration ends with its GANs."""
 
 
 class ClassifierSweep(Section):
-    """Classifier cohorts that differ in one thing, looking at one GAN cohort.
-
-    Attributes:
-        gans: a key of gans.
-        classifiers: keys of classifiers.
-    """
+    """Classifier cohorts that differ in one thing, detecting one GAN cohort."""
 
     gans: Name
+    """A key of gans."""
     classifiers: Annotated[list[Name], Field(min_length=1)]
+    """Keys of classifiers."""
 
 
 class ArchitecturePair(Section):
-    """A classifier cohort of one architecture, and GANs that fool classifiers of it.
-
-    Attributes:
-        classifiers: a key of classifiers.
-        gans: a key of gans.
-    """
+    """A classifier cohort of one architecture, and GANs that fool classifiers of it."""
 
     classifiers: Name
+    """A key of classifiers."""
     gans: Name
+    """A key of gans."""
 
 
 class ReportSettings(Section):
-    """Which readings the report makes of the two tables.
-
-    Attributes:
-        iterations: fool-all, iteration 0 first.
-        memoryless: iterations of the memoryless form, iteration 0 first.
-        memory: iterations with a memory of two or more iterations, iteration 0 first.
-        phi_sweep: GAN cohorts that differ in phi.
-        multi_instance: GAN cohorts that differ in how many classifiers of a cohort they fool.
-        mutual_fooling: GAN cohorts that each fool one classifier, all of one classifier cohort.
-        architectures: the paper's table A, one entry an architecture of classifiers.
-        generalisation: classifiers against the number of generators, one sweep an architecture.
-        truncation: classifiers that differ in the truncation of their training latents; null for
-            none.
-    """
+    """Which readings the report makes of the two tables."""
 
     iterations: list[Iteration] = Field(default_factory=list)
+    """Fool-all, iteration 0 first."""
     memoryless: list[Iteration] = Field(default_factory=list)
+    """Iterations of the memoryless form, iteration 0 first."""
     memory: list[Iteration] = Field(default_factory=list)
+    """Iterations with a memory of two or more iterations, iteration 0 first."""
     phi_sweep: list[Name] = Field(default_factory=list)
+    """GAN cohorts that differ in phi."""
     multi_instance: list[Name] = Field(default_factory=list)
+    """GAN cohorts that differ in how many classifiers of a cohort they fool."""
     mutual_fooling: list[Name] = Field(default_factory=list)
+    """GAN cohorts that each fool one classifier, all of one classifier cohort."""
     architectures: list[ArchitecturePair] = Field(default_factory=list)
+    """The paper's table A, one entry an architecture of classifiers."""
     generalisation: list[ClassifierSweep] = Field(default_factory=list)
+    """Classifiers against the number of generators, one sweep an architecture."""
     truncation: ClassifierSweep | None = None
+    """Classifiers that differ in the truncation of their training latents; null for none."""
 
 
 class Study(Section):
-    """Everything that a result of the study depends on; no word about the machine.
-
-    Attributes:
-        study: name and seed.
-        data: the dataset of reals.
-        gan_recipes: how GANs are trained.
-        classifier_recipes: how GAN-classifiers are trained.
-        pools: lists of frozen instances that cohorts are trained against.
-        gans: cohorts of GANs.
-        classifiers: cohorts of GAN-classifiers.
-        evaluation: how all of them are compared.
-        report: which of them the report reads together.
-    """
+    """Everything that a result of the study depends on; no word about the machine."""
 
     study: StudySettings
+    """Name and seed."""
     data: DataSettings
+    """The dataset of reals."""
     gan_recipes: dict[Name, GanRecipe]
+    """How GANs are trained."""
     classifier_recipes: dict[Name, ClassifierRecipe]
+    """How GAN-classifiers are trained."""
     pools: dict[Name, Pool]
+    """Lists of frozen instances that cohorts are trained against."""
     gans: Annotated[dict[Name, GanCohort], Field(min_length=1)]
+    """Cohorts of GANs."""
     classifiers: Annotated[dict[Name, ClassifierCohort], Field(min_length=1)]
+    """Cohorts of GAN-classifiers."""
     evaluation: EvaluationSettings
+    """How all of them are compared."""
     report: ReportSettings
+    """Which of them the report reads together."""

@@ -28,17 +28,14 @@ def _check_odd(size_px: int) -> int:
 
 
 class CnnSettings(ModelSettings):
-    """Sizes of a CNN classifier.
-
-    Attributes:
-        channels: of its convolutions, each of which halves the resolution.
-        kernel_px: side of the kernels; odd.
-        dropout: probability with which a feature is dropped before the head.
-    """
+    """Sizes of a CNN classifier."""
 
     channels: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    """Of its convolutions, each of which halves the resolution."""
     kernel_px: Annotated[int, Field(ge=1), AfterValidator(_check_odd)] = 3
+    """Side of the kernels; odd."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability with which a feature is dropped before the head."""
 
 
 class Cnn(nn.Module):

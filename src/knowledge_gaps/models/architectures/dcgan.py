@@ -29,18 +29,15 @@ _LEAK = 0.2
 
 
 class DcganSettings(ModelSettings):
-    """Sizes of a DCGAN.
-
-    Attributes:
-        latent_dim: length of a latent vector.
-        channels: of the generator from its lowest resolution on, mirrored in the discriminator;
-            every entry stands for one doubling of the resolution.
-        kernel_px: side of all convolution kernels; even, so that strides of 2 tile evenly.
-    """
+    """Sizes of a DCGAN."""
 
     latent_dim: Annotated[int, Field(ge=1)]
+    """Length of a latent vector."""
     channels: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    """Of the generator from its lowest resolution on, mirrored in the discriminator; every entry
+    stands for one doubling of the resolution."""
     kernel_px: Annotated[int, Field(ge=2, multiple_of=2)] = 4
+    """Side of all convolution kernels; even, so that strides of 2 tile evenly."""
 
 
 class DcganGenerator(Generator):

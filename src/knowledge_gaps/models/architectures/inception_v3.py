@@ -32,17 +32,14 @@ _STD, _AUXILIARY_STD = 0.1, 0.001
 
 
 class InceptionSettings(TorchvisionSettings):
-    """Sizes of an Inception-v3.
-
-    Attributes:
-        input_px: side of the square that images are resized to. Below 75 px, strides without
-            padding leave no pixel at the end; below 299 px, there is no auxiliary head.
-        transform_input: the network turns ImageNet's normalisation, which the InputSpec applies,
-            into values in [-1, 1], for which its published weights were made.
-    """
+    """Sizes of an Inception-v3."""
 
     input_px: Annotated[int, Field(ge=75)] = 299
+    """Side of the square that images are resized to. Below 75 px, strides without padding leave no
+    pixel at the end; below 299 px, there is no auxiliary head."""
     transform_input: bool = False
+    """The network turns ImageNet's normalisation, which the InputSpec applies, into values in [-1,
+    1], for which its published weights were made."""
 
 
 def build(settings: InceptionSettings, input_shape: ImageShape) -> TorchvisionClassifier:

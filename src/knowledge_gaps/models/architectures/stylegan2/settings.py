@@ -17,37 +17,33 @@ _Size = Annotated[int, Field(ge=1)]
 
 
 class StyleGan2Settings(ModelSettings):
-    """Sizes of a StyleGAN2; the defaults are configuration F of Karras et al. 2020.
-
-    Attributes:
-        latent_dim: length of a latent vector z.
-        style_dim: length of a style vector w, and width of the mapping network.
-        mapping_layers: of the mapping network.
-        mapping_lr_multiplier: learning rate of the mapping network relative to the recipe's
-            (Karras et al. 2019, appendix C).
-        channel_base: feature maps at a resolution are channel_base / resolution, ...
-        max_channels: ... but never more than this.
-        noise: the layers of the generator have noise inputs, each with a learned strength.
-        style_mixing: probability that an image of a training batch takes its fine styles from
-            another latent (Karras et al. 2019, section 3.1).
-        average_decay: of the moving average of w that truncation pulls towards, per batch.
-        mbstd_group: images that share one minibatch standard deviation; with 1, no image sees
-            another.
-        num_half_blocks: the highest resolutions of both networks that run in the autocast's half
-            precision, their activations clamped; 0 runs everything in float32, autocast or not.
-    """
+    """Sizes of a StyleGAN2; the defaults are configuration F of Karras et al. 2020."""
 
     latent_dim: _Size = 512
+    """Length of a latent vector z."""
     style_dim: _Size = 512
+    """Length of a style vector w, and width of the mapping network."""
     mapping_layers: _Size = 8
+    """Of the mapping network."""
     mapping_lr_multiplier: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """Learning rate of the mapping network relative to the recipe's (Karras et al. 2019, appendix
+    C)."""
     channel_base: _Size = 32768
+    """Feature maps at a resolution are channel_base / resolution, ..."""
     max_channels: _Size = 512
+    """... but never more than this."""
     noise: bool = True
+    """The layers of the generator have noise inputs, each with a learned strength."""
     style_mixing: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Probability that an image of a training batch takes its fine styles from another latent
+    (Karras et al. 2019, section 3.1)."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    """Of the moving average of w that truncation pulls towards, per batch."""
     mbstd_group: _Size = 4
+    """Images that share one minibatch standard deviation; with 1, no image sees another."""
     num_half_blocks: Annotated[int, Field(ge=0)] = 0
+    """The highest resolutions of both networks that run in the autocast's half precision, their
+    activations clamped; 0 runs everything in float32, autocast or not."""
 
 
 @dataclass(frozen=True)

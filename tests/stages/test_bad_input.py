@@ -1,0 +1,269 @@
+"""Bad params and bad reals: exit 2 and one line that names the key or file; no result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from knowledge_gaps.core.files import hash_file, write_json
+from knowledge_gaps.data.idx import write_idx
+from knowledge_gaps.data.source import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES
+from study_tools import change_params, start_kgaps
+
+RunKgaps = Callable[..., Any]
+Refuse = Callable[..., None]
+
+TRAIN_IMAGES = f"{IMAGE_FILES['train']}.gz"
+
+# what is changed in params.yaml, and what the line must say
+BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
+    ({"gans.baseline.colour": 1}, ("gans.baseline.colour", "unknown key")),
+    ({"gan_recipes.dcgan.steps": None}, ("gan_recipes.dcgan.steps", "missing")),
+    ({"gan_recipes.dcgan.mixed_precision": "fp8"}, ("mixed_precision", "'fp8'", "'bf16'")),
+    ({"gans.fool_all_1.phi": float("inf")}, ("gans.fool_all_1.phi", "inf", "finite")),
+    ({"gans.fool_all_1.fools": "c9"}, ("gans.fool_all_1.fools", "'c9'", "known:", "c0")),
+    ({"pools.c0.extends": "c0"}, ("depends on itself", "pools/c0 -> pools/c0")),
+    (
+        {"pools.baseline_1.cohort": "gans/fool_all_1"},
+        ("depends on itself", "gans/fool_all_1", "pools/c0", "classifiers/iteration_0"),
+    ),
+    ({"report": None}, ("report", "missing")),  # DVC refuses a section that is not there
+    ({"data.directory": ""}, ("data.directory", "no path", "found ''")),
+    ({"data.directory": "a\0b"}, ("data.directory", "no path")),
+    ({"data.directory": "data/prepared/train"}, ("data.directory", "overlaps", "data/prepared")),
+    ({"data.directory": "./data"}, ("data.directory", "overlaps with data/")),
+    ({"data.directory": "../.."}, ("data.directory", "overlaps")),
+    ({"gan_recipes.dcgan.architecture": "dcgam"}, ("gan_recipes.dcgan", "'dcgam'", "known: dcgan")),
+    ({"gan_recipes.dcgan.model.depth": 3}, ("gan_recipes.dcgan", "depth", "unknown key")),
+    ({"classifier_recipes.cnn.model.channels": []}, ("classifier_recipes.cnn", "channels", "1")),
+    (
+        {"gan_recipes.dcgan.model.channels": [8, 8, 8]},
+        ("gan_recipes.dcgan", "model.channels", "28x28 px", "multiple of 8"),
+    ),
+    (
+        {"classifier_recipes.cnn.translation_px": 28},
+        ("classifier_recipes.cnn: translation_px: 28", "shorter side is 28 px"),
+    ),
+    (
+        {"gan_recipes.dcgan.path_length_weight": 2.0},
+        ("gan_recipes.dcgan: path_length_weight", "2.0", "'dcgan' has no styles", "0.0"),
+    ),
+    (
+        {"classifier_recipes.cnn.gradient_checkpointing": True},
+        ("classifier_recipes.cnn: gradient_checkpointing", "true", "'cnn' has no blocks", "false"),
+    ),
+    (
+        {"classifier_recipes.cnn.initialisation": "imagenet"},
+        ("classifier_recipes.cnn: initialisation", "'imagenet'", "'cnn'", "known: inception_v3"),
+    ),
+    (
+        {
+            "classifier_recipes.cnn.architecture": "resnet50",
+            "classifier_recipes.cnn.model": {"width_divisor": 4},
+            "classifier_recipes.cnn.initialisation": "imagenet",
+        },
+        ("classifier_recipes.cnn: initialisation", "width_divisor 1", "found 4"),
+    ),
+    (
+        {
+            "classifier_recipes.cnn.architecture": "resnet50",
+            "classifier_recipes.cnn.model": {},
+            "classifier_recipes.cnn.initialisation": "imagenet",
+            "classifier_recipes.cnn.initial_weights": "absent.pth",
+        },
+        ("initial_weights", "absent.pth is missing", "resnet50-11ad3fa6.pth", "downloaded"),
+    ),
+    (
+        {
+            "classifier_recipes.cnn.early_stopping": {
+                "num_images": 8,
+                "check_every": 4,
+                "patience": 1,
+            }
+        },
+        ("cnn.early_stopping.held_out_generators: 1", "classifiers.iteration_0", "pool of 1"),
+    ),
+]
+
+
+@pytest.fixture
+def refuse(run_kgaps: RunKgaps) -> Refuse:
+    """Return a function that asserts how a call of the command line is refused.
+
+    It takes the root, the arguments of the command line, what the one line must say, and the path
+    of the result that must not be there afterwards.
+    """
+
+    def assert_refused(root: Path, arguments: str, words: tuple[str, ...], result: str) -> None:
+        outcome = run_kgaps(root, *arguments.split())
+        assert outcome.code == 2, outcome
+        assert outcome.err.startswith("kgaps: "), outcome.err
+        assert outcome.err.count("\n") == 1, outcome.err
+        missing = [word for word in words if word not in outcome.err]
+        assert not missing, outcome.err
+        assert not (root / result).exists()
+        assert not list(root.glob(f"{Path(result).parent}/.*.tmp"))
+
+    return assert_refused
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD_PARAMS, ids=lambda value: next(iter(value)))
+def test_params(
+    smoke_root: Path, refuse: Refuse, changes: Mapping[str, Any], words: tuple[str, ...]
+) -> None:
+    change_params(smoke_root, changes)
+    refuse(smoke_root, "check", ("params.yaml", *words), "models/pools/none.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("study: [", ("not valid YAML",)),
+        ("", ("the whole file",)),
+        ("study:\n  seed: 0\n  seed: 1\n", ('"seed"', "duplicate")),
+        ("study: " + "[" * 3000, ("nested too deeply",)),
+    ],
+    ids=["syntax", "empty", "key twice", "deep"],
+)
+def test_params_file(smoke_root: Path, refuse: Refuse, text: str, words: tuple[str, ...]) -> None:
+    (smoke_root / "params.yaml").write_text(text)
+    refuse(smoke_root, "check", ("params.yaml", *words), "models/pools/none.json")
+
+
+def test_params_file_is_missing(smoke_root: Path, refuse: Refuse) -> None:
+    (smoke_root / "params.yaml").unlink()
+    refuse(smoke_root, "check", ("params.yaml", "missing"), "models/pools/none.json")
+
+
+def test_no_traceback_of_the_real_process(smoke_root: Path) -> None:
+    change_params(smoke_root, {"gans.fool_all_1.phi": -1.0})
+    process = start_kgaps(smoke_root, "check")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.count("\n") == 1
+    assert "gans.fool_all_1.phi" in err
+    assert out == ""
+
+
+# ------------------------------------------------------------------------------------------ reals
+
+
+@pytest.fixture
+def data_root(smoke_root: Path) -> Path:
+    """Return a study whose reals are a few random images in a folder of their own."""
+    directory = smoke_root / "data" / "few"
+    random = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 16)):
+        images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        write_idx(directory / f"{IMAGE_FILES[split]}.gz", images)
+        labels = random.integers(0, 10, count, dtype=np.uint8)
+        write_idx(directory / f"{LABEL_FILES[split]}.gz", labels)
+    list_checksums(directory)
+    changes = {
+        "data.directory": "data/few",
+        "data.num_train": 24,
+        "data.num_test": 16,
+        "evaluation.num_images": 16,
+    }
+    change_params(smoke_root, changes)
+    return smoke_root
+
+
+def list_checksums(directory: Path) -> None:
+    """Write the checksums of a folder's files as they are now."""
+    files = sorted(directory.glob("*.gz"))
+    write_json(directory / CHECKSUMS_FILE, {path.name: hash_file(path) for path in files})
+
+
+def refuse_data(root: Path, refuse: Refuse, *words: str) -> None:
+    refuse(root, "prepare", words, "data/prepared")
+
+
+def test_few_reals_are_fine_as_they_are(data_root: Path, run_kgaps: RunKgaps) -> None:
+    assert run_kgaps(data_root, "prepare").code == 0
+    assert (data_root / "data" / "prepared" / "dataset.json").exists()
+
+
+def test_images_without_a_pixel_are_refused(data_root: Path, refuse: Refuse) -> None:
+    directory = data_root / "data" / "few"
+    write_idx(directory / f"{IMAGE_FILES['train']}.gz", np.zeros((0, 28, 28), np.uint8))
+    write_idx(directory / f"{LABEL_FILES['train']}.gz", np.zeros(0, np.uint8))
+    list_checksums(directory)
+    change_params(data_root, {"data.num_train": None})
+    refuse_data(data_root, refuse, "data/few", "hold no pixel")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def alter(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "is_listed_anew", "words"),
+    [
+        (TRAIN_IMAGES, Path.unlink, False, (IMAGE_FILES["train"], "missing")),
+        (CHECKSUMS_FILE, Path.unlink, False, (CHECKSUMS_FILE, "missing")),
+        (
+            CHECKSUMS_FILE,
+            lambda path: write_json(path, {}),
+            False,
+            (CHECKSUMS_FILE, "does not list", TRAIN_IMAGES),
+        ),
+        (TRAIN_IMAGES, alter, False, (TRAIN_IMAGES, "wrong checksum")),
+        (
+            TRAIN_IMAGES,
+            lambda path: path.write_bytes(b"PNG, or so" * 9),
+            True,
+            (TRAIN_IMAGES, "bad magic number", "000008xx"),
+        ),
+        (TRAIN_IMAGES, truncate, True, (TRAIN_IMAGES, "truncated")),
+        (
+            f"{LABEL_FILES['train']}.gz",
+            lambda path: write_idx(path, np.zeros(23, np.uint8)),
+            True,
+            ("data/few", "(24, 28, 28)", "(23,)"),
+        ),
+    ],
+)
+def test_bad_file(
+    data_root: Path,
+    refuse: Refuse,
+    name: str,
+    damage: Callable[[Path], Any],
+    is_listed_anew: bool,
+    words: tuple[str, ...],
+) -> None:
+    directory = data_root / "data" / "few"
+    damage(directory / name)
+    if is_listed_anew:
+        list_checksums(directory)
+    refuse_data(data_root, refuse, *words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data.num_train": 25}, ("data.num_train", "25", "24")),
+        ({"data.source": "idx"}, (TRAIN_IMAGES, "wrong checksum", "'mnist'")),
+        (
+            {"data.num_train": 15, "evaluation.num_images": 16},
+            ("evaluation.num_images", "the training split has 15"),
+        ),
+        (
+            {"data.num_test": 15, "evaluation.num_images": 16},
+            ("evaluation.num_images", "the test split has 15"),
+        ),
+    ],
+)
+def test_reals_that_do_not_fit_the_study(
+    data_root: Path, refuse: Refuse, changes: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    change_params(data_root, changes)
+    refuse_data(data_root, refuse, *words)
