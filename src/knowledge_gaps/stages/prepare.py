@@ -19,8 +19,8 @@ from knowledge_gaps.core.layout import (
 from knowledge_gaps.data.images import save_grid
 from knowledge_gaps.data.reals import Reals, open_reals
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.extractors.inception import check_extractor
-from knowledge_gaps.study import EXTRACTOR_IMAGE_SHAPES, Study
+from knowledge_gaps.evaluation.registry import find_weights, get_extractor
+from knowledge_gaps.study import Study
 
 _GRID_IMAGES = 100
 _GRID_PX = 1024  # side that a grid of larger images keeps to
@@ -29,7 +29,8 @@ _ENLARGED_PX = 64  # images up to this side are shown twice as large
 
 def run(root: Path, study: Study) -> None:
     """Write data/prepared; raises UserError for a missing, corrupt or unfitting file."""
-    check_extractor(study.evaluation, root)
+    extractor = get_extractor(study.evaluation.extractor)
+    extractor.identify(find_weights(study.evaluation, root))  # its weights are there
     state = get_state_directory(root) / "prepare"
     reals = open_reals(study.data, root, state)
     _check_evaluation(study, reals)
@@ -77,7 +78,7 @@ def _check_evaluation(study: Study, reals: Reals) -> None:
                 f"evaluation.num_images: {num_images} found, "
                 f"the {name} split has {num_split} images"
             )
-    needed = EXTRACTOR_IMAGE_SHAPES[study.evaluation.extractor]
+    needed = get_extractor(study.evaluation.extractor).image_shape
     fits = all(size in (None, found) for size, found in zip(needed, reals.image_shape, strict=True))
     if not fits:
         wanted = " x ".join("any" if size is None else str(size) for size in needed)
