@@ -20,7 +20,7 @@ from knowledge_gaps.core.checkpoint import write_tensors
 from knowledge_gaps.core.files import write_json
 from knowledge_gaps.core.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
 from knowledge_gaps.data.images import load_images, save_shards
-from knowledge_gaps.evaluation import samples as sampling
+from knowledge_gaps.evaluation import sampling
 from knowledge_gaps.models.frozen import FORMAT
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import (

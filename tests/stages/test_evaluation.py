@@ -288,7 +288,7 @@ def test_libraries_below_keep_to_one_thread(
         return find_nearest(*features)
 
     monkeypatch.setattr(quality_stage, "find_nearest", count_threads)
-    monkeypatch.setattr(quality_stage, "map_parallel", lambda function, jobs, *_, **_k: map(function, jobs))
+    monkeypatch.setattr(quality_stage, "map_parallel", lambda work, jobs, *_, **__: map(work, jobs))
     shutil.rmtree(trained_copy / ".kgaps")
     with threadpool_limits(limits=2):
         run_stage(trained_copy, "quality")

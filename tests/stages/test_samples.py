@@ -19,6 +19,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.data.images import load_images, save_array, save_batches, to_uint8
 from knowledge_gaps.evaluation import samples as evaluation_samples
+from knowledge_gaps.evaluation import sampling
 from knowledge_gaps.execution import parallel
 from knowledge_gaps.models.frozen import load_generator
 from knowledge_gaps.stages import samples as stage
@@ -253,7 +254,7 @@ def test_samples_that_were_finished_before_a_kill_are_kept(
     with monkeypatch.context() as patch:
         patch.setattr(stage, "map_parallel", lambda function, jobs, *_, **__: map(function, jobs))
         if moment == "in a file":
-            patch.setattr(evaluation_samples, "save_batches", save_half)
+            patch.setattr(sampling, "save_batches", save_half)
         else:
             patch.setattr(RowCache, "put", put_or_be_killed)
         with pytest.raises(Killed):

@@ -70,9 +70,7 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
 
     detection_rate, real_accuracy, balanced_accuracy and c2st_log10_p depend on the classifier's own
     threshold, logit 0; calibration_error on the size of the logits; the others on their order
-    alone. How many images there are of either kind shifts none but c2st_log10_p, where more images
-    say the same with more certainty, and calibration_error, where the noise of few images adds up
-    over the bins; below 100 reals, detection_at_1pct_false_alarms allows no false alarm at all.
+    alone. Numbers of images shift c2st_log10_p, and calibration_error by the noise of few images.
 
     Args:
         scores_generated: logits float32 [N] of generated images, N at least 1.
@@ -120,10 +118,7 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
         measures.AVERAGE_PRECISION: _compute_average_precision(false_alarms, detections),
         measures.DETECTION_AT_1PCT: _find_detection(false_alarms, detections, 0.01),
         measures.DETECTION_AT_5PCT: _find_detection(false_alarms, detections, 0.05),
-        # on a straight line between the two points of the curve
-        measures.EQUAL_ERROR_RATE: float(
-            np.interp(0.0, false_alarms - (1 - detections), false_alarms)
-        ),
+        measures.EQUAL_ERROR_RATE: _find_equal_error_rate(false_alarms, detections),
         measures.CALIBRATION_ERROR: _compute_calibration_error(scores_generated, scores_real),
         measures.C2ST_LOG10_P: _compute_c2st_log10_p(scores_generated, scores_real),
     }
@@ -141,6 +136,12 @@ def _compute_average_precision(false_alarms: _Rates, detections: _Rates) -> floa
 def _find_detection(false_alarms: _Rates, detections: _Rates, limit: float) -> float:
     """Return the detection rate at the last point of the ROC curve within the limit."""
     return float(detections[np.searchsorted(false_alarms, limit, side="right") - 1])
+
+
+def _find_equal_error_rate(false_alarms: _Rates, detections: _Rates) -> float:
+    """Return where false alarms meet misses, on a straight line between two points."""
+    misses = 1 - detections
+    return float(np.interp(0.0, false_alarms - misses, false_alarms))
 
 
 def _compute_calibration_error(scores_generated: Scores, scores_real: Scores) -> float:

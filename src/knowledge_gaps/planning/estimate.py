@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from knowledge_gaps.core.cache import RowCache
 from knowledge_gaps.core.devices import count_cores, count_gpus, count_workers
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.layout import get_samples_file
-from knowledge_gaps.evaluation.samples import make_samples_key
 from knowledge_gaps.execution.launch import is_launch_due, read_num_processes
 from knowledge_gaps.planning.inventory import CohortWork, Reals
 from knowledge_gaps.planning.measure import Counts
@@ -213,16 +210,8 @@ def _count_lacking_samples(known: Knowledge, work: CohortWork) -> int:
         return work.cohort.instances
     if known.changes is not None and "samples" not in known.changes:
         return 0
-    return sum(not _is_sampled(known, work.name, i) for i in range(work.cohort.instances))
-
-
-def _is_sampled(known: Knowledge, name: str, instance: int) -> bool:
-    try:
-        key = make_samples_key(known.root, known.study, name, instance)
-        is_known = RowCache(known.root, "samples").get(key) is not None
-        return is_known and get_samples_file(known.root, name, instance).is_file()
-    except UserError:  # in DVC's cache: what it would draw is known once it is back
-        return False
+    instances = range(work.cohort.instances)
+    return sum(not get_samples_file(known.root, work.name, i).is_file() for i in instances)
 
 
 def _count_side_by_side(num_items: int) -> int:
