@@ -1,7 +1,7 @@
 """How well classifiers detect generated images: scores, and measures of a pair's scores.
 
 Whether a pair that is not detected has lost its signal is told from two of these measures by
-`knowledge_gaps.statistics.fooling`.
+`knowledge_gaps.statistics.signals`.
 """
 
 from __future__ import annotations
