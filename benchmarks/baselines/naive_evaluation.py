@@ -20,13 +20,14 @@ from safetensors.torch import load_file
 from sklearn import metrics
 from torch import Tensor
 from torch.utils.data import Dataset
-from torch_fidelity import calculate_metrics
+from torch_fidelity import FeatureExtractorBase, calculate_metrics, register_feature_extractor
 
 from baselines.classifier_loop import Classifier
-from knowledge_gaps.evaluation.extractors.lenet import register_extractor
+from knowledge_gaps.evaluation.extractors.lenet import LeNet
 
 _FORWARD_BATCH = 250
 _KID_SUBSET = 1000  # or the number of images, if there are fewer
+_EXTRACTOR = "lenet-mnist"
 _PREFIX = "network."  # of the weights' names, beside which nothing is stored
 # images in memory need no processes that load them: without, a call is faster
 _SETTINGS: dict[str, Any] = {
@@ -51,6 +52,36 @@ class ImageSet(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         return self._images[index]
+
+
+class LeNetExtractor(FeatureExtractorBase):  # type: ignore[misc]
+    """The packaged LeNet under the interface of torch-fidelity."""
+
+    def __init__(self, name: str, features_list: list[str], **_options: Any) -> None:
+        super().__init__(name, features_list)
+        self.lenet = LeNet.load(None)
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str]:
+        return ("features",)
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        return "features"
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        return False
+
+    @staticmethod
+    def get_dummy_input_for_compile() -> Tensor:
+        return torch.zeros(4, 1, 28, 28, dtype=torch.uint8)
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        return (self.lenet.extract(images)[0],)
+
+
+register_feature_extractor(_EXTRACTOR, LeNetExtractor)
 
 
 def load_images(path: Path) -> Images:
@@ -105,7 +136,7 @@ def evaluate_images(images_file: Path, reals_file: Path, num_images: int) -> dic
     found: dict[str, float] = calculate_metrics(
         input1=ImageSet(images_file, num_images),
         input2=ImageSet(reals_file, num_images),
-        feature_extractor=register_extractor(),
+        feature_extractor=_EXTRACTOR,
         kid_subset_size=min(_KID_SUBSET, num_images),
         verbose=False,
         **_SETTINGS,

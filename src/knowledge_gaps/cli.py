@@ -40,9 +40,9 @@ NumProcesses = Annotated[
     int | None,
     typer.Option(min=1, help="processes that train one instance together; by the machine if none"),
 ]
-# stages that call `map_parallel`, and what their workers import beside the stage: the audit trains
+# stages that call `map_parallel`, and what their workers import beside the stage: the audit trains;
+# not samples, which finds out first whether there is anything to import torch for
 _IN_WORKERS: dict[str, tuple[str, ...]] = {
-    "samples": (),
     "detections": (),
     "quality": (),
     "spectra": (),

@@ -1,4 +1,4 @@
-"""What tests of quality share: sets of features without images."""
+"""What tests of quality share: images and sets of features that are drawn here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from knowledge_gaps.evaluation.quality.features import FeatureSet
+
+COLOUR = (3, 32, 32)
+
+Images = npt.NDArray[np.uint8]
+
+
+def draw_images(num_images: int, shape: tuple[int, ...] = COLOUR, seed: int = 0) -> Images:
+    """Draw images of noise."""
+    return np.random.default_rng(seed).integers(0, 256, (num_images, *shape), dtype=np.uint8)
 
 
 def draw_features(num_images: int, seed: int, shift: float = 0.0) -> FeatureSet:
@@ -23,10 +32,3 @@ def place(points: npt.ArrayLike) -> FeatureSet:
     """Make a set of images whose features are given [N, F]; all are of class 0."""
     features = np.asarray(points, np.float32)
     return FeatureSet(features, np.zeros((len(features), 10), np.float32), "lenet")
-
-
-def measure_by_pair(first: npt.ArrayLike, second: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Measure all distances [N, M], one pair after the other."""
-    return np.array(
-        [[math.dist(x, y) for y in np.asarray(second)] for x in np.asarray(first)], np.float64
-    )

@@ -1,19 +1,19 @@
-"""How many images are looked at together, and that memory does not grow with their number."""
+"""How many images are processed together, and that memory does not grow with their number."""
 
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
+from quality_tools import draw_images
 from torch import Tensor, nn
 
-from knowledge_gaps.analyses.agreement.measure import extract_features
-from knowledge_gaps.analyses.spectra.measure import measure_spectra
-from knowledge_gaps.data.images import load_images, save_array, save_batches
+from knowledge_gaps.core.cache import Row
+from knowledge_gaps.data.images import save_array, save_batches
 from knowledge_gaps.data.store import hold_images, open_images
 from knowledge_gaps.evaluation.batches import (
     BACKWARD_BATCH,
@@ -23,54 +23,41 @@ from knowledge_gaps.evaluation.batches import (
     count_together,
     split_images,
 )
+from knowledge_gaps.evaluation.cached import compute_rows
 from knowledge_gaps.evaluation.detection import score_images
-from knowledge_gaps.evaluation.quality.features import measure_contrast
+from knowledge_gaps.evaluation.quality.diversity import measure_contrast
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 
-GREY, SMALL, LARGE = (1, 28, 28), (3, 32, 32), (3, 256, 256)
+SMALL, LARGE = (3, 32, 32), (3, 256, 256)
 MIB = 1 << 20
 
 
 class Mean(nn.Module):
-    """The logit is the mean of an image, by a linear layer whose input is that mean."""
+    """The logit is the mean of an image."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.head = nn.Linear(1, 1, bias=False)
-        nn.init.ones_(self.head.weight)
+        self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(images.mean(dim=(1, 2, 3))[:, None])
-        return logits[:, 0]
+        return images.mean(dim=(1, 2, 3)) + self.bias
 
 
 def make_spec(image_shape: tuple[int, int, int], input_px: int | None = None) -> InputSpec:
     channels, height, width = image_shape
+    input_shape = (input_px or height, input_px or width)
+    half = (0.5,) * channels
     return InputSpec(
-        channels=channels,
-        image_px=(height, width),
-        input_px=(input_px or height, input_px or width),
-        mean=(0.5,) * channels,
-        std=(0.5,) * channels,
+        channels=channels, image_px=(height, width), input_px=input_shape, mean=half, std=half
     )
-
-
-def make_classifier(image_shape: tuple[int, int, int]) -> GanClassifier:
-    return freeze(GanClassifier(Mean(), make_spec(image_shape)))
-
-
-def draw_images(num_images: int, shape: tuple[int, ...] = SMALL) -> npt.NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (num_images, *shape), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
     ("shape", "forward", "backward", "sampled"),
     [
-        (GREY, 64, 100, 64),
-        (SMALL, 64, 100, 64),
+        ((1, 28, 28), 64, 100, 64),
         ((3, 64, 64), 64, 85, 64),  # 12,288 values an image
-        ((3, 128, 128), 64, 21, 42),
         (LARGE, 42, 5, 10),
         ((3, 1024, 1024), 2, 1, 1),
         ((3, 4096, 4096), 1, 1, 1),  # a single one may be larger than all together should be
@@ -91,17 +78,16 @@ def test_classifier_that_enlarges_images_is_given_fewer() -> None:
     assert count_scored(make_spec(SMALL, 224), BACKWARD_BATCH, BACKWARD_VALUES) == 6
 
 
-@pytest.mark.parametrize("num_images", [None, 0, 1, 4, 5, 11, 12])
-def test_parts_are_the_whole_in_order(tmp_path: Path, num_images: int | None) -> None:
+@pytest.mark.parametrize("num_images", [None, 0, 1, 4, 5, 12])
+def test_batches_are_the_whole_in_order(tmp_path: Path, num_images: int | None) -> None:
     images = draw_images(11)
     save_array(tmp_path / "images.npy", images)
+    expected = images[:num_images]
     for source in (images, hold_images(images), open_images(tmp_path / "images.npy")):
-        parts = list(split_images(source, 4, num_images))
-        expected = images[:num_images]
-        assert [len(part) for part in parts] == [
-            len(expected[start : start + 4]) for start in range(0, len(expected), 4)
-        ]
-        assert np.array_equal(np.concatenate([*parts, images[:0]]), expected)
+        batches = list(split_images(source, 4, num_images))
+        sizes = [len(expected[start : start + 4]) for start in range(0, len(expected), 4)]
+        assert [len(batch) for batch in batches] == sizes
+        assert np.array_equal(np.concatenate([*batches, images[:0]]), expected)
 
 
 def test_file_of_batches_has_the_bytes_of_the_whole(tmp_path: Path) -> None:
@@ -109,46 +95,26 @@ def test_file_of_batches_has_the_bytes_of_the_whole(tmp_path: Path) -> None:
     save_array(tmp_path / "whole.npy", images)
     save_batches(tmp_path / "parts.npy", 7, iter([images[:3], images[3:4], images[4:]]))
     assert (tmp_path / "parts.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
-    assert np.array_equal(load_images(tmp_path / "parts.npy"), images)
-
-
-@pytest.mark.parametrize("num_announced", [0, 6, 8])
-def test_file_of_another_number_of_images_is_not_written(
-    tmp_path: Path, num_announced: int
-) -> None:
-    images = draw_images(7)
-    with pytest.raises(ValueError, match=f"7 images came, {num_announced} were announced"):
-        save_batches(tmp_path / "images.npy", num_announced, iter([images[:3], images[3:]]))
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="7 images came, 8 were announced"):
+        save_batches(tmp_path / "more.npy", 8, iter([images[:3], images[3:]]))
+    assert not (tmp_path / "more.npy").exists()
 
 
 def test_scores_are_the_same_from_disk_and_for_the_first_images(tmp_path: Path) -> None:
-    images, classifier = draw_images(9), make_classifier(SMALL)
+    images, classifier = draw_images(9), freeze(GanClassifier(Mean(), make_spec(SMALL)))
     save_array(tmp_path / "images.npy", images)
     store = open_images(tmp_path / "images.npy")
     expected = images.reshape(9, -1).mean(axis=1) / 127.5 - 1
     np.testing.assert_allclose(score_images(classifier, store), expected, atol=1e-6)
     np.testing.assert_allclose(score_images(classifier, images, 2), expected, atol=1e-6)
     np.testing.assert_allclose(score_images(classifier, store, None, 4), expected[:4], atol=1e-6)
-    features = extract_features(classifier, store, 4)
-    np.testing.assert_allclose(features[:, 0], expected[:4], atol=1e-6)
-
-
-def test_contrast_and_spectra_are_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = draw_images(12)
-    assert measure_contrast(hold_images(images), 8) == measure_contrast(images[:8])
-    whole = measure_spectra(images[:8])
-    monkeypatch.setattr("knowledge_gaps.evaluation.spectra._BATCH_VALUES", 3 * 32 * 32 * 3)
-    parts = measure_spectra(hold_images(images), 8)
-    for name in ("power", "residual_spectrum", "fingerprint"):
-        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=0, atol=1e-12)
-    assert not np.array_equal(measure_spectra(images).power, whole.power)
 
 
 def test_memory_stays_flat_however_many_images_there_are(tmp_path: Path) -> None:
     """384 images of 196,608 bytes are 72 MiB; numpy's and Python's memory, without torch's."""
     save_batches(tmp_path / "images.npy", 384, (draw_images(32, LARGE) for _ in range(12)))
-    store, classifier = open_images(tmp_path / "images.npy"), make_classifier(LARGE)
+    store = open_images(tmp_path / "images.npy")
+    classifier = freeze(GanClassifier(Mean(), make_spec(LARGE)))
     with torch.no_grad():
         tracemalloc.start()
         score_images(classifier, store)
@@ -156,3 +122,33 @@ def test_memory_stays_flat_however_many_images_there_are(tmp_path: Path) -> None
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < 40 * MIB
+
+
+def test_only_rows_that_are_not_cached_are_computed(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def compute(items: list[str]) -> list[dict[str, Row]]:
+        asked.append(items)
+        return [{item: {"length": len(item)}} for item in reversed(items)]
+
+    keys = {"one": "1", "three": "2"}
+    expected = {"one": {"length": 3}, "three": {"length": 5}}
+    assert compute_rows(tmp_path, "lengths", keys, compute) == expected
+    found = compute_rows(tmp_path, "lengths", keys | {"five": "3"}, compute)
+    assert list(found) == ["one", "three", "five"]  # in the order of the keys
+    compute_rows(tmp_path, "lengths", keys, compute, lambda item, row: item != "one")
+    compute_rows(tmp_path, "lengths", keys | {"three": "9"}, compute)
+    assert asked == [["one", "three"], ["five"], ["one"], ["three"]]
+
+
+def test_rows_that_were_computed_before_an_error_are_cached(tmp_path: Path) -> None:
+    keys = {"first": "1", "second": "2"}
+
+    def fail() -> Iterator[dict[str, Row]]:
+        yield {"first": {"value": 1}}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute_rows(tmp_path, "values", keys, lambda _: fail())
+    rows = compute_rows(tmp_path, "values", keys, lambda items: [{key: {} for key in items}])
+    assert rows == {"first": {"value": 1}, "second": {}}

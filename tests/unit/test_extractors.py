@@ -1,4 +1,4 @@
-"""Extractors: what a study can name, the untrained VGG, and the Inception with a file of weights.
+"""Extractors: the registry, the untrained VGG, the packaged LeNet, and the Inception with a file.
 
 No published weights are here: the Inception is tested with random ones, whose hash stands in for
 the published file's.
@@ -7,54 +7,35 @@ the published file's.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
 import torch_fidelity
+from quality_tools import COLOUR, Images, draw_images
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.evaluation import inception, random_vgg
-from knowledge_gaps.evaluation.extractors.choose import EXTRACTORS, Extractor, choose_extractor
-from knowledge_gaps.evaluation.extractors.inception import Inception, check_extractor, find_weights
-from knowledge_gaps.evaluation.extractors.random_vgg import RandomVgg, identify_random_vgg
-from knowledge_gaps.evaluation.quality.features import (
-    FeatureSet,
-    count_extracted,
-    extract_features,
+from knowledge_gaps.core.files import hash_file, read_json
+from knowledge_gaps.evaluation.extractors import inception, lenet, random_vgg
+from knowledge_gaps.evaluation.extractors.inception import Inception
+from knowledge_gaps.evaluation.extractors.lenet import LeNet
+from knowledge_gaps.evaluation.extractors.random_vgg import RandomVgg
+from knowledge_gaps.evaluation.quality.distances import compute_frechet
+from knowledge_gaps.evaluation.quality.features import count_extracted, extract_features
+from knowledge_gaps.evaluation.registry import (
+    find_weights,
+    get_extractor,
+    list_extractors,
+    register_extractor,
 )
-from knowledge_gaps.evaluation.quality.frechet import compute_frechet
-from knowledge_gaps.evaluation.quality.table import Reals, compute_floor, compute_quality
-from knowledge_gaps.statistics.measures import list_metrics
-from knowledge_gaps.study import EXTRACTOR_IMAGE_SHAPES, EvaluationSettings
-
-CPU = torch.device("cpu")
-COLOUR = (3, 32, 32)
-
-Images = npt.NDArray[np.uint8]
-
-
-class ImageDataset(Dataset[Tensor]):
-    """Images as torch-fidelity takes them: one uint8 CHW tensor for an index."""
-
-    def __init__(self, images: Images) -> None:
-        self.images = torch.from_numpy(images)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[index]
-
-
-def draw_images(num_images: int, seed: int = 0, shape: tuple[int, ...] = COLOUR) -> Images:
-    return np.random.default_rng(seed).integers(0, 256, (num_images, *shape), dtype=np.uint8)
+from knowledge_gaps.statistics.measures import FID, name_frechet
+from knowledge_gaps.study import EvaluationSettings
 
 
 def draw_blobs(num_images: int, seed: int, noise: float = 0.0) -> Images:
@@ -69,12 +50,6 @@ def draw_blobs(num_images: int, seed: int, noise: float = 0.0) -> Images:
     noisy = colours * brightness + noise * rng.normal(size=(num_images, *COLOUR))
     images: Images = noisy.clip(0, 255).astype(np.uint8)
     return images
-
-
-def make_settings(extractor: str, weights: str | None = None) -> EvaluationSettings:
-    return EvaluationSettings.model_validate(
-        {"num_images": 64, "extractor": extractor, "inception_weights": weights}
-    )
 
 
 @pytest.fixture(scope="module")
@@ -102,76 +77,52 @@ def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def published(weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the file of random weights, taken for the published one."""
-    found = hashlib.sha256(weights_file.read_bytes()).hexdigest()
-    monkeypatch.setattr(inception, "WEIGHTS_SHA256", found)
+    monkeypatch.setattr(inception, "WEIGHTS_SHA256", hash_file(weights_file))
     return weights_file
-
-
-@pytest.fixture(params=sorted(EXTRACTORS))
-def extractor(request: pytest.FixtureRequest, published: Path) -> Extractor:
-    return choose_extractor(make_settings(request.param, str(published)), Path())
 
 
 # ------------------------------------------------------------------------------ every extractor
 
 
-def fill_shape(name: str) -> tuple[int, ...]:
-    """Return an image shape that an extractor takes, in colour where it may."""
-    needed = EXTRACTOR_IMAGE_SHAPES[name]
-    return tuple(size or any_size for size, any_size in zip(needed, COLOUR, strict=True))
-
-
-def test_extractor_is_what_the_study_says(extractor: Extractor) -> None:
-    network = extractor.load(CPU)
-    assert network.name == extractor.name
-    assert network.image_shape == EXTRACTOR_IMAGE_SHAPES[extractor.name]
+@pytest.mark.parametrize("name", list_extractors())
+def test_extractor_is_what_it_registers(name: str, published: Path) -> None:
+    extractor = get_extractor(name)
+    assert extractor.name == name
+    assert extractor.title
+    assert extractor.protocol.endswith(".")
+    assert extractor.is_fid == (name_frechet(name) == FID)
+    network = extractor.load(published)
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not any(module.training for module in network.modules() if module is not network)
-
-
-def test_every_extractor_of_the_study_is_registered() -> None:
-    assert set(EXTRACTORS) == set(EXTRACTOR_IMAGE_SHAPES)
-
-
-def test_unknown_extractor_is_refused() -> None:
-    settings = make_settings("lenet").model_copy(update={"extractor": "vgg"})
-    known = "inception, lenet, random_vgg"
-    with pytest.raises(UserError, match=rf"evaluation\.extractor: 'vgg' found, one of {known} is"):
-        choose_extractor(settings, Path())
-
-
-def test_features_are_finite_and_tell_images_apart(extractor: Extractor) -> None:
-    images = draw_images(3, shape=fill_shape(extractor.name))
-    found = extract_features(images, extractor.load(CPU))
+    shape = tuple(n or any_size for n, any_size in zip(extractor.image_shape, COLOUR, strict=True))
+    found, again = (extract_features(draw_images(3, shape), network) for _ in range(2))
     assert found.features.dtype == np.float32
     assert np.isfinite(found.features).all()
     assert len(np.unique(found.features, axis=0)) == 3
-    assert (found.logits is None) is (extractor.name == "random_vgg")
-    again = extract_features(images, extractor.load(CPU))
     assert np.array_equal(again.features, found.features)
+    num_classes = None if found.logits is None else found.logits.shape[1]
+    assert num_classes == (extractor.classes and extractor.classes.num)
+    identity = extractor.identify(published)
+    assert identity == extractor.identify(published)
+    others = [get_extractor(other) for other in list_extractors() if other != name]
+    assert identity not in {other.identify(published) for other in others}
 
 
-def test_identities_differ_and_stay(extractor: Extractor, published: Path) -> None:
-    assert extractor.identify() == extractor.identify()
-    others = [Extractor(name, published) for name in EXTRACTORS if name != extractor.name]
-    assert extractor.identify() not in {other.identify() for other in others}
+def test_unknown_and_doubled_extractors_are_refused() -> None:
+    known = "inception, lenet, random_vgg"
+    with pytest.raises(UserError, match=rf"evaluation\.extractor: 'vgg' found, one of {known} is"):
+        get_extractor("vgg")
+    with pytest.raises(ValueError, match="'lenet' is registered twice"):
+        register_extractor(LeNet)
 
 
-def test_images_of_another_shape_are_refused(published: Path) -> None:
-    grey, colour = draw_images(2, shape=(1, 32, 32)), draw_images(2)
-    with pytest.raises(UserError, match=r"lenet needs uint8 \[N, 1, 28, 28\] with N"):
-        extract_features(colour, Extractor("lenet", published).load(CPU))
-    with pytest.raises(UserError, match=r"inception needs uint8 \[N, 3, any, any\] with N"):
-        extract_features(grey, Extractor("inception", published).load(CPU))
-    with pytest.raises(UserError, match=r"found float32 .* random_vgg needs uint8 \[N, any, any"):
-        extract_features(colour.astype(np.float32), RandomVgg())
-
-
-def test_first_images_are_those_of_the_whole() -> None:
-    images, network = draw_images(9), RandomVgg()
-    first = extract_features(images, network, num_images=5)
-    assert np.array_equal(first.features, extract_features(images[:5], network).features)
-    assert len(extract_features(images, network, num_images=99)) == 9
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_batch_size_does_not_change_the_features(batch_size: int) -> None:
+    images, network = draw_images(20, (1, 28, 28)), LeNet.load(None)
+    whole, parts = (extract_features(images, network, size) for size in (20, batch_size))
+    np.testing.assert_allclose(parts.features, whole.features, rtol=1e-4, atol=1e-5)
+    first = extract_features(images, network, 20, num_images=5)
+    np.testing.assert_allclose(first.features, whole.features[:5], rtol=1e-4, atol=1e-5)
 
 
 # -------------------------------------------------------------------------------- untrained VGG
@@ -179,17 +130,15 @@ def test_first_images_are_those_of_the_whole() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (3, 64, 48), (1, 16, 16), (3, 8, 8)])
 def test_vgg_takes_images_of_any_size(shape: tuple[int, ...]) -> None:
-    found = extract_features(draw_images(6, shape=shape), RandomVgg())
+    found = extract_features(draw_images(6, shape), RandomVgg())
     assert found.features.shape == (6, 64)
     assert found.features.std(axis=0).min() > 0
 
 
-def test_vgg_sees_grey_as_colour() -> None:
-    grey = draw_images(5, shape=(1, 20, 24))
-    as_grey, as_colour = (
-        extract_features(images, RandomVgg()).features for images in (grey, grey.repeat(3, axis=1))
-    )
-    np.testing.assert_allclose(as_grey, as_colour, rtol=1e-5, atol=1e-6)
+def test_vgg_takes_grey_for_a_colour() -> None:
+    grey = draw_images(5, (1, 20, 24))
+    found = [extract_features(each, RandomVgg()).features for each in (grey, grey.repeat(3, 1))]
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-6)
 
 
 def test_vgg_is_its_layers_one_after_the_other() -> None:
@@ -209,37 +158,25 @@ def test_vgg_is_its_layers_one_after_the_other() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_vgg_weights_are_drawn_as_he_et_al_say() -> None:
+def test_vgg_weights_are_drawn_as_he_et_al_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Variance 2 / fan-in, equation 10; biases 0; one draw for all, whatever was drawn before."""
     torch.manual_seed(5)
+    expected_draw = torch.rand(1)
+    torch.manual_seed(5)
     state = RandomVgg().state_dict()
+    assert torch.equal(torch.rand(1), expected_draw)  # the global generator is left alone
     for name, tensor in state.items():
         if name.endswith("bias"):
             assert not tensor.any()
         else:
             expected = (2 / tensor[0].numel()) ** 0.5
             assert tensor.std().item() == pytest.approx(expected, rel=4 / tensor.numel() ** 0.5)
-    torch.manual_seed(6)
     assert all(torch.equal(value, state[name]) for name, value in RandomVgg().state_dict().items())
-
-
-def test_vgg_identity_hangs_on_weights_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = identify_random_vgg()
-    with monkeypatch.context() as patch:
-        patch.setattr(random_vgg, "_SEED", 65)
-        assert identify_random_vgg() != known
-    with monkeypatch.context() as patch:
-        patch.setattr(random_vgg, "_VERSION", "random_vgg_2")
-        assert identify_random_vgg().split()[1] == known.split()[1]
-        assert identify_random_vgg() != known
-
-
-def test_vgg_leaves_the_global_generator_alone() -> None:
-    torch.manual_seed(3)
-    expected = torch.rand(4)
-    torch.manual_seed(3)
-    RandomVgg()
-    assert torch.equal(torch.rand(4), expected)
+    known = RandomVgg.identify(None)
+    for constant, value in (("_SEED", 65), ("_VERSION", "random_vgg_2")):
+        with monkeypatch.context() as patch:
+            patch.setattr(random_vgg, constant, value)
+            assert RandomVgg.identify(None) != known
 
 
 def test_distance_of_untrained_features_rises_with_noise() -> None:
@@ -253,33 +190,49 @@ def test_distance_of_untrained_features_rises_with_noise() -> None:
     assert distances[0] < 2 * distances[1] < distances[2] < distances[3]
 
 
-def test_distance_of_shifted_features_is_the_squared_shift() -> None:
-    features = extract_features(draw_blobs(200, seed=0), RandomVgg())
-    shift = np.linspace(-1, 1, 64, dtype=np.float32)
-    shifted = FeatureSet(features.features + shift, None, "random_vgg")
-    expected = float(np.sum(shift.astype(np.float64) ** 2))
-    assert compute_frechet(shifted, features) == pytest.approx(expected, rel=1e-4)
+# ------------------------------------------------------------------------------ packaged LeNet
 
 
-def test_without_classes_there_are_no_numbers_about_classes() -> None:
-    network = RandomVgg()
-    test, training, generated = (
-        extract_features(draw_blobs(60, seed, noise), network)
-        for seed, noise in ((0, 0.0), (1, 0.0), (2, 30.0))
-    )
-    reals = Reals(test, training)
-    nearest = np.full(60, 1.0, np.float32)
-    for found in (compute_quality(generated, reals, nearest), compute_floor(reals, 50)):
-        assert tuple(found) == list_metrics("random_vgg")
-        assert "fid" not in found
-        missing = {name for name, value in found.items() if value is None}
-        assert missing == {"class_entropy", "missing_classes"}
-    assert training.take_first(7).logits is None
+def test_lenet_takes_stored_images_as_minus_one_to_one() -> None:
+    stored = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 28, 28)
+    network = LeNet.load(None)
+    features, logits = network(stored.float() / 127.5 - 1)
+    assert features.shape == (2, 84)
+    assert logits.shape == (2, 10)
+    torch.testing.assert_close(network.extract(stored), (features, logits))
+
+
+def test_altered_weights_of_the_lenet_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, copied = lenet.WEIGHTS_PATH.with_suffix(".json"), tmp_path / "lenet.safetensors"
+    assert read_json(card)["sha256"] == hash_file(lenet.WEIGHTS_PATH)
+    shutil.copyfile(card, copied.with_suffix(".json"))
+    content = bytearray(lenet.WEIGHTS_PATH.read_bytes())
+    content[-1] ^= 1
+    copied.write_bytes(content)
+    monkeypatch.setattr(lenet, "WEIGHTS_PATH", copied)
+    with pytest.raises(UserError, match=r"lenet\.safetensors: sha256 is"):
+        LeNet.load(None)
 
 
 # ------------------------------------------------------------------------------------ Inception
 
 
+class ImageDataset(Dataset[Tensor]):
+    """Images as torch-fidelity takes them: one uint8 CHW tensor for an index."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = torch.from_numpy(images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+@pytest.mark.slow
 def test_inception_gives_what_torch_fidelity_gives(published: Path) -> None:
     """The whole way from images to a distance, by torch-fidelity's own function."""
     first, second = draw_blobs(4, seed=0), draw_blobs(4, seed=1)
@@ -296,24 +249,21 @@ def test_inception_gives_what_torch_fidelity_gives(published: Path) -> None:
         cache=False,
         verbose=False,
     )
-    network = Inception(published)
+    network = Inception.load(published)
     ours = [extract_features(images, network) for images in (first, second)]
     x, y = (images.features.astype(np.float64) for images in ours)
     assert x.shape == (4, 2048)
     k_xx, k_yy, k_xy = ((a @ b.T / 2048 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     mmd = sum((k.sum() - np.trace(k)) / 12 for k in (k_xx, k_yy)) - 2 * k_xy.mean()
     assert theirs["kernel_inception_distance_mean"] == pytest.approx(mmd, rel=1e-3)
-    logits = ours[0].logits
-    assert logits is not None
-    assert logits.shape == (4, 1008)
     weight, bias = network.network.fc.weight.numpy(), network.network.fc.bias.numpy()
-    np.testing.assert_allclose(logits, x @ weight.T + bias, rtol=1e-3, atol=1e-3)
+    assert ours[0].logits is not None
+    np.testing.assert_allclose(ours[0].logits, x @ weight.T + bias, rtol=1e-3, atol=1e-3)
 
 
-def test_inception_is_given_few_images_at_a_time() -> None:
-    # images of 32 px become 299 px in it
+def test_extractor_that_enlarges_images_is_given_few_at_a_time() -> None:
     class Enlarging(RandomVgg):
-        input_px = 299  # type: ignore[assignment]
+        input_px = 299
 
     assert count_extracted(RandomVgg(), COLOUR) == 100
     assert count_extracted(Enlarging(), COLOUR) == (8 << 20) // (3 * 299 * 299) == 31
@@ -323,24 +273,22 @@ def test_inception_is_given_few_images_at_a_time() -> None:
 def test_weights_are_where_the_study_says_or_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
-    name = "weights-inception-2015-12-05-6726825d.pth"
-    assert find_weights(tmp_path, None) == tmp_path / "cache" / "hub" / "checkpoints" / name
-    assert find_weights(tmp_path, "weights/mine.pth") == tmp_path / "weights" / "mine.pth"
-    assert find_weights(tmp_path, "/elsewhere/mine.pth") == Path("/elsewhere/mine.pth")
-
-
-def test_missing_weights_are_named_with_the_way_out(tmp_path: Path) -> None:
-    settings = make_settings("inception", "weights.pth")
+    settings = EvaluationSettings(num_images=64)
+    assert find_weights(settings, tmp_path) is None
+    weights = find_weights(settings.model_copy(update={"inception_weights": "a.pth"}), tmp_path)
     with pytest.raises(UserError) as caught:
-        check_extractor(settings, tmp_path)
+        Inception.identify(weights)
     message = str(caught.value)
-    assert message.startswith(
-        f"evaluation.inception_weights: {tmp_path / 'weights.pth'} is no file"
-    )
+    assert message.startswith(f"evaluation.inception_weights: {tmp_path / 'a.pth'} is no file")
     for part in ("nothing is downloaded", "6726825d", "'random_vgg' needs no file"):
         assert part in message
     assert "\n" not in message
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    name = "weights-inception-2015-12-05-6726825d.pth"
+    with pytest.raises(UserError, match=f"{tmp_path}/cache/hub/checkpoints/{name} is no file"):
+        Inception.identify(
+            find_weights(settings.model_copy(update={"inception_weights": None}), tmp_path)
+        )
 
 
 def test_other_weights_are_refused_before_they_are_unpickled(
@@ -351,18 +299,4 @@ def test_other_weights_are_refused_before_they_are_unpickled(
     found = hashlib.sha256(b"something else").hexdigest()
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled"))
     with pytest.raises(UserError, match=f"has sha256 {found}; .* needs .*with sha256 6726825d"):
-        check_extractor(make_settings("inception", str(path)), tmp_path)
-    with pytest.raises(UserError, match="has sha256"):
-        Inception(path)
-
-
-def test_only_the_inception_needs_a_file(tmp_path: Path, published: Path) -> None:
-    check_extractor(make_settings("lenet"), tmp_path)
-    check_extractor(make_settings("random_vgg"), tmp_path)
-    check_extractor(make_settings("inception", str(published)), tmp_path)
-
-
-def test_sha256_begins_as_the_file_is_called() -> None:
-    start = inception.WEIGHTS_FILE.removesuffix(".pth").rpartition("-")[2]
-    assert len(inception.WEIGHTS_SHA256) == 64
-    assert inception.WEIGHTS_SHA256.startswith(start)
+        Inception.load(path)

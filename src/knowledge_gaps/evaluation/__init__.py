@@ -1,8 +1,5 @@
-"""What is measured on images by trained networks; no figures, no study.
+"""What is measured on images by trained networks.
 
-`detection` scores images and says what the scores tell; `quality` says how good and how diverse
-images are; `spectra` and `attribution` show what artifacts are and what classifiers look at;
-`agreement` compares classifiers; `replay` and `audit` ask whether storage gives images away;
-`train_lenet` made the packaged extractor, by hand and once. Pure functions of arrays that the
-report needs too are in `knowledge_gaps.statistics`.
+Samples, detection and quality as in the paper's tables; `registry` and `extractors` are the feature
+extractors. The names of what is measured are in `knowledge_gaps.statistics.measures`.
 """

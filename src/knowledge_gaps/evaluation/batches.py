@@ -1,26 +1,24 @@
-"""How many images are looked at together: what keeps memory flat, whatever their size.
+"""How many images are processed together: what keeps memory flat, whatever their size.
 
 A fixed function of the images' shape and of nothing of the machine, for the last bits of a number
-hang on how images were grouped.
+depend on how images were grouped.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from knowledge_gaps.data.store import ImageStore
-
-if TYPE_CHECKING:
-    from knowledge_gaps.models.input_spec import InputSpec
+from knowledge_gaps.models.input_spec import InputSpec
 
 Images: TypeAlias = ImageStore | npt.NDArray[np.uint8]  # uint8 [N, C, H, W], on disk or in memory
 
-FORWARD_BATCH = 64  # images a forward pass, as long as they are small: more pass the cache by
+FORWARD_BATCH = 64  # images of a forward pass, as long as they are small: more exceed the cache
 BACKWARD_BATCH = 100  # images whose gradients are taken together, as long as they are small
 FORWARD_VALUES = 1 << 23  # 32 MiB as float32; a ResNet-50 then holds about 1 GiB
 BACKWARD_VALUES = 1 << 20  # a backward pass keeps what a forward pass lets go
@@ -30,7 +28,7 @@ SAMPLED_VALUES = 1 << 21  # a generator's last maps have many times the channels
 def count_together(
     image_shape: Sequence[int], most: int = FORWARD_BATCH, max_values: int = FORWARD_VALUES
 ) -> int:
-    """Count the images that are looked at together.
+    """Count the images of a batch.
 
     Args:
         image_shape: channels, height and width of one image, or of what a network makes of it.
@@ -41,14 +39,14 @@ def count_together(
 
 
 def count_sampled(image_shape: Sequence[int]) -> int:
-    """Count the images [C, H, W] that a generator is asked for together."""
+    """Count the images [C, H, W] that a generator makes in a batch."""
     return count_together(image_shape, max_values=SAMPLED_VALUES)
 
 
 def count_scored(
     spec: InputSpec, most: int = FORWARD_BATCH, max_values: int = FORWARD_VALUES
 ) -> int:
-    """Count the images that a classifier is given together, by what it resizes them to."""
+    """Count the images of a classifier's batch, by what it resizes them to."""
     image_shape = (spec.channels, *spec.image_px)
     return min(count_together(shape, most, max_values) for shape in (image_shape, spec.input_shape))
 
@@ -56,15 +54,15 @@ def count_scored(
 def split_images(
     images: Images, size: int, num_images: int | None = None
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Read images in parts, one part in memory at a time.
+    """Read images in batches, one of them in memory at a time.
 
     Args:
         images: on disk or in memory.
-        size: of a part.
+        size: of a batch.
         num_images: how many of the first images; None for all.
 
     Yields:
-        uint8 [size, C, H, W]; the last part may be smaller.
+        uint8 [size, C, H, W]; the last batch may be smaller.
     """
     stop = len(images) if num_images is None else min(num_images, len(images))
     for start in range(0, stop, size):

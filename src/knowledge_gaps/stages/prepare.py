@@ -21,9 +21,9 @@ from knowledge_gaps.core.progress import track_items
 from knowledge_gaps.data.images import save_grid
 from knowledge_gaps.data.reals import Reals, open_reals
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.extractors.inception import check_extractor
+from knowledge_gaps.evaluation.registry import find_weights, get_extractor
 from knowledge_gaps.execution.parallel import map_parallel
-from knowledge_gaps.study import EXTRACTOR_IMAGE_SHAPES, Study
+from knowledge_gaps.study import Study
 
 _WORKER_MODULE = "knowledge_gaps.data.reals"
 _GRID_IMAGES = 100
@@ -36,7 +36,8 @@ _Result = TypeVar("_Result")
 
 def run(root: Path, study: Study) -> None:
     """Write data/prepared; raises UserError for a missing, corrupt or unfitting file."""
-    check_extractor(study.evaluation, root)
+    extractor = get_extractor(study.evaluation.extractor)
+    extractor.identify(find_weights(study.evaluation, root))  # its weights are there
     reals = open_reals(study.data, root, get_state_directory(root))
     _check_evaluation(study, reals)
 
@@ -82,7 +83,7 @@ def _check_evaluation(study: Study, reals: Reals) -> None:
                 f"evaluation.num_images: {num_images} found, "
                 f"the {name} split has {num_split} images"
             )
-    needed = EXTRACTOR_IMAGE_SHAPES[study.evaluation.extractor]
+    needed = get_extractor(study.evaluation.extractor).image_shape
     fits = all(size in (None, found) for size, found in zip(needed, reals.image_shape, strict=True))
     if not fits:
         wanted = " x ".join("any" if size is None else str(size) for size in needed)

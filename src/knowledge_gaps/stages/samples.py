@@ -13,9 +13,11 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.core.layout import get_samples_directory, get_samples_file
 from knowledge_gaps.evaluation.cached import compute_rows
-from knowledge_gaps.evaluation.samples import list_generators, make_samples_key, save_samples
+from knowledge_gaps.evaluation.samples import list_generators, make_samples_key
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.study import Study
+
+_WORK = "knowledge_gaps.evaluation.sampling"  # only workers import it, and torch with it
 
 _Name = tuple[str, int]  # GAN cohort, instance
 
@@ -38,7 +40,7 @@ def run(root: Path, study: Study) -> None:
         return path.is_file() and hash_file(path) == row["sha256"]
 
     def compute(missing: list[_Name]) -> Iterator[dict[_Name, Row]]:
-        hashes = map_parallel(partial(_save, root, study), missing, __name__, uses_gpu=True)
+        hashes = map_parallel(partial(_save, root, study), missing, _WORK, uses_gpu=True)
         for (cohort, instance), sha256 in zip(missing, hashes, strict=True):
             print(f"samples: drew {cohort}/{instance}", flush=True)
             yield {(cohort, instance): {"sha256": sha256}}
@@ -49,6 +51,8 @@ def run(root: Path, study: Study) -> None:
 
 
 def _save(root: Path, study: Study, name: _Name) -> str:
+    from knowledge_gaps.evaluation.sampling import save_samples
+
     return save_samples(root, study, *name, find_device())
 
 

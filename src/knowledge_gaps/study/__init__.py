@@ -17,7 +17,6 @@ from knowledge_gaps.study.recipes import (
     TrainingSettings,
 )
 from knowledge_gaps.study.schema import (
-    EXTRACTOR_IMAGE_SHAPES,
     REALS_TRAIN,
     ClassifierSweep,
     DataSettings,
@@ -29,7 +28,6 @@ from knowledge_gaps.study.schema import (
 )
 
 __all__ = [
-    "EXTRACTOR_IMAGE_SHAPES",
     "NO_POOL",
     "PARAMS_FILE",
     "REALS",

@@ -143,13 +143,6 @@ class Pool(Section):
 # the train split of the reals, in a column of GAN cohorts of a table of spectra
 REALS_TRAIN = "real_train"
 
-# channels, height, width of the images that an extractor takes; None: any
-EXTRACTOR_IMAGE_SHAPES: dict[str, tuple[int | None, int | None, int | None]] = {
-    "inception": (3, None, None),
-    "lenet": (1, 28, 28),
-    "random_vgg": (None, None, None),
-}
-
 
 class EvaluationSettings(Section):
     """How generators and classifiers are compared."""

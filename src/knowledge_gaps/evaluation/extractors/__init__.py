@@ -1,1 +1,1 @@
-"""Networks whose features measure image quality."""
+"""Feature extractors, a file each; see `knowledge_gaps.evaluation.registry`."""

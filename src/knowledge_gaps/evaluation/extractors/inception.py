@@ -1,10 +1,8 @@
 """The extractor of FID: torch-fidelity's Inception, with the weights file that the user has.
 
 Nothing is downloaded. The file is torch-fidelity's weights-inception-2015-12-05-6726825d.pth, or
-pytorch-fid's pt_inception-2015-12-05-6726825d.pth: the same bytes, whose sha256 begins as both are
-called. No other file is read, so that FIDs of two machines can be compared, and because
-torch-fidelity unpickles it. torch-fidelity is imported when the network is built: code that only
-checks the file runs without it.
+pytorch-fid's pt_inception-2015-12-05-6726825d.pth, which has the same bytes. No other file is read:
+FIDs of two machines can be compared, and torch-fidelity unpickles the file.
 """
 
 from __future__ import annotations
@@ -12,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file
-from knowledge_gaps.study import EvaluationSettings
+from knowledge_gaps.evaluation.registry import Classes, FeatureExtractor, register_extractor
 
-WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"  # as torch-fidelity calls it
+WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
 WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 _KEY = "evaluation.inception_weights"
@@ -29,75 +27,59 @@ _NEEDED = (
 _FEATURES, _LOGITS = "2048", "logits"  # torch-fidelity's names
 
 
-class Inception(nn.Module):
+@register_extractor
+class Inception(FeatureExtractor):
     """The Inception of FID (Heusel et al. 2017), as torch-fidelity ports it from TensorFlow.
 
     It resizes images to 299 px by itself, bilinearly and without antialiasing, as TensorFlow 1 did:
     that is part of the protocol.
 
     Args:
-        weights: the file; `check_weights` says whether it is the right one.
+        weights: the file.
     """
 
     name = "inception"
+    title = "Inception"
+    protocol = (
+        "features of the Inception network that FID is defined by, as torch-fidelity ports it, "
+        "against the real test split; images are resized to 299 px by the network itself. The "
+        "level depends on the number of images and on how the reals were resized."
+    )
     image_shape = (3, None, None)
     input_px = 299
+    classes = Classes("the Inception's 1,008 classes", 1008)
+    is_fid = True
 
     def __init__(self, weights: Path) -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         super().__init__()
-        check_weights(weights)
         self.network = FeatureExtractorInceptionV3(
             self.name, [_FEATURES, _LOGITS], feature_extractor_weights_path=str(weights)
         )
 
     @torch.no_grad()
-    def extract(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return features float32 [N, 2048] and class logits float32 [N, 1008].
-
-        Args:
-            images: uint8 [N, 3, H, W].
-        """
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features float32 [N, 2048] and logits float32 [N, 1008] of uint8 [N, 3, H, W]."""
         features, logits = self.network(images)
         return features, logits
 
+    @classmethod
+    def load(cls, weights: Path | None) -> Inception:
+        """Load the file; None stands for torch's cache, where torch-fidelity keeps it."""
+        cls.identify(weights)
+        return cls(_locate(weights))
 
-def check_extractor(settings: EvaluationSettings, root: Path) -> None:
-    """Make sure that a study's extractor has its weights, before hours of training.
-
-    Args:
-        settings: the section `evaluation`.
-        root: of the repository.
-
-    Raises:
-        UserError: when it is the Inception, whose weights file is missing or another.
-    """
-    if settings.extractor == Inception.name:
-        check_weights(find_weights(root, settings.inception_weights))
-
-
-def find_weights(root: Path, configured: str | None) -> Path:
-    """Return where the weights file should be.
-
-    Args:
-        root: of the repository.
-        configured: evaluation.inception_weights; None for torch's cache, where torch-fidelity
-            keeps the file that it downloads.
-    """
-    if configured is not None:
-        return root / configured
-    return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
+    @classmethod
+    def identify(cls, weights: Path | None) -> str:
+        """Return the sha256 of the file, which must be the published one."""
+        path = _locate(weights)
+        if not path.is_file():
+            raise UserError(f"{_KEY}: {path} is no file; {_NEEDED}")
+        if (found := hash_file(path)) != WEIGHTS_SHA256:
+            raise UserError(f"{_KEY}: {path} has sha256 {found}; {_NEEDED}")
+        return found
 
 
-def check_weights(path: Path) -> None:
-    """Make sure that a file is the weights file.
-
-    Raises:
-        UserError: when it is missing or holds anything else.
-    """
-    if not path.is_file():
-        raise UserError(f"{_KEY}: {path} is no file; {_NEEDED}")
-    found = hash_file(path)
-    if found != WEIGHTS_SHA256:
-        raise UserError(f"{_KEY}: {path} has sha256 {found}; {_NEEDED}")
+def _locate(weights: Path | None) -> Path:
+    return weights or Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE

@@ -1,30 +1,31 @@
 """An extractor for images of any kind and size: a VGG that was never trained, with fixed weights.
 
-Where the Inception of FID has no weights file, or images are like no photograph of ImageNet, random
-features still tell sets of images apart (Naeem et al. 2020). They know no classes, and the distance
-that they give is no FID.
+Random features still tell sets of images apart (Naeem et al. 2020) where the Inception of FID has
+no weights file, or images are like no photograph of ImageNet.
 """
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from knowledge_gaps.data.images import to_float
-
-NUM_FEATURES = 64
+from knowledge_gaps.evaluation.registry import FeatureExtractor, register_extractor
 
 _VERSION = "random_vgg_1"  # of what the weights do not tell: layers and their order
 _SEED = 64
 _BLOCKS = ((16, 16), (32, 32), (64, 64, 64), (128, 128, 128), (128, 128, 128))
 _NUM_HIDDEN = 512
+_NUM_FEATURES = 64
 _POOLED_PX = 2
 _COLOURS = 3
 
 
-class RandomVgg(nn.Module):
+@register_extractor
+class RandomVgg(FeatureExtractor):
     """VGG-16 at a quarter of its width, its weights drawn once and for all.
 
     Source: Naeem et al., Reliable fidelity and diversity metrics for generative models, 2020, whose
@@ -36,8 +37,14 @@ class RandomVgg(nn.Module):
     """
 
     name = "random_vgg"
+    title = "untrained VGG"
+    protocol = (
+        "a Fréchet distance, which is not FID, in features of a VGG-16 at a quarter of its width "
+        "that was never trained, its weights drawn once and kept fixed, against the real test "
+        "split. Its scale is its own. It tells no classes apart, so there is no class entropy and "
+        "no count of missing classes."
+    )
     image_shape = (None, None, None)
-    input_px = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +53,7 @@ class RandomVgg(nn.Module):
                 *_list_layers(), nn.AdaptiveAvgPool2d(_POOLED_PX), nn.Flatten()
             )
             self.hidden = nn.Linear(_BLOCKS[-1][-1] * _POOLED_PX**2, _NUM_HIDDEN)
-            self.features = nn.Linear(_NUM_HIDDEN, NUM_FEATURES)
+            self.features = nn.Linear(_NUM_HIDDEN, _NUM_FEATURES)
         self.to_empty(device="cpu")
         self._draw_weights()
         self.to(memory_format=torch.channels_last)
@@ -61,15 +68,24 @@ class RandomVgg(nn.Module):
                 nn.init.zeros_(module.bias)
 
     @torch.no_grad()
-    def extract(self, images: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """Return features float32 [N, 64] of stored images, and no class logits.
-
-        Args:
-            images: uint8 [N, C, H, W] of 1 or 3 channels; grey is taken for a colour.
-        """
+    def extract(self, images: Tensor) -> tuple[Tensor, None]:
+        """Return features float32 [N, 64] of uint8 [N, 1 or 3, H, W], and no class logits."""
         coloured = to_float(images).expand(-1, _COLOURS, -1, -1)
         hidden = self.hidden(self.trunk(coloured)).relu()
         return self.features(hidden), None
+
+    @classmethod
+    def load(cls, weights: Path | None) -> RandomVgg:
+        """Draw the network; it needs no file."""
+        return cls()
+
+    @classmethod
+    def identify(cls, weights: Path | None) -> str:
+        """Return the version of the layers, and the sha256 of the weights as drawn."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(cls().state_dict().items()):
+            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        return f"{_VERSION} {digest.hexdigest()}"
 
 
 def _list_layers() -> list[nn.Module]:
@@ -83,11 +99,3 @@ def _list_layers() -> list[nn.Module]:
             layers += [nn.Conv2d(channels_in, channels, kernel_size=3, padding=1), nn.ReLU()]
             channels_in = channels
     return layers
-
-
-def identify_random_vgg() -> str:
-    """Return what decides every feature: the version, and the sha256 of the weights as drawn."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(RandomVgg().state_dict().items()):
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return f"{_VERSION} {digest.hexdigest()}"

@@ -1,23 +1,21 @@
-"""Generated images and reals as neighbours of one another: who is near whom, and what it says.
+"""Generated images and reals as neighbours of one another in the space of features.
 
 Precision and recall are torch-fidelity's. For density, coverage and the nearest training real there
-is no library at hand that bounds its memory and keeps to one thread, so they are here, in blocks of
-a matrix of distances.
+is no library that bounds its memory and keeps to one thread, so they are here, in blocks of a
+matrix of distances.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.evaluation.quality.features import FeatureSet, FloatArray, require_images
+from knowledge_gaps.evaluation.quality.features import FeatureSet, FloatArray
 
 NUM_NEIGHBOURS = 3  # k of precision and recall (Kynkaanniemi et al. 2019)
-MIN_IMAGES = NUM_NEIGHBOURS + 1  # an image and its k neighbours
 NUM_NEIGHBOURS_DENSITY = 5  # k of density and coverage (Naeem et al. 2020)
 MEMORISED_QUANTILE = 0.01
 DISTANCES_BATCH_SIZE = 250  # rows of the distance matrix at a time
@@ -25,15 +23,10 @@ NEAREST_BATCH_SIZE = 128  # the same against all training reals: 31 MB for 60,00
 
 
 class Nearest(NamedTuple):
-    """The nearest real of each image.
+    """The nearest real of each image, and its Euclidean distance in units of the features."""
 
-    Attributes:
-        indices: int64 [N] into the reals.
-        distances: float32 [N], Euclidean, in the units of the features.
-    """
-
-    indices: npt.NDArray[np.int64]
-    distances: FloatArray
+    indices: npt.NDArray[np.int64]  # [N], into the reals
+    distances: FloatArray  # [N]
 
 
 def find_nearest(
@@ -60,15 +53,7 @@ def find_nearest(
 
 
 def list_closest(nearest: Nearest, num_pairs: int) -> list[tuple[int, int, float]]:
-    """List the images that are closest to a real.
-
-    Args:
-        nearest: from `find_nearest`.
-        num_pairs: how many; fewer when there are fewer images.
-
-    Returns:
-        (index of the image, index of its nearest real, distance), the closest first.
-    """
+    """List the images that are closest to a real as (image, its nearest real, distance)."""
     order = np.argsort(nearest.distances, kind="stable")[:num_pairs]
     return [(int(i), int(nearest.indices[i]), float(nearest.distances[i])) for i in order]
 
@@ -90,23 +75,7 @@ def compute_memorised(distances: FloatArray, distances_held_out: FloatArray) -> 
 
 
 def measure_radii(features: FloatArray, num_neighbours: int = NUM_NEIGHBOURS_DENSITY) -> FloatArray:
-    """Measure how far the k-th nearest other image of the same set is.
-
-    Args:
-        features: float32 [N, F], N above k.
-        num_neighbours: k.
-
-    Returns:
-        float32 [N].
-
-    Raises:
-        UserError: when there are not k other images.
-    """
-    if len(features) <= num_neighbours:
-        raise UserError(
-            f"images: found {len(features)}, {num_neighbours} neighbours of each need at least "
-            f"{num_neighbours + 1}"
-        )
+    """Measure how far the k-th nearest other image of a set is: [N, F], N above k, to [N]."""
     images = torch.from_numpy(features)
     parts = [
         # the nearest of all is the image itself
@@ -127,30 +96,24 @@ def compute_density_coverage(
     the authors' code: a set compared with itself has density 1, and not 1 + 1/k.
 
     Args:
-        generated: features of the generated images.
-        real: features of the reals.
+        generated: images to be judged.
+        real: reals.
         radii: float32 [M] of the reals' neighbourhoods, from `measure_radii`.
 
     Returns:
         Density, the mean number of neighbourhoods that a generated image lies in, divided by k:
         0 far from all reals, about 1 for one distribution, above 1 where reals are dense. Coverage,
         the share of the reals with a generated image in their neighbourhood, in [0, 1].
-
-    Raises:
-        UserError: when a set is empty.
     """
-    require_images(generated, real, 1, "density")
     images, reals = torch.from_numpy(generated.features), torch.from_numpy(real.features)
-    limits = torch.from_numpy(radii)[:, None]
+    limits = torch.from_numpy(radii)[:, None].split(DISTANCES_BATCH_SIZE)
     parts = [
         (torch.cdist(batch, images) < limit).sum(dim=1)  # [B, N] -> [B]
-        for batch, limit in zip(
-            reals.split(DISTANCES_BATCH_SIZE), limits.split(DISTANCES_BATCH_SIZE), strict=True
-        )
+        for batch, limit in zip(reals.split(DISTANCES_BATCH_SIZE), limits, strict=True)
     ]
     num_inside = torch.cat(parts)  # generated images in each real's neighbourhood
-    density = int(num_inside.sum()) / (NUM_NEIGHBOURS_DENSITY * len(generated))
-    return density, int((num_inside > 0).sum()) / len(real)
+    density = int(num_inside.sum()) / (NUM_NEIGHBOURS_DENSITY * len(generated))  # eq. 3
+    return density, int((num_inside > 0).sum()) / len(real)  # eq. 4
 
 
 def compute_precision_recall(generated: FeatureSet, real: FeatureSet) -> tuple[float, float]:
@@ -158,9 +121,6 @@ def compute_precision_recall(generated: FeatureSet, real: FeatureSet) -> tuple[f
 
     Precision is the share of generated images among the reals' neighbourhoods (realism), recall
     the share of reals among those of the generated images (coverage).
-
-    Raises:
-        UserError: when a set has fewer than 4 images.
     """
     from torch_fidelity.metric_prc import (
         KEY_METRIC_PRECISION,
@@ -168,14 +128,12 @@ def compute_precision_recall(generated: FeatureSet, real: FeatureSet) -> tuple[f
         prc_features_to_metric,
     )
 
-    require_images(generated, real, MIN_IMAGES, "precision and recall")
-    options: dict[str, Any] = {
-        "prc_neighborhood": NUM_NEIGHBOURS,
-        "prc_batch_size": DISTANCES_BATCH_SIZE,
-        "save_cpu_ram": True,  # batches of rows instead of whole matrices
-        "verbose": False,
-    }
-    # generated first: the library's precision is about its first argument
-    features = (torch.from_numpy(images.features) for images in (generated, real))
-    metric = prc_features_to_metric(*features, **options)
+    metric = prc_features_to_metric(
+        torch.from_numpy(generated.features),  # the library's precision is about the first set
+        torch.from_numpy(real.features),
+        prc_neighborhood=NUM_NEIGHBOURS,
+        prc_batch_size=DISTANCES_BATCH_SIZE,
+        save_cpu_ram=True,  # batches of rows instead of whole matrices
+        verbose=False,
+    )
     return float(metric[KEY_METRIC_PRECISION]), float(metric[KEY_METRIC_RECALL])

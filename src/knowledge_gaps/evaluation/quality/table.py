@@ -1,8 +1,4 @@
-"""The metrics of the quality table, all of one set of images at once.
-
-Their names and their order are in `knowledge_gaps.statistics.measures`. Each metric is explained
-where it is computed, in the modules beside this one.
-"""
+"""The metrics of the quality table, all of one set of images at once."""
 
 from __future__ import annotations
 
@@ -10,11 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.evaluation.quality.classes import compute_class_entropy, count_missing_classes
+from knowledge_gaps.evaluation.quality.distances import compute_frechet, compute_kid
+from knowledge_gaps.evaluation.quality.diversity import compute_class_entropy, count_missing_classes
 from knowledge_gaps.evaluation.quality.features import FeatureSet, FloatArray
-from knowledge_gaps.evaluation.quality.frechet import compute_frechet
-from knowledge_gaps.evaluation.quality.kid import compute_kid
 from knowledge_gaps.evaluation.quality.neighbours import (
     compute_density_coverage,
     compute_memorised,
@@ -54,27 +48,21 @@ def compute_quality(generated: FeatureSet, reals: Reals, distances: FloatArray) 
     """Compute every metric of one set of generated images.
 
     Args:
-        generated: features of the generated images.
-        reals: from the same extractor.
+        generated: features of at least 4 generated images.
+        reals: at least 6 of each split, from the same extractor.
         distances: float32 [N] of the generated images to their nearest training reals.
 
     Returns:
         A value for each metric of the extractor, in the order of the columns; None for what an
         extractor without classes cannot tell. The same input gives the same numbers.
-
-    Raises:
-        UserError: when there are fewer than 4 generated images or 6 reals, or the sets come from
-            two extractors.
     """
-    for real in (reals.test, reals.training):
-        if generated.extractor != real.extractor:
-            raise UserError(
-                f"features: generated images by extractor {generated.extractor}, "
-                f"reals by {real.extractor}; both must be the same"
-            )
     precision, recall = compute_precision_recall(generated, reals.test)
     density, coverage = compute_density_coverage(generated, reals.test, reals.radii)
     kid, kid_std = compute_kid(generated, reals.test)
+    class_entropy = missing_classes = None
+    if generated.logits is not None and reals.test.logits is not None:
+        class_entropy = compute_class_entropy(generated.logits)
+        missing_classes = count_missing_classes(generated.logits, reals.test.logits)
     values = (
         compute_frechet(generated, reals.test),
         kid,
@@ -83,8 +71,8 @@ def compute_quality(generated: FeatureSet, reals: Reals, distances: FloatArray) 
         recall,
         density,
         coverage,
-        None if generated.logits is None else compute_class_entropy(generated.logits),
-        _count_missing(generated, reals.test),
+        class_entropy,
+        missing_classes,
         compute_memorised(distances, reals.distances),
     )
     return dict(zip(list_metrics(generated.extractor), values, strict=True))
@@ -99,14 +87,5 @@ def compute_floor(reals: Reals, num_images: int) -> Metrics:
     Args:
         reals: at least `num_images` of them for training.
         num_images: as many as of every generator.
-
-    Raises:
-        UserError: as `compute_quality`.
     """
     return compute_quality(reals.training.take_first(num_images), reals, reals.distances)
-
-
-def _count_missing(generated: FeatureSet, real: FeatureSet) -> int | None:
-    if generated.logits is None or real.logits is None:
-        return None
-    return count_missing_classes(generated.logits, real.logits)

@@ -1,16 +1,15 @@
 """Train the packaged LeNet on all 60,000 MNIST training digits and write its weights and card.
 
-Run once, by hand: `python -m knowledge_gaps.evaluation.extractors.train_lenet --mnist DIR`, where DIR holds
-the four IDX files. The result is committed; no stage of the study runs this. On one machine the
-same settings give the same bytes. The network is in `knowledge_gaps.evaluation.extractors.lenet`.
+    python data/lenet_mnist/train.py --mnist DIRECTORY_OF_THE_FOUR_IDX_FILES
+
+Run once, by hand; the result is committed. On one machine the same settings give the same bytes.
+The network is `knowledge_gaps.evaluation.extractors.lenet`.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -26,8 +25,6 @@ from knowledge_gaps.core.seeding import derive_seed, make_generator
 from knowledge_gaps.data.idx import read_idx
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.evaluation.extractors.lenet import (
-    IMAGE_SHAPE,
-    NUM_CLASSES,
     NUM_FEATURES,
     WEIGHTS_PATH,
     LeNet,
@@ -41,7 +38,7 @@ MNIST_FILES = {
     "test_images": "t10k-images-idx3-ubyte.gz",
     "test_labels": "t10k-labels-idx1-ubyte.gz",
 }
-COMMAND = "python -m knowledge_gaps.evaluation.extractors.train_lenet --mnist DIR"
+COMMAND = "python data/lenet_mnist/train.py --mnist DIR"
 
 
 @dataclass(frozen=True)
@@ -66,22 +63,12 @@ class Digits:
 
 
 def read_digits(directory: Path, split: str) -> Digits:
-    """Read one split ("train" or "test") of MNIST.
-
-    Raises:
-        UserError: when a file is missing or broken, or images and labels do not belong together.
-    """
-    path = directory / MNIST_FILES[f"{split}_images"]
-    images = torch.from_numpy(read_idx(path).copy()).unsqueeze(1)
-    labels = torch.from_numpy(read_idx(directory / MNIST_FILES[f"{split}_labels"]).copy()).long()
-    if images.shape[1:] != IMAGE_SHAPE or labels.shape != images.shape[:1] or len(labels) == 0:
-        raise UserError(
-            f"{path}: {tuple(images.shape)} images with {tuple(labels.shape)} labels, "
-            f"[N, 1, 28, 28] images with [N] labels are needed"
-        )
-    if (largest := int(labels.max())) >= NUM_CLASSES:
-        raise UserError(f"{path}: the labels reach {largest}, 0..9 is allowed")
-    return Digits(to_float(images), labels)
+    """Read the split "train" or "test" of MNIST; raises UserError for a missing or broken file."""
+    images, labels = (
+        torch.from_numpy(read_idx(directory / MNIST_FILES[f"{split}_{kind}"]).copy())
+        for kind in ("images", "labels")
+    )
+    return Digits(to_float(images.unsqueeze(1)), labels.long())
 
 
 def distort_digits(
@@ -91,7 +78,9 @@ def distort_digits(
     uniform = torch.rand(len(images), 4, generator=generator) * 2.0 - 1.0  # in [-1, 1)
     angle = uniform[:, 0] * math.radians(settings.max_rotation_deg)
     scale = 1.0 + uniform[:, 1] * settings.max_scale
-    shift = uniform[:, 2:] * settings.max_shift_px * 2.0 / IMAGE_SHAPE[-1]  # the grid spans [-1, 1]
+    shift = (
+        uniform[:, 2:] * settings.max_shift_px * 2.0 / LeNet.image_shape[-1]
+    )  # the grid spans [-1, 1]
     cosine, sine = scale * angle.cos(), scale * angle.sin()
     rows = [cosine, -sine, shift[:, 0], sine, cosine, shift[:, 1]]
     affine = torch.stack(rows, dim=1).view(-1, 2, 3)
@@ -144,7 +133,10 @@ def normalise_features(lenet: LeNet, images: torch.Tensor) -> None:
     """
     batches = torch.split(images, BATCH_SIZE_EVALUATION)
     sum_squares = math.fsum(float(lenet(batch)[0].square().sum()) for batch in batches)
-    lenet.rescale_features(math.sqrt(len(images) * NUM_FEATURES / sum_squares))
+    factor = math.sqrt(len(images) * NUM_FEATURES / sum_squares)
+    lenet.penultimate.weight.mul_(factor)
+    lenet.penultimate.bias.mul_(factor)
+    lenet.head.weight.div_(factor)
 
 
 @torch.no_grad()
@@ -214,26 +206,20 @@ def make_lenet(directory: Path, weights: Path, settings: LeNetSettings) -> float
     return test_accuracy
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line, train on one thread, print one line; return the exit status."""
+def main() -> None:
+    """Train on one thread and print one line."""
     defaults = LeNetSettings()
     parser = argparse.ArgumentParser(description="Train the packaged LeNet on MNIST.")
     parser.add_argument("--mnist", type=Path, required=True, help="folder of the four IDX files")
     parser.add_argument("--out", type=Path, default=WEIGHTS_PATH, help="safetensors file to write")
     parser.add_argument("--steps", type=int, default=defaults.steps, help="optimiser updates")
     parser.add_argument("--seed", type=int, default=defaults.seed)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     settings = LeNetSettings(seed=options.seed, steps=options.steps)
-    try:
-        test_accuracy = make_lenet(options.mnist, options.out, settings)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{options.out}: test accuracy {test_accuracy:.4f}")
-    return 0
+    print(f"test accuracy {make_lenet(options.mnist, options.out, settings):.4f}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

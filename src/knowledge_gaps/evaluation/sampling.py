@@ -1,0 +1,49 @@
+"""Images sampled from trained generators, stored as the reals are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from knowledge_gaps.core.files import hash_file
+from knowledge_gaps.core.layout import get_instance_directory, get_samples_file
+from knowledge_gaps.data.images import save_batches
+from knowledge_gaps.evaluation.batches import count_sampled
+from knowledge_gaps.models.frozen import load_generator, read_meta
+from knowledge_gaps.study import Study
+from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
+
+
+def save_samples(root: Path, study: Study, name: str, instance: int, device: torch.device) -> str:
+    """Write data/samples/COHORT/INSTANCE.npy, uint8 [evaluation.num_images, C, H, W].
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        UserError: when the checkpoint is missing or altered, or the disk is full.
+    """
+    path, num_images = get_samples_file(root, name, instance), study.evaluation.num_images
+    save_batches(path, num_images, _draw_batches(root, study, name, instance, device))
+    return hash_file(path)
+
+
+def _draw_batches(
+    root: Path, study: Study, name: str, instance: int, device: torch.device
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield uint8 [n, C, H, W], one batch in memory at a time."""
+    seed, num_images = study.study.seed, study.evaluation.num_images
+    directory = get_instance_directory(root, f"gans/{name}", instance)
+    generator = load_generator(directory).to(device)
+    stream = Stream(seed, f"gans/{name}", instance)
+    latents = draw_latents(stream, num_images, generator.latent_dim, "evaluation").to(device)
+    # layers that draw random numbers, such as noise inputs, draw others than in training
+    layers = Stream(seed, f"samples/{name}", instance)
+    batches = latents.split(count_sampled(read_meta(directory)["image_shape"]))
+    for index, batch in enumerate(batches):
+        layers.seed_layers(index, device)
+        yield sample_images(generator, batch).cpu().numpy()

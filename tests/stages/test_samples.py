@@ -1,0 +1,264 @@
+"""Samples of a trained smoke study: what they are, and which of them are drawn again."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from knowledge_gaps.core.cache import RowCache
+from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.data.images import load_images, save_array, save_batches, to_uint8
+from knowledge_gaps.evaluation import samples as evaluation_samples
+from knowledge_gaps.evaluation import sampling
+from knowledge_gaps.execution import parallel
+from knowledge_gaps.models.frozen import load_generator
+from knowledge_gaps.stages import samples as stage
+from knowledge_gaps.training.batches import Stream, draw_latents
+from study_tools import change_params, hash_tree, run_stage
+
+GANS = ("baseline", "fool_all_1")
+ALL = list(itertools.product(GANS, range(2)))
+
+
+@pytest.fixture(autouse=True)
+def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", "1")
+
+
+def get_samples(root: Path, cohort: str, instance: int) -> Path:
+    return root / "data" / "samples" / cohort / f"{instance}.npy"
+
+
+def identify_samples(root: Path) -> dict[tuple[str, int], tuple[int, int]]:
+    """Tell files of images apart: one that was written anew is another, whatever is in it."""
+    found = {key: get_samples(root, *key).stat() for key in ALL}
+    return {key: (status.st_ino, status.st_mtime_ns) for key, status in found.items()}
+
+
+def run_and_list_new(root: Path) -> list[tuple[str, int]]:
+    before = identify_samples(root)
+    run_stage(root, "samples")
+    after = identify_samples(root)
+    return [key for key in ALL if after[key] != before[key]]
+
+
+# ------------------------------------------------------------------------------- what they are
+
+
+def test_samples_are_those_of_the_latents_in_order(trained_root: Path) -> None:
+    """Against a direct computation, without the stage."""
+    for cohort, instance in ALL:
+        directory = trained_root / "models" / "gans" / cohort / str(instance)
+        generator = load_generator(directory)
+        stream = Stream(0, f"gans/{cohort}", instance)
+        with torch.no_grad():
+            evaluation, grid = (
+                to_uint8(generator(draw_latents(stream, 64, generator.latent_dim, name))).numpy()
+                for name in ("evaluation", "grid")
+            )
+        found = load_images(get_samples(trained_root, cohort, instance))
+        assert found.shape == (64, 1, 28, 28)
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, evaluation)
+        # the grid was drawn at the end of the training, by the generator in memory
+        pixels = np.asarray(Image.open(directory / "samples.png"))[::2, ::2]
+        tiles = pixels.reshape(8, 28, 8, 28).transpose(0, 2, 1, 3).reshape(64, 28, 28)
+        assert np.array_equal(tiles, grid[:, 0])
+
+
+@pytest.mark.parametrize("num_workers", ["1", "2"])
+def test_samples_depend_on_instance_and_seed_alone(
+    trained_root: Path, trained_copy: Path, monkeypatch: pytest.MonkeyPatch, num_workers: str
+) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", num_workers)
+    shutil.rmtree(trained_copy / "data" / "samples")
+    run_stage(trained_copy, "samples")
+    assert hash_tree(trained_copy / "data") == hash_tree(trained_root / "data")
+    change_params(trained_copy, {"study.seed": 7})
+    run_stage(trained_copy, "samples")
+    contents = [
+        get_samples(root, *key).read_bytes() for root in (trained_root, trained_copy) for key in ALL
+    ]
+    assert len(set(contents)) == 8
+
+
+def test_more_samples_of_a_smaller_cohort(trained_copy: Path) -> None:
+    changes = {"gans.fool_all_1.instances": 1, "evaluation.num_images": 300}
+    change_params(trained_copy, changes)
+    run_stage(trained_copy, "samples")
+    directory = get_samples(trained_copy, "fool_all_1", 0).parent
+    assert sorted(path.name for path in directory.iterdir()) == ["0.npy"]
+    assert len(load_images(directory / "0.npy")) == 300  # more than one batch of latents
+
+
+# ------------------------------------------------------------------------------ what is drawn again
+
+
+def test_nothing_is_drawn_twice(
+    trained_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", None)  # no worker is started
+    assert run_and_list_new(trained_copy) == []
+    assert capsys.readouterr().out == "samples: computed 0 rows, 4 cached\n"
+
+
+def test_only_the_samples_of_a_new_cohort_are_drawn(
+    trained_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gans = trained_copy / "models" / "gans"
+    shutil.copytree(gans / "fool_all_1", gans / "added")
+    entry = {"recipe": "dcgan", "instances": 2, "fools": "c0", "phi": 1.0}
+    change_params(trained_copy, {"gans.added": entry})
+    assert run_and_list_new(trained_copy) == []
+    assert capsys.readouterr().out.count("samples: drew added/") == 2
+    images = [get_samples(trained_copy, name, 0).read_bytes() for name in ("added", "fool_all_1")]
+    assert images[0] != images[1]  # the same generator, and latents of its own
+
+
+@pytest.mark.parametrize("changed", ["evaluation.num_images", "study.seed", "code"])
+def test_what_decides_all_samples(
+    trained_copy: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    if changed == "code":
+        monkeypatch.setattr(evaluation_samples, "hash_code", lambda *asked: "of other code")
+    else:
+        change_params(trained_copy, {changed: 48})
+    assert run_and_list_new(trained_copy) == ALL
+
+
+@pytest.mark.parametrize("name", ["generator.safetensors", "meta.json"])
+def test_samples_of_a_generator_that_was_trained_anew_are_drawn(
+    trained_copy: Path, name: str
+) -> None:
+    directory = trained_copy / "models" / "gans" / "baseline" / "1"
+    meta = read_json(directory / "meta.json")
+    if name == "meta.json":
+        meta["remark"] = "another"
+    else:
+        tensors = read_tensors(directory / name)
+        altered = {key: value.flip(0) for key, value in tensors.items()}
+        meta["files"][name] = write_tensors(directory / name, altered)
+    write_json(directory / "meta.json", meta)
+    assert run_and_list_new(trained_copy) == [("baseline", 1)]
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "altered": lambda path: save_array(path, 255 - load_images(path)),
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_samples_are_drawn_anew(
+    trained_root: Path, trained_copy: Path, damage: str
+) -> None:
+    before = identify_samples(trained_copy)
+    DAMAGES[damage](get_samples(trained_copy, "baseline", 1))
+    run_stage(trained_copy, "samples")
+    after = identify_samples(trained_copy)
+    assert [key for key in ALL if after[key] != before[key]] == [("baseline", 1)]
+    assert hash_tree(trained_copy / "data") == hash_tree(trained_root / "data")
+
+
+def test_samples_that_left_the_study_and_temporary_files_are_removed(
+    trained_root: Path, trained_copy: Path
+) -> None:
+    samples = trained_copy / "data" / "samples"
+    shutil.copytree(samples / "baseline", samples / "earlier")
+    (samples / "baseline" / ".1.npy.9.tmp").write_bytes(b"half")
+    (samples / ".baseline.9.tmp").mkdir()
+    (samples / "linked").symlink_to(trained_root / "data" / "samples" / "baseline")
+    shutil.copyfile(samples / "baseline/1.npy", samples / "baseline/2.npy")
+    assert run_and_list_new(trained_copy) == []
+    assert sorted(path.name for path in samples.iterdir()) == list(GANS)
+    assert hash_tree(samples) == hash_tree(trained_root / "data" / "samples")
+
+
+def test_files_that_are_links_to_a_cache_are_replaced(trained_copy: Path, tmp_path: Path) -> None:
+    """DVC may link a folder's files to its cache, where nobody may write."""
+    cached = {}
+    for number, link in enumerate((Path.symlink_to, Path.hardlink_to)):
+        file, target = get_samples(trained_copy, "baseline", number), tmp_path / f"{number}.npy"
+        shutil.move(file, target)
+        target.chmod(0o444)
+        link(file, target)
+        cached[target] = target.read_bytes()
+    assert run_and_list_new(trained_copy) == []  # a link is as good as a file
+    change_params(trained_copy, {"evaluation.num_images": 48})
+    run_stage(trained_copy, "samples")
+    assert {target: target.read_bytes() for target in cached} == cached
+    assert len(load_images(get_samples(trained_copy, "baseline", 0))) == 48
+    assert not get_samples(trained_copy, "baseline", 0).is_symlink()
+
+
+# ------------------------------------------------------------------------------- interruptions
+
+
+def check_kept(trained_root: Path, root: Path) -> None:
+    """Run again: what was finished is kept, and everything comes out as if never stopped."""
+    kept = {("baseline", i): get_samples(root, "baseline", i).stat() for i in range(2)}
+    run_stage(root, "samples")
+    assert {key: get_samples(root, *key).stat() for key in kept} == kept
+    assert hash_tree(root / "data") == hash_tree(trained_root / "data")
+
+
+def test_samples_that_were_finished_before_an_error_are_kept(
+    trained_root: Path, trained_copy: Path
+) -> None:
+    shutil.rmtree(trained_copy / "data" / "samples")
+    weights = trained_copy / "models" / "gans" / "fool_all_1" / "0" / "generator.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1])
+    with pytest.raises(UserError, match=r"gans/fool_all_1/0/generator\.safetensors: sha256 is"):
+        run_stage(trained_copy, "samples")
+    assert not get_samples(trained_copy, "fool_all_1", 0).exists()
+    weights.write_bytes(content)
+    check_kept(trained_root, trained_copy)
+
+
+@pytest.mark.parametrize("moment", ["in a file", "before its row"])
+def test_samples_that_were_finished_before_a_kill_are_kept(
+    trained_root: Path, trained_copy: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    shutil.rmtree(trained_copy / "data" / "samples")
+    (trained_copy / ".kgaps" / "cache" / "samples.json").unlink()
+    left = get_samples(trained_copy, "fool_all_1", 0)
+    put = RowCache.put
+
+    class Killed(BaseException):
+        """What no code here expects, like the end of the process."""
+
+    def save_half(path: Path, num_images: int, batches: Any) -> None:
+        if path == left:
+            path.parent.mkdir(parents=True)
+            path.with_name(".0.npy.9.tmp").write_bytes(next(iter(batches)).tobytes())
+            raise Killed
+        save_batches(path, num_images, batches)
+
+    def put_or_be_killed(cache: RowCache, key: str, row: dict[str, Any]) -> None:
+        if left.exists():
+            raise Killed
+        put(cache, key, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "map_parallel", lambda function, jobs, *_, **__: map(function, jobs))
+        if moment == "in a file":
+            patch.setattr(sampling, "save_batches", save_half)
+        else:
+            patch.setattr(RowCache, "put", put_or_be_killed)
+        with pytest.raises(Killed):
+            run_stage(trained_copy, "samples")
+    before = left.stat() if left.exists() else None
+    check_kept(trained_root, trained_copy)
+    assert left.stat() != before
