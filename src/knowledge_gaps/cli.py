@@ -164,6 +164,7 @@ def agreement() -> None:
 def report() -> None:
     """Write the report."""
     _run_stage("report")
+    _run_stage("track", function="sync_experiment")
 
 
 @app.command()
