@@ -14,6 +14,8 @@ STUDY_FILE = REPOSITORY / "settings" / "smoke_stylegan2.yaml"
 GANS = 5  # instances in the study
 CLASSIFIERS = 5
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:

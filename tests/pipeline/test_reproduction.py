@@ -19,6 +19,8 @@ from study_tools import SMOKE_FILE, change_params, hash_tree
 CLASSIFIERS = 2  # instances in the smoke study
 GANS = 4
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def clones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, Clone]:

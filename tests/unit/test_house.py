@@ -1,0 +1,214 @@
+"""The house: imports run one way, rooms and files keep to their size, and what one place alone may do.
+
+One test for the whole tree each; the message lists every offender.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCE = REPOSITORY / "src"
+PACKAGE = SOURCE / "knowledge_gaps"
+
+# from top to bottom; rooms of one line may not import one another
+FLOORS = (
+    ("__main__",),
+    ("cli",),
+    ("stages",),
+    ("report",),
+    ("findings",),
+    ("analyses",),
+    ("readings",),
+    ("evaluation",),
+    ("execution", "planning", "sweeps", "tracking"),
+    ("training",),
+    ("data", "models"),
+    ("study",),
+    ("losses", "statistics"),
+    ("core",),
+)
+MOST_LINES, MOST_FILE_LINES, MOST_FUNCTION_LINES, MOST_SHARE = 15_000, 300, 60, 0.15
+SERIALISERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+IDIOMS = re.compile(
+    r"\b(stands? on|stood on|is known by|whoever|ledger|audience|crew)\b", re.IGNORECASE
+)
+
+
+@cache
+def list_modules() -> dict[str, Path]:
+    """List the package's modules by dotted name below it; "" is the package itself."""
+    modules = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return modules
+
+
+@cache
+def parse(module: str) -> ast.Module:
+    return ast.parse(list_modules()[module].read_text(encoding="utf-8"))
+
+
+def list_imports(node: ast.AST, in_function: bool = False) -> Iterator[tuple[str, bool]]:
+    """Yield what is imported, and whether that is in a function; not what is for types alone."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, in_function) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            yield from ((f"{child.module}.{alias.name}", in_function) for alias in child.names)
+        elif isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        else:
+            inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            yield from list_imports(child, in_function or inside)
+
+
+def list_calls(module: str) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(parse(module)) if isinstance(node, ast.Call))
+
+
+def count_lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def list_functions() -> Iterator[tuple[str, int]]:
+    for module in list_modules():
+        for node in ast.walk(parse(module)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno is not None
+                yield f"{module}.{node.name}", node.end_lineno - node.lineno + 1
+
+
+def test_imports_run_one_way() -> None:
+    floor = {room: index for index, rooms in enumerate(FLOORS) for room in rooms}
+    wrong = []
+    for module in list_modules():
+        room = module.partition(".")[0]
+        for target, _ in list_imports(parse(module)):
+            top, _, rest = target.partition(".")
+            other = rest.partition(".")[0]
+            if top != "knowledge_gaps" or other in ("", room, "__version__") or not room:
+                continue
+            if other not in floor or floor[room] >= floor[other]:
+                wrong.append(f"{module} imports {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {module.partition(".")[0] for module in list_modules()} - {""}
+    assert rooms == {room for rooms in FLOORS for room in rooms}
+
+
+def test_house_keeps_to_its_size() -> None:
+    lines = {module: count_lines(path) for module, path in list_modules().items()}
+    total = sum(lines.values())
+    assert total <= MOST_LINES
+    assert {name: number for name, number in lines.items() if number > MOST_FILE_LINES} == {}
+    rooms: dict[str, int] = {}
+    for module, number in lines.items():
+        room = module.partition(".")[0]
+        rooms[room] = rooms.get(room, 0) + number
+    assert {room: size for room, size in rooms.items() if size > MOST_SHARE * MOST_LINES} == {}
+
+
+def test_functions_are_short() -> None:
+    sizes = dict(list_functions())
+    assert {name: size for name, size in sizes.items() if size > MOST_FUNCTION_LINES} == {}
+    assert statistics.median(sizes.values()) <= 12
+
+
+def test_mlflow_is_imported_by_tracking_and_in_functions_only() -> None:
+    found = {
+        (module.partition(".")[0], in_function)
+        for module in list_modules()
+        for target, in_function in list_imports(parse(module))
+        if target.partition(".")[0] == "mlflow"
+    }
+    assert found == {("tracking", True)}
+
+
+def test_nothing_is_pickled() -> None:
+    for module in list_modules():
+        assert not {t.partition(".")[0] for t, _ in list_imports(parse(module))} & SERIALISERS
+        for call in list_calls(module):
+            name = ast.unparse(call.func)
+            keywords = {word.arg: ast.unparse(word.value) for word in call.keywords}
+            assert name not in {"torch.save", "pd.read_pickle"}, module
+            if name == "torch.load":  # weights that others published
+                assert keywords.get("weights_only") == "True", module
+            if name in {"np.load", "np.save"}:
+                assert keywords.get("allow_pickle") == "False", module
+
+
+def test_yaml_is_parsed_in_one_room() -> None:
+    parsers = {
+        module.partition(".")[0]
+        for module in list_modules()
+        for target, _ in list_imports(parse(module))
+        if target.partition(".")[0] in {"yaml", "ruamel"}
+    }
+    assert parsers <= {"study", "sweeps", "tracking"}
+
+
+def test_imports_have_no_effects() -> None:
+    allowed = (".register", ".add_typer", ".add_implicit_resolver", "main")
+    for module in list_modules():
+        for node in parse(module).body:
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                assert ast.unparse(node.value.func).endswith(allowed), module
+
+
+def test_asserts_have_no_effects() -> None:
+    for module in list_modules():
+        for node in ast.walk(parse(module)):
+            if isinstance(node, ast.Assert):
+                assert not any(isinstance(part, ast.NamedExpr) for part in ast.walk(node.test))
+
+
+def test_parents_and_trainings_stay_light() -> None:
+    code = """
+import sys
+import knowledge_gaps.cli, knowledge_gaps.execution.cohort, knowledge_gaps.stages.samples
+assert "torch" not in sys.modules, "torch in a process that starts others"
+import knowledge_gaps.training.instance
+tools = {"mlflow", "dvc", "torch_fidelity", "sklearn", "pandas", "matplotlib"} & set(sys.modules)
+assert not tools, tools
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_of_modules_in_text_exist() -> None:
+    """A docstring or a page that names a module or a file of the package names one that exists."""
+    texts = [*PACKAGE.rglob("*.py"), *(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "README.md"]
+    missing = []
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(r"`knowledge_gaps\.([\w.]+)`", text):
+            parents = [name, name.rpartition(".")[0], name.rpartition(".")[0].rpartition(".")[0]]
+            if not any(parent in list_modules() for parent in parents if parent):
+                missing.append(f"{path.name}: {name}")
+        for name in re.findall(r"src/knowledge_gaps/[\w./-]*\w", text):
+            if not (REPOSITORY / name).exists():
+                missing.append(f"{path.name}: {name}")
+    assert not missing, "\n".join(missing)
+
+
+def test_text_is_plain_english() -> None:
+    found = [
+        f"{path.relative_to(SOURCE)}:{number}: {line.strip()}"
+        for path in sorted(PACKAGE.rglob("*"))
+        if path.suffix in {".py", ".j2"}
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if IDIOMS.search(line)
+    ]
+    assert not found, "\n".join(found)
