@@ -15,7 +15,7 @@ from knowledge_gaps.execution.task import TrainingTask, make_tasks
 from knowledge_gaps.execution.workers import Listener
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import get_cohorts, need
-from knowledge_gaps.tracking import CohortTracker
+from knowledge_gaps.tracking.live import CohortTracker
 from knowledge_gaps.training.sizes import check_shares, find_largest_sharing
 
 _LEAST_IMAGES = 4  # in a rank's part of a batch, unless the user asks for more processes

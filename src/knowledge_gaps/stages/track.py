@@ -13,7 +13,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.layout import get_home
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import get_cohorts
-from knowledge_gaps.tracking import sync_study
+from knowledge_gaps.tracking.sync import sync_study
 
 _OUTCOMES = ("created", "updated", "unchanged")
 

@@ -3,8 +3,3 @@
 `live` shows a training while it goes on, `sync` brings MLflow to what the files say. mlflow is
 imported in functions: a machine without it trains as well.
 """
-
-from knowledge_gaps.tracking.live import CohortTracker
-from knowledge_gaps.tracking.sync import sync_study
-
-__all__ = ["CohortTracker", "sync_study"]
