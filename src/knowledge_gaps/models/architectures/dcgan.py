@@ -119,5 +119,5 @@ def _init_weights(module: nn.Module) -> None:
 
 
 gan_architectures.register(
-    GanArchitecture("dcgan", DcganSettings, DcganGenerator, DcganDiscriminator, is_batchable=True)
+    GanArchitecture("dcgan", DcganSettings, DcganGenerator, DcganDiscriminator)
 )
