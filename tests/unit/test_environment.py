@@ -85,7 +85,6 @@ def test_training_and_report_ignore_the_environment(
         file.unlink()
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
     for command in (["gans", "baseline"], ["report"]):
         process = start_kgaps(trained_copy, *command)
         _, said = process.communicate(timeout=300)

@@ -51,7 +51,7 @@ _KEPT = (  # starts of names that change no number: memory, threads, caches, wha
     "TORCH_NCCL_",
     "TORCH_SHOW_CPP_STACKTRACES",
 )
-_KEPT_ENDS = ("_HOME", "_VERSION", "_BUILD_NUMBER")  # of names that containers set
+_KEPT_ENDS = ("_BUILD_NUMBER", "_DIR", "_HOME", "_VERSION")  # folders, and what containers say
 
 
 def clean_environment() -> None:
