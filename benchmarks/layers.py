@@ -12,17 +12,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
-from knowledge_gaps.models.batch_norm import BatchNorm2d
-from knowledge_gaps.models.folding import fold_batch_norm
-from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.models.hand_written import use_torch_layers
-from knowledge_gaps.models.strided import DoublingConv2d, HalvingConv2d
 from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.devices import keep_freed_memory
+from knowledge_gaps.models import fast_layers
+from knowledge_gaps.models.fast_layers import BatchNorm2d, DoublingConv2d, HalvingConv2d
+from knowledge_gaps.models.folding import fold_batch_norm
+from knowledge_gaps.models.frozen import freeze
 
 PAIRS = 9
 CALLS = 40
@@ -50,7 +50,7 @@ def main() -> None:
         run = make_pass(layer, torch.randn(shape))
 
         def run_torchs(run: Callable[[], None] = run) -> None:
-            with use_torch_layers():
+            with patch.object(fast_layers, "is_hand_written", lambda _: False):
                 run()
 
         print_ratios(name, run_torchs, run)

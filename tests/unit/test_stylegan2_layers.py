@@ -17,19 +17,19 @@ from knowledge_gaps.models.architectures.stylegan2.equalized import (
     ACTIVATION_GAIN,
     EqualizedConv,
     EqualizedLinear,
+    MappingNetwork,
     activate,
 )
-from knowledge_gaps.models.architectures.stylegan2.mapping import MappingNetwork
-from knowledge_gaps.models.architectures.stylegan2.modulated import (
-    LayerOptions,
-    StyledConv,
-    ToImage,
-)
-from knowledge_gaps.models.architectures.stylegan2.resample import (
+from knowledge_gaps.models.architectures.stylegan2.maps import (
     downsample,
     filter_maps,
     make_kernel,
     upsample,
+)
+from knowledge_gaps.models.architectures.stylegan2.modulated import (
+    LayerOptions,
+    StyledConv,
+    ToImage,
 )
 from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings
 
