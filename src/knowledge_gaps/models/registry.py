@@ -43,8 +43,7 @@ class Generator(nn.Module):
 
         Args:
             latents: float32 [N, latent_dim], standard normal.
-            truncation: in (0, 1]; 1 gives the bits of `forward`. Here the standard deviation that
-                the latents are scaled to.
+            truncation: in (0, 1]; here the standard deviation of the latents; 1 is `forward`.
 
         Returns:
             Images float32 [N, C, H, W].
@@ -56,9 +55,8 @@ class Generator(nn.Module):
 class StyleGenerator(Generator, ABC):
     """A generator that turns latents into styles, and those into images.
 
-    In training mode its forward pass mixes styles and tracks their average; in evaluation mode it
-    does neither. Noise inputs, mixing latents and crossovers come from the device's global random
-    numbers, which the training loop seeds anew for every step.
+    Its forward pass mixes styles and tracks their average in training mode alone. Noise inputs,
+    mixing latents and crossovers come from the device's global random numbers, seeded every step.
 
     Attributes:
         style_average: float32 [W], moving average of styles; a buffer, stored with the weights.

@@ -27,13 +27,7 @@ class CohortTracker:
 
     The runs end FINISHED, KILLED after an interrupt, or FAILED; `sync_study` replaces them by whole
     ones. When MLflow fails, this is said in one line and nothing is sent any more.
-
-    Args:
-        root: the repository's root.
-        study: the study's name.
-        kind: "gans" or "classifiers".
-        cohort: the cohort's name.
-        live: by instance, the part of its meta.json that is known before the training.
+    `live` holds, by instance, the part of its meta.json that is known before the training.
     """
 
     def __init__(

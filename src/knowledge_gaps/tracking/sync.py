@@ -39,7 +39,7 @@ def sync_study(root: Path, study: str, cohorts: Collection[tuple[str, str]]) -> 
         cohorts: (kind, name) of its cohorts; those that are not trained yet are left out.
 
     Returns:
-        How many runs and versions were created, updated and unchanged, as "runs created".
+        Counts of what was "runs created", "runs updated", "versions unchanged" and so on.
 
     Raises:
         UserError: when tracking is off or fails.
