@@ -28,7 +28,6 @@ from knowledge_gaps.statistics.bootstrap import (
     make_interval,
     resample_cells,
 )
-from knowledge_gaps.statistics.fooling import Fooling, classify_fooling
 from knowledge_gaps.statistics.measures import (
     AUC,
     AVERAGE_PRECISION,
@@ -41,6 +40,7 @@ from knowledge_gaps.statistics.measures import (
     EQUAL_ERROR_RATE,
     REAL_ACCURACY,
 )
+from knowledge_gaps.statistics.signals import Signal, classify_signals
 
 MEASURES = (  # of a pair, shares in [0, 1]
     DETECTION_RATE,
@@ -66,7 +66,7 @@ class CohortCell:
         num_classifiers: as num_generators.
         num_pairs: of both.
         measures: mean over the pairs with its 95 % interval, by the name of the column.
-        fooling: number of pairs by what became of the classifier's signal, see `Fooling`.
+        fooling: number of pairs by what became of the classifier's signal, see `Signal`.
         c2st_log10_p: of the pair whose two-sample test is the least certain; NaN when one lacks it.
     """
 
@@ -185,6 +185,6 @@ def _make_matrix(
 
 
 def _count_fooling(block: pd.DataFrame) -> dict[str, int]:
-    words = classify_fooling(block[DETECTION_RATE].to_numpy(), block[AUC].to_numpy())
+    words = classify_signals(block[DETECTION_RATE].to_numpy(), block[AUC].to_numpy())
     found = Counter(str(word) for word in words)
-    return {fooling.value: found[fooling.value] for fooling in Fooling}
+    return {signal.value: found[signal.value] for signal in Signal}

@@ -1,6 +1,6 @@
 """Which cohorts a reading of a study is made of, with the coordinates that claims select by.
 
-The cells with their numbers are made in `knowledge_gaps.findings.study_cells`.
+The cells with their numbers are made in `knowledge_gaps.findings.sources`.
 """
 
 from __future__ import annotations

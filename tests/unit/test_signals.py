@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from knowledge_gaps.statistics.fooling import GONE_MARGIN, Fooling, classify_fooling
+from knowledge_gaps.statistics.signals import classify_signals
 
 NAN = float("nan")
 CASES = [
@@ -23,21 +22,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("detection_rate", "auc", "expected"), CASES)
-def test_one_pair_has_its_word(detection_rate: float, auc: float, expected: str) -> None:
-    found = classify_fooling(detection_rate, auc)
-    assert isinstance(found, str)
-    assert found == expected
-    assert Fooling(found).value == expected
-
-
-def test_arrays_keep_their_shape() -> None:
+def test_every_pair_has_its_word() -> None:
     rates, areas = (np.array([case[column] for case in CASES]) for column in (0, 1))
     expected = [case[2] for case in CASES]
-    assert classify_fooling(rates, areas).tolist() == expected
-    pairs = classify_fooling(rates[:6].reshape(2, 3), areas[:6].reshape(2, 3))
+    assert classify_signals(rates, areas).tolist() == expected
+    pairs = classify_signals(rates[:6].reshape(2, 3), areas[:6].reshape(2, 3))
     assert pairs.tolist() == [expected[:3], expected[3:6]]
-
-
-def test_margin_is_a_tenth() -> None:
-    assert GONE_MARGIN == 0.1
