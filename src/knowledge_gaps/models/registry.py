@@ -234,7 +234,9 @@ def _import_architecture(name: str) -> None:
 
 def _get_file(architecture: GanArchitecture | ClassifierArchitecture) -> str:
     """Return the file or folder in `architectures` whose code builds the networks."""
-    is_gan = isinstance(architecture, GanArchitecture)
-    build = architecture.build_generator if is_gan else architecture.build
-    name = build.__module__.removeprefix(f"{_ARCHITECTURES}.").partition(".")[0]
+    if isinstance(architecture, GanArchitecture):
+        module = architecture.build_generator.__module__
+    else:
+        module = architecture.build.__module__
+    name = module.removeprefix(f"{_ARCHITECTURES}.").partition(".")[0]
     return f"{ARCHITECTURES}/{name}"

@@ -70,9 +70,9 @@ class CohortTracker:
         from knowledge_gaps.tracking.sync import StudyRuns  # with pandas, which takes a moment
 
         with open_experiment(root, str(self._uri)) as (client, experiment):
-            self._study = StudyRuns(client, experiment, study)
+            self._study = StudyRuns(root, client, experiment, study)
             for instance, (name, meta) in live.items():
-                self._runs[instance] = self._study.begin(root, name, meta)
+                self._runs[instance] = self._study.begin(name, meta)
 
     def _write(self, instance: int, points: list[tuple[str, float, int]]) -> None:
         if instance in self._runs:

@@ -15,6 +15,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
 
 Point = tuple[str, float, int]  # metric, value, step
+Measurements = Mapping[str, Mapping[str, float]]  # metrics by "KIND/COHORT/INSTANCE"
 
 _META_PARAMS = ("architecture", "seed", "steps", "images_seen")
 _MOST_CHARACTERS = 6000  # MLflow stores no more of a parameter; the artifact meta.json has all
@@ -67,8 +68,8 @@ def read_curves(path: Path) -> list[Point]:
     return [(str(name), float(value), int(step)) for (step, name), value in cells.items()]
 
 
-def read_measurements(root: Path) -> Mapping[str, dict[str, float]]:
-    """Read what evaluation measured, by "KIND/COHORT/INSTANCE", from its two tables.
+def read_measurements(root: Path) -> Measurements:
+    """Read what evaluation measured, from its two tables.
 
     Of generators the metrics of quality.csv, of classifiers the real_accuracy; of both
     detection_rate/COHORT/GROUP and auc/COHORT/GROUP, means over the pairs with a cohort of the

@@ -50,10 +50,10 @@ def sync_study(root: Path, study: str, cohorts: Collection[tuple[str, str]]) -> 
     try:
         measured = records.read_measurements(root)
         with open_experiment(root, uri) as (client, experiment):
-            runs = StudyRuns(client, experiment, study)
+            runs = StudyRuns(root, client, experiment, study)
             for kind, cohort in cohorts:
-                runs.sync_cohort(root, kind, cohort, measured)
-            runs.sync_parent(root)
+                runs.sync_cohort(kind, cohort, measured)
+            runs.sync_parent()
     except UserError:
         raise
     except Exception as error:
@@ -64,8 +64,8 @@ def sync_study(root: Path, study: str, cohorts: Collection[tuple[str, str]]) -> 
 class StudyRuns:
     """The runs and registered classifiers of a study; its parent run exists after this."""
 
-    def __init__(self, client: MlflowClient, experiment: str, study: str) -> None:
-        self.client, self._experiment, self._study = client, experiment, study
+    def __init__(self, root: Path, client: MlflowClient, experiment: str, study: str) -> None:
+        self._root, self.client, self._experiment, self._study = root, client, experiment, study
         self.counts = Counter[str]()
         query = f"tags.`kgaps.study` = '{study}'"
         runs = client.search_runs([experiment], query, max_results=50_000)
@@ -77,7 +77,7 @@ class StudyRuns:
         tags = {"kgaps.study": self._study, **tags}
         return self.client.create_run(self._experiment, tags=tags, run_name=name)
 
-    def begin(self, root: Path, name: str, meta: Mapping[str, Any]) -> Run:
+    def begin(self, name: str, meta: Mapping[str, Any]) -> Run:
         """Create the run "KIND/COHORT/INSTANCE" of a training that meta.json tells of, or will."""
         from mlflow.entities import Param
         from mlflow.utils.git_utils import get_git_commit
@@ -85,7 +85,7 @@ class StudyRuns:
         kind, cohort, instance = name.split("/")
         tags = {"kgaps.kind": kind, "kgaps.cohort": cohort, "kgaps.instance": instance}
         tags |= {"mlflow.parentRunId": self._parent.info.run_id, "kgaps.role": "instance"}
-        tags |= {"kgaps.git_commit": get_git_commit(str(root)) or "none"}
+        tags |= {"kgaps.git_commit": get_git_commit(str(self._root)) or "none"}
         run = self._create(name, tags | records.collect_inputs(meta))
         params = [Param(*item) for item in records.collect_params(meta).items()]
         self.client.log_batch(run.info.run_id, params=params)
@@ -101,21 +101,18 @@ class StudyRuns:
         self.client.log_batch(run.info.run_id, metrics, (), labels)
         return bool(metrics or labels)
 
-    def sync_cohort(
-        self, root: Path, kind: str, cohort: str, measured: Mapping[str, Mapping[str, float]]
-    ) -> None:
+    def sync_cohort(self, kind: str, cohort: str, measured: records.Measurements) -> None:
         """Bring the runs and versions of a trained cohort to what its files and `measured` say."""
         used = set[str]()
-        for directory, sha256 in records.read_cohort(root, kind, cohort):
+        for directory, sha256 in records.read_cohort(self._root, kind, cohort):
             meta, name = (
                 read_json(directory / layout.META_FILE),
                 f"{kind}/{cohort}/{directory.name}",
             )
             known = [run for run in self._children if run.data.tags.get(_META) == sha256]
-            run = known[0] if known else self._add(root, name, directory, meta, sha256)
-            values = measured.get(name, {})
-            is_changed = self._update(run, values, meta["steps"], {_CURRENT: "true"})
-            self._count("runs", not known, is_changed)
+            run = known[0] if known else self._add(name, directory, meta, sha256)
+            tags, step = {_CURRENT: "true"}, int(meta["steps"])
+            self._count("runs", not known, self._update(run, measured.get(name, {}), step, tags))
             used.add(run.info.run_id)
             if kind == "classifiers":
                 self._sync_version(run, directory.name, meta)
@@ -126,11 +123,9 @@ class StudyRuns:
                 else:
                     self.client.delete_run(run.info.run_id)
 
-    def _add(
-        self, root: Path, name: str, directory: Path, meta: Mapping[str, Any], sha256: str
-    ) -> Run:
+    def _add(self, name: str, directory: Path, meta: Mapping[str, Any], sha256: str) -> Run:
         """Add the run of a trained instance; the tag that makes it whole comes last."""
-        run, is_gan = self.begin(root, name, meta), name.startswith("gans/")
+        run, is_gan = self.begin(name, meta), name.startswith("gans/")
         for file in (layout.META_FILE, layout.GRID_FILE if is_gan else meta["weights"]):
             folder = None if is_gan else _MODEL
             self.client.log_artifact(run.info.run_id, str(directory / file), folder)
@@ -148,11 +143,11 @@ class StudyRuns:
         points = [(n, v, step) for n, v in metrics.items() if run.data.metrics.get(n) != v]
         return self.write(run, points, dict(tags.items() - run.data.tags.items()))
 
-    def sync_parent(self, root: Path) -> None:
+    def sync_parent(self) -> None:
         """Bring the headline metrics and the study's files to the parent run."""
-        path = layout.get_reports_directory(root) / layout.METRICS_FILE
+        path = layout.get_reports_directory(self._root) / layout.METRICS_FILE
         values = records.flatten(read_json(path), "/") if path.is_file() else {}
-        files = [root / name for name in _STUDY_FILES if (root / name).is_file()]
+        files = [path for path in map(self._root.joinpath, _STUDY_FILES) if path.is_file()]
         sha256 = {"kgaps.files_sha256": " ".join(map(hash_file, files))}
         if not sha256.items() <= self._parent.data.tags.items():
             for file in files:
