@@ -48,7 +48,7 @@ STAGES = (
 _PRELOADED = (
     *PRELOAD,
     "knowledge_gaps.stages.samples",
-    "knowledge_gaps.stages.sampling",
+    "knowledge_gaps.evaluation.samples",
     "knowledge_gaps.stages.detections",
     "knowledge_gaps.stages.quality",
     "knowledge_gaps.stages.spectra",

@@ -162,8 +162,8 @@ def test_new_cohort_of_a_new_architecture_runs_only_what_is_new(
         "spectra",
     ]
     assert "trained 0 classifiers" in output  # the audit's
-    assert f"sampled 1 generator, {GANS} known already" in output
-    assert f"scored {CLASSIFIERS} pairs, {GANS * CLASSIFIERS} known already" in output
+    assert f"samples: computed 1 row, {GANS} cached" in output
+    assert f"detections: computed {CLASSIFIERS} rows, {GANS * CLASSIFIERS} cached" in output
     found = hash_tree(second.root / "models" / "gans")
     assert {name for name in found if not name.startswith("phi_1e-1/")} - {".gitignore"} == set(
         expected

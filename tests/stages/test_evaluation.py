@@ -17,10 +17,10 @@ import torch
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from knowledge_gaps.core import cache
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
-from knowledge_gaps.data import drawn_samples
 from knowledge_gaps.data.images import (
     load_array,
     load_images,
@@ -29,13 +29,13 @@ from knowledge_gaps.data.images import (
     to_float,
     to_uint8,
 )
+from knowledge_gaps.evaluation import samples as sampling
 from knowledge_gaps.evaluation.extractors.lenet import load_lenet
 from knowledge_gaps.evaluation.quality.neighbours import Nearest, find_nearest
 from knowledge_gaps.execution import parallel
 from knowledge_gaps.models.frozen import load_classifier, load_generator
 from knowledge_gaps.stages import quality as quality_stage
 from knowledge_gaps.stages import samples as samples_stage
-from knowledge_gaps.stages import sampling
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from knowledge_gaps.training.batches import Stream, draw_latents
 from study_tools import change_params, hash_tree, run_stage
@@ -170,7 +170,7 @@ def test_nothing_is_drawn_twice(
     tree, before = hash_tree(trained_copy / "data" / "samples"), identify_samples(trained_copy)
     monkeypatch.setattr(parallel, "ProcessPoolExecutor", None)  # no worker is started
     run_stage(trained_copy, "samples")
-    assert capsys.readouterr().out == "sampled 0 generators, 4 known already\n"
+    assert capsys.readouterr().out == "samples: computed 0 rows, 4 cached\n"
     assert identify_samples(trained_copy) == before
     assert hash_tree(trained_copy / "data" / "samples") == tree
 
@@ -185,7 +185,7 @@ def test_only_the_samples_of_a_new_cohort_are_drawn(
     change_params(trained_copy, {"gans.added": entry})
     run_stage(trained_copy, "samples")
     out = capsys.readouterr().out
-    assert out.endswith("sampled 2 generators, 4 known already\n")
+    assert out.endswith("samples: computed 2 rows, 4 cached\n")
     assert out.count("samples: drew added/") == 2
     assert identify_samples(trained_copy) == before
     images = [get_samples(trained_copy, name, 0).read_bytes() for name in ("added", "fool_all_1")]
@@ -202,7 +202,7 @@ def test_params_that_decide_all_samples(trained_copy: Path, changed: str) -> Non
 
 def test_code_that_decides_all_samples(trained_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = identify_samples(trained_copy)
-    monkeypatch.setattr(drawn_samples, "hash_code", lambda *asked: "of other code")
+    monkeypatch.setattr(sampling, "hash_code", lambda *asked: "of other code")
     run_stage(trained_copy, "samples")
     assert list_new(before, identify_samples(trained_copy)) == ALL
 
@@ -338,19 +338,19 @@ def test_samples_that_were_finished_before_a_kill_are_kept(
             raise Killed
         save_batches(path, num_images, batches)
 
-    note = drawn_samples.DrawnSamples.note
+    put = cache.RowCache.put
 
-    def note_or_be_killed(drawn: Any, name: str, instance: int, sha256: str) -> None:
-        if str(get_samples(trained_copy, name, instance)) == left:
+    def put_or_be_killed(known: Any, key: str, row: dict[str, Any]) -> None:
+        if Path(left).exists():
             raise Killed
-        note(drawn, name, instance, sha256)
+        put(known, key, row)
 
     with monkeypatch.context() as patch:
         patch.setattr(samples_stage, "map_parallel", map_and_be_killed)
         if moment == "in a file":
             patch.setattr(sampling, "save_batches", save_half)
         else:
-            patch.setattr(drawn_samples.DrawnSamples, "note", note_or_be_killed)
+            patch.setattr(cache.RowCache, "put", put_or_be_killed)
         with pytest.raises(Killed):
             run_stage(trained_copy, "samples")
     kept = {("baseline", i): get_samples(trained_copy, "baseline", i).stat() for i in range(2)}
@@ -466,13 +466,13 @@ def test_detections_of_a_new_cohort_score_only_new_pairs(
     trained_root: Path, trained_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_stage(trained_copy, "detections")
-    assert "scored 0 pairs, 8 known already" in capsys.readouterr().out
+    assert "computed 0 rows, 8 cached" in capsys.readouterr().out
     path = trained_copy / "reports" / "detections.csv"
     expected = (trained_root / "reports" / "detections.csv").read_text()
     assert path.read_text() == expected
     add_cohort(trained_copy)
     run_stage(trained_copy, "detections")
-    assert "scored 2 pairs, 8 known already" in capsys.readouterr().out
+    assert "computed 2 rows, 8 cached" in capsys.readouterr().out
     text = path.read_text()
     assert text.startswith(expected)
     assert [line.split(",")[:4] for line in text.splitlines()[-2:]] == [
@@ -487,7 +487,7 @@ def test_detections_score_again_what_changed(
     path = get_samples(trained_copy, "fool_all_1", 1)
     save_array(path, 255 - load_images(path))
     run_stage(trained_copy, "detections")
-    assert "scored 2 pairs, 6 known already" in capsys.readouterr().out
+    assert "computed 2 rows, 6 cached" in capsys.readouterr().out
 
 
 def test_detections_without_a_cache(trained_root: Path, trained_copy: Path) -> None:
@@ -635,7 +635,7 @@ def test_quality_measures_only_what_is_new(
 ) -> None:
     add_cohort(trained_copy)
     run_stage(trained_copy, "quality")
-    assert "measured 1 set of images, 5 known already" in capsys.readouterr().out
+    assert "computed 1 row, 5 cached" in capsys.readouterr().out
     for table, last in (("quality", "negative,0,0.5"), ("neighbours", "negative,0,")):
         text = (trained_copy / "reports" / f"{table}.csv").read_text()
         assert text.startswith((trained_root / "reports" / f"{table}.csv").read_text())
@@ -649,7 +649,7 @@ def test_quality_is_measured_again_on_other_reals(
     path = trained_copy / "data" / "prepared" / split / "00000.npy"
     save_array(path, load_images(path)[::-1].copy())
     run_stage(trained_copy, "quality")
-    assert "measured 5 sets of images, 0 known already" in capsys.readouterr().out
+    assert "computed 5 rows, 0 cached" in capsys.readouterr().out
 
 
 def test_libraries_below_keep_to_one_thread(

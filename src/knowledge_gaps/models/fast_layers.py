@@ -1,7 +1,6 @@
 """Layers whose gradients are written by hand: 14 to 19 % of a training step on a CPU.
 
-Each is torch's own function up to rounding, and torch's own layer on a GPU or under autocast
-(`python benchmarks/layers.py` times both).
+Each is torch's own function up to rounding, and torch's own layer on a GPU or under autocast.
 
 Strided convolutions: on the way from a feature map to an image, which has few channels (a
 transposed convolution, or a convolution's gradient with respect to the image), the CPU's library

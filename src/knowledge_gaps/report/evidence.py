@@ -28,11 +28,10 @@ from knowledge_gaps.analyses.audit.reading import Audit, read_audit
 from knowledge_gaps.core.layout import (
     AGREEMENT_FILE,
     AUDIT_FILE,
-    NEIGHBOURS_FILE,
     get_reports_directory,
 )
 from knowledge_gaps.readings.mutual_fooling import MutualFooling
-from knowledge_gaps.readings.neighbours import Neighbour, read_neighbours
+from knowledge_gaps.readings.samples import list_table_cohorts
 from knowledge_gaps.statistics.agreement import FOOLING, FOOLING_OTHERS, HELD_OUT
 from knowledge_gaps.study import Study
 
@@ -51,7 +50,6 @@ class Evidence:
         attributions: None when no GAN of the iterations fools.
         agreement: of one classifier cohort, by the images that its pairs were compared on.
         comparisons: of mutual fooling with agreement, by the same images; empty without the former.
-        neighbours: the closest pairs of generated and training images, over all cohorts.
     """
 
     audit: Audit
@@ -60,7 +58,6 @@ class Evidence:
     attributions: AttributionReading | None
     agreement: Mapping[str, Agreement]
     comparisons: Mapping[str, FoolingComparison]
-    neighbours: tuple[Neighbour, ...]
 
 
 def read_evidence(root: Path, study: Study, fooling: MutualFooling | None) -> Evidence:
@@ -83,17 +80,13 @@ def read_evidence(root: Path, study: Study, fooling: MutualFooling | None) -> Ev
         comparisons={}
         if fooling is None
         else {kind: compare_with_fooling(fooling, each) for kind, each in agreement.items()},
-        neighbours=read_neighbours(reports / NEIGHBOURS_FILE),
     )
 
 
 def choose_cohorts(study: Study) -> list[str]:
     """Choose the GAN cohorts whose spectra are shown: of the tables, then some of the phi sweep."""
-    report = study.report
-    tables = report.iterations, report.memoryless, report.memory, report.architectures
-    chains = [entry.gans for table in tables for entry in table]
-    phis = sorted(report.phi_sweep, key=lambda cohort: study.gans[cohort].phi)
+    phis = sorted(study.report.phi_sweep, key=lambda cohort: study.gans[cohort].phi)
     if len(phis) > _NUM_PHIS:
         phis = [phis[0], phis[len(phis) // 2], phis[-1]]
-    chosen = [*dict.fromkeys(chains)][: _MAX_COHORTS - len(phis)]
+    chosen = list_table_cohorts(study)[: _MAX_COHORTS - len(phis)]
     return list(dict.fromkeys([*chosen, *phis])) or list(study.gans)[:_MAX_COHORTS]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from knowledge_gaps.core.cache import Row, RowCache, make_key
+from knowledge_gaps.core.cache import Row, make_key
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.core.fingerprint import get_versions
@@ -22,11 +23,9 @@ from knowledge_gaps.core.layout import (
 from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.detection import (
-    hash_classifier,
-    measure_detection,
-    score_images,
-)
+from knowledge_gaps.evaluation.cached import compute_rows
+from knowledge_gaps.evaluation.detection import hash_classifier, measure_detection, score_images
+from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.statistics.measures import DETECTION_MEASURES
@@ -34,24 +33,9 @@ from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
 
 _VERSIONS = ("numpy", "scikit-learn", "scipy", "torch")
-_MEASURED = ("num_images", *DETECTION_MEASURES)
 
-
-@dataclass(frozen=True)
-class _Pair:
-    """A generator instance and a classifier instance."""
-
-    generator: tuple[str, int]  # cohort without its kind, instance
-    classifier: tuple[str, int]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One classifier instance and the generators that it has not scored yet."""
-
-    root: Path
-    classifier: tuple[str, int]
-    generators: tuple[tuple[str, int], ...]
+_Instance = tuple[str, int]  # cohort without its kind, index
+_Pair = tuple[_Instance, _Instance]  # generator, classifier
 
 
 def run(root: Path, study: Study) -> None:
@@ -60,88 +44,73 @@ def run(root: Path, study: Study) -> None:
     Raises:
         UserError: when a checkpoint or sample file is missing or altered.
     """
-    pairs = _list_pairs(study)
-    keys = _make_keys(root, pairs)
-    cache = RowCache(root, "detections")
-    missing = [pair for pair in pairs if cache.get(keys[pair]) is None]
-    jobs = _group_jobs(root, missing)
-    scored = map_parallel(_score, jobs, __name__, uses_gpu=True)
-    for job, rows in zip(jobs, scored, strict=True):
-        for generator, row in zip(job.generators, rows, strict=True):
-            cache.put(keys[_Pair(generator, job.classifier)], row)
-        cache.save()
-        name, instance = job.classifier
-        scores = count_words(len(rows), "generator")
-        print(f"detections: {name}/{instance} scored {scores}", flush=True)
-    table = pd.DataFrame([_make_row(study, pair, cache.get(keys[pair])) for pair in pairs])
+
+    def compute(missing: list[_Pair]) -> Iterator[dict[_Pair, Row]]:
+        generators: dict[_Instance, list[_Instance]] = {}
+        for generator, classifier in missing:
+            generators.setdefault(classifier, []).append(generator)
+        jobs = list(generators.items())
+        scored = map_parallel(partial(_score, root), jobs, __name__, uses_gpu=True)
+        for (classifier, _), rows in zip(jobs, scored, strict=True):
+            words = count_words(len(rows), "generator")
+            print(f"detections: {classifier[0]}/{classifier[1]} scored {words}", flush=True)
+            yield {(generator, classifier): row for generator, row in rows.items()}
+
+    rows = compute_rows(root, "detections", _make_keys(root, study), compute)
+    table = pd.DataFrame([_make_row(study, pair, row) for pair, row in rows.items()])
     write_table(get_reports_directory(root) / DETECTIONS_FILE, table)
-    num_known = len(pairs) - len(missing)
-    print(f"scored {count_words(len(missing), 'pair')}, {num_known} known already")
 
 
-def _list_pairs(study: Study) -> list[_Pair]:
-    return [
-        _Pair((gans, generator), (classifiers, classifier))
-        for gans, gan_cohort in study.gans.items()
-        for generator in range(gan_cohort.instances)
-        for classifiers, classifier_cohort in study.classifiers.items()
-        for classifier in range(classifier_cohort.instances)
-    ]
-
-
-def _make_keys(root: Path, pairs: list[_Pair]) -> dict[_Pair, str]:
-    """Name what each pair's row is computed from, by content."""
-    reals = open_images(get_prepared_directory(root) / TEST_IMAGES).compute_sha256()
+def _make_keys(root: Path, study: Study) -> dict[_Pair, str]:
+    """Hash what each pair's row is computed from."""
+    reals = open_images(_get_reals_file(root)).compute_sha256()
+    versions = get_versions(_VERSIONS)
     generators = {
-        pair.generator: hash_file(get_samples_file(root, *pair.generator)) for pair in pairs
+        generator: hash_file(get_samples_file(root, *generator))
+        for generator in list_generators(study)
     }
     classifiers = {
-        pair.classifier: hash_classifier(_get_classifier_directory(root, pair.classifier))
-        for pair in pairs
+        (name, instance): hash_classifier(_get_directory(root, (name, instance)))
+        for name, cohort in study.classifiers.items()
+        for instance in range(cohort.instances)
     }
-    versions = get_versions(_VERSIONS)
     return {
-        pair: make_key(generators[pair.generator], classifiers[pair.classifier], reals, versions)
-        for pair in pairs
+        (generator, classifier): make_key(images, weights, reals, versions)
+        for generator, images in generators.items()
+        for classifier, weights in classifiers.items()
     }
 
 
-def _group_jobs(root: Path, pairs: list[_Pair]) -> list[_Job]:
-    generators: dict[tuple[str, int], list[tuple[str, int]]] = {}
-    for pair in pairs:
-        generators.setdefault(pair.classifier, []).append(pair.generator)
-    return [_Job(root, classifier, tuple(scored)) for classifier, scored in generators.items()]
-
-
-def _score(job: _Job) -> list[Row]:
-    directory = _get_classifier_directory(job.root, job.classifier)
-    classifier = load_classifier(directory).to(find_device())
-    reals = open_images(get_prepared_directory(job.root) / TEST_IMAGES)
-    scores_real = score_images(classifier, reals)
-    rows: list[Row] = []
-    for generator in job.generators:
-        scores = score_images(classifier, open_images(get_samples_file(job.root, *generator)))
-        rows.append({"num_images": len(scores), **measure_detection(scores, scores_real)})
+def _score(root: Path, job: tuple[_Instance, list[_Instance]]) -> dict[_Instance, Row]:
+    """Let a classifier score the generators that it has not scored yet."""
+    classifier = load_classifier(_get_directory(root, job[0])).to(find_device())
+    scores_real = score_images(classifier, open_images(_get_reals_file(root)))
+    rows: dict[_Instance, Row] = {}
+    for generator in job[1]:
+        scores = score_images(classifier, open_images(get_samples_file(root, *generator)))
+        rows[generator] = {"num_images": len(scores), **measure_detection(scores, scores_real)}
     return rows
 
 
-def _make_row(study: Study, pair: _Pair, measured: Row | None) -> Row:
-    assert measured is not None  # every pair was scored above
-    gans, generator = pair.generator
-    classifiers, classifier = pair.classifier
-    fooled = list_members(study, study.gans[gans].fools)
+def _make_row(study: Study, pair: _Pair, measured: Row) -> Row:
+    (gans, generator), (classifiers, classifier) = pair
+    cohort = study.gans[gans]
+    fooled = list_members(study, cohort.fools)
     detected = list_members(study, study.classifiers[classifiers].detects)
     return {
         "generator_cohort": gans,
         "generator_instance": generator,
         "classifier_cohort": classifiers,
         "classifier_instance": classifier,
-        "in_loss": study.gans[gans].phi > 0
-        and (f"classifiers/{classifiers}", classifier) in fooled,
+        "in_loss": cohort.phi > 0 and (f"classifiers/{classifiers}", classifier) in fooled,
         "in_training": (f"gans/{gans}", generator) in detected,
-        **{name: measured[name] for name in _MEASURED},
+        **{name: measured[name] for name in ("num_images", *DETECTION_MEASURES)},
     }
 
 
-def _get_classifier_directory(root: Path, classifier: tuple[str, int]) -> Path:
+def _get_reals_file(root: Path) -> Path:
+    return get_prepared_directory(root) / TEST_IMAGES
+
+
+def _get_directory(root: Path, classifier: _Instance) -> Path:
     return get_instance_directory(root, f"classifiers/{classifier[0]}", classifier[1])

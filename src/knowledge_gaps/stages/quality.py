@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from knowledge_gaps.core.cache import Row, RowCache, make_key
+from knowledge_gaps.core.cache import Row, make_key
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
@@ -23,9 +23,9 @@ from knowledge_gaps.core.layout import (
     get_reports_directory,
     get_samples_file,
 )
-from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import ImageStore, open_images
+from knowledge_gaps.evaluation.cached import compute_rows
 from knowledge_gaps.evaluation.extractors.choose import Extractor, Network, choose_extractor
 from knowledge_gaps.evaluation.quality.features import extract_features, measure_contrast
 from knowledge_gaps.evaluation.quality.neighbours import find_nearest, list_closest
@@ -79,22 +79,18 @@ def run(root: Path, study: Study) -> None:
             num_images.
     """
     jobs = _list_jobs(root, study)
-    keys = _make_keys(jobs)
-    cache = RowCache(root, "quality")
-    rows = {name: cache.get(key) for name, key in keys.items()}
-    missing = [name for name in jobs if rows[name] is None]
-    measured = map_parallel(_measure, [jobs[name] for name in missing], __name__, uses_gpu=True)
-    for name, row in zip(missing, measured, strict=True):
-        rows[name] = row
-        cache.put(keys[name], row)
-        cache.save()
-        print(f"quality: measured {name[0]}/{name[1]}", flush=True)
-    known = {name: row for name, row in rows.items() if row is not None}
+
+    def compute(missing: list[_Name]) -> Iterator[dict[_Name, Row]]:
+        of_missing = [jobs[name] for name in missing]
+        measured = map_parallel(_measure, of_missing, __name__, uses_gpu=True)
+        for name, row in zip(missing, measured, strict=True):
+            print(f"quality: measured {name[0]}/{name[1]}", flush=True)
+            yield {name: row}
+
+    rows = compute_rows(root, "quality", _make_keys(jobs), compute)
     reports = get_reports_directory(root)
-    write_table(reports / QUALITY_FILE, _make_quality_table(study, known))
-    write_table(reports / NEIGHBOURS_FILE, _make_neighbours_table(study, known))
-    sets = count_words(len(missing), "set of images", "sets of images")
-    print(f"measured {sets}, {len(jobs) - len(missing)} known already")
+    write_table(reports / QUALITY_FILE, _make_quality_table(study, rows))
+    write_table(reports / NEIGHBOURS_FILE, _make_neighbours_table(study, rows))
 
 
 def _list_jobs(root: Path, study: Study) -> dict[_Name, _Job]:

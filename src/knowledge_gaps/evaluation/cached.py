@@ -1,0 +1,46 @@
+"""Rows of a table that are computed once: known ones come from a cache on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from knowledge_gaps.core.cache import Row, RowCache
+from knowledge_gaps.core.printing import count_words
+
+_Item = TypeVar("_Item", bound=Hashable)
+
+
+def compute_rows(
+    root: Path,
+    table: str,
+    keys: Mapping[_Item, str],
+    compute: Callable[[list[_Item]], Iterable[Mapping[_Item, Row]]],
+    is_valid: Callable[[_Item, Row], bool] = lambda item, row: True,
+) -> dict[_Item, Row]:
+    """Return the row of every item; only those that are not in the cache are computed.
+
+    Args:
+        root: of the repository, whose `.kgaps/cache` holds the rows.
+        table: name of the cache file; it also opens the line that is printed at the end.
+        keys: for each item a hash of all that its row depends on (`core.cache.make_key`).
+        compute: computes the rows of the items it is given, usually by `map_parallel`, and yields
+            them in parts, in any order; the cache is saved after each part.
+        is_valid: tells whether a cached row may be used; by default always.
+
+    Returns:
+        JSON-able rows in the order of `keys`.
+    """
+    cache = RowCache(root, table)
+    cached = {item: cache.get(key) for item, key in keys.items()}
+    rows = {item: row for item, row in cached.items() if row is not None and is_valid(item, row)}
+    missing = [item for item in keys if item not in rows]
+    for part in compute(missing):
+        for item, row in part.items():
+            rows[item] = row
+            cache.put(keys[item], row)
+        cache.save()
+    num_cached = len(keys) - len(missing)
+    print(f"{table}: computed {count_words(len(missing), 'row')}, {num_cached} cached", flush=True)
+    return {item: rows[item] for item in keys}
