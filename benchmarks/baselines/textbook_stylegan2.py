@@ -30,10 +30,12 @@ from knowledge_gaps.models.architectures.stylegan2.discriminator import (
     append_deviation,
 )
 from knowledge_gaps.models.architectures.stylegan2.equalized import EqualizedConv, EqualizedLinear
-from knowledge_gaps.models.architectures.stylegan2.generator import StyleGan2Generator
+from knowledge_gaps.models.architectures.stylegan2.generator import (
+    StyleGan2Generator,
+    SynthesisBlock,
+)
+from knowledge_gaps.models.architectures.stylegan2.maps import make_kernel
 from knowledge_gaps.models.architectures.stylegan2.modulated import StyledConv, ToImage
-from knowledge_gaps.models.architectures.stylegan2.resample import make_kernel
-from knowledge_gaps.models.architectures.stylegan2.synthesis import SynthesisBlock
 from knowledge_gaps.study import GanRecipe
 
 _EPSILON = 1e-8

@@ -15,6 +15,7 @@ import typer
 
 from knowledge_gaps import __version__
 from knowledge_gaps.core.devices import has_gpu_driver
+from knowledge_gaps.core.environment import clean_environment
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.execution.launch import check_alone, note_outcome
 from knowledge_gaps.execution.parallel import start_fork_server
@@ -55,6 +56,7 @@ _IN_RANKS = ("gans", "classifiers")  # what torchrun may start in several proces
 
 def main() -> None:
     """Run the command line and turn the project's errors into exit codes."""
+    clean_environment()
     collect_rarely()
     try:
         app(standalone_mode=True)
@@ -164,6 +166,7 @@ def agreement() -> None:
 def report() -> None:
     """Write the report."""
     _run_stage("report")
+    _run_stage("track", function="sync_experiment")
 
 
 @app.command()

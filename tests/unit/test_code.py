@@ -138,7 +138,7 @@ def test_note_has_the_loop_and_the_architectures_in_play(sources: Sources) -> No
     assert f"{folder}/dcgan.py" in baseline
     assert f"{folder}/cnn.py" not in baseline
     assert {f"{folder}/dcgan.py", f"{folder}/cnn.py"} <= set(fooling)
-    for part in ("losses.py", "training/phases.py", "models/strided.py", "study/recipes.py"):
+    for part in ("losses.py", "training/phases.py", "models/fast_layers.py", "study/recipes.py"):
         assert f"{PACKAGE}/{part}" in baseline
     assert not [path for path in fooling if "stylegan2" in path or "/report/" in path]
 

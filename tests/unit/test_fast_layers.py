@@ -9,13 +9,16 @@ import torch
 from classifier_tools import build_classifier, draw_images, each_architecture, prepare
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
-from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.func import functional_call
 
-from knowledge_gaps.models.batch_norm import BatchNorm2d
+from knowledge_gaps.models.fast_layers import (
+    BatchNorm2d,
+    DoublingConv2d,
+    HalvingConv2d,
+    is_hand_written,
+)
 from knowledge_gaps.models.folding import fold_batch_norm
 from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.models.hand_written import is_hand_written, use_torch_layers
-from knowledge_gaps.models.strided import DoublingConv2d, HalvingConv2d
 
 PRECISION = 1e-12  # of float64
 
@@ -60,24 +63,10 @@ def test_doubling_is_torchs_transposed_convolution_with_its_derivatives(
     assert gradgradcheck(function, inputs)
 
 
-@pytest.mark.parametrize(
-    "build", [lambda: HalvingConv2d(1, 4, 4, 1), lambda: DoublingConv2d(4, 1, 4)]
-)
-def test_images_of_few_channels_take_the_way_written_by_hand(
-    build: Callable[[], nn.Module],
-) -> None:
-    layer = build()
-    features = torch.zeros(1, layer.weight.shape[1 if isinstance(layer, nn.Conv2d) else 0], 8, 8)
+@pytest.mark.parametrize("layer", [HalvingConv2d(1, 4, 4, 1), DoublingConv2d(4, 1, 4)])
+def test_images_of_few_channels_take_the_way_written_by_hand(layer: nn.Module) -> None:
+    features = torch.zeros(1, layer.in_channels, 8, 8)
     assert "Convolution" not in type(layer(features).grad_fn).__name__
-    with use_torch_layers():
-        assert any("Convolution" in name for name in list_gradients(layer(features)))
-
-
-def list_gradients(result: Tensor) -> set[str]:
-    """Name the last steps of a graph."""
-    last = result.grad_fn
-    assert last is not None
-    return {type(last).__name__, *(type(node).__name__ for node, _ in last.next_functions)}
 
 
 def test_a_collapsed_batch_is_normalised_like_torch_does() -> None:
@@ -109,28 +98,6 @@ def test_normalisation_is_torchs_with_its_derivatives_and_running_statistics() -
         torch.testing.assert_close(ours.state_dict()[name], value, rtol=0, atol=PRECISION)
     assert gradcheck(as_function(ours), (features, weight, bias))
     assert gradgradcheck(as_function(ours), (features, weight, bias))
-
-
-def test_normalisation_refuses_a_single_value_a_channel() -> None:
-    with pytest.raises(ValueError, match="more than 1 value"):
-        BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
-
-
-def test_transforms_see_torchs_layers() -> None:
-    """What a stack of networks computes under torch.func is what each computes on its own."""
-    networks = [nn.Sequential(HalvingConv2d(1, 4, 4, 1), BatchNorm2d(4)).double() for _ in range(3)]
-    parameters, buffers = stack_module_state(networks)
-    images = draw(3, 5, 1, 8, 8).detach()
-
-    def sum_cubes(state: dict[str, Tensor], statistics: dict[str, Tensor], x: Tensor) -> Tensor:
-        features: Tensor = functional_call(networks[0], (state, statistics), x)
-        return features.pow(3).sum()
-
-    with use_torch_layers():
-        gradients = vmap(grad(sum_cubes))(parameters, buffers, images)
-    for index, network in enumerate(networks):
-        alone = torch.autograd.grad(network(images[index]).pow(3).sum(), [network[0].weight])[0]
-        torch.testing.assert_close(gradients["0.weight"][index], alone, rtol=0, atol=1e-10)
 
 
 def test_autocast_takes_torchs_layers() -> None:

@@ -14,24 +14,19 @@ from stylegan2_tools import draw
 from torch import Tensor
 
 from knowledge_gaps.models.architectures.stylegan2.equalized import (
-    ACTIVATION_GAIN,
     EqualizedConv,
     EqualizedLinear,
-    activate,
 )
-from knowledge_gaps.models.architectures.stylegan2.mapping import MappingNetwork
-from knowledge_gaps.models.architectures.stylegan2.modulated import (
-    LayerOptions,
-    StyledConv,
-    ToImage,
-)
-from knowledge_gaps.models.architectures.stylegan2.resample import (
+from knowledge_gaps.models.architectures.stylegan2.maps import (
     downsample,
     filter_maps,
     make_kernel,
     upsample,
 )
-from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings
+from knowledge_gaps.models.architectures.stylegan2.modulated import (
+    LayerOptions,
+    StyledConv,
+)
 
 OPTIONS = LayerOptions(style_dim=4, has_noise=False, clamp=None)
 KERNEL = make_kernel()
@@ -85,55 +80,7 @@ def test_multiplier_slows_learning_and_keeps_the_function(multiplier: float) -> 
     torch.testing.assert_close(layer(inputs) - before, moved.expand_as(before), rtol=0, atol=2e-4)
 
 
-def test_gain_multiplies_the_result() -> None:
-    linear, conv = EqualizedLinear(5, 3, 0.7), EqualizedConv(2, 3, 3)
-    with torch.no_grad():
-        conv.bias += 0.4
-    for layer, inputs in ((linear, draw(4, 5)), (conv, draw(4, 2, 6, 6))):
-        torch.testing.assert_close(layer(inputs, 1.7), 1.7 * layer(inputs))
-
-
-def test_gain_before_the_activation_is_a_gain_after_it() -> None:
-    values = draw(50)
-    expected = math.sqrt(2) * torch.where(values > 0, values, 0.2 * values)
-    torch.testing.assert_close(activate(values * ACTIVATION_GAIN), expected)
-    assert activate(torch.tensor([-9.0, -1.0, 1.0, 9.0]), 1.5).tolist() == pytest.approx(
-        [-1.5, -0.2, 1.0, 1.5]
-    )
-
-
-def test_mapping_layer_keeps_the_second_moment_of_normalised_latents() -> None:
-    torch.manual_seed(0)
-    mapping = MappingNetwork(StyleGan2Settings(latent_dim=64, style_dim=8192, mapping_layers=1))
-    latents = draw(16, 64)
-    with torch.no_grad():
-        styles, scaled = mapping(latents), mapping(latents * 100)
-    # the leaky ReLU leaves (1 + slope^2) / 2 of a second moment of 1, the gain brings back 2
-    assert styles.square().mean().item() == pytest.approx(1 + 0.2**2, rel=0.02)
-    torch.testing.assert_close(scaled, styles, rtol=0, atol=1e-4)
-
-
 # --- the FIR filter
-
-
-def test_filter_has_unit_gain() -> None:
-    assert KERNEL.sum().item() == 1
-    torch.testing.assert_close(KERNEL.double(), torch.from_numpy(TAPS), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("resample", [upsample, downsample])
-def test_constant_image_stays_constant(resample: Callable[[Tensor, Tensor], Tensor]) -> None:
-    image = resample(torch.full((2, 3, 12, 12), 1.7), KERNEL)
-    assert image.shape[2:] in {(24, 24), (6, 6)}
-    inner = image[:, :, 1:-1, 1:-1]  # zeros stand outside of the image
-    torch.testing.assert_close(inner, torch.full_like(inner, 1.7))
-    assert (image[:, :, 0] < 1.7).all()
-
-
-def test_upsampling_interpolates_linearly() -> None:
-    ramp = torch.arange(8.0).expand(1, 1, 8, 8)
-    row = upsample(ramp, KERNEL)[0, 0, 8, 1:-1]
-    torch.testing.assert_close(row, torch.arange(14) / 2 + 0.25)
 
 
 def test_resampling_equals_scipy() -> None:
@@ -205,28 +152,6 @@ def test_modulated_convolution_equals_the_papers_form(is_up: bool) -> None:
     )
 
 
-def test_demodulated_activations_have_unit_variance() -> None:
-    torch.manual_seed(0)
-    layer = StyledConv(64, 48, OPTIONS)
-    maps = torch.randn(12, 64, 18, 18)
-    scales = torch.rand(12, 64) * 20 + 0.1  # of any size
-    result = layer.convolve(maps, scales, layer.bias)[:, :, 1:-1, 1:-1]
-    by_output = result.transpose(0, 1).flatten(1).var(dim=1)
-    assert by_output.mean().item() == pytest.approx(1, abs=0.02)
-    assert by_output.min().item() > 0.8
-    assert by_output.max().item() < 1.25
-    by_sample = result.flatten(1).var(dim=1)
-    assert (by_sample - 1).abs().max().item() < 0.15
-
-
-def test_styles_are_scales_around_one() -> None:
-    torch.manual_seed(0)
-    layer = StyledConv(2000, 1, LayerOptions(256, False, None))
-    scales = layer.affine(torch.randn(1, 256))
-    assert scales.mean().item() == pytest.approx(1, abs=0.1)
-    assert scales.std().item() == pytest.approx(1, abs=0.1)
-
-
 def test_noise_is_one_image_for_all_channels_with_a_learned_strength() -> None:
     torch.manual_seed(0)
     layer = StyledConv(5, 3, LayerOptions(4, True, None))
@@ -242,17 +167,6 @@ def test_noise_is_one_image_for_all_channels_with_a_learned_strength() -> None:
     expected = layer.convolve(maps, layer.affine(styles), layer.bias) + 0.5 * noise
     torch.testing.assert_close(noisy, F.leaky_relu(expected, 0.2) * math.sqrt(2))
     assert not torch.equal(layer(maps, styles), noisy)
-
-
-def test_image_is_a_modulated_sum_over_channels_without_demodulation() -> None:
-    torch.manual_seed(0)
-    layer = ToImage(5, 3, OPTIONS)
-    with torch.no_grad():
-        layer.bias += torch.tensor([1.0, 2.0, 3.0])
-    maps, styles = draw(2, 5, 4, 6), draw(2, 4)
-    scales = layer.affine(styles)
-    expected = torch.einsum("oi,ni,nihw->nohw", layer.weight, scales, maps) / math.sqrt(5)
-    torch.testing.assert_close(layer(maps, styles), expected + layer.bias[:, None, None])
 
 
 # --- half precision
@@ -284,9 +198,3 @@ def test_float16_does_not_overflow_where_the_result_is_moderate() -> None:
     torch.testing.assert_close(
         result.float(), layer.convolve(maps, scales, torch.zeros(8)), rtol=0, atol=2.0
     )
-
-
-def test_clamped_layer_is_bounded() -> None:
-    layer = StyledConv(4, 4, LayerOptions(4, False, 256.0))
-    maps, styles = draw(2, 4, 8, 8) * 1e4, draw(2, 4)
-    assert layer(maps, styles).abs().max().item() == 256

@@ -15,15 +15,8 @@ _Module = TypeVar("_Module", bound=nn.Module)
 def fold_batch_norm(network: _Module) -> _Module:
     """Copy a frozen network, with every normalisation that follows a convolution folded into it.
 
-    In evaluation mode a batch normalisation is a factor and a summand a channel, which the
-    convolution's weights and bias can hold: the same function up to rounding. Layers in a row of a
-    `torch.nn.Sequential` are folded, others stay as they are.
-
-    Args:
-        network: frozen; it stays as it is.
-
-    Raises:
-        ValueError: for a network in training mode.
+    The same function up to rounding: in evaluation mode a normalisation is a factor and a summand a
+    channel. Neighbours in a `torch.nn.Sequential` are folded. Raises ValueError in training mode.
     """
     if network.training:
         raise ValueError("only a frozen network's batch normalisation can be folded")

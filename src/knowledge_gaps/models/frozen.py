@@ -1,4 +1,4 @@
-"""Stored instances: how a trained network comes back as a frozen one.
+"""Stored instances, loaded as frozen networks.
 
 Frozen means evaluation mode, no gradient to the weights, in no optimiser, buffers untouched; the
 gradient with respect to the images still flows.

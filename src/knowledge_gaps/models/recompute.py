@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 def recompute_blocks(network: nn.Module, blocks: Collection[str]) -> None:
     """Let a network's blocks compute their activations again, in place.
 
-    Names in the state dict stay as they are. Without gradients, the blocks compute as ever.
+    Names in the state dict stay as they are.
 
     Args:
         network: whose blocks.

@@ -1,8 +1,6 @@
-"""Architectures by name: a new one is a file in `architectures` that registers itself.
+"""Architectures by name: a new one is a file in `architectures`, of its name, that registers it.
 
-The file is named as the architecture, so that a cohort depends on the code of its own architectures
-and not on that of all others. Tests walk over everything that is registered here, so a new
-architecture is tested by itself.
+A cohort depends on the files of its own architectures alone. Tests walk over all of them.
 """
 
 from __future__ import annotations
@@ -19,6 +17,8 @@ from torch import Tensor, nn
 from knowledge_gaps.core.errors import UserError, describe_first_error
 from knowledge_gaps.core.fingerprint import ARCHITECTURES, SOURCE
 from knowledge_gaps.models.input_spec import InputSpec
+
+_ARCHITECTURES = "knowledge_gaps.models.architectures"
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 
@@ -45,8 +45,7 @@ class Generator(nn.Module):
 
         Args:
             latents: float32 [N, latent_dim], standard normal.
-            truncation: in (0, 1]; 1 gives the bits of `forward`. Here the standard deviation that
-                the latents are scaled to.
+            truncation: in (0, 1]; here the standard deviation of the latents; 1 is `forward`.
 
         Returns:
             Images float32 [N, C, H, W].
@@ -58,9 +57,8 @@ class Generator(nn.Module):
 class StyleGenerator(Generator, ABC):
     """A generator that turns latents into styles, and those into images.
 
-    In training mode its forward pass mixes styles and tracks their average; in evaluation mode it
-    does neither. Noise inputs, mixing latents and crossovers come from the device's global random
-    numbers, which the training loop seeds anew for every step.
+    Its forward pass mixes styles and tracks their average in training mode alone. Noise inputs,
+    mixing latents and crossovers come from the device's global random numbers, seeded every step.
 
     Attributes:
         style_average: float32 [W], moving average of styles; a buffer, stored with the weights.
@@ -101,15 +99,12 @@ class GanArchitecture:
         build_generator: from settings and image shape to a freshly initialised generator that maps
             latents [N, latent_dim] to images float32 [N, C, H, W], nominally in [-1, 1].
         build_discriminator: likewise, mapping images to logits float32 [N], positive = real.
-        is_batchable: many instances can train as one batched program: both networks run under
-            torch.func.vmap, and no layer draws random numbers by itself.
     """
 
     name: str
     settings: type[ModelSettings]
     build_generator: Callable[[Any, ImageShape], Generator]
     build_discriminator: Callable[[Any, ImageShape], nn.Module]
-    is_batchable: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,14 +163,14 @@ class Registry(Generic[_Architecture]):
         self._entries: dict[str, _Architecture] = {}
 
     def register(self, architecture: _Architecture) -> None:
-        """Add an architecture.
-
-        Raises:
-            ValueError: when the name is taken.
-        """
-        if architecture.name in self._entries:
-            raise ValueError(f"{self._kind} architecture {architecture.name!r} is registered twice")
-        self._entries[architecture.name] = architecture
+        """Add an architecture; raises UserError, which names both files, when the name is taken."""
+        name, file = architecture.name, _get_file(architecture)
+        if name in self._entries:
+            raise UserError(
+                f"architecture: {name!r} is registered twice, by {_get_file(self._entries[name])} "
+                f"and {file}: a file registers its own name"
+            )
+        self._entries[name] = architecture
 
     def list_names(self) -> list[str]:
         """List what is registered, in alphabetical order."""
@@ -237,4 +232,22 @@ def list_architectures() -> list[str]:
 
 
 def _import_architecture(name: str) -> None:
-    importlib.import_module(f"knowledge_gaps.models.architectures.{name}")
+    try:
+        importlib.import_module(f"{_ARCHITECTURES}.{name}")
+    except UserError:
+        raise
+    except Exception as error:  # whatever a file that is being written may raise
+        said = " ".join(str(error).split())
+        raise UserError(
+            f"{ARCHITECTURES}/{name}: cannot be imported: {type(error).__name__}: {said}"
+        ) from error
+
+
+def _get_file(architecture: GanArchitecture | ClassifierArchitecture) -> str:
+    """Return the file or folder in `architectures` whose code builds the networks."""
+    if isinstance(architecture, GanArchitecture):
+        module = architecture.build_generator.__module__
+    else:
+        module = architecture.build.__module__
+    name = module.removeprefix(f"{_ARCHITECTURES}.").partition(".")[0]
+    return f"{ARCHITECTURES}/{name}"

@@ -15,7 +15,7 @@ from knowledge_gaps.execution.task import TrainingTask, make_tasks
 from knowledge_gaps.execution.workers import Listener
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import get_cohorts, need
-from knowledge_gaps.tracking import CohortTracker, LiveInstance, sync_cohort
+from knowledge_gaps.tracking.live import CohortTracker
 from knowledge_gaps.training.sizes import check_shares, find_largest_sharing
 
 _LEAST_IMAGES = 4  # in a rank's part of a batch, unless the user asks for more processes
@@ -36,7 +36,7 @@ class _LiveCurves:
 def train_and_track(
     root: Path, study: Study, kind: Kind, name: str, num_processes: int | None = None
 ) -> None:
-    """Train a cohort and publish it; MLflow sees it live, and whole at the end.
+    """Train a cohort and publish it; MLflow shows it meanwhile.
 
     Args:
         root: the repository's root.
@@ -92,10 +92,9 @@ def _choose_num_processes(
 
 @contextmanager
 def _watch(root: Path, study: Study, tasks: Sequence[TrainingTask]) -> Iterator[list[Listener]]:
-    """Show a training on the terminal and in MLflow, and bring MLflow up to date at its end."""
+    """Show a training on the terminal and in MLflow."""
     first, study_name = tasks[0], study.study.name
-    live = {task.instance: LiveInstance(task.compute_identity(), task.describe()) for task in tasks}
+    live = {task.instance: task.describe() for task in tasks}
     progress = InstanceProgress(first.cohort_path, len(tasks), first.recipe.steps)
     with CohortTracker(root, study_name, first.kind.value, first.name, live) as tracker, progress:
         yield [progress, _LiveCurves(tracker)]
-    sync_cohort(root, study_name, first.kind.value, first.name)

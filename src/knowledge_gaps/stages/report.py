@@ -6,17 +6,14 @@ from pathlib import Path
 
 from knowledge_gaps.core.layout import get_reports_directory
 from knowledge_gaps.report.build import build_report
-from knowledge_gaps.stages.track import list_cohorts
 from knowledge_gaps.study import Study
-from knowledge_gaps.tracking import sync_study
 
 
 def run(root: Path, study: Study) -> None:
-    """Write index.html, figures, plots and metrics.json in reports/, and bring MLflow up to date.
+    """Write index.html, figures, plots and metrics.json in reports/.
 
     Raises:
         UserError: when a table is missing or lacks a column.
     """
     build_report(root, study)
-    sync_study(root, study.study.name, list_cohorts(study))
     print(f"report: {get_reports_directory(root) / 'index.html'}")

@@ -1,214 +1,102 @@
-"""What MLflow shows of one trained instance, from its directory; nothing here knows mlflow.
-
-Names of parameters and metrics are the keys of meta.json, curves.csv and the two tables, joined
-by "." (settings) or "/" (who was measured against whom). Metrics of the tables are in
-`measurements`; `sync` and `live` write what is collected here.
-"""
+"""What MLflow shows of a trained instance, from meta.json, curves.csv and the tables."""
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
-from knowledge_gaps.core.layout import (
-    COHORT_FILE,
-    META_FILE,
-    get_cohort_directory,
-    get_instance_directory,
-)
-from knowledge_gaps.tracking.dvc_lock import read_stages
 
-STUDY = "kgaps.study"
-ROLE = "kgaps.role"  # "study" for the parent run, "instance" for its children
-KIND = "kgaps.kind"
-COHORT = "kgaps.cohort"
-INSTANCE = "kgaps.instance"
-META_SHA256 = "kgaps.meta_sha256"  # what a finished run is recognised by
-CURRENT = "kgaps.current"  # "false" once the instance was trained again and differs
-GIT_COMMIT = "kgaps.git_commit"
-DVC_MD5 = "kgaps.dvc_md5"
-DATA_SHA256 = "kgaps.data_sha256"
-WEIGHTS_SHA256 = "kgaps.weights_sha256"
-POOL = "kgaps.pool"
+Point = tuple[str, float, int]  # metric, value, step
+Measurements = Mapping[str, Mapping[str, float]]  # metrics by "KIND/COHORT/INSTANCE"
 
-Point = tuple[str, float, int]  # name, value, step
-
-_FIRST_PARAMS = ("phi", "fooling", "fools", "detects", "recipe")  # then the rest by name
-_TOP_LEVEL_PARAMS = ("architecture", "seed", "steps", "images_seen")
-_INPUTS = (".", ":(exclude)dvc.lock", ":(exclude)reports")  # dvc repro itself writes the others
-_GIT_SEC = 10
+_META_PARAMS = ("architecture", "seed", "steps", "images_seen")
+_MOST_CHARACTERS = 6000  # MLflow stores no more of a parameter; the artifact meta.json has all
+_SIDES = {"gans": ("generator", "classifier"), "classifiers": ("classifier", "generator")}
 
 
-@dataclass(frozen=True)
-class InstanceRecord:
-    """One trained instance as its directory tells it.
-
-    Attributes:
-        kind: "gans" or "classifiers".
-        cohort: the cohort's name.
-        instance: 0, 1, ...
-        directory: models/KIND/COHORT/INSTANCE.
-        meta: the content of meta.json.
-        meta_sha256: sha256 of meta.json, which names every other file by its sha256.
-    """
-
-    kind: str
-    cohort: str
-    instance: int
-    directory: Path
-    meta: Mapping[str, Any]
-    meta_sha256: str
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """Kind, cohort and instance."""
-        return self.kind, self.cohort, self.instance
-
-    @property
-    def weights_sha256(self) -> str:
-        """The sha256 of the weights that others are trained against."""
-        return str(self.meta["files"][self.meta["weights"]])
-
-
-def read_cohort(root: Path, kind: str, cohort: str) -> list[InstanceRecord]:
-    """Read the trained instances of a cohort; an empty list when it has not been trained yet.
+def read_cohort(root: Path, kind: str, cohort: str) -> Iterator[tuple[Path, str]]:
+    """List the directories of a trained cohort's instances, and the sha256 of each meta.json.
 
     Raises:
         UserError: when a meta.json is missing or is not the one that cohort.json recorded.
     """
-    manifest = get_cohort_directory(root, f"{kind}/{cohort}") / COHORT_FILE
-    if not manifest.is_file():
-        return []
-    records = []
-    for entry in read_json(manifest)["instances"]:
-        instance, recorded = int(entry["instance"]), str(entry["sha256"])
-        path = get_instance_directory(root, f"{kind}/{cohort}", instance) / META_FILE
-        found = hash_file(path)
-        if found != recorded:
-            raise UserError(f"{path}: sha256 is {found}, {COHORT_FILE} recorded {recorded}")
-        meta = read_json(path)
-        records.append(InstanceRecord(kind, cohort, instance, path.parent, meta, found))
-    return records
+    directory = layout.get_cohort_directory(root, f"{kind}/{cohort}")
+    if (directory / layout.COHORT_FILE).is_file():
+        for entry in read_json(directory / layout.COHORT_FILE)["instances"]:
+            path = directory / str(entry["instance"])
+            if (found := hash_file(path / layout.META_FILE)) != entry["sha256"]:
+                recorded = f"{layout.COHORT_FILE} recorded {entry['sha256']}"
+                raise UserError(f"{path / layout.META_FILE}: sha256 is {found}, {recorded}")
+            yield path, found
 
 
-def clean_name(name: str) -> str:
-    """Replace the characters that MLflow refuses in names of metrics and parameters by "_"."""
-    parts = [re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in name.split("/")]
-    return "/".join(part if part.strip(".") else "_" for part in parts)
-
-
-def flatten(values: Mapping[str, Any], separator: str, prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], separator: str) -> dict[str, Any]:
     """Flatten nested mappings: {"a": {"b": 1}} becomes {"a.b": 1} with separator "."."""
-    flat: dict[str, Any] = {}
-    for key in sorted(values):
-        name, value = prefix + clean_name(str(key)), values[key]
-        if isinstance(value, Mapping):
-            flat |= flatten(value, separator, name + separator)
-        else:
-            flat[name] = value
-    return flat
+    [flat] = pd.json_normalize(dict(values), sep=separator).to_dict("records") or [{}]
+    return {str(name): value for name, value in flat.items()}
 
 
 def collect_params(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Collect the parameters of a run, phi first.
-
-    Args:
-        meta: meta.json, or as much of it as is known before the training.
-
-    Returns:
-        Strings as they are; everything else as JSON.
-    """
-    settings = flatten(meta.get("cohort_settings", {}), ".")
-    values = {name: settings.pop(name) for name in _FIRST_PARAMS if name in settings}
-    values |= {name: meta[name] for name in _TOP_LEVEL_PARAMS if name in meta}
-    values |= settings | flatten(meta.get("settings", {}), ".", "settings.")
-    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+    """Collect a run's parameters from meta.json, or from the part known before the training."""
+    values = flatten(meta.get("cohort_settings", {}), ".")
+    values |= {name: meta[name] for name in _META_PARAMS if name in meta}
+    values |= flatten({"settings": meta.get("settings", {})}, ".")
+    texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in values.items()}
+    return {name: text[:_MOST_CHARACTERS] for name, text in texts.items()}
 
 
 def collect_inputs(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Collect the tags that name what the instance was trained on: data and pool members."""
-    lineage = meta.get("lineage", {})
-    tags = {}
-    if "data" in lineage:
-        tags[DATA_SHA256] = str(lineage["data"]["sha256"])
-    for index, member in enumerate(lineage.get("pool", [])):
-        name = f"{member['cohort']}/{member['instance']}"
-        tags[f"{POOL}.{index}"] = f"{name} sha256={member['sha256']}"
+    """Collect the tags that name what an instance was trained on: the data and the pool."""
+    lineage = meta["lineage"]
+    tags = {"kgaps.data_sha256": str(lineage["data"]["sha256"])}
+    for index, member in enumerate(lineage["pool"]):
+        tags[f"kgaps.pool.{index}"] = "{cohort}/{instance} sha256={sha256}".format(**member)
     return tags
 
 
-def collect_tags(record: InstanceRecord) -> dict[str, str]:
-    """Collect the tags of a finished run, but for those that depend on MLflow's own state."""
-    versions = record.meta.get("versions", {})
-    return {
-        CURRENT: "true",
-        WEIGHTS_SHA256: record.weights_sha256,
-        **collect_inputs(record.meta),
-        **{f"kgaps.version.{clean_name(name)}": str(versions[name]) for name in sorted(versions)},
-    }
-
-
 def read_curves(path: Path) -> list[Point]:
-    """Read curves.csv as points of metrics; cells that hold no number are left out."""
-    points = []
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            step = int(row.pop("step"))
-            for name, cell in row.items():
-                value = parse_number(cell)
-                if value is not None:
-                    points.append((clean_name(name), value, step))
-    return points
+    """Read curves.csv as points of metrics; empty cells are left out."""
+    cells: Any = pd.read_csv(path, index_col="step").stack(future_stack=True).dropna()
+    return [(str(name), float(value), int(step)) for (step, name), value in cells.items()]
 
 
-def parse_number(cell: str | None) -> float | None:
-    """Read a cell of a CSV file; None when it holds no number."""
-    try:
-        return float(cell) if cell else None
-    except ValueError:
-        return None
+def read_measurements(root: Path) -> Measurements:
+    """Read what evaluation measured, from its two tables.
 
-
-def read_dvc_hashes(root: Path) -> dict[tuple[str, str], str]:
-    """Read the md5 of every cohort's directory from dvc.lock: (kind, cohort) to md5.
-
-    Raises:
-        UserError: when dvc.lock is damaged.
+    Of generators the metrics of quality.csv, of classifiers the real_accuracy; of both
+    detection_rate/COHORT/GROUP and auc/COHORT/GROUP, means over the pairs with a cohort of the
+    other side that are in_loss, in_training or, held_out, neither.
     """
-    stages = read_stages(root)
-    hashes = {}
-    for stage in sorted(stages):
-        kind, _, cohort = stage.partition("@")
-        for out in stages[stage].get("outs", []):
-            directory = get_cohort_directory(Path(), f"{kind}/{cohort}")
-            if out.get("path") == directory.as_posix() and "md5" in out:
-                hashes[kind, cohort] = str(out["md5"])
-    return hashes
+    measured: defaultdict[str, dict[str, float]] = defaultdict(dict)
 
+    def average(rows: pd.DataFrame, kind: str, metrics: list[str], *by: str) -> None:
+        side = _SIDES[kind][0]
+        means: Any = rows.groupby([f"{side}_cohort", f"{side}_instance", *by])[metrics].mean()
+        cells = means.stack(future_stack=True).dropna()
+        for (cohort, instance, *parts, name), value in cells.items():
+            metric = "/".join(map(str, (name, *parts)))
+            measured[f"{kind}/{cohort}/{instance}"][metric] = float(value)
 
-def describe_commit(root: Path) -> dict[str, str]:
-    """Name the git commit as a tag; {} without git.
-
-    Returns:
-        The commit, with "-dirty" when a tracked file differs that is no result.
-    """
-    try:
-        commit = _run_git(root, "rev-parse", "HEAD")
-        changes = _run_git(root, "status", "--porcelain", "--untracked-files=no", "--", *_INPUTS)
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {GIT_COMMIT: commit + ("-dirty" if changes else "")}
-
-
-def _run_git(root: Path, *arguments: str) -> str:
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SEC, check=True)
-    return done.stdout.strip()
+    reports = layout.get_reports_directory(root)
+    if (reports / layout.QUALITY_FILE).is_file():
+        quality = pd.read_csv(reports / layout.QUALITY_FILE)
+        numbers = quality.select_dtypes("number").columns.drop(["generator_instance", "phi"])
+        average(quality, "gans", list(numbers))
+    if (reports / layout.DETECTIONS_FILE).is_file():
+        pairs = pd.read_csv(reports / layout.DETECTIONS_FILE)
+        pairs["held_out"] = ~(pairs["in_loss"] | pairs["in_training"])
+        groups = ["in_loss", "in_training", "held_out"]
+        others = [name for name in pairs if name not in groups]
+        grouped = pairs.melt(others, groups, "group", "is_in").query("is_in")
+        for kind, (_, other) in _SIDES.items():
+            average(grouped, kind, ["detection_rate", "auc"], f"{other}_cohort", "group")
+        average(pairs, "classifiers", ["real_accuracy"])
+    return measured

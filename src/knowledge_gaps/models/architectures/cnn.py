@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from knowledge_gaps.models.batch_norm import BatchNorm2d
+from knowledge_gaps.models.fast_layers import BatchNorm2d, HalvingConv2d
 from knowledge_gaps.models.input_spec import InputSpec
 from knowledge_gaps.models.registry import (
     ClassifierArchitecture,
@@ -18,7 +18,6 @@ from knowledge_gaps.models.registry import (
     ModelSettings,
     classifier_architectures,
 )
-from knowledge_gaps.models.strided import HalvingConv2d
 
 
 def _check_odd(size_px: int) -> int:

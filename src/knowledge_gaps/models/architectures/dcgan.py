@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.models.batch_norm import BatchNorm2d
+from knowledge_gaps.models.fast_layers import BatchNorm2d, DoublingConv2d, HalvingConv2d
 from knowledge_gaps.models.registry import (
     GanArchitecture,
     Generator,
@@ -22,7 +22,6 @@ from knowledge_gaps.models.registry import (
     ModelSettings,
     gan_architectures,
 )
-from knowledge_gaps.models.strided import DoublingConv2d, HalvingConv2d
 
 _INIT_STD = 0.02
 _LEAK = 0.2
@@ -116,5 +115,5 @@ def _init_weights(module: nn.Module) -> None:
 
 
 gan_architectures.register(
-    GanArchitecture("dcgan", DcganSettings, DcganGenerator, DcganDiscriminator, is_batchable=True)
+    GanArchitecture("dcgan", DcganSettings, DcganGenerator, DcganDiscriminator)
 )

@@ -4,10 +4,8 @@ Source: Karras, Laine & Aila 2019 (StyleGAN: mapping network, styles, noise inpu
 truncation) and Karras et al. 2020 (StyleGAN2: modulated convolutions, skip generator, residual
 discriminator; its configuration F), written with plain tensor operations.
 
-Read in this order: settings, equalized, resample, modulated, mapping, synthesis, generator,
-discriminator; `precision` holds what half precision needs. Losses (R1, path lengths) are in
-`knowledge_gaps.losses`, their schedule and the moving average of the weights in
-`knowledge_gaps.training`.
+Read in this order: settings, equalized, maps, modulated, generator, discriminator. Losses are in
+`knowledge_gaps.losses`, their schedule in `knowledge_gaps.training`.
 """
 
 from __future__ import annotations

@@ -12,23 +12,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from knowledge_gaps.models.architectures.stylegan2 import maps as feature_maps
 from knowledge_gaps.models.architectures.stylegan2.equalized import (
     ACTIVATION_GAIN,
     EqualizedConv,
     EqualizedLinear,
     activate,
-)
-from knowledge_gaps.models.architectures.stylegan2.precision import (
-    CLAMP,
-    disable_autocast,
-    find_half_dtype,
-    to_block,
-    to_full,
-)
-from knowledge_gaps.models.architectures.stylegan2.resample import (
-    downsample,
-    filter_maps,
-    make_kernel,
 )
 from knowledge_gaps.models.architectures.stylegan2.settings import (
     BASE_PX,
@@ -58,14 +47,14 @@ class ResidualBlock(nn.Module):
         self.conv = EqualizedConv(stage.channels, stage.channels, kernel_px=3)
         self.conv_down = EqualizedConv(stage.channels, channels_out, kernel_px=3)
         self.skip = EqualizedConv(stage.channels, channels_out, kernel_px=1, has_bias=False)
-        self.register_buffer("_kernel", make_kernel(), persistent=False)
+        self.register_buffer("_kernel", feature_maps.make_kernel(), persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return feature maps [N, channels_out, H / 2, W / 2] of maps [N, C, H, W]."""
-        clamp = CLAMP if self.is_half else None
-        skipped: Tensor = self.skip(downsample(maps, self._kernel), _RESIDUAL_GAIN)
+        clamp = feature_maps.CLAMP if self.is_half else None
+        skipped: Tensor = self.skip(feature_maps.downsample(maps, self._kernel), _RESIDUAL_GAIN)
         maps = activate(self.conv(maps, ACTIVATION_GAIN), clamp)
-        blurred = filter_maps(maps, self._kernel, padding=2)  # H + 1 px
+        blurred = feature_maps.filter_maps(maps, self._kernel, padding=2)  # H + 1 px
         maps = self.conv_down(blurred, ACTIVATION_GAIN * _RESIDUAL_GAIN, stride=2)
         return skipped + activate(maps, None if clamp is None else clamp * _RESIDUAL_GAIN)
 
@@ -88,23 +77,23 @@ class StyleGan2Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits float32 [N], positive = real, of images float32 [N, C, H, W]."""
-        half_dtype = find_half_dtype(images.device)
-        with disable_autocast(images.device):
+        half_dtype = feature_maps.find_half_dtype(images.device)
+        with feature_maps.disable_autocast(images.device):
             maps = images
             for index, block in enumerate(self.blocks):
-                maps = to_block(maps, half_dtype if block.is_half else None)
+                maps = feature_maps.to_block(maps, half_dtype if block.is_half else None)
                 if index == 0:
                     maps = self.from_image(maps, ACTIVATION_GAIN)
-                    maps = activate(maps, CLAMP if block.is_half else None)
+                    maps = activate(maps, feature_maps.CLAMP if block.is_half else None)
                 maps = block(maps)
-            return self._judge(to_block(maps, None))
+            return self._judge(feature_maps.to_block(maps, None))
 
     def _judge(self, maps: Tensor) -> Tensor:
         maps = append_deviation(maps, self._group_size)
         maps = activate(self.conv(maps, ACTIVATION_GAIN))
         features = activate(self.hidden(maps.flatten(1), ACTIVATION_GAIN))
         logits: Tensor = self.head(features)
-        return to_full(logits.squeeze(1))
+        return feature_maps.to_full(logits.squeeze(1))
 
 
 def append_deviation(maps: Tensor, group_size: int) -> Tensor:

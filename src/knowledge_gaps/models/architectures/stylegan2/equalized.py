@@ -1,4 +1,4 @@
-"""Linear and convolution layers with an equalised learning rate, and the activation.
+"""Layers with an equalised learning rate, the activation, and the mapping network made of them.
 
 Weights are drawn from N(0, 1) and scaled at run time by He's constant, so that Adam, whose steps
 know no scale, changes every layer at the same relative speed.
@@ -9,13 +9,17 @@ Source: Karras et al. 2018 (progressive growing), section 4.1.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings
+
 SLOPE = 0.2  # of the leaky ReLU below 0
 ACTIVATION_GAIN = math.sqrt(2)  # keeps the second moment of activations at 1
+_EPSILON = 1e-8
 
 
 class EqualizedLinear(nn.Module):
@@ -97,3 +101,30 @@ def activate(values: Tensor, clamp: float | None = None) -> Tensor:
     """
     activated = F.leaky_relu(values, SLOPE, inplace=True)
     return activated if clamp is None else activated.clamp(-clamp, clamp)
+
+
+class MappingNetwork(nn.Module):
+    """A multilayer perceptron over normalised latents, with its own learning-rate multiplier.
+
+    Source: Karras et al. 2019, section 2 and appendix C.
+    """
+
+    def __init__(self, settings: StyleGan2Settings) -> None:
+        super().__init__()
+        widths = [settings.latent_dim, *[settings.style_dim] * settings.mapping_layers]
+        self.layers = nn.ModuleList(
+            EqualizedLinear(num_inputs, num_outputs, lr_multiplier=settings.mapping_lr_multiplier)
+            for num_inputs, num_outputs in pairwise(widths)
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return styles [N, style_dim] of latents [N, latent_dim]."""
+        values = normalize(latents)
+        for layer in self.layers:
+            values = activate(layer(values, ACTIVATION_GAIN))
+        return values
+
+
+def normalize(latents: Tensor) -> Tensor:
+    """Scale each latent [N, latent_dim] to a mean square of 1."""
+    return latents * torch.rsqrt(latents.square().mean(dim=1, keepdim=True) + _EPSILON)

@@ -1,15 +1,109 @@
-"""StyleGAN2's generator: mapping network, style mixing, the average of w, synthesis network."""
+"""StyleGAN2's generator: from latents to styles, which are mixed, and to an image of them.
+
+The image is a sum over the resolutions.
+
+Source: Karras et al. 2020, figure 2 (layers) and section 4.1 (output skips).
+"""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from knowledge_gaps.models.architectures.stylegan2.mapping import MappingNetwork
-from knowledge_gaps.models.architectures.stylegan2.precision import disable_autocast, to_full
-from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings
-from knowledge_gaps.models.architectures.stylegan2.synthesis import SynthesisNetwork
+from knowledge_gaps.models.architectures.stylegan2 import maps as feature_maps
+from knowledge_gaps.models.architectures.stylegan2.equalized import MappingNetwork
+from knowledge_gaps.models.architectures.stylegan2.modulated import (
+    LayerOptions,
+    StyledConv,
+    ToImage,
+)
+from knowledge_gaps.models.architectures.stylegan2.settings import (
+    BASE_PX,
+    Stage,
+    StyleGan2Settings,
+    plan_stages,
+)
 from knowledge_gaps.models.registry import ImageShape, StyleGenerator
+
+
+class SynthesisBlock(nn.Module):
+    """The layers of one resolution: one convolution at 4 px, two above, and the way to an image.
+
+    Args:
+        channels_in: of the resolution below; None at 4 px.
+        stage: the resolution.
+        options: see `LayerOptions`.
+        image_channels: of the image.
+    """
+
+    def __init__(
+        self, channels_in: int | None, stage: Stage, options: LayerOptions, image_channels: int
+    ) -> None:
+        super().__init__()
+        self.is_half = stage.is_half
+        convs = [StyledConv(stage.channels, stage.channels, options)]
+        if channels_in is not None:
+            convs.insert(0, StyledConv(channels_in, stage.channels, options, is_up=True))
+        self.convs = nn.ModuleList(convs)
+        self.to_image = ToImage(stage.channels, image_channels, options)
+
+    def forward(self, maps: Tensor, styles: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return feature maps, and the image's part of this resolution.
+
+        Args:
+            maps: [N, channels_in, H, W].
+            styles: [N, style_dim] for each convolution and the way to the image.
+        """
+        for conv, style in zip(self.convs, styles, strict=False):
+            maps = conv(maps, style)
+        return maps, self.to_image(maps, styles[-1])
+
+
+class SynthesisNetwork(nn.Module):
+    """From styles to images; see the module.
+
+    Attributes:
+        num_styles: how many style vectors an image takes, two a resolution.
+    """
+
+    _kernel: Tensor
+
+    def __init__(self, settings: StyleGan2Settings, image_shape: ImageShape) -> None:
+        super().__init__()
+        stages = plan_stages(settings, image_shape)
+        self.num_styles = 2 * len(stages)
+        self.constant = nn.Parameter(torch.randn(stages[0].channels, BASE_PX, BASE_PX))
+        channels_in = [None, *(stage.channels for stage in stages)]
+        self.blocks = nn.ModuleList(
+            SynthesisBlock(
+                channels,
+                stage,
+                LayerOptions(
+                    settings.style_dim,
+                    settings.noise,
+                    feature_maps.CLAMP if stage.is_half else None,
+                ),
+                image_shape[0],
+            )
+            for channels, stage in zip(channels_in, stages, strict=False)
+        )
+        self.register_buffer("_kernel", feature_maps.make_kernel(), persistent=False)
+
+    def forward(self, styles: Tensor) -> Tensor:
+        """Return images, full precision [N, C, H, W], of styles [N, num_styles, style_dim]."""
+        half_dtype = feature_maps.find_half_dtype(styles.device)
+        by_layer = list(styles.unbind(dim=1))
+        maps = self.constant.expand(len(styles), -1, -1, -1)
+        image: Tensor | None = None
+        with feature_maps.disable_autocast(styles.device):
+            for index, block in enumerate(self.blocks):
+                # the way to the image shares its style with the next resolution's first convolution
+                first = max(2 * index - 1, 0)
+                maps = feature_maps.to_block(maps, half_dtype if block.is_half else None)
+                maps, part = block(maps, by_layer[first : 2 * index + 2])
+                image = part if image is None else feature_maps.upsample(image, self._kernel) + part
+        assert image is not None
+        return image.contiguous()
 
 
 class StyleGan2Generator(StyleGenerator):
@@ -30,8 +124,8 @@ class StyleGan2Generator(StyleGenerator):
 
     def map_latents(self, latents: Tensor) -> Tensor:
         """Return styles [N, L, style_dim]; in training mode mixed, and their average tracked."""
-        with disable_autocast(latents.device):
-            latents = to_full(latents)
+        with feature_maps.disable_autocast(latents.device):
+            latents = feature_maps.to_full(latents)
             if not self.training:
                 return self._repeat(self.mapping(latents))
             if self._mixing == 0:

@@ -21,11 +21,11 @@ from knowledge_gaps.models.architectures.stylegan2.equalized import (
     EqualizedLinear,
     activate,
 )
-from knowledge_gaps.models.architectures.stylegan2.precision import to_full
-from knowledge_gaps.models.architectures.stylegan2.resample import (
+from knowledge_gaps.models.architectures.stylegan2.maps import (
     UPSAMPLING_GAIN,
     filter_maps,
     make_kernel,
+    to_full,
 )
 
 _KERNEL_PX = 3

@@ -1,10 +1,13 @@
-"""Filtered resampling by two: the FIR filter [1, 3, 3, 1] along both axes.
+"""Feature maps: filtered resampling by two, and the precision and layout that a block runs in.
 
-Each is one depthwise (transposed) convolution, deterministic on every device. Zeros stand outside
-of the image, so its border pixels lose some of the filter's weight.
+Resampling is by the FIR filter [1, 3, 3, 1] along both axes, as one depthwise (transposed)
+convolution, deterministic on every device; outside of the image are zeros. Autocast is asked once,
+by a network's forward pass, and switched off inside: blocks cast explicitly, so that what runs in
+half precision is a setting and not a list of operations.
 
 Source: Karras et al. 2019, section 2.1; Karras et al. 2020, section 4.1 (bilinear filtering, after
-Zhang 2019, "Making convolutional networks shift-invariant again").
+Zhang 2019); Karras et al. 2020b (Training Generative Adversarial Networks with Limited Data),
+appendix on mixed-precision training: the highest resolutions only, activations clamped.
 """
 
 from __future__ import annotations
@@ -15,10 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from knowledge_gaps.models.architectures.stylegan2.precision import disable_autocast
-
 FIR = (1.0, 3.0, 3.0, 1.0)
 UPSAMPLING_GAIN = 4.0  # three of four pixels are zero before the filter
+CLAMP = 256.0  # |activation| of a half-precision block is kept below
 
 
 def make_kernel() -> Tensor:
@@ -80,3 +82,35 @@ class _Filter(torch.autograd.Function):
         padding, stride, is_transposed = ctx.options
         gradient = _Filter.apply(gradients[0], kernel, padding, stride, not is_transposed)
         return gradient, None, None, None, None
+
+
+def find_half_dtype(device: torch.device) -> torch.dtype | None:
+    """Return the dtype of the autocast that is active for a device, or None."""
+    if not torch.is_autocast_enabled(device.type):
+        return None
+    return torch.get_autocast_dtype(device.type)
+
+
+def disable_autocast(device: torch.device) -> torch.autocast:
+    """Make the context in which operations keep the dtype of what they are given."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def to_full(values: Tensor) -> Tensor:
+    """Turn half precision into float32; float64, for gradient checks, stays."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def to_block(values: Tensor, half_dtype: torch.dtype | None) -> Tensor:
+    """Bring feature maps into the precision and the layout of the block that they enter.
+
+    Channels last pays for convolutions on the CPU, and on a GPU for those in half precision.
+
+    Args:
+        values: [N, C, H, W].
+        half_dtype: None for a block in full precision.
+    """
+    values = to_full(values) if half_dtype is None else values.to(half_dtype)
+    if half_dtype is None and values.device.type != "cpu":
+        return values.contiguous()
+    return values.contiguous(memory_format=torch.channels_last)
