@@ -90,7 +90,7 @@ def colour_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipes = {f"classifier_recipes.cnn.{key}": value for key, value in CLASSIFIER.items()}
     evaluation = {"evaluation.extractor": "random_vgg", "evaluation.num_images": 24}
     change_params(root, {**evaluation, **recipes})
-    for name, num_images, seed in (("train", 80, 0), ("test", 40, 1)):
+    for name, num_images, seed in (("train.npy", 80, 0), ("test.npy", 40, 1)):
         save_array(root / "data" / "prepared" / name, draw_squares(num_images, seed))
     write_networks(root)
     with pytest.MonkeyPatch.context() as patch:
