@@ -12,7 +12,7 @@ import pandas as pd
 from knowledge_gaps.findings.judge import Answer, ask_all
 from knowledge_gaps.findings.load import load_findings
 from knowledge_gaps.findings.schema import Findings
-from knowledge_gaps.findings.study_cells import StudySource
+from knowledge_gaps.findings.sources import StudySource
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import check_graph, list_members
 
@@ -72,43 +72,32 @@ def make_study(num: int = 6, gan: str = "dcgan") -> Study:
         classifiers[f"{other}_2"] = _make_classifiers(num, "on_base", other)
     sweeps = [_make_sweep("n_1", "n_2"), _make_sweep("i_1", "i_2"), _make_sweep("m_1", "m_2")]
     classifiers |= {"psi": _make_classifiers(num, "on_base") | {"truncation": 0.5}}
-    study = Study.model_validate(
-        {
-            "study": {"name": "made_up", "seed": 0},
-            "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist"},
-            "gan_recipes": {
-                "g": {
-                    **RECIPE,
-                    "architecture": gan,
-                    "generator_optimizer": ADAM,
-                    "discriminator_optimizer": ADAM,
-                }
-            },
-            "classifier_recipes": {
-                name: {**RECIPE, "architecture": architecture, "optimizer": ADAM}
-                for name, architecture in architectures.items()
-            },
-            "pools": pools,
-            "gans": gans,
-            "classifiers": classifiers,
-            "evaluation": {"num_images": 100},
-            "report": {
-                "iterations": _link("base c_0", "fool_1 c_1", "fool_2 c_2", "fool_3 c_3"),
-                "memoryless": _link("base c_0", "fool_1 c_1", "less_2 cless_2", "less_3 cless_3"),
-                "memory": _link("base c_0", "fool_1 c_1", "fool_2 c_2", "memory_3 cmemory_3"),
-                "phi_sweep": list(phis),
-                "multi_instance": ["multi_1", "multi_3"],
-                "mutual_fooling": [f"hit_{target}" for target in range(NUM_TARGETS)],
-                "architectures": [
-                    {"classifiers": "c_0", "gans": "fool_1"},
-                    {"classifiers": "i_2", "gans": "fool_i"},
-                    {"classifiers": "m_2", "gans": "fool_m"},
-                ],
-                "generalisation": sweeps if gan == "stylegan2" else sweeps[:1],
-                "truncation": {"gans": "base", "classifiers": ["psi", "n_2"]},
-            },
-        }
-    )
+    recipe = {**RECIPE, "generator_optimizer": ADAM, "discriminator_optimizer": ADAM}
+    content = {
+        "study": {"name": "made_up", "seed": 0},
+        "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist"},
+        "gan_recipes": {"g": recipe | {"architecture": gan}},
+        "classifier_recipes": {
+            name: {**RECIPE, "architecture": architecture, "optimizer": ADAM}
+            for name, architecture in architectures.items()
+        },
+        "pools": pools,
+        "gans": gans,
+        "classifiers": classifiers,
+        "evaluation": {"num_images": 100},
+        "report": {
+            "iterations": _link("base c_0", "fool_1 c_1", "fool_2 c_2", "fool_3 c_3"),
+            "memoryless": _link("base c_0", "fool_1 c_1", "less_2 cless_2", "less_3 cless_3"),
+            "memory": _link("base c_0", "fool_1 c_1", "fool_2 c_2", "memory_3 cmemory_3"),
+            "phi_sweep": list(phis),
+            "multi_instance": ["multi_1", "multi_3"],
+            "mutual_fooling": [f"hit_{target}" for target in range(NUM_TARGETS)],
+            "architectures": _link("fool_1 c_0", "fool_i i_2", "fool_m m_2"),
+            "generalisation": sweeps if gan == "stylegan2" else sweeps[:1],
+            "truncation": {"gans": "base", "classifiers": ["psi", "n_2"]},
+        },
+    }
+    study = Study.model_validate(content)
     check_graph(study)
     return study
 
@@ -148,16 +137,11 @@ def make_quality(
 ) -> pd.DataFrame:
     """Make a table of quality; a cohort that is not named has FID 10 and class entropy 2."""
     rng = np.random.default_rng(seed)
-    rows = [
-        (
-            gans,
-            instance,
-            fid.get(gans, 10.0) + rng.normal(0, 0.1),
-            entropy.get(gans, 2.0) + rng.normal(0, 0.01),
-        )
-        for gans, cohort in study.gans.items()
-        for instance in range(cohort.instances)
-    ]
+    rows = []
+    for gans, cohort in study.gans.items():
+        for instance in range(cohort.instances):
+            distance = fid.get(gans, 10.0) + rng.normal(0, 0.1)
+            rows.append((gans, instance, distance, entropy.get(gans, 2.0) + rng.normal(0, 0.01)))
     columns = ["generator_cohort", "generator_instance", "fid_lenet_4k", "class_entropy_lenet_4k"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -169,7 +153,8 @@ def ask_study(
     findings: Findings = FINDINGS,
     num_resamples: int = 1_000,
 ) -> dict[str, Answer]:
-    return ask_all(findings, StudySource(study, detections, quality, 0, num_resamples))
+    findings = findings.model_copy(update={"num_resamples": num_resamples})
+    return ask_all(findings, StudySource(study, detections, quality, 0))
 
 
 def _make_gans(num: int, fools: str, phi: float) -> dict[str, Any]:

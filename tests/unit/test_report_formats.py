@@ -1,252 +1,153 @@
-"""How numbers are written, and what goes into metrics.json and the plots' CSVs."""
+"""How numbers are written, what goes into metrics.json and the plots' CSVs, and what is drawn."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 
-from knowledge_gaps.analyses.spectra.figure import list_decibels
-from knowledge_gaps.readings.collected import Readings
+from knowledge_gaps.readings import formats
 from knowledge_gaps.readings.curves import average_curves
 from knowledge_gaps.readings.figures.grids import ImageRow, draw_image_rows, shrink_images
-from knowledge_gaps.readings.figures.heat import draw_iteration_table
 from knowledge_gaps.readings.figures.style import render_png
-from knowledge_gaps.readings.figures.sweeps import (
-    draw_detecting_panels,
-    draw_detecting_sweep,
-    draw_phi_sweep,
-)
-from knowledge_gaps.readings.formats import (
-    NOTHING,
-    format_counts,
-    format_distance,
-    format_number,
-    format_p,
-    format_phi,
-    format_phis,
-    format_summary,
-)
-from knowledge_gaps.readings.pairs import PairSet
-from knowledge_gaps.readings.sweeps import (
-    DetectingRow,
-    FoolingRow,
-    GeneralisationSweep,
-    HeldOutPair,
-)
-from knowledge_gaps.readings.tables import (
-    Cell,
-    IterationTable,
-    summarise,
-)
-from knowledge_gaps.report.metrics import make_headline_metrics
-from knowledge_gaps.report.plots import make_plots
-from knowledge_gaps.report.setting import Classes
-from knowledge_gaps.statistics.bootstrap import Interval
-from knowledge_gaps.statistics.measures import FID, METRICS
+from knowledge_gaps.readings.formats import NOTHING
+from knowledge_gaps.readings.generalisation import draw_detecting_panels, draw_detecting_sweep
+from knowledge_gaps.readings.iterations import CohortTable, draw_iterations
+from knowledge_gaps.readings.phi_sweep import PhiSweep, draw_phi_sweep
+from knowledge_gaps.readings.reading import Results
+from knowledge_gaps.readings.tables import Row, summarise
+from knowledge_gaps.readings.truncation import Truncation
+from knowledge_gaps.readings.words import Classes
+from knowledge_gaps.report.metrics import round_metrics
+from knowledge_gaps.statistics.measures import METRICS
 
 NAN = math.nan
 CLASSES = Classes("four classes", 4)
-EMPTY = summarise([])
-PHI_ROW = FoolingRow(
-    cohort="strong",
-    value=100.0,
-    classifiers=("c",),
-    in_loss=summarise([0.125]),
-    held_out=summarise([0.25, 0.75]),
-    interval=Interval(0.5, 0.125, 0.875, 1, ()),
-    held_out_auc=summarise([0.5, 0.5]),
-    held_out_rates=(0.25, 0.75),
-    real_accuracy=summarise([0.9]),
-    quality=dict.fromkeys(METRICS, EMPTY),
-    fids=(NAN,),
-    entropies=(0.0,),
-)
-GENERALISATION_ROW = DetectingRow(
-    cohort="two",
-    value=2,
-    held_out=summarise([1 / 3]),
-    interval=None,
-    held_out_auc=EMPTY,
-    common=EMPTY,
-    in_training=EMPTY,
-    real_accuracy=EMPTY,
-    pairs=(HeldOutPair(0, 2, 1 / 3, NAN, is_common=False),),
-)
-SWEEP = GeneralisationSweep("base", "cnn", (GENERALISATION_ROW,))
-TABLE = IterationTable(
-    pairs=PairSet.HELD_OUT,
-    classifiers=("c",),
-    row_iterations=(0,),
-    gans=("base", "fool"),
-    cells={
-        ("c", "base"): Cell(summarise([0.5, 1.0]), summarise([0.75])),
-        ("c", "fool"): Cell(EMPTY, EMPTY),
-    },
-    fid={"base": summarise([3.0]), "fool": EMPTY},
-    real_accuracy={"c": summarise([0.9])},
-)
-READINGS = Readings(
-    held_out=TABLE,
-    in_loss=None,
-    memoryless=None,
-    memoryless_in_loss=None,
-    memory=None,
-    cells={},
-    collapse={},
-    mutual_fooling=None,
-    clusters=None,
-    memory_in_loss=None,
-    multi_instance=(),
-    truncation=(),
-    phi_sweep=(dataclasses.replace(PHI_ROW, cohort="base", value=0.0), PHI_ROW),
-    architectures=None,
-    architectures_in_loss=None,
-    generalisation=(SWEEP,),
-    baseline=None,
-    quality={"base": {metric: summarise([3.0]) for metric in METRICS}, "fool": PHI_ROW.quality},
-    floor=None,
-    real_accuracy={"c": EMPTY},
-    metric_names={metric: f"{metric}_lenet_4k" for metric in METRICS},
-)
+QUALITY = {f"{metric}_mean": NAN for metric in METRICS}
+
+
+def make_cell(rates: Sequence[float], **others: Any) -> dict[str, Any]:
+    return {
+        "generator_cohort": "strong",
+        "classifier_cohort": "c",
+        "detection_rate_low": NAN,
+        "detection_rate_high": NAN,
+        **summarise(rates, "detection_rate"),
+        **summarise([0.5], "auc"),
+        **summarise([0.9], "real_accuracy"),
+        **others,
+    }
+
+
+def make_phi_row(phi: float = 100.0, fid: Sequence[float] = (NAN,), **bounds: float) -> Row:
+    return {
+        "held_out": make_cell([0.25, 0.75], phi=phi, **bounds),
+        "in_loss": make_cell([0.125]),
+        "quality": QUALITY,
+        "rates": [0.25, 0.75],
+        "fid": list(fid),
+        "class_entropy": [0.0],
+    }
+
+
+def make_detecting_row(rates: Sequence[float], **place: float) -> Row:
+    pairs = pd.DataFrame({"detection_rate": list(rates), "is_common": False})
+    return {"held_out": make_cell(rates, **place), "pairs": pairs}
+
+
+def make_results(fid_name: str) -> Results:
+    names = [fid_name, *(f"{metric}_lenet_4k" for metric in METRICS[1:])]
+    empty = pd.DataFrame()
+    study: Any = None
+    return Results(Path(), study, empty, pd.DataFrame(columns=names), empty, 0)
 
 
 @pytest.mark.parametrize(
-    ("phi", "text"),
+    ("text", "expected"),
     [
-        (0.0, "0"),
-        (0.01, "10⁻²"),
-        (1.0, "1"),
-        (2.5, "2.5"),
-        (30.0, "30"),
-        (1e6, "10⁶"),
-        (1e-10, "10⁻¹⁰"),
+        (formats.format_phi(0.0), "0"),
+        (formats.format_phi(0.01), "10⁻²"),
+        (formats.format_phi(1.0), "1"),
+        (formats.format_phi(30.0), "30"),
+        (formats.format_phi(1e-10), "10⁻¹⁰"),
+        (formats.format_phis({1.0, 0.1}), "10⁻¹, 1"),
+        (formats.format_counts([2000]), "2,000"),
+        (formats.format_counts([4, 2, 4, 3]), "2 to 4"),
+        (formats.format_p(0.0004), "< 0.001"),
+        (formats.format_p(0.0125), "0.013"),
+        (formats.format_p(NAN), NOTHING),
+        (formats.format_number(-0.001), "0.00"),
+        (formats.format_number(-0.006), "-0.01"),
+        (formats.format_interval(0.5, 0.25, 0.75), "0.50 [0.25, 0.75]"),
+        (formats.format_interval(0.5, NAN, NAN), "0.50"),
+        (formats.format_distance("frechet_random_vgg_4k"), "Fréchet distance"),
+        (formats.format_distance("fid_inception_50k"), "FID"),
     ],
 )
-def test_phi_is_written_without_padding(phi: float, text: str) -> None:
-    assert format_phi(phi) == text
+def test_numbers_are_written_as_readers_expect(text: str, expected: str) -> None:
+    assert text.replace("\u00a0", " ") == expected
 
 
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ([], NOTHING),
         ([NAN], NOTHING),
         ([0.5], "0.50"),
         ([0.5, 0.5], "0.50 ± 0.00"),
-        ([0.0, 1.0], "0.50 ± 0.71"),
         ([0.0, 1.0, NAN], "0.50 ± 0.71 (1 missing)"),
     ],
 )
 def test_summary_shows_no_spread_that_it_has_not(values: list[float], text: str) -> None:
-    assert format_summary(summarise(values)).replace("\u00a0", " ") == text
-
-
-def test_counts_and_phis_are_written_from_small_to_large() -> None:
-    assert format_counts([2000]) == "2,000"
-    assert format_counts([4, 2, 4, 3]) == "2 to 4"
-    assert format_phis({1.0, 0.1}) == "10⁻¹, 1"
+    assert formats.format_summary(summarise(values, "x"), "x").replace("\u00a0", " ") == text
 
 
 def test_metrics_are_rounded_and_leave_out_what_is_missing() -> None:
-    assert make_headline_metrics(READINGS) == {
-        "held_out_detection": {"c": {"base": 0.75}},
-        "fid": {"base": {"fid_lenet_4k": 3.0}},
-        "generalisation": {"two": {"held_out_detection": 0.333333, "num_generators": 2.0}},
-        "phi_sweep": {
-            "strong": {
-                "phi": 100.0,
-                "held_out_detection": 0.5,
-                "held_out_detection_std": 0.353553,
-                "in_loss_detection": 0.125,
-            }
-        },
-    }
+    found = {"a": {"x": 1 / 3, "y": NAN, "phi": 1e-7}, "b": {"c": {}}, "truncation": 0.7}
+    assert round_metrics(found) == {"a": {"x": 0.333333, "phi": 1e-7}, "truncation": 0.7}
 
 
 def test_metrics_have_the_same_names_whatever_the_value_of_a_sweep() -> None:
     """Else the metrics of two studies that differ in phi would not be compared."""
-    for phi in (1e-7, 0.3, 100.0):
-        row = dataclasses.replace(PHI_ROW, value=phi)
-        metrics = make_headline_metrics(dataclasses.replace(READINGS, phi_sweep=(row,)))
-        assert list(metrics["phi_sweep"]) == ["strong"]
-        assert metrics["phi_sweep"]["strong"]["phi"] == phi
-        assert metrics["phi_sweep"]["strong"]["held_out_detection"] == 0.5
-
-
-def test_metrics_of_other_sweeps_go_by_their_cohorts_too() -> None:
-    fooling = dataclasses.replace(PHI_ROW, cohort="fools_two", value=2)
-    detecting = dataclasses.replace(GENERALISATION_ROW, cohort="short", value=0.7)
-    readings = dataclasses.replace(READINGS, multi_instance=(fooling,), truncation=(detecting,))
-    metrics = make_headline_metrics(readings)
-    assert metrics["multi_instance"] == {
-        "fools_two": {
-            "held_out_detection": 0.5,
-            "in_loss_detection": 0.125,
-            "num_classifiers": 2.0,
+    for phi in (1e-7, 100.0):
+        rows = [make_phi_row(0.0), make_phi_row(phi)]  # the baseline has a group of its own
+        metrics = round_metrics(PhiSweep().make_metrics(make_results("fid_lenet_4k"), rows))
+        assert metrics["phi_sweep"] == {
+            "strong": {
+                "phi": phi,
+                "held_out_detection": 0.5,
+                "held_out_detection_std": 0.353553,
+                "in_loss_detection": 0.125,
+            }
         }
-    }
-    assert metrics["truncation"] == {"short": {"held_out_detection": 0.333333, "truncation": 0.7}}
 
 
-def test_metrics_of_several_sweeps_stand_side_by_side() -> None:
-    """A cohort stands in one of them at most, so no architecture is needed to tell them apart."""
-    other = dataclasses.replace(GENERALISATION_ROW, cohort="other", held_out=summarise([1.0]))
-    small = GeneralisationSweep("base", "small", (other,))
-    metrics = make_headline_metrics(dataclasses.replace(READINGS, generalisation=(SWEEP, small)))
-    assert metrics["generalisation"] == {
-        "two": {"held_out_detection": 0.333333, "num_generators": 2.0},
-        "other": {"held_out_detection": 1.0, "num_generators": 2.0},
+def test_metrics_of_classifier_sweeps_go_by_their_cohorts() -> None:
+    content = [[make_detecting_row([1 / 3], psi=0.7)]]
+    metrics = Truncation().make_metrics(make_results("fid_lenet_4k"), content)
+    assert round_metrics(metrics) == {
+        "truncation": {"c": {"held_out_detection": 0.333333, "truncation": 0.7}}
     }
 
 
-def test_metrics_of_architectures_are_rows_and_columns() -> None:
-    metrics = make_headline_metrics(dataclasses.replace(READINGS, architectures=TABLE))
-    assert metrics["architectures"] == {"c": {"base": 0.75}}  # a cell without pairs has no key
-
-
-def test_distance_that_is_no_fid_has_its_own_key_and_column() -> None:
-    names = {**READINGS.metric_names, FID: "frechet_random_vgg_4k"}
-    readings = dataclasses.replace(READINGS, metric_names=names)
-    metrics = make_headline_metrics(readings)
-    assert metrics["frechet"] == {"base": {"frechet_random_vgg_4k": 3.0}}
-    assert "fid" not in json.dumps(metrics)
-    header = make_plots(readings, {})["phi_sweep.csv"].splitlines()[0]
-    assert header.endswith(",real_accuracy,frechet,precision,recall,class_entropy")
-    assert format_distance("frechet_random_vgg_4k") == "Fréchet distance"
-    assert format_distance("fid_inception_50k") == "FID"
-
-
-def test_plots_hold_the_single_pairs_and_leave_the_baseline_off_the_log_axis() -> None:
-    plots = make_plots(READINGS, {})
-    assert set(plots) == {
-        "iterations.csv",
-        "phi_sweep.csv",
-        "generalisation.csv",
-        "loss_curves.csv",
-    }
-    assert plots["iterations.csv"].splitlines()[1:] == [
-        '"c on base, held_out",held_out,0,c,0,base,0.75,0.353553,0.75,2'
-    ]
-    header = plots["phi_sweep.csv"].splitlines()[0]  # short names, which dvc.yaml asks for
-    assert header.endswith(",real_accuracy,fid,precision,recall,class_entropy")
-    assert plots["phi_sweep.csv"].splitlines()[1:] == [
-        "100,2,strong,0.125,0.5,0.353553,0.25,0.75,0.5,2,0.9,,,,"
-    ]
-    assert plots["generalisation.csv"].splitlines()[1:] == ["2,two,0,2,0.333333,,false"]
-    assert plots["loss_curves.csv"].splitlines() == [
-        "cohort,step,loss_discriminator,loss_generator,loss_fooling"
-    ]
+@pytest.mark.parametrize("distance", ["fid", "frechet"])
+def test_plot_of_phi_has_the_name_of_the_distance_and_no_baseline(distance: str) -> None:
+    rows = [make_phi_row(0.0), make_phi_row()]
+    plot = PhiSweep().make_plots(make_results(f"{distance}_x_4k"), rows)["phi_sweep.csv"]
+    assert list(plot.columns)[-5:] == [
+        "real_accuracy", distance, "precision", "recall", "class_entropy"
+    ]  # fmt: skip
+    (row,) = plot.itertuples(index=False)
+    assert row[:10] == pytest.approx((100, 2, "strong", 0.125, 0.5, 0.125**0.5, 0.25, 0.75, 0.5, 2))
 
 
 def test_curves_are_averaged_over_instances() -> None:
-    import pandas as pd
-
     frame = pd.DataFrame(
         {
             "instance": [0, 0, 1, 1],
@@ -258,81 +159,56 @@ def test_curves_are_averaged_over_instances() -> None:
     )
     means = average_curves({"base": frame})
     assert list(means["loss_discriminator"]) == [2.0, 3.0]
-    assert list(means["loss_generator"]) == [0.5, 0.5]
     assert means["loss_fooling"].isna().all()
+    assert list(average_curves({}).columns) == [
+        "cohort", "step", "loss_discriminator", "loss_generator", "loss_fooling"
+    ]  # fmt: skip
 
 
 def test_png_bytes_depend_on_the_figure_alone() -> None:
-    import matplotlib as mpl
-
-    first = render_png(draw_iteration_table(TABLE))
+    cell = make_cell([0.5, 1.0], row=0.0)
+    table = CohortTable(["a", "b"], [{**cell, "generator_cohort": name} for name in "ab"])
+    first = render_png(draw_iterations(table))
     with mpl.rc_context({"font.size": 20, "axes.grid": False}):
-        second = render_png(draw_iteration_table(TABLE))
-    assert first == second
-    assert b"Software" not in first
+        assert render_png(draw_iterations(table)) == first
     assert b"matplotlib" not in first
 
 
 def test_figures_bear_missing_numbers() -> None:
-    figure = draw_phi_sweep(READINGS.phi_sweep, "fid_lenet_4k", CLASSES)
+    figure = draw_phi_sweep([make_phi_row(0.0), make_phi_row()], "fid_lenet_4k", CLASSES)
     assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 3
     assert figure.axes[0].get_ylim() == (-0.04, 1.04)
     assert render_png(figure).startswith(b"\x89PNG")
-    lonely = draw_detecting_sweep(
-        [dataclasses.replace(GENERALISATION_ROW, pairs=(), held_out=EMPTY)], "generators"
-    )
+    lonely = draw_detecting_sweep([make_detecting_row([], n=2)], "n", "generators")
     assert render_png(lonely).startswith(b"\x89PNG")
 
 
 def test_intervals_of_means_are_drawn_where_there_are_any() -> None:
-    def list_bars(rows: Sequence[FoolingRow]) -> list[list[list[float]]]:
-        axes = draw_phi_sweep(rows, "fid_lenet_4k", CLASSES).axes[0]
-        found = [each for each in axes.collections if isinstance(each, LineCollection)]
-        return [segment.tolist() for each in found for segment in each.get_segments()]
-
-    lonely = dataclasses.replace(PHI_ROW, interval=Interval(0.5, NAN, NAN, 0, ()))
-    other = dataclasses.replace(PHI_ROW, value=10.0, interval=None)
-    assert list_bars([other, PHI_ROW]) == [[[100.0, 0.125], [100.0, 0.875]]]
-    assert list_bars([lonely]) == list_bars([other]) == []
+    bounded = make_phi_row(detection_rate_low=0.125, detection_rate_high=0.875)
+    rows = [make_phi_row(10.0), bounded]
+    axes = draw_phi_sweep(rows, "fid_lenet_4k", CLASSES).axes[0]
+    found = [each for each in axes.collections if isinstance(each, LineCollection)]
+    bars = [segment.tolist() for each in found for segment in each.get_segments()]
+    assert bars == [[[100.0, 0.125], [100.0, 0.875]]]
 
 
-def test_ratios_of_a_collapsed_generator_leave_room_for_the_others() -> None:
-    assert list_decibels(-32.0, 25.0) == [0, -1, 1, -2, 2, -3, 3, -10, 10, -30]
-    assert list_decibels(-1.5, 0.5) == [0, -1]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.0004, "< 0.001"), (0.001, "0.001"), (0.0125, "0.013"), (NAN, NOTHING)]
-)
-def test_small_p_values_are_not_zero(value: float, text: str) -> None:
-    assert format_p(value) == text
-
-
-@pytest.mark.parametrize(("value", "text"), [(-0.001, "0.00"), (-0.006, "-0.01"), (0.0, "0.00")])
-def test_nothing_is_minus_zero(value: float, text: str) -> None:
-    assert format_number(value) == text
-
-
-def test_fid_axis_is_logarithmic_over_a_wide_range() -> None:
-    wide = dataclasses.replace(PHI_ROW, fids=(1.0, 1000.0))
-    assert draw_phi_sweep([wide], "fid_lenet_4k", CLASSES).axes[1].get_yscale() == "log"
-    narrow = dataclasses.replace(PHI_ROW, fids=(1.0, 10.0))
-    assert draw_phi_sweep([narrow], "fid_lenet_4k", CLASSES).axes[1].get_yscale() == "linear"
+@pytest.mark.parametrize(("fids", "scale"), [((1.0, 1000.0), "log"), ((1.0, 10.0), "linear")])
+def test_fid_axis_is_logarithmic_over_a_wide_range(fids: tuple[float, ...], scale: str) -> None:
+    figure = draw_phi_sweep([make_phi_row(fid=fids)], "fid_lenet_4k", CLASSES)
+    assert figure.axes[1].get_yscale() == scale
 
 
 def test_entropy_has_a_panel_only_where_there_are_classes() -> None:
-    with_classes = draw_phi_sweep([PHI_ROW], "fid_lenet_4k", CLASSES).axes
-    assert len(with_classes) == 3
-    (line,) = [line for line in with_classes[2].get_lines() if line.get_linestyle() == "--"]
-    assert line.get_ydata()[0] == pytest.approx(math.log(4))
+    with_classes = draw_phi_sweep([make_phi_row()], "fid_lenet_4k", CLASSES).axes
     assert with_classes[2].get_ylim() == (-0.1, 1.7)
-    without = draw_phi_sweep([PHI_ROW], "frechet_random_vgg_4k", None).axes
+    assert [line.get_ydata()[0] for line in with_classes[2].get_lines()][1] == math.log(4)
+    without = draw_phi_sweep([make_phi_row()], "frechet_random_vgg_4k", None).axes
     assert [axes.get_ylabel().partition(",")[0] for axes in without][1:] == ["Fréchet distance"]
 
 
 def test_sweeps_of_several_architectures_have_panels_on_one_scale() -> None:
-    panels = {name: [GENERALISATION_ROW] for name in ("one", "two", "three", "four")}
-    figure = draw_detecting_panels(panels, "generators")
+    panels = {name: [make_detecting_row([1 / 3], n=2)] for name in ("one", "two", "three", "four")}
+    figure = draw_detecting_panels(panels, "n", "generators")
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title("left") for axes in shown] == list(panels)
     assert len({axes.get_ylim() for axes in shown}) == 1
@@ -342,8 +218,7 @@ def test_large_images_are_shrunk_to_means_of_squares() -> None:
     images = np.zeros((1, 3, 258, 256), dtype=np.uint8)
     images[:, 1, 4:8, 9:12] = 200  # 4 rows and 3 columns, of squares of 3 by 3
     shrunk = shrink_images(images)
-    assert shrunk.shape == (1, 3, 86, 85)
-    assert shrunk.dtype == np.uint8
+    assert (shrunk.shape, shrunk.dtype) == ((1, 3, 86, 85), np.uint8)
     assert shrunk[0, 1, 1:3, 3].tolist() == [133, 133]  # two of three rows each
     assert shrunk.sum() == 2 * 133
     assert (shrink_images(images[:, :, :128, :128]) == images[:, :, :128, :128]).all()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import html
+import re
 from typing import Any
 
 import pytest
 
-from knowledge_gaps.readings.cells import CohortCell
 from knowledge_gaps.readings.formats import NOTHING, format_detected, format_pool
-from knowledge_gaps.readings.pairs import PairSet
-from knowledge_gaps.report.page.deviations import make_deviations
-from knowledge_gaps.report.page.limits import make_limits
+from knowledge_gaps.readings.words import get_extractor
 from knowledge_gaps.report.page.recipes import make_recipe_table
-from knowledge_gaps.report.page.summary import summarise_study
-from knowledge_gaps.statistics.bootstrap import Interval
+from knowledge_gaps.report.page.render import make_context, make_environment
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Study
 
+ENDS = {"low": -0.1, "high": 0.1}
 GAN_RECIPE: dict[str, Any] = {
     "architecture": "dcgan",
     "model": {"latent_dim": 8, "channels": [8, 4]},
@@ -68,50 +66,61 @@ def make_study(
     )
 
 
-def make_cell(rate: float, auc: float = 0.5) -> CohortCell:
-    measures = {
-        "detection_rate": Interval(rate, rate - 0.1, rate + 0.1, 0, ()),
-        "auc": Interval(auc, math.nan, math.nan, 0, ()),
-    }
-    return CohortCell(2, 2, 4, measures, {}, 0.0)
+def render(study: Study, template: str, **others: object) -> str:
+    """Render one template with what is known of a study before anything is measured."""
+    page = make_environment().get_template(template).render(**make_context(study), **others)
+    return " ".join(html.unescape(page).split())
+
+
+def list_choices(study: Study) -> dict[str, str]:
+    page = render(study, "sections/deviations.html.j2")
+    rows = re.findall(r'<th scope="row">(.*?)</th><td>.*?</td><td>(.*?)</td>', page)
+    return {topic: here.strip() for topic, here in rows}
 
 
 def find_choice(study: Study, topic: str) -> str:
-    (found,) = [row.here for row in make_deviations(study) if row.topic.startswith(topic)]
+    (found,) = [here for name, here in list_choices(study).items() if name.startswith(topic)]
     return found
+
+
+def make_cell(rate: float, auc: float = 0.5) -> dict[str, float]:
+    names = ("detection_rate", "auc")
+    bounds = {f"{name}_{end}": rate + sign for name in names for end, sign in ENDS.items()}
+    return {"detection_rate": rate, "auc": auc, **bounds}
 
 
 def test_summary_names_the_rates_of_the_first_fooling_generators() -> None:
     cells = {
-        (PairSet.HELD_OUT, "c", "baseline"): make_cell(0.87),
-        (PairSet.IN_LOSS, "c", "fool"): make_cell(0.13),
-        (PairSet.HELD_OUT, "c", "fool"): make_cell(0.38, auc=0.94),
+        ("held_out", "c", "baseline"): make_cell(0.87),
+        ("in_loss", "c", "fool"): make_cell(0.13),
+        ("held_out", "c", "fool"): make_cell(0.38, auc=0.94),
     }
-    text = summarise_study(make_study(), cells).replace("\N{NO-BREAK SPACE}", " ")
+
+    def summarise(study: Study, known: dict[Any, Any]) -> str:
+        return render(study, "summary.html.j2", find=lambda *key: known.get(key))
+
+    text = summarise(make_study(), cells)
     assert "detect 0.87 [0.77, 0.97] of the images of held-out baselines" in text
     assert "that one detects 0.13 [0.03, 0.23], its held-out siblings detect 0.38" in text
-    assert "an AUC of 0.94 (0.5" in text
+    assert "an AUC of 0.94" in text
     assert "anew" not in text  # no classifiers of iteration 1
     for key in cells:
-        assert summarise_study(make_study(), {k: v for k, v in cells.items() if k != key}) == ""
-    study = make_study()
-    report = study.report.model_copy(update={"iterations": study.report.iterations[:1]})
-    assert summarise_study(study.model_copy(update={"report": report}), cells) == ""
+        assert summarise(make_study(), {k: v for k, v in cells.items() if k != key}) == ""
 
 
 def with_architectures(gan: str, classifier: str) -> Study:
     """Return a study of one GAN recipe and one classifier recipe of these architectures."""
     study = make_study()
-    gans = {"g": GanRecipe.model_validate(GAN_RECIPE | {"architecture": gan})}
+    gans = {"small": GanRecipe.model_validate(GAN_RECIPE | {"architecture": gan})}
     classifiers = {
-        "c": ClassifierRecipe.model_validate(CLASSIFIER_RECIPE | {"architecture": classifier})
+        "plain": ClassifierRecipe.model_validate(CLASSIFIER_RECIPE | {"architecture": classifier})
     }
     return study.model_copy(update={"gan_recipes": gans, "classifier_recipes": classifiers})
 
 
 def list_architectures(study: Study) -> dict[str, str]:
-    rows = make_deviations(study)
-    return {row.topic: row.here for row in rows if row.topic.startswith("Architectures")}
+    choices = list_choices(study)
+    return {topic: here for topic, here in choices.items() if topic.startswith("Architectures")}
 
 
 def test_architectures_of_a_study_s_own_follow_no_paper() -> None:
@@ -138,18 +147,20 @@ def test_small_and_large_networks_have_a_row_each() -> None:
 
 def test_recipe_table_shows_every_setting_and_default() -> None:
     table = make_recipe_table({"small": GanRecipe.model_validate(GAN_RECIPE)})
-    rows = dict(table.rows)
     sections = {"model", "generator_optimizer", "discriminator_optimizer"}
-    assert {key.partition(".")[0] for key in rows} == set(GanRecipe.model_fields)
-    assert not sections & set(rows)
-    assert rows["steps"] == ("2,000",)
-    assert rows["model.channels"] == ("8, 4",)
-    assert rows["generator_optimizer.weight_decay"] == ("0",)
-    assert rows["generator_optimizer.betas"] == ("0.5, 0.999",)
-    assert rows["discriminator_optimizer.learning_rate"] == ("0.001",)
-    assert rows["discriminator_optimizer.schedule"] == ("constant",)
-    assert rows["r1_interval"] == ("16",)
-    assert rows["ema_decay"] == ("none",)
+    assert {key.partition(".")[0] for key in table} == set(GanRecipe.model_fields)
+    assert not sections & set(table)
+    expected = {
+        "steps": "2,000",
+        "model.channels": "8, 4",
+        "generator_optimizer.weight_decay": "0",
+        "generator_optimizer.betas": "0.5, 0.999",
+        "discriminator_optimizer.learning_rate": "0.001",
+        "discriminator_optimizer.schedule": "constant",
+        "r1_interval": "16",
+        "ema_decay": "none",
+    }
+    assert {key: table[key] for key in expected} == {k: [text] for k, text in expected.items()}
 
 
 def test_recipe_table_marks_what_another_recipe_has_alone() -> None:
@@ -158,9 +169,8 @@ def test_recipe_table_marks_what_another_recipe_has_alone() -> None:
         "wide": ClassifierRecipe.model_validate({**CLASSIFIER_RECIPE, "model": {"width": 4}}),
     }
     table = make_recipe_table(recipes)
-    assert table.names == ("bare", "wide")
-    assert dict(table.rows)["model.width"] == (NOTHING, "4")
-    assert dict(table.rows)["model"] == ("the architecture's defaults", NOTHING)
+    assert table["model.width"] == [NOTHING, "4"]
+    assert table["model"] == ["the architecture's defaults", NOTHING]
 
 
 def test_generators_that_stopped_a_training_are_told_from_those_trained_on() -> None:
@@ -224,7 +234,15 @@ def test_lenet_of_digits_is_pointed_out_for_other_images() -> None:
 
 @pytest.mark.parametrize(("instances", "words"), [(3, "3 to 5 GANs or 3"), (10, "10 to 12 GANs")])
 def test_limits_state_the_sizes_of_the_cohorts(instances: int, words: str) -> None:
-    limits = make_limits(make_study(instances=instances), "FID")
-    assert words in limits[0]
-    assert f"no more than {instances}" in limits[0]
-    assert any("2,000 steps for a GAN and 300 for a classifier" in limit for limit in limits)
+    limits = render(make_study(instances=instances), "sections/limits.html.j2")
+    assert words in limits
+    assert f"no more than {instances}." in limits
+    assert "2,000 steps for a GAN and 300 for a classifier" in limits
+
+
+def test_extractor_without_words_of_its_own_has_plain_ones() -> None:
+    study = make_study()
+    evaluation = study.evaluation.model_copy(update={"extractor": "mine"})
+    other = study.model_copy(update={"evaluation": evaluation})
+    assert get_extractor(other).title == "mine"
+    assert "features of the extractor mine" in find_choice(other, "FID")

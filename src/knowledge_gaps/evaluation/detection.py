@@ -2,7 +2,7 @@
 
 Pure functions; which pairs there are is known by `knowledge_gaps.stages.detections`. How a pair
 that is not detected got away is told from two of these numbers by
-`knowledge_gaps.statistics.fooling`.
+`knowledge_gaps.statistics.signals`.
 """
 
 from __future__ import annotations

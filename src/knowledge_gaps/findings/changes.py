@@ -16,12 +16,11 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.printing import count_words, draw_table, make_table
 from knowledge_gaps.findings.judge import Verdict
-from knowledge_gaps.statistics.changes import Estimate, compute_change
+from knowledge_gaps.statistics.bootstrap import Interval
+from knowledge_gaps.statistics.effects import compute_change
 
-_BOUNDS = ("effect", "low", "high")
 
-
-class Outcome(StrEnum):
+class ChangeKind(StrEnum):
     """How a claim's verdicts in two studies compare, in the words of the line that counts them."""
 
     SAME = "as before"
@@ -30,22 +29,23 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Told:
-    """What one study says to a claim.
+class Reported:
+    """What a study's verdicts.json says of a claim.
 
     Attributes:
-        verdict: of its own tables.
-        effect: with its interval; NaN where there is none.
-        measure: of the effect, the network of its features included; empty where there is none.
-        threshold: that the interval was held against.
-        fixed: cohorts of which the interval does not cover other instances.
+        verdict: of the study's own tables.
+        effect: NaN where the claim was not asked.
+        measure: of the effect, with the extractor; empty where the claim was not asked.
+        threshold: that the interval was compared with.
     """
 
     verdict: Verdict
-    effect: Estimate
+    effect: Interval
     measure: str
     threshold: float
-    fixed: tuple[str, ...]
+
+
+_NO_CLAIM = Reported(Verdict.NOT_ASKED, Interval(math.nan, math.nan, math.nan), "", math.nan)
 
 
 @dataclass(frozen=True)
@@ -54,35 +54,30 @@ class Change:
 
     Attributes:
         id: of the claim.
-        before: None where the study's findings.yaml had no such claim.
-        after: as before.
+        before: in the first study.
+        after: in the second one.
     """
 
     id: str
-    before: Told | None
-    after: Told | None
+    before: Reported
+    after: Reported
 
     @property
-    def num_asked(self) -> int:
-        """Count the studies that could be asked."""
-        told = [told for told in (self.before, self.after) if told is not None]
-        return sum(each.verdict is not Verdict.NOT_ASKED for each in told)
-
-    @property
-    def outcome(self) -> Outcome:
-        """Compare the verdicts where both studies could be asked, else there is none to compare."""
-        if self.before is None or self.after is None or self.num_asked < 2:
-            return Outcome.ONE_ASKED
-        is_same = (
-            self.before.verdict is self.after.verdict
-            and self.before.threshold == self.after.threshold
-            and self.before.measure == self.after.measure
+    def kind(self) -> ChangeKind:
+        """Compare the verdicts where both studies could be asked."""
+        before, after = self.before, self.after
+        if Verdict.NOT_ASKED in (before.verdict, after.verdict):
+            return ChangeKind.ONE_ASKED
+        is_same = (before.verdict, before.threshold, before.measure) == (
+            after.verdict,
+            after.threshold,
+            after.measure,
         )
-        return Outcome.SAME if is_same else Outcome.OTHER
+        return ChangeKind.SAME if is_same else ChangeKind.OTHER
 
 
-def read_verdicts(path: Path) -> dict[str, Told]:
-    """Read what a study's verdicts.json says of it, by the claim's id.
+def read_verdicts(path: Path) -> dict[str, Reported]:
+    """Read the verdicts.json of a study by the claims' ids.
 
     Raises:
         UserError: when it is missing or something else.
@@ -93,10 +88,16 @@ def read_verdicts(path: Path) -> dict[str, Told]:
         raise UserError(f"{path}: not the verdicts of a study ({error})") from error
 
 
-def list_changes(before: dict[str, Told], after: dict[str, Told]) -> list[Change]:
+def list_changes(before: dict[str, Reported], after: dict[str, Reported]) -> list[Change]:
     """List the claims that at least one of two studies was asked, in the order of their files."""
-    changes = [Change(id, before.get(id), after.get(id)) for id in {**before, **after}]
-    return [change for change in changes if change.num_asked > 0]
+    changes = [
+        Change(id, before.get(id, _NO_CLAIM), after.get(id, _NO_CLAIM)) for id in before | after
+    ]
+    return [
+        change
+        for change in changes
+        if {change.before.verdict, change.after.verdict} != {Verdict.NOT_ASKED}
+    ]
 
 
 def render(changes: Sequence[Change]) -> str:
@@ -106,63 +107,60 @@ def render(changes: Sequence[Change]) -> str:
     for name in ("before", "after", "effect moved by", ""):
         table.add_column(name, overflow="fold")
     for change in changes:
-        shown = (_format(change.before), _format(change.after), _format_move(change))
+        shown = _format(change.before), _format(change.after), _format_move(change)
         table.add_row(*map(Text, (change.id, *shown, _remark(change))))
-    outcomes = Counter(change.outcome for change in changes)
-    counts = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
+    kinds = Counter(change.kind for change in changes)
+    counts = ", ".join(f"{kinds[kind]} {kind}" for kind in ChangeKind)
     return f"{draw_table(table)}\n\n{count_words(len(changes), 'claim')} asked: {counts}"
 
 
-def _read_claim(claim: dict[str, Any]) -> Told:
-    said = claim["study"]
-    numbers = [math.nan if said[key] is None else float(said[key]) for key in _BOUNDS]
-    return Told(
-        verdict=Verdict(said["verdict"]),
-        effect=Estimate(*numbers),
-        measure=(said["effect_words"] or "").partition(":")[0],
+def _read_claim(claim: dict[str, Any]) -> Reported:
+    study = claim["study"]
+    point, low, high = (
+        math.nan if study[key] is None else float(study[key]) for key in ("effect", "low", "high")
+    )
+    return Reported(
+        verdict=Verdict(study["verdict"]),
+        effect=Interval(point, low, high, fixed=tuple(study["fixed"])),
+        measure=(study["effect_words"] or "").partition(":")[0],
         threshold=float(claim["threshold"]),
-        fixed=tuple(said["fixed"]),
     )
 
 
-def _format(told: Told | None) -> str:
-    if told is None:
+def _format(reported: Reported) -> str:
+    if reported is _NO_CLAIM:
         return "no such claim"
-    return f"{told.verdict.value} {_format_estimate(told.effect, '')}".rstrip()
+    return f"{reported.verdict.value} {_format_interval(reported.effect, '')}".rstrip()
 
 
 def _format_move(change: Change) -> str:
-    """Write how far the effect moved; without an interval where those of the studies are partial.
+    """Write how far the effect moved; without an interval where a cohort is held fixed.
 
-    Two studies train other instances of every cohort. An interval that holds a cohort fixed says
-    nothing about what that alone does to the effect.
+    The two studies train other instances of that cohort, which neither interval covers.
     """
-    before, after = change.before, change.after
-    if before is None or after is None or before.measure != after.measure:
+    if change.before.measure != change.after.measure:
         return ""
-    move = compute_change(before.effect, after.effect)
-    fixed = sorted({*before.fixed, *after.fixed})
-    if not fixed or math.isnan(move.point):
-        return _format_estimate(move, "+")
-    return f"{move.point:+.3g} ({', '.join(fixed)} fixed)"
+    move = compute_change(change.before.effect, change.after.effect)
+    if not move.fixed or math.isnan(move.point):
+        return _format_interval(move, "+")
+    return f"{move.point:+.3g} ({', '.join(move.fixed)} fixed)"
 
 
-def _format_estimate(estimate: Estimate, sign: str) -> str:
-    if math.isnan(estimate.point):
+def _format_interval(interval: Interval, sign: str) -> str:
+    if math.isnan(interval.point):
         return ""
-    text = f"{estimate.point:{sign}.3g}"
-    if math.isnan(estimate.low):
+    text = f"{interval.point:{sign}.3g}"
+    if math.isnan(interval.low):
         return text
-    return f"{text} [{estimate.low:{sign}.3g}, {estimate.high:{sign}.3g}]"
+    return f"{text} [{interval.low:{sign}.3g}, {interval.high:{sign}.3g}]"
 
 
 def _remark(change: Change) -> str:
-    if change.before is None or change.after is None or change.outcome is Outcome.ONE_ASKED:
-        return Outcome.ONE_ASKED.value
-    if change.outcome is Outcome.SAME:
-        return ""
-    if change.before.threshold != change.after.threshold:
-        return f"threshold {change.before.threshold:g}, then {change.after.threshold:g}"
-    if change.before.verdict is change.after.verdict:
-        return f"{change.before.measure}, then {change.after.measure}"
-    return "another verdict"
+    before, after = change.before, change.after
+    if change.kind is ChangeKind.ONE_ASKED:
+        return ChangeKind.ONE_ASKED.value
+    if before.threshold != after.threshold:
+        return f"threshold {before.threshold:g}, then {after.threshold:g}"
+    if before.verdict is not after.verdict:
+        return "another verdict"
+    return "" if before.measure == after.measure else f"{before.measure}, then {after.measure}"

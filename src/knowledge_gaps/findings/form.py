@@ -1,7 +1,4 @@
-"""How judged claims are written: in words for a reader, and as JSON for reports/verdicts.json.
-
-The verdicts are made in `knowledge_gaps.findings.judge`.
-"""
+"""Judged claims in words for a reader, and as JSON for reports/verdicts.json."""
 
 from __future__ import annotations
 
@@ -12,13 +9,12 @@ from typing import Any
 from knowledge_gaps.core.columns import IN_LOSS, IN_TRAINING
 from knowledge_gaps.core.layout import DETECTIONS_FILE, QUALITY_FILE
 from knowledge_gaps.findings.judge import Answer, Judged
-from knowledge_gaps.findings.paper_cells import TABLE_LETTERS
-from knowledge_gaps.findings.schema import Claim, Findings
-from knowledge_gaps.findings.selection import Selection
+from knowledge_gaps.findings.schema import Claim, Findings, Selection
 from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.places import Reading
 from knowledge_gaps.statistics.bootstrap import CONFIDENCE, Statistic
 from knowledge_gaps.statistics.clusters import Clusters
-from knowledge_gaps.statistics.extremes import Over
+from knowledge_gaps.statistics.effects import Over
 
 _DIGITS = 6
 _ROWS = {
@@ -27,10 +23,11 @@ _ROWS = {
     PairSet.IN_TRAINING: f"rows with {IN_TRAINING} true",
 }
 _OVER = {Over.MEAN: "mean", Over.MIN: "smallest", Over.MAX: "largest"}
+_TABLES = {Reading.ARCHITECTURES: "A", Reading.MUTUAL_FOOLING: "B", Reading.ITERATIONS: "C"}
 
 
 def describe_threshold(claim: Claim, findings: Findings) -> str:
-    """Say what the interval is held against, and what that is made of."""
+    """Say what the interval is compared with, and how that is computed."""
     value, threshold = findings.get_threshold(claim), claim.threshold
     words = f"{claim.direction} {value:.3f}"
     if claim.direction == "differs":
@@ -43,7 +40,7 @@ def describe_threshold(claim: Claim, findings: Findings) -> str:
 
 
 def describe_effect(claim: Claim, answer: Answer) -> str | None:
-    """Say how the effect is made of cells; None when the claim was not asked."""
+    """Say how the effect is computed from cells; None when the claim was not asked."""
     if not answer.left:
         return None
     words = _describe_side(claim.left, len(answer.left))
@@ -52,32 +49,18 @@ def describe_effect(claim: Claim, answer: Answer) -> str | None:
     return f"{answer.measure}: {words}"
 
 
-def describe_protocol(answer: Answer, findings: Findings) -> str | None:
-    """Say how the interval was made; None when there is none."""
-    if math.isnan(answer.low):
-        return None
-    kind = f"{CONFIDENCE:.0%} interval of the two-way bootstrap over instances"
-    words = [f"{kind}, {findings.num_resamples:,} resamples, Student's t"]
-    if answer.num_dropped > 0:
-        words.append(f"{answer.num_dropped:,} resamples without a pair left out")
-    if answer.fixed:
-        words.append(f"it does not cover other instances of {', '.join(answer.fixed)}")
-    return "; ".join(words)
-
-
 def describe_source(claim: Claim, answer: Answer) -> str:
     """Say which column and rows of which table the numbers are."""
-    sides = [claim.left, *([] if claim.right is None else [claim.right])]
     if claim.left.pairs is None:
         measure = answer.measure or claim.measure
         return f"{QUALITY_FILE}: column {measure}_..., a row per generator instance"
-    rows = dict.fromkeys(_ROWS[side.pairs] for side in sides if side.pairs is not None)
+    rows = dict.fromkeys(_ROWS[side.pairs] for side in claim.sides if side.pairs is not None)
     return f"{DETECTIONS_FILE}: column {claim.measure}, {'; less '.join(rows)}"
 
 
 def describe_paper(claim: Claim, findings: Findings) -> str | None:
     """Say how the paper's own table was read; None when the claim has no table."""
-    letter = TABLE_LETTERS.get(claim.left.reading)
+    letter = _TABLES.get(claim.left.reading)
     if letter is None:
         return None
     if letter == "B":
@@ -88,12 +71,12 @@ def describe_paper(claim: Claim, findings: Findings) -> str | None:
 
 
 def to_json(findings: Findings, judged: Sequence[Judged]) -> dict[str, Any]:
-    """Make the content of reports/verdicts.json: no NaN, floats rounded to 6 digits."""
+    """Return the content of reports/verdicts.json: no NaN, floats rounded to 6 digits."""
     return {
         "confidence": CONFIDENCE,
         "num_resamples": findings.num_resamples,
         "seed": findings.seed,
-        "margins": dict(findings.margins),
+        "margins": findings.margins,
         "pilot": findings.pilot.model_dump(exclude={"setting"}),  # the page has it
         "paper_spread": findings.paper_spread.model_dump(),
         "claims": [_list_claim(findings, entry) for entry in judged],
@@ -101,55 +84,54 @@ def to_json(findings: Findings, judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def _list_claim(findings: Findings, judged: Judged) -> dict[str, Any]:
-    claim = judged.claim
-    return {
-        "id": claim.id,
-        "finding": claim.finding,
-        "text": claim.text,
-        "setting": claim.setting,
-        "measure": claim.measure,
-        "direction": claim.direction,
+    claim, study, paper = judged.claim, _list_answer(judged.study), _list_answer(judged.paper)
+    study["effect_words"] = describe_effect(claim, judged.study)
+    study["protocol"] = _describe_protocol(judged.study, findings)
+    paper["words"] = claim.paper
+    paper["protocol"] = describe_paper(claim, findings)
+    copied = {"id", "finding", "text", "setting", "measure", "direction", "why"}
+    return claim.model_dump(include=copied) | {
         "threshold": round(judged.threshold, _DIGITS),
         "threshold_words": describe_threshold(claim, findings),
-        "why": claim.why,
         "source": describe_source(claim, judged.study),
-        "study": _list_answer(judged.study)
-        | {
-            "effect_words": describe_effect(claim, judged.study),
-            "protocol": describe_protocol(judged.study, findings),
-        },
-        "paper": _list_answer(judged.paper)
-        | {"words": claim.paper, "protocol": describe_paper(claim, findings)},
+        "study": study,
+        "paper": paper,
     }
 
 
 def _list_answer(answer: Answer) -> dict[str, Any]:
-    return {
-        "verdict": answer.verdict.value,
-        "reason": answer.reason,
+    content = vars(answer) | {
         "effect": _round(answer.effect),
         "low": _round(answer.low),
         "high": _round(answer.high),
-        "left": list(answer.left),
-        "right": list(answer.right),
-        "num_pairs": answer.num_pairs,
         "num_instances": dict(answer.num_instances),
-        "num_dropped": answer.num_dropped,
-        "fixed": list(answer.fixed),
-        "clusters": None if answer.clusters is None else list_clusters(answer.clusters),
+        "clusters": None if answer.clusters is None else _list_clusters(answer.clusters),
     }
+    del content["measure"]  # the words of the effect have it
+    return content
 
 
-def list_clusters(clusters: Clusters) -> dict[str, Any]:
-    """List clusters as JSON."""
+def _list_clusters(clusters: Clusters) -> dict[str, Any]:
     return {
-        "members": [list(members) for members in clusters.members],
-        "between": list(clusters.between),
-        "silhouettes": [_round(float(value)) for value in clusters.silhouettes],
+        "members": clusters.members,
+        "between": clusters.between,
+        "silhouettes": [_round(value) for value in clusters.silhouettes.tolist()],
         "score": _round(clusters.score),
         "p_value": _round(clusters.p_value),
-        "directed": [[_round(float(value)) for value in row] for row in clusters.directed],
+        "directed": [[_round(value) for value in row] for row in clusters.directed.tolist()],
     }
+
+
+def _describe_protocol(answer: Answer, findings: Findings) -> str | None:
+    if math.isnan(answer.low):
+        return None
+    kind = f"{CONFIDENCE:.0%} interval of the two-way bootstrap over instances"
+    words = [f"{kind}, {findings.num_resamples:,} resamples, Student's t"]
+    if answer.num_dropped > 0:
+        words.append(f"{answer.num_dropped:,} resamples without a pair left out")
+    if answer.fixed:
+        words.append(f"it does not cover other instances of {', '.join(answer.fixed)}")
+    return "; ".join(words)
 
 
 def _describe_side(side: Selection, num_cells: int) -> str:

@@ -8,41 +8,30 @@ thresholds are in findings.yaml and were fixed before the study that they judge.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 import pandas as pd
 
-from knowledge_gaps.findings.cells import (
-    Cell,
-    NotAskedError,
-    Source,
-    choose_cells,
-    keep_setting,
-)
-from knowledge_gaps.findings.paper_cells import PaperSource
-from knowledge_gaps.findings.schema import Claim, Findings
-from knowledge_gaps.findings.selection import Selection
-from knowledge_gaps.findings.study_cells import StudySource
+from knowledge_gaps.findings.schema import AskedOf, Claim, Findings, Range, Selection
+from knowledge_gaps.findings.sources import Cell, NotAskedError, PaperSource, Source, StudySource
 from knowledge_gaps.readings.cells import MEASURES
+from knowledge_gaps.readings.formats import format_title
 from knowledge_gaps.readings.places import Reading
-from knowledge_gaps.statistics.bootstrap import Interval, PairMatrix
+from knowledge_gaps.statistics.bootstrap import Interval, PairMatrix, Resampled, resample_cells
 from knowledge_gaps.statistics.clusters import Clusters
-from knowledge_gaps.statistics.extremes import Over, bound_effect
-from knowledge_gaps.statistics.measures import (
-    COVERAGE,
-    MEMORISED,
-    PRECISION,
-    RECALL,
-)
+from knowledge_gaps.statistics.effects import Over, bound_effect
+from knowledge_gaps.statistics.measures import COVERAGE, MEMORISED, PRECISION, RECALL
+from knowledge_gaps.statistics.printed import Printed, resample_printed
 from knowledge_gaps.study import Study
 
 SHARES = frozenset({*MEASURES, PRECISION, RECALL, COVERAGE, MEMORISED})  # measures in [0, 1]
 
 
 class Verdict(StrEnum):
-    """What becomes of a claim."""
+    """The outcome of a claim."""
 
     SUPPORTED = "supported"
     CONTRADICTED = "contradicted"
@@ -52,7 +41,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """What one source says to a claim.
+    """The verdict of one source on a claim.
 
     Attributes:
         verdict: of this source.
@@ -62,12 +51,12 @@ class Answer:
         low: end of the 95 % interval; NaN where there is none.
         high: as low.
         left: names of the cells.
-        right: names of the cells that were taken off.
+        right: names of the cells that were subtracted.
         num_pairs: of all cells, or generator instances where the measure is theirs.
         num_instances: by cohort, how many instances take part; the paper's cells have none.
         num_dropped: resamples without a pair of some cell.
-        fixed: cohorts of which a cell has one instance; the interval is silent about others.
-        clusters: that the selection stands on.
+        fixed: cohorts of which a cell has one instance; the interval does not cover others.
+        clusters: of the matrix of mutual fooling, where the selection needs them.
     """
 
     verdict: Verdict
@@ -108,7 +97,7 @@ def judge(
     """Judge every claim.
 
     Args:
-        study: says which cohorts its readings are made of.
+        study: names the cohorts of its readings.
         detections: as from `tables.read_detections`.
         quality: as from `tables.read_quality`.
         findings: claims and margins.
@@ -116,9 +105,8 @@ def judge(
     Returns:
         In the order of findings.yaml.
     """
-    seed, num = findings.seed, findings.num_resamples
-    ours = ask_all(findings, StudySource(study, detections, quality, seed, num))
-    theirs = ask_all(findings, PaperSource(findings.paper_spread.instances, seed, num))
+    ours = ask_all(findings, StudySource(study, detections, quality, findings.seed))
+    theirs = ask_all(findings, PaperSource(findings.seed))
     return tuple(
         Judged(claim, findings.get_threshold(claim), ours[claim.id], theirs[claim.id])
         for claim in findings.claims
@@ -129,9 +117,12 @@ def ask_all(findings: Findings, source: Source) -> dict[str, Answer]:
     """Ask one source all claims, each after those that it needs."""
     answers: dict[str, Answer] = {}
     for claim in findings.claims:
-        answer = ask(claim, findings.get_threshold(claim), source)
-        units, pilot = source.find_extractor(claim.measure), findings.pilot.setting.extractor
-        if _needs_units(claim) and units not in (None, pilot) and _is_decided(answer):
+        answer = ask(claim, findings, source)
+        pilot = findings.pilot.setting.extractor
+        units = source.study.evaluation.extractor if isinstance(source, StudySource) else pilot
+        needs_units = claim.threshold.margins != 0 and claim.measure not in SHARES
+        is_decided = answer.verdict in (Verdict.SUPPORTED, Verdict.CONTRADICTED)
+        if needs_units and units != pilot and is_decided:
             words = f"the margin is in units of {pilot} features, the effect in those of {units}"
             answer = _leave_undecided(answer, words)
         lacking = [name for name in claim.needs if answers[name].verdict != Verdict.SUPPORTED]
@@ -141,52 +132,39 @@ def ask_all(findings: Findings, source: Source) -> dict[str, Answer]:
     return answers
 
 
-def ask(claim: Claim, threshold: float, source: Source) -> Answer:
-    """Ask one source one claim.
-
-    Args:
-        claim: what is selected.
-        threshold: as from `Findings.get_threshold`.
-        source: a study's tables or the paper's.
-    """
+def ask(claim: Claim, findings: Findings, source: Source) -> Answer:
+    """Ask one source one claim, whatever other claims it needs."""
     try:
-        cells, left, right = _choose(claim, source)
+        left, *rest = _choose_sides(claim, source)
     except NotAskedError as reason:
         return Answer(Verdict.NOT_ASKED, str(reason))
-    resampled = source.resample(cells, claim.left.statistic)
+    right = rest[0] if rest else []
+    cells = [*left, *right]
+    positions = range(len(left)), range(len(left), len(cells))
     over = claim.left.over, Over.MEAN if claim.right is None else claim.right.over
-    interval = _clip(bound_effect(resampled, left, right, over), claim)
-    verdict = decide(interval, claim.direction, threshold)
-    clusters = _find_clusters(claim, source)
+    interval = bound_effect(_resample(cells, claim, findings), *positions, over)
+    if claim.measure in SHARES:
+        interval = interval.clip(0.0 if claim.right is None else -1.0, 1.0)
+    has_clusters = claim.left.reading is Reading.MUTUAL_FOOLING and claim.left.same is not None
     answer = Answer(
-        verdict=verdict,
-        measure=source.name_measure(claim.measure),
+        verdict=decide(interval, claim.direction, findings.get_threshold(claim)),
+        measure=cells[0].measure,
         effect=interval.point,
         low=interval.low,
         high=interval.high,
-        left=tuple(cells[position].name for position in left),
-        right=tuple(cells[position].name for position in right),
-        num_pairs=sum(_count_pairs(cell) for cell in cells),
+        left=tuple(cell.name for cell in left),
+        right=tuple(cell.name for cell in right),
+        num_pairs=sum(int((~np.isnan(matrix.values)).sum()) for matrix in _list_matrices(cells)),
         num_instances=_count_instances(cells),
         num_dropped=interval.num_dropped,
         fixed=interval.fixed,
-        clusters=clusters,
+        clusters=source.mutual.clusters if has_clusters else None,
     )
-    if math.isnan(interval.low):
-        return _leave_undecided(answer, "there is no interval: one instance, or no spread printed")
-    if interval.low == interval.high:
-        return _leave_undecided(answer, "all instances are equal, as few can be by chance")
-    if verdict is Verdict.CONTRADICTED and _is_small(interval, claim):
-        return replace(answer, reason="there is an effect, smaller than the threshold")
-    if verdict is Verdict.SUPPORTED and clusters is not None and not clusters.is_significant:
-        return _leave_undecided(
-            answer, f"shuffled entries are divided as well (p = {clusters.p_value:.3f})"
-        )
-    return answer
+    return _qualify(answer, claim)
 
 
 def decide(interval: Interval, direction: str, threshold: float) -> Verdict:
-    """Hold an interval against a threshold.
+    """Compare an interval with a threshold.
 
     Args:
         interval: of the effect.
@@ -196,83 +174,115 @@ def decide(interval: Interval, direction: str, threshold: float) -> Verdict:
     low, high = interval.low, interval.high
     if direction == "below":
         low, high, threshold = -high, -low, -threshold
-    if low > threshold:
+    if low > threshold or (direction == "differs" and high < -threshold):
         return Verdict.SUPPORTED
-    if direction == "differs":
-        if high < -threshold:
-            return Verdict.SUPPORTED
-        is_inside = -threshold <= low and high <= threshold
-        return Verdict.CONTRADICTED if is_inside else Verdict.UNDECIDED
-    return Verdict.CONTRADICTED if high <= threshold else Verdict.UNDECIDED
+    is_inside = high <= threshold and (direction != "differs" or low >= -threshold)
+    return Verdict.CONTRADICTED if is_inside else Verdict.UNDECIDED
 
 
-def _choose(claim: Claim, source: Source) -> tuple[list[Cell], list[int], list[int]]:
-    """Choose all cells of a claim, and the positions of its left and right side among them."""
-    sides = [claim.left, *([] if claim.right is None else [claim.right])]
-    cells_of = [
-        keep_setting(source.list_cells(claim.measure, side), claim.asked_of) for side in sides
+def choose_cells(
+    cells: Sequence[Cell], selection: Selection, asked_of: AskedOf | None = None
+) -> list[Cell]:
+    """Choose the cells of a setting that a selection asks for.
+
+    Raises:
+        NotAskedError: when none is left.
+    """
+    gan, classifier = (None, None) if asked_of is None else (asked_of.gan, asked_of.classifier)
+    chosen = [cell for cell in cells if gan in (None, cell.gan)]
+    if classifier is not None:
+        chosen = [cell for cell in chosen if cell.classifiers <= {classifier}]
+    if not chosen:
+        titles = " and ".join(format_title(name) for name in (gan, classifier) if name is not None)
+        raise NotAskedError(f"it is asked of {titles} alone")
+    chosen = [cell for cell in chosen if selection.same in (None, cell.is_same)]
+    ranges = {
+        name: wanted if isinstance(wanted, Range) else Range(min=wanted, max=wanted)
+        for name, wanted in selection.where.items()
+    }
+    for name, wanted in ranges.items():
+        chosen = [cell for cell in chosen if wanted.contains(cell.coordinates[name])]
+    for name, wanted in ranges.items():
+        if wanted.pick is not None and chosen:
+            choose_end = min if wanted.pick == "smallest" else max
+            end = choose_end(cell.coordinates[name] for cell in chosen)
+            chosen = [cell for cell in chosen if cell.coordinates[name] == end]
+    if not chosen:
+        raise NotAskedError(f"no cell of {selection.reading} has {_describe_where(selection)}")
+    return chosen
+
+
+def _choose_sides(claim: Claim, source: Source) -> list[list[Cell]]:
+    listed = [source.list_cells(claim.measure, side) for side in claim.sides]
+    chosen = [
+        choose_cells(cells, side, claim.asked_of)
+        for cells, side in zip(listed, claim.sides, strict=True)
     ]
-    chosen = [choose_cells(cells, side) for cells, side in zip(cells_of, sides, strict=True)]
-    if len(chosen) > 1 and _have_same_cells(chosen[0], chosen[1], sides):
-        raise NotAskedError(f"there is only {chosen[0][0].name} on both sides")
-    cells = [cell for side in chosen for cell in side]
-    left = list(range(len(chosen[0])))
-    return cells, left, list(range(len(left), len(cells)))
+    names = [[cell.name for cell in cells] for cells in chosen]
+    first, last = claim.sides[0], claim.sides[-1]
+    is_same = claim.right is not None and names[0] == names[-1] and first.pairs == last.pairs
+    if is_same and (len(names[0]) == 1 or first.over == last.over):
+        raise NotAskedError(f"there is only {names[0][0]} on both sides")
+    return chosen
 
 
-def _have_same_cells(left: list[Cell], right: list[Cell], sides: list[Selection]) -> bool:
-    is_same = [cell.name for cell in left] == [cell.name for cell in right]
-    is_same = is_same and sides[0].pairs == sides[1].pairs
-    return is_same and (len(left) == 1 or sides[0].over == sides[1].over)
+def _describe_where(selection: Selection) -> str:
+    words = [f"{name} {_describe(wanted)}" for name, wanted in selection.where.items()]
+    if selection.same is not None:
+        words.append(f"same {str(selection.same).lower()}")
+    if selection.pairs is not None:
+        words.append(f"{selection.pairs} pairs")
+    return ", ".join(words) or "a number"
 
 
-def _find_clusters(claim: Claim, source: Source) -> Clusters | None:
-    is_asked = claim.left.reading is Reading.MUTUAL_FOOLING
-    return source.find_clusters(claim.left) if is_asked else None
+def _describe(wanted: float | Range) -> str:
+    if not isinstance(wanted, Range):
+        return f"{wanted:g}"
+    low = None if wanted.min is None else f"at least {wanted.min:g}"
+    high = None if wanted.max is None else f"at most {wanted.max:g}"
+    words = [word for word in (wanted.pick, wanted.parity, low, high) if word is not None]
+    return " ".join(words) or "of any value"
 
 
-def _needs_units(claim: Claim) -> bool:
-    """Say whether the margin of a claim is a number of something that an extractor decides."""
-    return claim.threshold.margins != 0 and claim.measure not in SHARES
+def _list_matrices(cells: Sequence[Cell]) -> list[PairMatrix]:
+    return [cell.numbers for cell in cells if isinstance(cell.numbers, PairMatrix)]
 
 
-def _is_decided(answer: Answer) -> bool:
-    return answer.verdict in (Verdict.SUPPORTED, Verdict.CONTRADICTED)
+def _resample(cells: Sequence[Cell], claim: Claim, findings: Findings) -> Resampled:
+    seed, num = findings.seed, findings.num_resamples
+    if matrices := _list_matrices(cells):
+        return resample_cells(matrices, seed, claim.left.statistic, num)
+    printed = [cell.numbers for cell in cells if isinstance(cell.numbers, Printed)]
+    return resample_printed(printed, findings.paper_spread.instances, seed, num)
+
+
+def _qualify(answer: Answer, claim: Claim) -> Answer:
+    """Change the verdict where the interval alone does not decide it, and give reasons."""
+    if math.isnan(answer.low):
+        return _leave_undecided(answer, "there is no interval: one instance, or no spread printed")
+    if answer.low == answer.high:
+        return _leave_undecided(answer, "all instances are equal, as few can be by chance")
+    has_effect = answer.low > 0 if claim.direction == "above" else answer.high < 0
+    is_difference = claim.right is not None and claim.direction != "differs"
+    if answer.verdict is Verdict.CONTRADICTED and is_difference and has_effect:
+        return replace(answer, reason="there is an effect, smaller than the threshold")
+    clusters = answer.clusters
+    if answer.verdict is Verdict.SUPPORTED and clusters and not clusters.is_significant:
+        words = f"shuffled entries are divided as well (p = {clusters.p_value:.3f})"
+        return _leave_undecided(answer, words)
+    return answer
 
 
 def _leave_undecided(answer: Answer, reason: str) -> Answer:
     return replace(answer, verdict=Verdict.UNDECIDED, reason=reason)
 
 
-def _is_small(interval: Interval, claim: Claim) -> bool:
-    """Say whether a difference lies in the claimed direction all the same."""
-    if claim.right is None or claim.direction == "differs":
-        return False
-    return interval.low > 0 if claim.direction == "above" else interval.high < 0
-
-
-def _clip(interval: Interval, claim: Claim) -> Interval:
-    """Keep the interval of shares, or of a difference of shares, within what is possible."""
-    if claim.measure not in SHARES:
-        return interval
-    floor = 0.0 if claim.right is None else -1.0
-    return interval.clip(floor, 1.0)
-
-
-def _count_pairs(cell: Cell) -> int:
-    if not isinstance(cell.numbers, PairMatrix):
-        return 0
-    return int((~np.isnan(cell.numbers.values)).sum())
-
-
-def _count_instances(cells: list[Cell]) -> tuple[tuple[str, int], ...]:
+def _count_instances(cells: Sequence[Cell]) -> tuple[tuple[str, int], ...]:
     """Count the instances of each cohort that have a number in some cell."""
     used: dict[str, set[int]] = {}
-    for cell in cells:
-        if isinstance(cell.numbers, PairMatrix):
-            is_pair = ~np.isnan(cell.numbers.values)
-            names = cell.numbers.generators, cell.numbers.classifiers
-            for axis, name in enumerate(names):
-                members = np.flatnonzero(is_pair.sum(axis=1 - axis))
-                used.setdefault(name, set()).update(int(member) for member in members)
+    for matrix in _list_matrices(cells):
+        is_pair = ~np.isnan(matrix.values)
+        for axis, name in enumerate((matrix.generators, matrix.classifiers)):
+            members = np.flatnonzero(is_pair.any(axis=1 - axis)).tolist()
+            used.setdefault(name, set()).update(members)
     return tuple((name, len(members)) for name, members in sorted(used.items()) if name)

@@ -1,4 +1,4 @@
-"""Reading findings.yaml, the only place that does, and saying in one line what is wrong with it."""
+"""Reading findings.yaml."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The sections of findings.yaml as frozen types: what a claim is, and what decides it.
-
-What a claim selects is in `knowledge_gaps.findings.selection`. Reading the file is done by
-`knowledge_gaps.findings.load`, judging by `knowledge_gaps.findings.judge`.
-"""
+"""The sections of findings.yaml as frozen types: claims, what they select, and thresholds."""
 
 from __future__ import annotations
 
@@ -10,22 +6,94 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from knowledge_gaps.findings.selection import Finite, Selection
 from knowledge_gaps.readings.cells import MEASURES
-from knowledge_gaps.readings.places import Reading
-from knowledge_gaps.statistics.extremes import Over
-from knowledge_gaps.statistics.measures import (
-    DETECTION_RATE,
-    METRICS,
-)
+from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.places import COORDINATES, Reading
+from knowledge_gaps.statistics.bootstrap import Statistic
+from knowledge_gaps.statistics.effects import Over
+from knowledge_gaps.statistics.measures import DETECTION_RATE, METRICS
 from knowledge_gaps.study.recipes import Count, Name, Positive, Section
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+_OF_CLASSIFIERS = frozenset({"row", "lag", "n", "psi"})  # generators alone have none of these
+_WITH_SAME = (Reading.MUTUAL_FOOLING, Reading.ARCHITECTURES)
+
+
+class Range(Section):
+    """Which values of a coordinate are taken: all conditions hold at once.
+
+    Attributes:
+        min: the smallest.
+        max: the largest.
+        parity: of a whole number.
+        pick: of the cells that are left, those with the smallest or largest value.
+    """
+
+    min: Finite | None = None
+    max: Finite | None = None
+    parity: Literal["even", "odd"] | None = None
+    pick: Literal["smallest", "largest"] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no value can lie in it."""
+        return self.min is not None and self.max is not None and self.min > self.max
+
+    def contains(self, value: float) -> bool:
+        """Say whether a value meets the conditions; `pick` is one on cells, not on a value."""
+        return (
+            (self.min is None or value >= self.min)
+            and (self.max is None or value <= self.max)
+            and (self.parity is None or value % 2 == (self.parity == "odd"))
+        )
+
+
+class Selection(Section):
+    """Some cells, and how they become one number.
+
+    Attributes:
+        reading: where the cells come from.
+        pairs: which pairs of a cell count; null for a measure of generators alone.
+        where: by coordinate, a value or a range. Iterations: row (of the classifiers), column (of
+            the GANs), lag (column - row); phi; n (generators trained on); t (classifiers in the
+            loss); psi (truncation).
+        same: whether classifier and in-loss classifier are of one cluster (mutual_fooling) or of
+            one architecture (architectures); null for both.
+        statistic: of the pairs of a cell.
+        over: of the cells.
+    """
+
+    reading: Annotated[Reading, Field(strict=False)]
+    pairs: Annotated[PairSet | None, Field(strict=False)] = None
+    where: dict[str, float | Range] = Field(default_factory=dict)
+    same: bool | None = None
+    statistic: Annotated[Statistic, Field(strict=False)] = Statistic.MEAN
+    over: Annotated[Over, Field(strict=False)] = Over.MEAN
+
+    @model_validator(mode="after")
+    def _check_coordinates(self) -> Self:
+        known = COORDINATES[self.reading] - (_OF_CLASSIFIERS if self.pairs is None else set())
+        for name, wanted in self.where.items():
+            if name not in known:
+                what = "generators" if self.pairs is None else "pairs"
+                raise ValueError(
+                    f"where.{name}: {what} of {self.reading} have no such coordinate "
+                    f"(known: {', '.join(sorted(known)) or 'none'})"
+                )
+            if isinstance(wanted, Range) and wanted.is_empty:
+                raise ValueError(f"where.{name}: nothing is from {wanted.min} to {wanted.max}")
+        if self.same is not None and self.reading not in _WITH_SAME:
+            raise ValueError(
+                f"same is {self.same}, but {self.reading} has no clusters or architectures"
+            )
+        return self
+
 
 class Threshold(Section):
-    """What an effect is held against: a level and a number of margins of the measure.
+    """What an effect is compared with: a level and a number of margins of the measure.
 
     Attributes:
         at: the level.
@@ -37,7 +105,7 @@ class Threshold(Section):
 
 
 class AskedOf(Section):
-    """The setting that a claim is about; cells of another one are not asked.
+    """The setting that a claim is about; cells of another one are left out.
 
     Attributes:
         gan: architecture of the generators; null for any.
@@ -57,10 +125,10 @@ class Claim(Section):
         finding: its number among the paper's findings.
         text: the claim in a sentence.
         setting: where the paper found it.
-        asked_of: architectures that the claim is about; null asks it of every study.
+        asked_of: architectures that the claim is about; null for any.
         measure: a column of detections.csv, or of quality.csv by the start of its name.
         left: cells.
-        right: cells that are taken off; null for none.
+        right: cells that are subtracted; null for none.
         direction: where the effect lies; "differs" is beyond the threshold on either side of 0.
         threshold: that the whole interval is beyond.
         needs: other claims that must be supported for this one to be.
@@ -82,6 +150,11 @@ class Claim(Section):
     why: Text | None = None
     paper: Text
 
+    @property
+    def sides(self) -> list[Selection]:
+        """Left, and right where there is one."""
+        return [self.left, *([] if self.right is None else [self.right])]
+
     @model_validator(mode="after")
     def _check_sides(self) -> Self:
         if self.right is not None:
@@ -89,8 +162,7 @@ class Claim(Section):
                 left, right = getattr(self.left, key), getattr(self.right, key)
                 if (left is None) != (right is None) or (key == "statistic" and left != right):
                     raise ValueError(f"left.{key} is {left}, right.{key} is {right}: not one scale")
-        sides = [self.left, *([] if self.right is None else [self.right])]
-        for side in sides:
+        for side in self.sides:
             if side.reading is Reading.MUTUAL_FOOLING and self.measure != DETECTION_RATE:
                 raise ValueError(f"measure is {self.measure}, {side.reading} has {DETECTION_RATE}")
         if self.direction == "differs" and (self.right is None or self.left.over != Over.MEAN):
@@ -99,21 +171,22 @@ class Claim(Section):
 
     @model_validator(mode="after")
     def _check_measure(self) -> Self:
-        known = METRICS if self.left.pairs is None else MEASURES
+        of_generators = self.left.pairs is None
+        known = METRICS if of_generators else MEASURES
         if self.measure not in known:
-            what = "generators" if self.left.pairs is None else "pairs"
+            what = "generators" if of_generators else "pairs"
             raise ValueError(f"measure is {self.measure!r}, of {what} there are {', '.join(known)}")
         return self
 
 
 class PilotSetting(Section):
-    """What the pilot was of; margins of another setting are borrowed, which the page says.
+    """The setting of the pilot study; the page says where a study has another one.
 
     Attributes:
         dataset: its name.
         gan: architecture of the generators.
         classifier: architecture of the classifiers.
-        extractor: of the features of quality; in the units of its distances are their margins.
+        extractor: of the features of quality; margins of distances are in its units.
     """
 
     dataset: Name
@@ -127,8 +200,8 @@ class Pilot(Section):
 
     Attributes:
         study: name of the pilot study.
-        setting: what it was of.
-        detections: its rows of detections.csv that the margins are made of.
+        setting: its dataset and architectures.
+        detections: its rows of detections.csv from which the margins are computed.
         detections_sha256: of that file.
         quality: its rows of quality.csv.
         quality_sha256: of that file.
@@ -161,7 +234,7 @@ class Findings(Section):
     Attributes:
         seed: of resamples and permutations.
         num_resamples: of the bootstrap.
-        pilot: what the margins were derived from.
+        pilot: study that the margins come from.
         margins: by measure, twice the pilot's standard deviation within a cell.
         paper_spread: how the paper's tables are read.
         claims: the hypotheses.
@@ -179,7 +252,7 @@ class Findings(Section):
         known: list[str] = []
         for claim in self.claims:
             if claim.id in known:
-                raise ValueError(f"claims: {claim.id!r} stands twice")
+                raise ValueError(f"claims: {claim.id!r} occurs twice")
             for name in claim.needs:
                 if name not in known:
                     raise ValueError(f"claims: {claim.id!r} needs {name!r}, which is not above it")
@@ -198,6 +271,6 @@ class Findings(Section):
         return self
 
     def get_threshold(self, claim: Claim) -> float:
-        """Return the number that the effect of a claim is held against."""
+        """Return the number that the effect of a claim is compared with."""
         margins = claim.threshold.margins
         return claim.threshold.at + (margins * self.margins[claim.measure] if margins else 0.0)

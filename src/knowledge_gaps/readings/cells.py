@@ -1,18 +1,16 @@
-"""Cells: one cohort of classifiers on one cohort of generators, every statistic with its interval.
+"""The frame of cells: one cohort of classifiers on one cohort of GANs, with every statistic.
 
-The single pairs are in detections.csv, and which of them make up a cell is said by
-`knowledge_gaps.readings.tables`. The intervals are of the two-way bootstrap over generator
-and classifier instances, `knowledge_gaps.statistics.bootstrap`.
+All readings, figures and tables of the report select rows of this frame. The single pairs are in
+detections.csv. Intervals are of the two-way bootstrap over generator and classifier instances.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from knowledge_gaps.core.columns import (
@@ -22,13 +20,13 @@ from knowledge_gaps.core.columns import (
     GENERATOR_INSTANCE,
 )
 from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.tables import select_pairs, summarise
 from knowledge_gaps.statistics.bootstrap import (
     Interval,
     PairMatrix,
     make_interval,
     resample_cells,
 )
-from knowledge_gaps.statistics.fooling import Fooling, classify_fooling
 from knowledge_gaps.statistics.measures import (
     AUC,
     AVERAGE_PRECISION,
@@ -41,6 +39,7 @@ from knowledge_gaps.statistics.measures import (
     EQUAL_ERROR_RATE,
     REAL_ACCURACY,
 )
+from knowledge_gaps.statistics.signals import Signal, classify_signals
 
 MEASURES = (  # of a pair, shares in [0, 1]
     DETECTION_RATE,
@@ -53,100 +52,87 @@ MEASURES = (  # of a pair, shares in [0, 1]
     EQUAL_ERROR_RATE,
     CALIBRATION_ERROR,
 )
+READING = "reading"
+PAIRS = "pairs"
+COORDINATES = ("row", "column", "lag", "phi", "n", "t", "psi")  # of places
+ALL = "all"  # the reading of the cells that cohorts.csv has
+C2ST_MAX = f"{C2ST_LOG10_P}_max"
+COHORT_COLUMNS = (  # of cohorts.csv
+    GENERATOR_COHORT,
+    CLASSIFIER_COHORT,
+    PAIRS,
+    "num_generators",
+    "num_classifiers",
+    "num_pairs",
+    *(name for measure in MEASURES for name in (measure, f"{measure}_low", f"{measure}_high")),
+    *(f"num_{word}" for word in Signal),
+    C2ST_MAX,
+)
 
-CellKey = tuple[PairSet, str, str]  # pairs, classifier cohort, GAN cohort
-
-
-@dataclass(frozen=True)
-class CohortCell:
-    """The pairs of one cell, summed up.
-
-    Attributes:
-        num_generators: instances that take part.
-        num_classifiers: as num_generators.
-        num_pairs: of both.
-        measures: mean over the pairs with its 95 % interval, by the name of the column.
-        fooling: number of pairs by what became of the classifier's signal, see `Fooling`.
-        c2st_log10_p: of the pair whose two-sample test is the least certain; NaN when one lacks it.
-    """
-
-    num_generators: int
-    num_classifiers: int
-    num_pairs: int
-    measures: Mapping[str, Interval]
-    fooling: Mapping[str, int]
-    c2st_log10_p: float
+# reading, GAN cohort, classifier cohort, coordinates
+ReadingPlace = tuple[str, str, str, Mapping[str, float]]
+_Key = tuple[PairSet, str, str]  # pairs, classifier cohort, GAN cohort
 
 
-def make_cells(
-    detections: pd.DataFrame, keys: Iterable[CellKey], seed: int
-) -> dict[CellKey, CohortCell]:
-    """Sum up cells of the table.
+def make_cells(detections: pd.DataFrame, places: Iterable[ReadingPlace], seed: int) -> pd.DataFrame:
+    """Make the frame of cells.
 
     Args:
         detections: as from `tables.read_detections`.
-        keys: which cells; one without a pair is left out.
+        places: which cohorts a reading reads together, and at which coordinates.
         seed: of the resamples; another one moves the bounds in their third digit.
+
+    Returns:
+        A row per reading, place and set of pairs, and under the reading ALL a row per cell of the
+        table. For each measure: MEASURE, MEASURE_low and MEASURE_high are the mean over pairs with
+        its 95 % interval; MEASURE_mean, _std, _min, _max, _num and _missing as of `summarise`.
+        num_WORD counts pairs by `Signal`; c2st_log10_p_max is of the pair whose two-sample test is
+        the least certain. A place without a pair has counts of 0 and NaN.
     """
-    blocks = {key: block for key in keys if len(block := _select_block(detections, key)) > 0}
-    if not blocks:
-        return {}
-    sizes = _count_instances(detections)
-    intervals = {measure: _bound(blocks, sizes, measure, seed) for measure in MEASURES}
-    return {
-        key: CohortCell(
-            num_generators=block[GENERATOR_INSTANCE].nunique(),
-            num_classifiers=block[CLASSIFIER_INSTANCE].nunique(),
-            num_pairs=len(block),
-            measures={measure: intervals[measure][key] for measure in MEASURES},
-            fooling=_count_fooling(block),
-            c2st_log10_p=float(block[C2ST_LOG10_P].max(skipna=False)),
-        )
-        for key, block in blocks.items()
-    }
-
-
-def list_keys(detections: pd.DataFrame) -> list[CellKey]:
-    """List every cell that the table could have, in the order of the table."""
-    cohorts = detections[[CLASSIFIER_COHORT, GENERATOR_COHORT]].drop_duplicates()
-    return [
-        (pairs, classifiers, gans)
-        for classifiers, gans in cohorts.itertuples(index=False)
+    cells = _tabulate(detections, seed)
+    columns = [READING, GENERATOR_COHORT, CLASSIFIER_COHORT]
+    rows = [
+        {**dict(zip(columns, place[:3], strict=True)), **place[3], PAIRS: pairs.value}
+        for place in places
         for pairs in PairSet
     ]
+    named = pd.DataFrame(rows, columns=[*columns, *COORDINATES, PAIRS])
+    named = named.merge(cells, how="left", on=[*columns[1:], PAIRS])
+    frame = pd.concat([cells.assign(**{READING: ALL}), named], ignore_index=True)
+    counts = [name for name in cells if name.startswith("num_") or name.endswith("_num")]
+    return frame.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int))
 
 
-def tabulate_cells(cells: Mapping[CellKey, CohortCell]) -> pd.DataFrame:
-    """Make a table with a row per cell: who, how many, every measure with its bounds."""
-    return pd.DataFrame([_list_cell(key, cell) for key, cell in cells.items()])
+def _tabulate(detections: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Summarise every cell of the table that has a pair, in the order of the table."""
+    cohorts = detections[[CLASSIFIER_COHORT, GENERATOR_COHORT]].drop_duplicates()
+    keys = [(pairs, *names) for names in cohorts.itertuples(index=False) for pairs in PairSet]
+    found = {key: select_pairs(detections, key[0], key[2], key[1]) for key in keys}
+    blocks = {key: block for key, block in found.items() if len(block) > 0}
+    sizes = _count_instances(detections)
+    bounds = {measure: _bound(blocks, sizes, measure, seed) for measure in MEASURES}
+    intervals = {key: {name: bounds[name][key] for name in MEASURES} for key in blocks}
+    return pd.DataFrame([_make_row(key, blocks[key], intervals[key]) for key in blocks])
 
 
-def _list_cell(key: CellKey, cell: CohortCell) -> dict[str, object]:
-    pairs, classifiers, gans = key
-    row: dict[str, object] = {
-        GENERATOR_COHORT: gans,
-        CLASSIFIER_COHORT: classifiers,
-        "pairs": pairs.value,
-        "num_generators": cell.num_generators,
-        "num_classifiers": cell.num_classifiers,
-        "num_pairs": cell.num_pairs,
+def _make_row(key: _Key, block: pd.DataFrame, intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        GENERATOR_COHORT: key[2],
+        CLASSIFIER_COHORT: key[1],
+        PAIRS: key[0].value,
+        "num_generators": block[GENERATOR_INSTANCE].nunique(),
+        "num_classifiers": block[CLASSIFIER_INSTANCE].nunique(),
+        "num_pairs": len(block),
+        C2ST_MAX: float(block[C2ST_LOG10_P].max(skipna=False)),
     }
-    for measure, interval in cell.measures.items():
-        row |= {
-            measure: interval.point,
-            f"{measure}_low": interval.low,
-            f"{measure}_high": interval.high,
-        }
-    row |= {f"num_{name}": number for name, number in cell.fooling.items()}
-    return row | {f"{C2ST_LOG10_P}_max": cell.c2st_log10_p}
-
-
-def _select_block(detections: pd.DataFrame, key: CellKey) -> pd.DataFrame:
-    pairs, classifiers, gans = key
-    is_chosen = (detections[GENERATOR_COHORT] == gans) & (
-        detections[CLASSIFIER_COHORT] == classifiers
-    )
-    return detections[is_chosen & pairs.select(detections)]
+    for measure, interval in intervals.items():
+        row |= {measure: interval.point}
+        row |= {f"{measure}_low": interval.low, f"{measure}_high": interval.high}
+        # accuracy on reals is a number of the classifier, not of the pair
+        of_classifier = block.drop_duplicates(CLASSIFIER_INSTANCE)
+        row |= summarise((of_classifier if measure == REAL_ACCURACY else block)[measure], measure)
+    words = Counter(classify_signals(block[DETECTION_RATE].to_numpy(), block[AUC].to_numpy()))
+    return row | {f"num_{word}": words[word.value] for word in Signal}
 
 
 def _count_instances(detections: pd.DataFrame) -> dict[str, int]:
@@ -163,28 +149,20 @@ def _count_instances(detections: pd.DataFrame) -> dict[str, int]:
 
 
 def _bound(
-    blocks: Mapping[CellKey, pd.DataFrame], sizes: Mapping[str, int], measure: str, seed: int
-) -> dict[CellKey, Interval]:
+    blocks: Mapping[_Key, pd.DataFrame], sizes: Mapping[str, int], measure: str, seed: int
+) -> dict[_Key, Interval]:
     matrices = [_make_matrix(key, block, sizes, measure) for key, block in blocks.items()]
     resampled = resample_cells(matrices, seed)
-    chosen = np.eye(len(matrices))
     return {
         key: make_interval(resampled, coefficients).clip(0.0, 1.0)
-        for key, coefficients in zip(blocks, chosen, strict=True)
+        for key, coefficients in zip(blocks, np.eye(len(matrices)), strict=True)
     }
 
 
 def _make_matrix(
-    key: CellKey, block: pd.DataFrame, sizes: Mapping[str, int], measure: str
+    key: _Key, block: pd.DataFrame, sizes: Mapping[str, int], measure: str
 ) -> PairMatrix:
-    _, classifiers, gans = key
-    names = f"gans/{gans}", f"classifiers/{classifiers}"
-    values: npt.NDArray[np.float64] = np.full([sizes[name] for name in names], np.nan)
+    names = f"gans/{key[2]}", f"classifiers/{key[1]}"
+    values = np.full([sizes[name] for name in names], np.nan)
     values[block[GENERATOR_INSTANCE], block[CLASSIFIER_INSTANCE]] = block[measure]
     return PairMatrix(values, *names)
-
-
-def _count_fooling(block: pd.DataFrame) -> dict[str, int]:
-    words = classify_fooling(block[DETECTION_RATE].to_numpy(), block[AUC].to_numpy())
-    found = Counter(str(word) for word in words)
-    return {fooling.value: found[fooling.value] for fooling in Fooling}

@@ -1,4 +1,4 @@
-"""What a study says of the cohorts that a reading is made of; no table is looked at."""
+"""What a study says of the cohorts that a reading is made of; no table is read."""
 
 from __future__ import annotations
 
@@ -14,15 +14,6 @@ def find_baseline(study: Study) -> str | None:
         return None
     cohort = study.report.iterations[0].gans
     return cohort if study.gans[cohort].fools == NO_POOL else None
-
-
-def list_phi_cohorts(study: Study) -> dict[str, float]:
-    """List the GAN cohorts of the phi sweep with their phi, the baseline among them."""
-    if not study.report.phi_sweep:
-        return {}
-    baseline = find_baseline(study)
-    cohorts = [*([] if baseline is None else [baseline]), *study.report.phi_sweep]
-    return {cohort: study.gans[cohort].phi for cohort in cohorts}
 
 
 def count_fooled(study: Study, gans: str) -> int:

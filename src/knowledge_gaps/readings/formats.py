@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from knowledge_gaps.readings.tables import (
-    Summary,
-)
-from knowledge_gaps.statistics.bootstrap import Interval
+from knowledge_gaps.readings.tables import Row
 from knowledge_gaps.statistics.measures import (
     CLASS_ENTROPY,
     COVERAGE,
@@ -65,25 +62,34 @@ def format_p(p_value: float) -> str:
     return f"< {_SMALLEST_P}" if p_value < _SMALLEST_P else format_number(p_value, 3)
 
 
-def format_summary(summary: Summary, digits: int = 2) -> str:
+def format_summary(row: Row, name: str, digits: int = 2) -> str:
     """Write mean ± sample std; the mean alone when there is one value, a dash when there is none.
 
     Values that are missing are counted behind, so that a mean over the rest is not taken for all.
+
+    Args:
+        row: has NAME_mean, NAME_std, NAME_num and NAME_missing, see `tables.summarise`.
+        name: of the measure.
+        digits: behind the point.
     """
-    text = format_number(summary.mean, digits)
-    if math.isfinite(summary.std):
-        text += f"{_SPACE}±{_SPACE}{format_number(summary.std, digits)}"
-    if summary.num > 0 and summary.num_missing > 0:
-        text += f" ({summary.num_missing} missing)"
+    text = format_number(row[f"{name}_mean"], digits)
+    if math.isfinite(row[f"{name}_std"]):
+        text += f"{_SPACE}±{_SPACE}{format_number(row[f'{name}_std'], digits)}"
+    if row[f"{name}_num"] > 0 and row[f"{name}_missing"] > 0:
+        text += f" ({row[f'{name}_missing']:.0f} missing)"
     return text
 
 
-def format_interval(interval: Interval, digits: int = 2) -> str:
+def format_cell(row: Row, name: str, digits: int = 2) -> str:
+    """Write a measure of a cell with its interval, see `format_interval`."""
+    return format_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], digits)
+
+
+def format_interval(point: float, low: float, high: float, digits: int = 2) -> str:
     """Write a mean with its interval as 0.58 [0.44, 0.71]; the mean alone where there is none."""
-    text = format_number(interval.point, digits)
-    if math.isfinite(interval.low) and math.isfinite(interval.high):
-        low, high = (format_number(bound, digits) for bound in (interval.low, interval.high))
-        text += f"{_SPACE}[{low},{_SPACE}{high}]"
+    text = format_number(point, digits)
+    if math.isfinite(low) and math.isfinite(high):
+        text += f"{_SPACE}[{format_number(low, digits)},{_SPACE}{format_number(high, digits)}]"
     return text
 
 

@@ -1,28 +1,21 @@
 """Who else is fooled by a GAN that was trained to fool one classifier (the paper's table B).
 
-The table is `knowledge_gaps.readings.tables`, the study's section report.mutual_fooling. How
-the matrix stands beside the likeness of the classifiers is in
-`knowledge_gaps.analyses.agreement.reading`.
+`knowledge_gaps.analyses.agreement` compares the matrix with how alike the classifiers are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from knowledge_gaps.core.columns import (
-    CLASSIFIER_COHORT,
-    CLASSIFIER_INSTANCE,
-    GENERATOR_COHORT,
-)
-from knowledge_gaps.readings.tables import Summary, summarise
-from knowledge_gaps.statistics.measures import (
-    DETECTION_RATE,
-)
+from knowledge_gaps.readings.reading import Metrics, Reading, Results
+from knowledge_gaps.statistics.clusters import Clusters, find_clusters
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
 
@@ -84,19 +77,54 @@ def make_mutual_fooling(detections: pd.DataFrame, study: Study) -> MutualFooling
     members = [list_members(study, study.gans[name].fools)[0] for name in gans]
     cohort = members[0][0].partition("/")[2]
     classifiers = tuple(range(study.classifiers[cohort].instances))
-    rows = detections[detections[CLASSIFIER_COHORT] == cohort]
-
-    def summarise_pair(classifier: int, name: str) -> Summary:
-        is_pair = (rows[CLASSIFIER_INSTANCE] == classifier) & (rows[GENERATOR_COHORT] == name)
-        return summarise(rows.loc[is_pair, DETECTION_RATE])
-
-    cells = [[summarise_pair(classifier, name) for name in gans] for classifier in classifiers]
+    rows = detections[detections["classifier_cohort"] == cohort]
+    rates = rows.groupby(["classifier_instance", "generator_cohort"])["detection_rate"]
+    detection, std = (
+        each.unstack().reindex(index=classifiers, columns=gans).to_numpy(np.float64)
+        for each in (rates.mean(), rates.std())
+    )
     return MutualFooling(
         cohort=cohort,
         classifiers=classifiers,
         gans=tuple(gans),
         in_loss=tuple(instance for _, instance in members),
         num_gans=tuple(study.gans[name].instances for name in gans),
-        detection=np.array([[cell.mean for cell in row] for row in cells]),
-        std=np.array([[cell.std for cell in row] for row in cells]),
+        detection=detection,
+        std=std,
     )
+
+
+class Mutual(Reading):
+    """Every classifier of a cohort on GANs that each fool one of them, and clusters of these."""
+
+    name, title, position = "mutual_fooling", "Mutual fooling", 70
+
+    def read(self, results: Results) -> Any:
+        """Return the matrix as `fooling`, and its `clusters`; None where none are looked for."""
+        fooling = make_mutual_fooling(results.detections, results.study)
+        return {"fooling": fooling, "clusters": fooling and _find_clusters(fooling, results.seed)}
+
+    def make_metrics(self, results: Results, content: Any) -> Metrics:
+        """Average the rates of the classifier in the loss, and of the others that are fooled."""
+        square = content["fooling"].get_square()
+        is_own = np.eye(len(square), dtype=bool)
+        others = float(np.mean(square[~is_own])) if len(square) > 1 else math.nan
+        own = float(np.mean(square[is_own]))
+        return {self.name: {"in_loss_detection": own, "held_out_detection": others}}
+
+
+def order_by_cluster(fooling: MutualFooling, clusters: Clusters | None) -> list[int]:
+    """Order the fooled classifiers by cluster, then by number."""
+    if clusters is None:
+        return list(fooling.fooled)
+    labels = clusters.labels.tolist()
+    return [instance for _, instance in sorted(zip(labels, fooling.fooled, strict=True))]
+
+
+def _find_clusters(fooling: MutualFooling, seed: int) -> Clusters | None:
+    square = fooling.get_square()
+    is_whole = np.isfinite(square[~np.eye(len(square), dtype=bool)]).all()
+    return find_clusters(square, seed) if is_whole else None
+
+
+READINGS = (Mutual(),)

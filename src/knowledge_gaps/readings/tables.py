@@ -1,16 +1,11 @@
-"""The two tables of a study, and the iteration table that is read from them.
-
-detections.csv has a row per generator instance and classifier instance, quality.csv a row per
-generator instance; every number of the report is a reading of these two. The readings along one
-axis (phi, number of generators) are in `knowledge_gaps.readings.sweeps`, all readings of a
-study together in `knowledge_gaps.readings.collected`.
-"""
+"""The two tables of a study: detections.csv, a row per pair of generator and classifier instance,
+and quality.csv, a row per generator instance."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -29,47 +24,31 @@ from knowledge_gaps.core.columns import (
     read_header,
 )
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.layout import DETECTIONS_FILE, QUALITY_FILE, get_reports_directory
 from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.statistics.measures import (
-    AUC,
-    AVERAGE_PRECISION,
-    BALANCED_ACCURACY,
     C2ST_LOG10_P,
-    CALIBRATION_ERROR,
-    DETECTION_AT_1PCT,
-    DETECTION_AT_5PCT,
-    DETECTION_RATE,
-    EQUAL_ERROR_RATE,
+    DETECTION_MEASURES,
     FID,
     FRECHET,
     METRICS,
-    REAL_ACCURACY,
     find_metric_of,
 )
-from knowledge_gaps.study import Iteration
-from knowledge_gaps.study.schema import ArchitecturePair
+from knowledge_gaps.study import ClassifierCohort, GanCohort, Study
+
+Row = Mapping[str, Any]  # numbers by name: NAME_mean, NAME_std, NAME_min, NAME_max, NAME_num, ...
 
 COLLAPSE = "collapse"  # a word: empty, collapsed, reduced or intact
 
-_GENERATOR_KEY = (GENERATOR_COHORT, GENERATOR_INSTANCE)
-_CLASSIFIER_KEY = (CLASSIFIER_COHORT, CLASSIFIER_INSTANCE)
+_GENERATOR = [GENERATOR_COHORT, GENERATOR_INSTANCE]
+_CLASSIFIER = [CLASSIFIER_COHORT, CLASSIFIER_INSTANCE]
+_INSTANCES = dict(zip([*_GENERATOR, *_CLASSIFIER], [Cast.NAME, Cast.COUNT] * 2, strict=True))
 _DETECTION_COLUMNS = {
-    GENERATOR_COHORT: Cast.NAME,
-    GENERATOR_INSTANCE: Cast.COUNT,
-    CLASSIFIER_COHORT: Cast.NAME,
-    CLASSIFIER_INSTANCE: Cast.COUNT,
+    **_INSTANCES,
     IN_LOSS: Cast.FLAG,
     IN_TRAINING: Cast.FLAG,
     NUM_IMAGES: Cast.COUNT,
-    DETECTION_RATE: Cast.SHARE,
-    REAL_ACCURACY: Cast.SHARE,
-    AUC: Cast.SHARE,
-    BALANCED_ACCURACY: Cast.SHARE,
-    AVERAGE_PRECISION: Cast.SHARE,
-    DETECTION_AT_1PCT: Cast.SHARE,
-    DETECTION_AT_5PCT: Cast.SHARE,
-    EQUAL_ERROR_RATE: Cast.SHARE,
-    CALIBRATION_ERROR: Cast.SHARE,
+    **dict.fromkeys(DETECTION_MEASURES, Cast.SHARE),
     C2ST_LOG10_P: Cast.NUMBER,
 }
 _QUALITY_COLUMNS = {
@@ -80,58 +59,6 @@ _QUALITY_COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Mean and spread of some numbers.
-
-    Attributes:
-        mean: NaN when there are no numbers.
-        std: sample standard deviation (divided by num - 1); NaN below two numbers.
-        minimum: NaN when there are no numbers.
-        maximum: NaN when there are no numbers.
-        num: how many numbers there are.
-        num_missing: how many were left out because they are no numbers.
-    """
-
-    mean: float
-    std: float
-    minimum: float
-    maximum: float
-    num: int
-    num_missing: int = 0
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cohort of classifiers on one cohort of generators: summaries over their pairs."""
-
-    detection: Summary
-    auc: Summary
-
-
-@dataclass(frozen=True)
-class IterationTable:
-    """Classifier cohorts (rows) against GAN cohorts (columns), as in the paper's table C.
-
-    Attributes:
-        pairs: which pairs the cells are made of.
-        classifiers: names of the rows.
-        row_iterations: iteration of each row; the iteration of a column is its position.
-        gans: names of the columns.
-        cells: by (classifier cohort, GAN cohort).
-        fid: by GAN cohort, over its instances.
-        real_accuracy: by classifier cohort, over its instances.
-    """
-
-    pairs: PairSet
-    classifiers: tuple[str, ...]
-    row_iterations: tuple[int, ...]
-    gans: tuple[str, ...]
-    cells: Mapping[tuple[str, str], Cell]
-    fid: Mapping[str, Summary]
-    real_accuracy: Mapping[str, Summary]
-
-
 def read_detections(path: Path) -> pd.DataFrame:
     """Read detections.csv.
 
@@ -140,10 +67,10 @@ def read_detections(path: Path) -> pd.DataFrame:
 
     Raises:
         UserError: when the file cannot be read, a column is missing or holds something else than
-            it should, or a pair stands twice.
+            it should, or a pair occurs twice.
     """
     frame = read_columns(path, _DETECTION_COLUMNS)
-    check_unique(path, frame, (*_GENERATOR_KEY, *_CLASSIFIER_KEY))
+    check_unique(path, frame, [*_GENERATOR, *_CLASSIFIER])
     return frame
 
 
@@ -157,15 +84,30 @@ def read_quality(path: Path) -> pd.DataFrame:
         UserError: as `read_detections`, or when a metric has no column.
     """
     header = read_header(path)
-    metrics = {name: _get_metric(name) for name in header}
+    metrics = {name: metric for name in header if (metric := _get_metric(name)) is not None}
     for metric in METRICS:
         if metric not in metrics.values():
             found = ", ".join(header)
             raise UserError(f"{path}: no column starts with '{metric}_' (found: {found})")
-    numbers = {name: Cast.NUMBER for name, metric in metrics.items() if metric is not None}
-    frame = read_columns(path, {**_QUALITY_COLUMNS, **numbers})
-    check_unique(path, frame, _GENERATOR_KEY)
+    frame = read_columns(path, {**_QUALITY_COLUMNS, **dict.fromkeys(metrics, Cast.NUMBER)})
+    check_unique(path, frame, _GENERATOR)
     return frame
+
+
+def read_tables(root: Path, study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the two tables of a study below a root: detections and quality.
+
+    Raises:
+        UserError: when a table is missing or malformed, or lacks a row of the study.
+    """
+    reports = get_reports_directory(root)
+    detections = read_detections(reports / DETECTIONS_FILE)
+    quality = read_quality(reports / QUALITY_FILE)
+    gans, classifiers = _list_instances(study.gans), _list_instances(study.classifiers)
+    pairs = [(*generator, *classifier) for generator in gans for classifier in classifiers]
+    _check_rows(reports / DETECTIONS_FILE, detections[[*_GENERATOR, *_CLASSIFIER]], pairs)
+    _check_rows(reports / QUALITY_FILE, quality[_GENERATOR], gans)
+    return detections, quality
 
 
 def find_metric(quality: pd.DataFrame, metric: str) -> str:
@@ -175,44 +117,6 @@ def find_metric(quality: pd.DataFrame, metric: str) -> str:
     the study's extractor: "frechet_random_vgg_4k" is found by "fid" too.
     """
     return next(str(name) for name in quality.columns if _get_metric(str(name)) == metric)
-
-
-def _get_metric(column: str) -> str | None:
-    metric = find_metric_of(column)
-    return FID if metric == FRECHET else metric
-
-
-def summarise(values: Iterable[float]) -> Summary:
-    """Summarise numbers; those that are NaN are left out and counted."""
-    everything = pd.Series(list(values), dtype="float64")
-    numbers = everything.dropna()
-    return Summary(
-        mean=float(numbers.mean()),
-        std=float(numbers.std(ddof=1)),
-        minimum=float(numbers.min()),
-        maximum=float(numbers.max()),
-        num=len(numbers),
-        num_missing=len(everything) - len(numbers),
-    )
-
-
-def summarise_quality(quality: pd.DataFrame, cohort: str) -> dict[str, Summary]:
-    """Summarise every metric over the instances of a cohort, by the starts of the names."""
-    rows = quality[quality[GENERATOR_COHORT] == cohort]
-    return {metric: summarise(rows[find_metric(quality, metric)]) for metric in METRICS}
-
-
-def count_collapse(quality: pd.DataFrame, cohort: str) -> dict[str, int]:
-    """Count the instances of a cohort by the verdict on their diversity."""
-    words = quality.loc[quality[GENERATOR_COHORT] == cohort, COLLAPSE]
-    return {str(word): int(number) for word, number in words.value_counts().sort_index().items()}
-
-
-def summarise_real_accuracy(detections: pd.DataFrame, classifiers: str) -> Summary:
-    """Summarise the share of reals called real over the instances of a classifier cohort."""
-    rows = detections[detections[CLASSIFIER_COHORT] == classifiers]
-    # the same number stands in every row of a classifier
-    return summarise(rows.groupby(CLASSIFIER_INSTANCE)[REAL_ACCURACY].first())
 
 
 def select_pairs(
@@ -233,42 +137,51 @@ def select_pairs(
     return detections[is_chosen & pairs.select(detections)]
 
 
-def make_iteration_table(
-    detections: pd.DataFrame,
-    quality: pd.DataFrame,
-    iterations: Sequence[Iteration | ArchitecturePair],
-    pairs: PairSet = PairSet.HELD_OUT,
-) -> IterationTable:
-    """Read the detection rate of every iteration's classifiers on every iteration's generators.
+def summarise(values: Iterable[float], name: str) -> dict[str, Any]:
+    """Summarise numbers; those that are NaN are left out and counted.
 
-    Args:
-        detections: as from `read_detections`.
-        quality: as from `read_quality`.
-        iterations: iteration 0 first; one without classifiers makes a column and no row. Or the
-            entries of the paper's table A, which is read in the same way.
-        pairs: which pairs make up a cell; a cell without pairs has NaN for its mean.
+    Returns:
+        NAME_mean, NAME_std (sample standard deviation), NAME_min and NAME_max, NaN where there are
+        too few numbers; NAME_num numbers and NAME_missing that are NaN.
     """
-    gans = tuple(iteration.gans for iteration in iterations)
-    rows = {
-        iteration.classifiers: number
-        for number, iteration in enumerate(iterations)
-        if iteration.classifiers is not None
+    everything = pd.Series(list(values), dtype="float64")
+    numbers = everything.dropna()
+    return {
+        f"{name}_mean": float(numbers.mean()),
+        f"{name}_std": float(numbers.std(ddof=1)),
+        f"{name}_min": float(numbers.min()),
+        f"{name}_max": float(numbers.max()),
+        f"{name}_num": len(numbers),
+        f"{name}_missing": len(everything) - len(numbers),
     }
-    cells = {
-        (row, column): _make_cell(select_pairs(detections, pairs, column, row))
-        for row in rows
-        for column in gans
-    }
-    return IterationTable(
-        pairs=pairs,
-        classifiers=tuple(rows),
-        row_iterations=tuple(rows.values()),
-        gans=gans,
-        cells=cells,
-        fid={cohort: summarise_quality(quality, cohort)[FID] for cohort in gans},
-        real_accuracy={name: summarise_real_accuracy(detections, name) for name in rows},
-    )
 
 
-def _make_cell(rows: pd.DataFrame) -> Cell:
-    return Cell(detection=summarise(rows[DETECTION_RATE]), auc=summarise(rows[AUC]))
+def summarise_quality(quality: pd.DataFrame, cohort: str) -> Row:
+    """Summarise every metric over the instances of a cohort, see `summarise`."""
+    rows = quality[quality[GENERATOR_COHORT] == cohort]
+    summary: dict[str, Any] = {}
+    for metric in METRICS:
+        summary |= summarise(rows[find_metric(quality, metric)], metric)
+    return summary
+
+
+def _get_metric(column: str) -> str | None:
+    metric = find_metric_of(column)
+    return FID if metric == FRECHET else metric
+
+
+def _list_instances(
+    cohorts: Mapping[str, GanCohort] | Mapping[str, ClassifierCohort],
+) -> list[tuple[str, int]]:
+    return [
+        (name, number) for name, cohort in cohorts.items() for number in range(cohort.instances)
+    ]
+
+
+def _check_rows(path: Path, frame: pd.DataFrame, needed: Sequence[tuple[object, ...]]) -> None:
+    found = set(frame.itertuples(index=False, name=None))
+    missing = [row for row in needed if row not in found]
+    if missing:
+        named = zip(frame.columns, missing[0], strict=True)
+        first = ", ".join(f"{column} {value}" for column, value in named)
+        raise UserError(f"{path}: {len(missing)} of {len(needed)} rows are missing, first {first}")

@@ -1,5 +1,1 @@
-"""The report: readings of detections.csv and quality.csv as tables, figures, numbers and a page.
-
-Start at `build`. `readings` says what the numbers are, `figures` and `page` how they look;
-`metrics` and `plots` are what `dvc metrics` and `dvc plots` read.
-"""
+"""The report: figures, numbers and a page, made of readings, analyses and findings; see `build`."""

@@ -1,4 +1,4 @@
-"""Building the report: reads the two tables, images and curves below a root, writes reports/.
+"""Building the report: reads the tables, images and curves below a root, writes reports/.
 
 Everything is read and drawn before the first file is written. The bytes depend on the input alone,
 so that building twice changes nothing.
@@ -7,33 +7,65 @@ so that building twice changes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from knowledge_gaps.core.files import (
     publish_directory,
+    read_json,
     write_bytes,
     write_json,
     write_text,
 )
 from knowledge_gaps.core.layout import (
     COHORTS_FILE,
+    DATASET_FILE,
     METRICS_FILE,
     VERDICTS_FILE,
+    get_prepared_directory,
     get_reports_directory,
 )
-from knowledge_gaps.core.tables import write_table
+from knowledge_gaps.core.tables import SIX_DIGITS, format_table, write_table
 from knowledge_gaps.findings.form import to_json
-from knowledge_gaps.readings.cells import tabulate_cells
-from knowledge_gaps.report.content import read_content
-from knowledge_gaps.report.gallery.draw import draw_gallery
-from knowledge_gaps.report.metrics import make_headline_metrics, make_trust_metrics
+from knowledge_gaps.findings.judge import Judged, judge
+from knowledge_gaps.findings.load import FINDINGS_FILE, load_findings
+from knowledge_gaps.findings.schema import Findings
+from knowledge_gaps.readings.cells import ALL, COHORT_COLUMNS, READING
+from knowledge_gaps.readings.figures.page_figure import PageFigure
+from knowledge_gaps.readings.reading import Metrics, Results, list_readings, read_results
+from knowledge_gaps.report.drawn import draw_evidence
+from knowledge_gaps.report.evidence import Evidence, read_evidence
+from knowledge_gaps.report.metrics import make_trust_metrics, round_metrics
 from knowledge_gaps.report.page.render import render_page
-from knowledge_gaps.report.plots import make_plots
 from knowledge_gaps.study import Study
 
 PAGE_FILE = "index.html"
 FIGURES_DIRECTORY = "figures"
 PLOTS_DIRECTORY = "plots"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a report is made of.
+
+    Attributes:
+        dataset: data/prepared/dataset.json.
+        results: the two tables, and the frame of cells.
+        readings: what each reading read of them, by name.
+        evidence: what the analyses found.
+        findings: claims and thresholds.
+        judged: the claims with their verdicts.
+        figures: by name.
+    """
+
+    dataset: Mapping[str, Any]
+    results: Results
+    readings: Mapping[str, Any]
+    evidence: Evidence
+    findings: Findings
+    judged: tuple[Judged, ...]
+    figures: Mapping[str, PageFigure]
 
 
 def build_report(root: Path, study: Study) -> None:
@@ -47,21 +79,65 @@ def build_report(root: Path, study: Study) -> None:
         UserError: when an input is missing or malformed, or the disk is full.
     """
     content = read_content(root, study)
-    figures = draw_gallery(root, study, content)
-    page = render_page(study, content, figures)
-    plots = make_plots(content.readings, content.curves)
-    drawn = {f"{name}.png": figure.png for name, figure in figures.items()}
-    drawn |= {f"{name}.svg": figure.svg for name, figure in figures.items() if figure.svg}
+    page, plots, metrics = render_page(content), _make_plots(content), _make_metrics(content)
+    cells = content.results.cells
+    drawn = {f"{name}.png": figure.png for name, figure in content.figures.items()}
+    drawn |= {f"{name}.svg": figure.svg for name, figure in content.figures.items() if figure.svg}
     reports = get_reports_directory(root)
     _publish(reports / FIGURES_DIRECTORY, drawn)
-    _publish(
-        reports / PLOTS_DIRECTORY, {name: text.encode("utf-8") for name, text in plots.items()}
-    )
-    write_table(reports / COHORTS_FILE, tabulate_cells(content.readings.cells))
+    _publish(reports / PLOTS_DIRECTORY, plots)
+    write_table(reports / COHORTS_FILE, cells.loc[cells[READING] == ALL, list(COHORT_COLUMNS)])
     write_json(reports / VERDICTS_FILE, to_json(content.findings, content.judged))
-    metrics = make_headline_metrics(content.readings) | make_trust_metrics(content)
     write_json(reports / METRICS_FILE, metrics)
     write_text(reports / PAGE_FILE, page)
+
+
+def read_content(root: Path, study: Study) -> Content:
+    """Read, judge and draw everything below a root that the report of a study shows.
+
+    Raises:
+        UserError: when a file is missing or malformed, or has no row of a cohort of the study.
+    """
+    findings = load_findings(root / FINDINGS_FILE)
+    results = read_results(root, study, findings.seed)
+    readings = {name: reading.read(results) for name, reading in list_readings().items()}
+    evidence = read_evidence(root, study, readings["mutual_fooling"]["fooling"])
+    figures = [
+        figure
+        for name, reading in list_readings().items()
+        if reading.is_asked(study)
+        for figure in reading.draw(results, readings[name])
+    ]
+    figures += draw_evidence(study, readings["mutual_fooling"], evidence)
+    return Content(
+        dataset=read_json(get_prepared_directory(root) / DATASET_FILE),
+        results=results,
+        readings=readings,
+        evidence=evidence,
+        findings=findings,
+        judged=judge(study, results.detections, results.quality, findings),
+        figures={figure.name: figure for figure in figures},
+    )
+
+
+def _make_plots(content: Content) -> dict[str, bytes]:
+    """Make the CSVs for `dvc plots`, a header alone for a reading that the study does not name.
+
+    Files and columns have fixed names, because dvc.yaml names them for every study; so metrics go
+    by their short names here. Their full names, which are their protocol, are in metrics.json.
+    """
+    frames: dict[str, Any] = {}
+    for name, reading in list_readings().items():
+        frames |= reading.make_plots(content.results, content.readings[name])
+    return {name: format_table(frame, SIX_DIGITS).encode() for name, frame in frames.items()}
+
+
+def _make_metrics(content: Content) -> Metrics:
+    metrics: Metrics = {}
+    for name, reading in list_readings().items():
+        if reading.is_asked(content.results.study):
+            metrics |= reading.make_metrics(content.results, content.readings[name])
+    return round_metrics(metrics) | make_trust_metrics(content.evidence.audit, content.judged)
 
 
 def _publish(target: Path, files: Mapping[str, bytes]) -> None:

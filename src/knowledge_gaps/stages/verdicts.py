@@ -1,18 +1,14 @@
-"""verdicts: say which verdicts differ between two studies; writes no result."""
+"""verdicts: compare the verdicts of two studies; writes no result."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from knowledge_gaps.findings.changes import Outcome, list_changes, read_verdicts, render
+from knowledge_gaps.findings.changes import ChangeKind, list_changes, read_verdicts, render
 
 
 def run(before: Path, after: Path) -> bool:
-    """Print the claims side by side.
-
-    Args:
-        before: verdicts.json of one study.
-        after: verdicts.json of the other.
+    """Print the claims of two verdicts.json side by side.
 
     Returns:
         Whether no claim that both studies were asked has another verdict, threshold or measure.
@@ -22,4 +18,4 @@ def run(before: Path, after: Path) -> bool:
     """
     changes = list_changes(read_verdicts(before), read_verdicts(after))
     print(render(changes))
-    return all(change.outcome is not Outcome.OTHER for change in changes)
+    return all(change.kind is not ChangeKind.OTHER for change in changes)

@@ -2,22 +2,15 @@
 
 The matrix is directed: entry (i, j) is how well classifier i detects GANs that were trained to fool
 classifier j. Members of a cluster are close in both directions; between clusters the two directions
-may differ, and the result keeps both. What the matrix is read from is decided by
-`knowledge_gaps.findings`.
+may differ, and the result keeps both.
 
 Source: Sokal and Michener (1958) for average linkage; Rousseeuw (1987), Journal of Computational
 and Applied Mathematics 20, for the silhouette; Kaufman and Rousseeuw (1990), Finding Groups in
 Data, chapter 2, for 0.5 as the least value of a reasonable structure.
-
-On the paper's table of ten MobileNetV2 classifiers this finds two clusters, 0 to 5 with 8, and 6, 7
-and 9, at a mean silhouette of 0.69 (p = 0.010). 8 has the lowest silhouette, 0.39: it stands
-between the two, as the paper says. 9 is at 0.47 and so below 0.5 as well; the paper counts it to 6
-and 7.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,10 +54,7 @@ class Clusters:
     def members(self) -> tuple[tuple[int, ...], ...]:
         """The members of each cluster."""
         labels = range(int(self.labels.max()) + 1)
-        return tuple(
-            tuple(int(member) for member in np.flatnonzero(self.labels == label))
-            for label in labels
-        )
+        return tuple(tuple(np.flatnonzero(self.labels == label).tolist()) for label in labels)
 
     @property
     def is_significant(self) -> bool:
@@ -74,7 +64,7 @@ class Clusters:
     @property
     def between(self) -> tuple[int, ...]:
         """Members that belong to no cluster clearly."""
-        return tuple(int(member) for member in np.flatnonzero(self.silhouettes < BETWEEN_BELOW))
+        return tuple(np.flatnonzero(self.silhouettes < BETWEEN_BELOW).tolist())
 
 
 def find_clusters(
@@ -127,32 +117,26 @@ def _symmetrise(matrix: Floats) -> Floats:
 
 
 def _divide(distances: Floats) -> tuple[Labels, float]:
-    """Find the division with the highest mean silhouette, the coarser one of equals."""
-    best, best_score = np.zeros(len(distances), dtype=np.int64), -np.inf
-    for labels in _list_divisions(distances):
+    """Find the division with the highest mean silhouette, the coarser one of equals.
+
+    Clusters are numbered by their first members.
+    """
+    tree = linkage(squareform(distances, checks=False), "average")
+    num = len(distances)
+    clusters = {member: [member] for member in range(num)}
+    labels, best, best_score = np.arange(num), np.zeros(num, dtype=np.int64), -np.inf
+    for step, (first, second) in enumerate(tree[:-1, :2].astype(int)):  # n - 1 clusters to 2
+        clusters[num + step] = clusters.pop(first) + clusters.pop(second)
+        for label, members in enumerate(sorted(clusters.values(), key=min)):
+            labels[members] = label
         score = _score(distances, labels)
-        if score > best_score:
-            best, best_score = labels, score
+        if score >= best_score:
+            best, best_score = labels.copy(), score
     return best, best_score
 
 
-def _list_divisions(distances: Floats) -> Iterator[Labels]:
-    """List the divisions into 2 to n - 1 clusters, each numbered by its first member."""
-    tree = linkage(squareform(distances, checks=False), "average")
-    num = len(distances)
-    clusters: dict[int, list[int]] = {member: [member] for member in range(num)}
-    divisions = []
-    for step, (first, second) in enumerate(tree[:-1, :2].astype(int)):
-        clusters[num + step] = clusters.pop(first) + clusters.pop(second)
-        labels = np.empty(num, dtype=np.int64)
-        for label, members in enumerate(sorted(clusters.values(), key=min)):
-            labels[members] = label
-        divisions.append(labels)
-    yield from reversed(divisions)
-
-
 def _score(distances: Floats, labels: Labels) -> float:
-    """Make the mean silhouette, as sklearn does, without what its checks cost a thousand times."""
+    """Compute the mean silhouette as sklearn does, without the cost of its checks."""
     one_hot = np.eye(labels.max() + 1)[labels]  # [n, clusters]
     sizes = one_hot.sum(axis=0)
     sums = distances @ one_hot
@@ -167,11 +151,10 @@ def _score(distances: Floats, labels: Labels) -> float:
 
 def _average_directed(matrix: Floats, labels: Labels) -> Floats:
     is_off = ~np.eye(len(matrix), dtype=bool)
-    num = labels.max() + 1
+    num = int(labels.max()) + 1
     table = np.full((num, num), np.nan)
-    for row in range(num):
-        for column in range(num):
-            is_pair = np.outer(labels == row, labels == column) & is_off
-            if is_pair.any():
-                table[row, column] = matrix[is_pair].mean()
+    for row, column in np.ndindex(num, num):
+        is_pair = np.outer(labels == row, labels == column) & is_off
+        if is_pair.any():
+            table[row, column] = matrix[is_pair].mean()
     return table

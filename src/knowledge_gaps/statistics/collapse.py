@@ -1,7 +1,4 @@
-"""Whether a generator has collapsed: a word by a rule without judgement.
-
-What the rule looks at is measured by `knowledge_gaps.evaluation.quality`.
-"""
+"""Whether a generator has collapsed, by a fixed rule."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ class Collapse(StrEnum):
 
 @dataclass(frozen=True)
 class Diversity:
-    """What the verdict looks at.
+    """What the rule reads.
 
     Attributes:
         contrast: mean over images of the standard deviation of their pixels, in levels of 255.
@@ -43,63 +40,59 @@ class Diversity:
 
 
 def judge_collapse(generated: Diversity, real: Diversity) -> Collapse:
-    """Say what has become of a generator's diversity.
+    """Classify a generator's diversity.
 
     The first that holds:
-        empty: the mean contrast of the images is below 8 of 255 levels: blank sheets.
+        empty: the mean contrast of the images is below 8 of 255 levels: blank images.
         collapsed: the class entropy is below half the reals', or at least half of the classes are
             missing: one image, or a few, again and again.
         reduced: the class entropy is below 0.9 of the reals', or recall is below half the reals':
-            there is diversity, but much of what reals show does not come up any more. Images that
-            differ from one another without resembling reals are here too.
+            much of what reals show does not come up. Images that differ from one another without
+            resembling reals are here too.
         intact: none of these. It says nothing about realism.
 
-    Where the extractor knows no classes, contrast and recall alone are looked at, and nobody is
-    called collapsed: a recall near 0 is that of one image again and again, and also that of images
-    that differ from one another without resembling reals. Both are reduced then.
+    Where the extractor has no classes, only contrast and recall are used and no generator is
+    called collapsed: a low recall alone does not tell a few images from many unlike reals.
 
     Args:
         generated: of a generator's images.
         real: of the floor, which is as many reals of the train split; it is intact by itself.
     """
+
+    def has_entropy_below(share: float) -> bool:
+        if generated.class_entropy is None or real.class_entropy is None:
+            return False
+        return generated.class_entropy < share * real.class_entropy
+
+    missing_share = 0.0 if generated.missing_share is None else generated.missing_share
     if generated.contrast < EMPTY_CONTRAST:
         return Collapse.EMPTY
-    has_many_missing = (
-        generated.missing_share is not None and generated.missing_share >= COLLAPSED_MISSING
-    )
-    if has_many_missing or _has_lower_entropy(generated, real, COLLAPSED_ENTROPY):
+    if missing_share >= COLLAPSED_MISSING or has_entropy_below(COLLAPSED_ENTROPY):
         return Collapse.COLLAPSED
-    has_low_recall = generated.recall < REDUCED_RECALL * real.recall
-    if has_low_recall or _has_lower_entropy(generated, real, REDUCED_ENTROPY):
+    if generated.recall < REDUCED_RECALL * real.recall or has_entropy_below(REDUCED_ENTROPY):
         return Collapse.REDUCED
     return Collapse.INTACT
 
 
 def describe_rule(has_classes: bool = True) -> str:
-    """Say the rule of `judge_collapse` in a paragraph, with its numbers.
+    """State the rule of `judge_collapse` in a paragraph; shorter for an extractor without classes.
 
     Args:
         has_classes: whether the study's extractor knows classes.
     """
+    empty = (
+        f"Empty: the standard deviation of an image's pixels is below {EMPTY_CONTRAST:g} of 255 "
+        "levels on average."
+    )
+    low_recall = f"recall is below {REDUCED_RECALL:.0%} of the floor's"
     if not has_classes:
         return (
-            f"Empty: the standard deviation of an image's pixels is below {EMPTY_CONTRAST:g} of "
-            f"255 levels on average. Reduced: recall is below {REDUCED_RECALL:.0%} of the floor's. "
-            "Intact: neither, which says nothing about realism. No generator is called collapsed: "
-            "that takes an extractor with classes."
+            f"{empty} Reduced: {low_recall}. Intact: neither, which says nothing about realism. "
+            "No generator is called collapsed: that takes an extractor with classes."
         )
     return (
-        f"Empty: the standard deviation of an image's pixels is below {EMPTY_CONTRAST:g} of 255 "
-        "levels on average. Collapsed: the class entropy is below "
-        f"{COLLAPSED_ENTROPY:.0%} of the reals', or at least {COLLAPSED_MISSING:.0%} of the "
-        f"classes are missing. Reduced: the class entropy is below {REDUCED_ENTROPY:.0%} of the "
-        f"reals', or recall is below {REDUCED_RECALL:.0%} of the floor's. Intact: none of these, "
+        f"{empty} Collapsed: the class entropy is below {COLLAPSED_ENTROPY:.0%} of the reals', or "
+        f"at least {COLLAPSED_MISSING:.0%} of the classes are missing. Reduced: the class entropy "
+        f"is below {REDUCED_ENTROPY:.0%} of the reals', or {low_recall}. Intact: none of these, "
         "which says nothing about realism."
     )
-
-
-def _has_lower_entropy(generated: Diversity, real: Diversity, share: float) -> bool:
-    """Tell whether the class entropy is below a share of the reals'; never without classes."""
-    if generated.class_entropy is None or real.class_entropy is None:
-        return False
-    return generated.class_entropy < share * real.class_entropy

@@ -1,7 +1,4 @@
-"""Draws of instances with replacement, the same for all that is made of one cohort.
-
-What is made of them is in `knowledge_gaps.statistics.bootstrap`.
-"""
+"""Random draws of instances, shared by all cells of a cohort."""
 
 from __future__ import annotations
 
@@ -24,13 +21,13 @@ def draw_counts(
 
     Args:
         seed: of the draws.
-        cohort: its name, which chooses the stream.
+        cohort: its name, which selects the random stream.
         members: for each instance of the cohort, whether it may be drawn.
         num_resamples: how many times.
 
     Returns:
-        How often each instance was drawn, float32 [num_resamples, instances], not to be written
-        to. A single member counts once each time.
+        How often each instance was drawn, float32 [num_resamples, instances], read-only. A single
+        member counts once each time.
     """
     chosen = np.flatnonzero(members)
     counts = np.zeros((num_resamples, len(members)), dtype=np.float32)

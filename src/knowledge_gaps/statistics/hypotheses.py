@@ -1,7 +1,4 @@
-"""Hypothesis tests that verdicts stand on: two sets of scores, many p-values, what can be seen.
-
-Matrices of pairs are compared in `knowledge_gaps.statistics.agreement`.
-"""
+"""Tests of two sets of scores: their p-values, adjusted for many tests, and their power."""
 
 from __future__ import annotations
 
@@ -20,8 +17,7 @@ AUDIT_ALPHA = 0.01  # bound on the chance that a shortcut audit without a shortc
 def compare_scores(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> float:
     """Test whether two sets of scores are drawn from one distribution.
 
-    The statistic is the area under the ROC curve of the scores, so that the test asks whether it
-    differs from chance.
+    The statistic is the area under the ROC curve; the test asks whether it differs from chance.
 
     Source: Mann and Whitney 1947, with the normal approximation and its correction for ties.
 
@@ -39,9 +35,7 @@ def compare_scores(first: npt.NDArray[np.floating], second: npt.NDArray[np.float
 
 
 def adjust_holm(p_values: npt.ArrayLike) -> FloatArray:
-    """Adjust p-values so that one bound holds for the chance of any false alarm among them.
-
-    Nothing is assumed about how the tests depend on one another.
+    """Adjust p-values to bound the chance of any false alarm, however the tests depend.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
 

@@ -1,8 +1,8 @@
-"""The names of what is measured: by stages into tables, and by the report out of them.
+"""The names of the measures in the tables.
 
-A name of detection is a column's. A name of quality is the start of a column's name, which goes on
-with its protocol: `fid_lenet_4k` is the Frechet distance of 4,000 generated images in features of
-the packaged LeNet. How each is computed is in `knowledge_gaps.evaluation`.
+A measure of pairs is a column of detections.csv. A metric of quality is the start of a column's
+name, followed by its protocol: `fid_lenet_4k` is the Frechet distance of 4,000 generated images in
+features of the packaged LeNet.
 """
 
 from __future__ import annotations
@@ -56,12 +56,11 @@ _AFTER_FRECHET = (
 )
 METRICS = (FID, *_AFTER_FRECHET)  # of an extractor with FID, in the order of the columns
 
-# the Inception of FID itself, and the packaged LeNet, whose name in the column's says what it is
 FID_EXTRACTORS = frozenset({"inception", "lenet"})
 
 
 def name_frechet(extractor: str) -> str:
-    """Return how the Frechet distance is called in features of an extractor: FID or FRECHET."""
+    """Return the name of the Frechet distance in features of an extractor: FID or FRECHET."""
     return FID if extractor in FID_EXTRACTORS else FRECHET
 
 

@@ -1,8 +1,4 @@
-"""Cells of which only mean and standard deviation are known, as a paper prints them.
-
-They take the place of resampled ones, so that the same combinations can be made of both; pairs and
-draws of instances are in `knowledge_gaps.statistics.bootstrap`.
-"""
+"""Resamples of cells of which only mean and standard deviation are printed."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ _MANY = 1_000  # instances behind a standard error that is known: Student's t is
 
 @dataclass(frozen=True)
 class Printed:
-    """A share as it is printed.
+    """A number as it is printed.
 
     Attributes:
         mean: in [0, 1] for a share.
@@ -46,14 +42,13 @@ def resample_printed(
     Returns:
         Draws clipped to [0, 1].
     """
-    count = 1 if num_instances is None else num_instances
+    count, size = (1, _MANY) if num_instances is None else (num_instances, num_instances)
     rounding = PRINTED_STEP / math.sqrt(12)
     stds = np.array([math.nan if cell.std is None else cell.std for cell in cells])
     errors = np.hypot(stds / math.sqrt(count), rounding)
     means = np.array([cell.mean for cell in cells])
     noise = np.random.default_rng([seed, len(cells)]).standard_normal((len(cells), num))
     draws = np.clip(means[:, None] + errors[:, None] * noise, 0.0, 1.0)
-    size = _MANY if num_instances is None else num_instances
     components = []
     for cell in np.flatnonzero(~np.isnan(errors)):
         is_used = np.zeros((size, len(cells)), dtype=np.bool_)

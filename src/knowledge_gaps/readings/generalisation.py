@@ -1,0 +1,240 @@
+"""Classifiers that were trained on more and more generators, on generators held out from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from knowledge_gaps.readings.cohorts import count_detected
+from knowledge_gaps.readings.figures import style, sweeps
+from knowledge_gaps.readings.figures.page_figure import DETECTIONS_SOURCE, PageFigure, make_chart
+from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
+from knowledge_gaps.readings.tables import Row, select_pairs, summarise
+from knowledge_gaps.readings.words import describe_classifiers
+from knowledge_gaps.study import ClassifierSweep, Study
+
+IS_COMMON = "is_common"  # no classifier cohort of the sweep was trained on this generator
+
+_PLOT_COLUMNS = [  # of plots/generalisation.csv, a row per held-out pair
+    "num_generators",
+    "classifier_cohort",
+    "classifier_instance",
+    "generator_instance",
+    "detection_rate",
+    "auc",
+    IS_COMMON,
+]
+_MAX_PANELS = 3  # in a row
+_DOT_LABELS = {
+    True: "generator that no dot's classifier was trained on",
+    False: "generator that a classifier of another n was trained on",
+}
+
+
+class DetectingSweep(Reading):
+    """Classifier cohorts along an axis, on the GAN cohort that they were trained on."""
+
+    axis: str
+
+    def list_sweeps(self, study: Study) -> list[ClassifierSweep]:
+        """List the sweeps; a classifier cohort is in one of them at most."""
+        return list(getattr(study.report, self.name))
+
+    def get_value(self, study: Study, gans: str, classifiers: str) -> float:
+        """Return the place of a classifier cohort on the axis."""
+        raise NotImplementedError
+
+    def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
+        return [(name, {}) for name in dict.fromkeys(s.gans for s in self.list_sweeps(study))]
+
+    def list_cells(self, study: Study) -> list[Place]:
+        return [
+            (sweep.gans, name, {self.axis: self.get_value(study, sweep.gans, name)})
+            for sweep in self.list_sweeps(study)
+            for name in sweep.classifiers
+        ]
+
+    def read(self, results: Results) -> Any:
+        """Return for each sweep a row per classifier cohort, sorted by the axis.
+
+        held_out and in_training are cells, common sums up the held-out pairs with generators that
+        no cohort of the sweep was trained on, accuracy is of all instances, and pairs has the
+        single held-out pairs.
+        """
+        return [self._read_sweep(results, sweep) for sweep in self.list_sweeps(results.study)]
+
+    def _read_sweep(self, results: Results, sweep: ClassifierSweep) -> list[Row]:
+        detections = results.detections
+        rows = detections[detections["classifier_cohort"].isin(sweep.classifiers)]
+        trained_on = select_pairs(rows, PairSet.IN_TRAINING, sweep.gans)["generator_instance"]
+        by = (self.axis, "classifier_cohort")
+        cells = results.select(self.name, PairSet.IN_TRAINING)
+        in_training = {cell["classifier_cohort"]: cell for cell in cells}
+        read = []
+        for cell in results.select(self.name, PairSet.HELD_OUT, *by):
+            if (name := cell["classifier_cohort"]) in sweep.classifiers:
+                pairs = select_pairs(rows, PairSet.HELD_OUT, sweep.gans, name)
+                pairs = pairs.assign(**{IS_COMMON: ~pairs["generator_instance"].isin(trained_on)})
+                row = {
+                    "held_out": cell,
+                    "in_training": in_training[name],
+                    "common": summarise(pairs.loc[pairs[IS_COMMON], "detection_rate"], "rate"),
+                    "accuracy": results.accuracy_rows[name],
+                    "pairs": pairs,
+                }
+                read.append(row)
+        return read
+
+    def list_metrics(self, content: Any, axis: str) -> Metrics:
+        """List the rates of all sweeps by classifier cohort."""
+        cells = [row["held_out"] for rows in content for row in rows]
+        return {
+            cell["classifier_cohort"]: {
+                axis: cell[self.axis],
+                "held_out_detection": cell["detection_rate_mean"],
+            }
+            for cell in cells
+        }
+
+
+class Generalisation(DetectingSweep):
+    """Detection of held-out generators against the number n of generators trained on."""
+
+    name, title, position = "generalisation", "Generalisation", 10
+    axis = "n"
+
+    def get_value(self, study: Study, gans: str, classifiers: str) -> float:
+        return float(count_detected(study, gans, classifiers))
+
+    def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
+        axis = "number of generators that the classifier was trained on"
+        panels, where = "", "figure"
+        figure = draw_detecting_sweep(content[0], self.axis, axis)
+        if len(content) > 1:
+            panels, where = "A panel for each architecture of classifiers. ", "panel"
+            figure = draw_detecting_panels(_title_sweeps(results.study, content), self.axis, axis)
+        yield make_chart(
+            self.name,
+            figure,
+            "Detection rate of held-out generators against the number of training generators.",
+            f"{panels}Each dot is one classifier and one generator that it was not trained on "
+            f"({results.images}). Filled dots are generators that no classifier of the {where} was "
+            f"trained on, so that they compare like with like along the axis. {sweeps.BARS} "
+            "The vertical axis shows the range of the rates and need not start at 0.",
+            f"{DETECTIONS_SOURCE}, rows of these classifier cohorts with in_training = false",
+        )
+
+    def make_metrics(self, results: Results, content: Any) -> Metrics:
+        return {self.name: self.list_metrics(content, "num_generators")}
+
+    def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
+        plots = [pd.DataFrame(columns=_PLOT_COLUMNS)]
+        for row in (row for rows in content for row in rows):
+            table = row["pairs"].assign(num_generators=row["held_out"][self.axis])
+            table[IS_COMMON] = table[IS_COMMON].map({True: "true", False: "false"})
+            plots.append(table[_PLOT_COLUMNS])
+        return {"generalisation.csv": pd.concat(plots[1:] or plots)}
+
+
+@style.paper_style()
+def draw_detecting_sweep(rows: Sequence[Row], axis: str, label: str) -> Figure:
+    """Draw detection of held-out generators by classifier cohorts along an axis.
+
+    Args:
+        rows: as of a sweep of `DetectingSweep.read`; at least one.
+        axis: coordinate of the cells.
+        label: what it is.
+    """
+    figure = Figure(figsize=(style.WIDTH_IN, 3.4))
+    axes = figure.subplots()
+    _draw_detecting(axes, rows, axis)
+    axes.set_xlabel(label)
+    axes.set_ylabel(sweeps.RATE_LABEL)
+    axes.set_title("Detection of generators that the classifier was not trained on")
+    axes.legend(loc="best")
+    _set_rate_limits(axes, rows)
+    return figure
+
+
+@style.paper_style()
+def draw_detecting_panels(panels: Mapping[str, Sequence[Row]], axis: str, label: str) -> Figure:
+    """Draw a panel for each of several sweeps by title, on one scale of rates; arguments as of
+    `draw_detecting_sweep`.
+    """
+    num_rows = math.ceil(len(panels) / _MAX_PANELS)
+    num_columns = math.ceil(len(panels) / num_rows)
+    figure = Figure(figsize=(style.WIDTH_IN, 2.7 * num_rows + 0.5))
+    grid = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False)
+    for axes, (title, rows) in zip(grid.flat, panels.items(), strict=False):
+        _draw_detecting(axes, rows, axis)
+        axes.set_title(title)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    legends = [axes.get_legend_handles_labels() for axes in grid.flat]
+    labelled = {text: handle for legend in legends for handle, text in zip(*legend, strict=True)}
+    figure.legend(labelled.values(), labelled, loc="outside upper center", ncols=1)
+    figure.supxlabel(label, fontsize=9)
+    grid[0, 0].set_ylabel(sweeps.RATE_LABEL)
+    _set_rate_limits(grid[0, 0], [row for rows in panels.values() for row in rows])
+    return figure
+
+
+def _title_sweeps(study: Study, sweeps: Sequence[list[Row]]) -> dict[str, Sequence[Row]]:
+    """Title sweeps by their architecture, and by their first cohort where two share it."""
+    firsts = [rows[0]["held_out"]["classifier_cohort"] for rows in sweeps]
+    titles = [describe_classifiers(study, first) for first in firsts]
+    return {
+        title if titles.count(title) == 1 else f"{title}, {first}": rows
+        for title, first, rows in zip(titles, firsts, sweeps, strict=True)
+    }
+
+
+def _draw_detecting(axes: Axes, rows: Sequence[Row], axis: str) -> None:
+    cells = [row["held_out"] for row in rows]
+    values = [cell[axis] for cell in cells]
+    step = min(np.diff(sorted(set(values))), default=1.0)
+    sweeps.draw_intervals(axes, cells, axis)
+    means = [cell["detection_rate_mean"] for cell in cells]
+    axes.plot(values, means, color=style.BLUE, marker="_", markersize=18, label="mean of all dots")
+    for is_common, label in _DOT_LABELS.items():
+        points = [
+            (value + offset, rate)
+            for value, row in zip(values, rows, strict=True)
+            for offset, rate, common in zip(
+                sweeps.spread(len(row["pairs"]), 0.12 * step),
+                row["pairs"]["detection_rate"],
+                row["pairs"][IS_COMMON],
+                strict=True,
+            )
+            if common == is_common
+        ]
+        if points:
+            face = style.BLUE if is_common else "white"
+            axes.scatter(
+                *zip(*points, strict=True),
+                s=22,
+                color=face,
+                edgecolors=style.BLUE,
+                label=label,
+                zorder=3,
+            )
+    axes.set_xticks(sorted(set(values)))
+    axes.set_xlim(min(values) - 0.4 * step, max(values) + 0.4 * step)
+
+
+def _set_rate_limits(axes: Axes, rows: Sequence[Row]) -> None:
+    """Show the whole range, or only what is needed of its upper half when all rates lie there."""
+    rates = [rate for row in rows for rate in row["pairs"]["detection_rate"] if math.isfinite(rate)]
+    lowest = min(rates, default=0.0)
+    low = math.floor(10 * lowest - 0.2) / 10
+    axes.set_ylim(*(sweeps.RATE_LIMITS if lowest < 0.5 else (low, 1.0 + 0.04 * (1.0 - low))))
+
+
+READINGS = (Generalisation(),)

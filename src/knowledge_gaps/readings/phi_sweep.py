@@ -1,0 +1,259 @@
+"""GAN cohorts that fool frozen classifiers with a growing weight phi."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from knowledge_gaps.readings.cohorts import find_baseline, list_fooled
+from knowledge_gaps.readings.figures import grids, page_figure, style, sweeps
+from knowledge_gaps.readings.formats import format_distance, format_phi
+from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
+from knowledge_gaps.readings.tables import Row, select_pairs
+from knowledge_gaps.readings.words import Classes, get_extractor
+from knowledge_gaps.statistics.measures import (
+    find_metric_of,
+)
+from knowledge_gaps.study import Study
+
+_LOG_FROM_RATIO = 20.0  # an axis whose values span more than this factor is logarithmic
+_ENTROPY_ROOM = 0.3  # nats above the largest class entropy, for its line to be seen
+_NUM_SAMPLED = 2  # generators that share a row of the samples
+_MEAN = "detection_rate_mean"
+_STATISTICS = ("mean", "std", "min", "max")
+_PLOT_METRICS = ("fid", "precision", "recall", "class_entropy")  # the distance under its own name
+
+
+class FoolingSweep(Reading):
+    """GAN cohorts along an axis, and the classifier cohorts that any of them is trained to fool."""
+
+    axis: str
+
+    def read(self, results: Results) -> Any:
+        """Return a row per GAN cohort, sorted by the axis: its cells and quality.
+
+        held_out and in_loss are cells, quality of `summarise_quality`; rates are the detection
+        rates of single held-out pairs, fid and class_entropy those of single instances.
+        """
+        by = (self.axis, "generator_cohort")
+        held_out, in_loss = (
+            results.select(self.name, pairs, *by) for pairs in (PairSet.HELD_OUT, PairSet.IN_LOSS)
+        )
+        return [self._make_row(results, *cells) for cells in zip(held_out, in_loss, strict=True)]
+
+    def _make_row(self, results: Results, held_out: Row, in_loss: Row) -> Row:
+        gans, classifiers = held_out["generator_cohort"], held_out["classifier_cohort"]
+        pairs = select_pairs(results.detections, PairSet.HELD_OUT, gans, classifiers)
+        instances = results.quality[results.quality["generator_cohort"] == gans]
+        return {
+            "held_out": held_out,
+            "in_loss": in_loss,
+            "quality": results.quality_rows[gans],
+            "rates": pairs["detection_rate"].tolist(),
+            **{
+                metric: instances[results.metric_names[metric]].tolist()
+                for metric in ("fid", "class_entropy")
+            },
+        }
+
+    def name_rows(self, rows: Sequence[Row]) -> dict[str, Row]:
+        """Name rows by their GAN cohort, so that studies with other values can be compared."""
+        cells = [row["held_out"] for row in rows]
+        names = [cell["generator_cohort"] for cell in cells]
+        if len(set(names)) < len(names):  # several classifier cohorts
+            names = [f"{cell['classifier_cohort']} on {cell['generator_cohort']}" for cell in cells]
+        return dict(zip(names, rows, strict=True))
+
+
+class PhiSweep(FoolingSweep):
+    """Detection, quality and diversity against phi; a baseline is phi 0."""
+
+    name, title, position = "phi_sweep", "Rising phi", 20
+    axis = "phi"
+
+    def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
+        return [(name, {"phi": study.gans[name].phi}) for name in study.report.phi_sweep]
+
+    def list_shown(self, study: Study) -> list[Place]:
+        """List the cells, with the baseline's in front, which no claim about phi selects."""
+        baseline = find_baseline(study)
+        if baseline is None or baseline in study.report.phi_sweep:
+            return self.list_cells(study)
+        cohorts = study.report.phi_sweep
+        fooled = sorted({name for gans in cohorts for name in list_fooled(study, gans)})
+        return [(baseline, name, {"phi": 0.0}) for name in fooled] + self.list_cells(study)
+
+    def draw(self, results: Results, content: Any) -> Iterator[page_figure.PageFigure]:
+        name, classes = results.metric_names["fid"], get_extractor(results.study).classes
+        distance = format_distance(name)
+        shown = f" and {distance}" if classes is None else f", {distance} and class entropy"
+        yield page_figure.make_chart(
+            self.name,
+            draw_phi_sweep(content, name, classes),
+            f"Detection rate{shown} against phi on a logarithmic axis.",
+            "What a rising phi does to detection, image quality and diversity. In the upper panel "
+            f"each dot is one generator and one held-out classifier ({results.images}); in the "
+            f"lower ones each dot is one generator. Lines join means. {sweeps.BARS}",
+            f"{page_figure.DETECTIONS_SOURCE} and {page_figure.QUALITY_SOURCE}, rows of "
+            f"{', '.join(results.study.report.phi_sweep)}",
+        )
+        yield page_figure.make_picture(
+            "phi_samples",
+            grids.draw_image_rows(self._read_samples(results)),
+            "Rows of real and generated images, one row for each phi.",
+            "Generated images for a rising phi, below a row of reals. The blocks of a row are "
+            "the cohort's first instances, each with its first images; none is picked.",
+            f"{page_figure.REALS_SOURCE}; data/samples/COHORT/INSTANCE.npy, the first images",
+        )
+
+    def _read_samples(self, results: Results) -> list[grids.ImageRow]:
+        reals = results.root / page_figure.REALS_SOURCE
+        rows = [grids.ImageRow("real", (grids.read_images(reals, grids.count_columns(reals)),))]
+        cells = results.select(self.name, PairSet.HELD_OUT, "phi", "generator_cohort")
+        for cohort, phi in dict.fromkeys((cell["generator_cohort"], cell["phi"]) for cell in cells):
+            label = "baseline" if phi == 0 else f"phi {format_phi(phi)}"
+            instances = range(min(results.study.gans[cohort].instances, _NUM_SAMPLED))
+            rows.append(grids.read_sample_row(results.root, cohort, label, instances))
+        return rows
+
+    def make_metrics(self, results: Results, content: Any) -> Metrics:
+        rows = [row for row in content if row["held_out"]["phi"] > 0]  # no baseline
+        names = results.metric_names
+        return {
+            self.name: {
+                cohort: {
+                    "phi": row["held_out"]["phi"],
+                    "in_loss_detection": row["in_loss"][_MEAN],
+                    "held_out_detection": row["held_out"][_MEAN],
+                    "held_out_detection_std": row["held_out"]["detection_rate_std"],
+                    **{names[m]: row["quality"][f"{m}_mean"] for m in ("fid", "class_entropy")},
+                }
+                for cohort, row in self.name_rows(rows).items()
+            }
+        }
+
+    def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
+        distance = find_metric_of(results.metric_names["fid"]) or "fid"
+        columns = {
+            "detection_in_loss": ("in_loss", _MEAN),
+            "detection_held_out": ("held_out", _MEAN),
+            **{
+                f"detection_held_out_{name}": ("held_out", f"detection_rate_{name}")
+                for name in _STATISTICS[1:]
+            },
+            "auc_held_out": ("held_out", "auc_mean"),
+            "num_pairs": ("held_out", "detection_rate_num"),
+            "real_accuracy": ("held_out", "real_accuracy_mean"),
+            distance: ("quality", "fid_mean"),
+            **{metric: ("quality", f"{metric}_mean") for metric in _PLOT_METRICS[1:]},
+        }
+        shown = [row for row in content if row["held_out"]["phi"] > 0]
+        rows = [
+            (
+                row["held_out"]["phi"],
+                math.log10(row["held_out"]["phi"]),
+                row["held_out"]["generator_cohort"],
+                *(row[part][name] for part, name in columns.values()),
+            )
+            for row in shown
+        ]
+        return {
+            "phi_sweep.csv": pd.DataFrame(
+                rows, columns=["phi", "log10_phi", "generator_cohort", *columns]
+            )
+        }
+
+
+@style.paper_style()
+def draw_phi_sweep(rows: Sequence[Row], fid_name: str, classes: Classes | None) -> Figure:
+    """Draw detection, the Frechet distance and class entropy against phi.
+
+    Args:
+        rows: as from `FoolingSweep.read`; a row of phi 0 becomes a horizontal line for reference.
+        fid_name: the distance's full name, for the axis.
+        classes: that the entropy is of; None leaves its panel out.
+    """
+    ratios = [2, 1, 1] if classes is not None else [2, 1]
+    figure = Figure(figsize=(style.WIDTH_IN, 1.6 * sum(ratios)))
+    axes_rate, axes_fid, *axes_entropy = figure.subplots(
+        len(ratios), 1, sharex=True, height_ratios=ratios
+    )
+    swept = [row for row in rows if row["held_out"]["phi"] > 0]
+    baseline = next((row for row in rows if row["held_out"]["phi"] == 0), None)
+    _draw_rates(axes_rate, swept, baseline)
+    # the rates may lie anywhere in their panel, so the legend is above it
+    figure.legend(*axes_rate.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    _draw_metric(axes_fid, swept, "fid")
+    sweeps.label_distance(axes_fid, fid_name)
+    panels = [(axes_fid, "fid"), *((axes, "class_entropy") for axes in axes_entropy)]
+    if classes is not None:
+        _draw_metric(axes_entropy[0], swept, "class_entropy")
+        _frame_entropy(axes_entropy[0], classes)
+    panels[-1][0].set_xlabel("phi, weight of the fooling term (no unit, logarithmic)")
+    if baseline is not None:
+        for axes, metric in panels:
+            mean = baseline["quality"][f"{metric}_mean"]
+            if math.isfinite(mean):
+                _draw_reference(axes, mean, "baseline (phi = 0)")
+                axes.legend(loc="best")
+    if swept:
+        axes_rate.set_xscale("log")
+    return figure
+
+
+def _draw_rates(axes: Axes, rows: Sequence[Row], baseline: Row | None) -> None:
+    phis = np.array([row["held_out"]["phi"] for row in rows])
+    for phi, row in zip(phis, rows, strict=True):
+        places = phi * 10.0 ** sweeps.spread(len(row["rates"]), 0.12)
+        axes.scatter(places, row["rates"], s=16, color=style.BLUE, alpha=0.45, linewidths=0)
+    sweeps.draw_intervals(axes, [row["held_out"] for row in rows], "phi")
+    held_out, in_loss = ([row[part][_MEAN] for row in rows] for part in ("held_out", "in_loss"))
+    label = "held-out classifiers (dots: pairs)"
+    axes.plot(phis, held_out, color=style.BLUE, marker="_", markersize=14, label=label)
+    label = "classifier in the loss"
+    axes.plot(
+        phis, in_loss, color=style.ORANGE, marker="s", markersize=5, linestyle="--", label=label
+    )
+    if baseline is not None:
+        label = "baseline (phi = 0), held-out classifiers"
+        _draw_reference(axes, baseline["held_out"][_MEAN], label)
+    axes.set_ylim(*sweeps.RATE_LIMITS)
+    axes.set_ylabel(sweeps.RATE_LABEL)
+    axes.set_title(
+        "Detection by the classifier in the loss and by held-out instances of its cohort"
+    )
+
+
+def _draw_metric(axes: Axes, rows: Sequence[Row], metric: str) -> None:
+    phis = np.array([row["held_out"]["phi"] for row in rows])
+    for phi, row in zip(phis, rows, strict=True):
+        places = [phi] * len(row[metric])
+        axes.scatter(places, row[metric], s=16, color=style.GREEN, alpha=0.6, linewidths=0)
+    axes.plot(phis, [row["quality"][f"{metric}_mean"] for row in rows], color=style.GREEN)
+    values = [value for row in rows for value in row[metric] if value > 0]
+    if metric == "fid" and values and max(values) / min(values) > _LOG_FROM_RATIO:
+        axes.set_yscale("log")
+
+
+def _frame_entropy(axes: Axes, classes: Classes) -> None:
+    """Mark the largest class entropy, and show the whole range up to it."""
+    largest = math.log(classes.num)
+    axes.axhline(largest, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.set_ylim(-0.1, round(largest + _ENTROPY_ROOM, 1))
+    axes.set_ylabel("class entropy\n(nats)")
+    axes.set_title(f"Diversity: entropy of {classes.words} (dotted: ln {classes.num:,}, all equal)")
+
+
+def _draw_reference(axes: Axes, value: float, label: str) -> None:
+    if math.isfinite(value):
+        axes.axhline(value, color=style.GREY, linewidth=1.1, linestyle=(0, (5, 2)), label=label)
+
+
+READINGS = (PhiSweep(),)

@@ -1,0 +1,177 @@
+"""A reading of a study's results, the base of every file of readings, and the list of them all."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
+
+from knowledge_gaps.core.columns import CLASSIFIER_COHORT, GENERATOR_COHORT
+from knowledge_gaps.readings.cells import ALL, PAIRS, READING, make_cells
+from knowledge_gaps.readings.cohorts import list_fooled
+from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.tables import (
+    Row,
+    find_metric,
+    read_tables,
+    summarise,
+    summarise_quality,
+)
+from knowledge_gaps.statistics.measures import METRICS, REAL_ACCURACY
+from knowledge_gaps.study import Study
+
+if TYPE_CHECKING:
+    from knowledge_gaps.readings.figures.page_figure import PageFigure
+
+Place = tuple[str, str, dict[str, float]]  # GAN cohort, classifier cohort, coordinates
+Metrics = dict[str, Any]  # of floats, nested
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What readings are made of.
+
+    Attributes:
+        root: of the repository; images and curves are below it.
+        study: names the readings and their cohorts.
+        detections: as from `tables.read_detections`.
+        quality: as from `tables.read_quality`.
+        cells: as from `cells.make_cells`, with the places of every reading.
+        seed: of resamples and permutations.
+    """
+
+    root: Path
+    study: Study
+    detections: pd.DataFrame
+    quality: pd.DataFrame
+    cells: pd.DataFrame
+    seed: int
+
+    def select(self, reading: str, pairs: PairSet, *axes: str) -> list[Row]:
+        """Select a reading's cells in the order of its places, or sorted by some columns."""
+        chosen = (self.cells[READING] == reading) & (self.cells[PAIRS] == pairs.value)
+        rows = self.cells[chosen]
+        return (rows.sort_values(list(axes)) if axes else rows).to_dict("records")
+
+    def find(self, pairs: PairSet, classifiers: str, gans: str) -> Row | None:
+        """Return the cell of two cohorts; None when it has no pair."""
+        return self._cells.get((pairs.value, classifiers, gans))
+
+    @cached_property
+    def quality_rows(self) -> dict[str, Row]:
+        """Every metric of each GAN cohort of the study, as of `tables.summarise`."""
+        return {cohort: summarise_quality(self.quality, cohort) for cohort in self.study.gans}
+
+    @cached_property
+    def accuracy_rows(self) -> dict[str, Row]:
+        """Accuracy on reals over the instances of each classifier cohort, as of `summarise`."""
+        by_instance = self.detections.drop_duplicates([CLASSIFIER_COHORT, "classifier_instance"])
+        accuracy = by_instance.set_index(CLASSIFIER_COHORT)[REAL_ACCURACY]
+        return {name: summarise(accuracy[[name]], REAL_ACCURACY) for name in self.study.classifiers}
+
+    @cached_property
+    def metric_names(self) -> dict[str, str]:
+        """Full names of the metrics, such as {"fid": "fid_lenet_4k"}."""
+        return {metric: find_metric(self.quality, metric) for metric in METRICS}
+
+    @property
+    def images(self) -> str:
+        """How many images a rate is of, for captions."""
+        return f"{self.study.evaluation.num_images:,} images per generator, threshold 0.5"
+
+    @cached_property
+    def _cells(self) -> dict[tuple[str, str, str], Row]:
+        rows = self.cells[self.cells[READING] == ALL].to_dict("records")
+        return {(row[PAIRS], row[CLASSIFIER_COHORT], row[GENERATOR_COHORT]): row for row in rows}
+
+
+class Reading:
+    """One way to read the results: which cells, what is drawn of them, what metrics.json has.
+
+    The page includes the template sections/NAME.html.j2 of each reading that the study asks for.
+
+    Attributes:
+        name: key in the section report of params.yaml, of the anchor and of the template.
+        title: in the page's navigation.
+        position: on the page, from the top.
+    """
+
+    name: str
+    title: str
+    position: ClassVar[int]
+
+    def is_asked(self, study: Study) -> bool:
+        """Say whether the study asks for this reading; one without a key is always made."""
+        return bool(getattr(study.report, self.name, True))
+
+    def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
+        """List the GAN cohorts with the coordinates that they have by themselves."""
+        return [(name, {}) for name in getattr(study.report, self.name, [])]
+
+    def list_cells(self, study: Study) -> list[Place]:
+        """List the pairs of cohorts with their coordinates: by default, the classifier cohorts that
+        any of the GANs is trained to fool, on each of the GANs.
+        """
+        gans = self.list_gans(study)
+        fooled = sorted({name for cohort, _ in gans for name in list_fooled(study, cohort)})
+        return [(cohort, name, dict(place)) for cohort, place in gans for name in fooled]
+
+    def list_shown(self, study: Study) -> list[Place]:
+        """List the cells of the frame: those that claims select from, and what is shown beside."""
+        return self.list_cells(study)
+
+    def read(self, results: Results) -> Any:
+        """Return what the page, figures and metrics show: the `content` of the other methods, and
+        of the template as readings.NAME.
+        """
+        return results.select(self.name, PairSet.HELD_OUT)
+
+    def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
+        """Draw figures with their words; by default none."""
+        yield from ()
+
+    def make_metrics(self, results: Results, content: Any) -> Metrics:
+        """Return groups of metrics.json; NaN and empty groups are left out there."""
+        return {}
+
+    def make_plots(self, results: Results, content: Any) -> Mapping[str, pd.DataFrame]:
+        """Return tables for `dvc plots` by file name; without rows where nothing was asked."""
+        return {}
+
+
+@cache
+def list_readings() -> dict[str, Reading]:
+    """List the readings that the files of this folder define as READINGS, in the page's order."""
+    package = importlib.import_module(__package__)
+    modules = [
+        importlib.import_module(f"{__package__}.{module.name}")
+        for module in pkgutil.iter_modules(package.__path__)
+    ]
+    readings = [reading for module in modules for reading in getattr(module, "READINGS", ())]
+    return {each.name: each for each in sorted(readings, key=lambda each: each.position)}
+
+
+def read_results(root: Path, study: Study, seed: int) -> Results:
+    """Read the tables of a study below a root and make the frame of cells.
+
+    Raises:
+        UserError: when a table is missing or malformed, or lacks a row of the study.
+    """
+    detections, quality = read_tables(root, study)
+    return make_results(root, study, detections, quality, seed)
+
+
+def make_results(
+    root: Path, study: Study, detections: pd.DataFrame, quality: pd.DataFrame, seed: int
+) -> Results:
+    """Make the frame of cells of two tables."""
+    asked = [reading for reading in list_readings().values() if reading.is_asked(study)]
+    places = [(each.name, *place) for each in asked for place in each.list_shown(study)]
+    cells = make_cells(detections, places, seed)
+    return Results(root, study, detections, quality, cells, seed)
