@@ -1,43 +1,39 @@
-"""All figures of `make bench`, in half an hour: JSON and a page, by default in reports/.
+"""All figures of `make bench`, in about ten minutes: JSON and a page, by default in reports/.
 
     python benchmarks [--only FIGURE ...] [--quick] [--folder FOLDER]
 
 Every figure is written as soon as it is measured; `--only` measures some anew and leaves the
-others as they are. A machine that is busy with something else spoils them: torch's threads, which
-the plain loops have by default, wait for each other. Longer scripts beside this file, such as
-`stylegan2.py` and `evaluation.py`, go further into one thing each.
+others as they are. A machine that is busy with something else spoils them. `coverage.py` beside
+this file is a command of its own: what intervals cover.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from figures.cohorts import measure_classifiers, measure_gans
-from figures.evaluation import measure_matrix
-from figures.fooling import measure_fooling
-from figures.growth import measure_growth
-from figures.orchestration import measure_orchestration
-from figures.side_by_side import measure_side_by_side
-from figures.stylegan2 import measure_stylegan2
-from measuring.machine import describe_load, describe_machine
-from measuring.processes import REPOSITORY
-from measuring.results import PAGE_FILE, Effort, Figure, Results
+import psutil  # type: ignore[import-untyped]
 
-LEAST_TURNS = 5  # of results that are told
+from cohorts import measure_classifiers, measure_gans
+from evaluation import measure_evaluation
+from fooling import measure_fooling
+from idle import measure_idle
+from measuring import PAGE_FILE, REPOSITORY, Effort, Figure, Results, describe_machine
+from stylegan2 import measure_stylegan2
+
+_LOAD_SEC = 2.0
 
 FIGURES: dict[str, Callable[[Effort], Figure]] = {
     "gans": measure_gans,
     "classifiers": measure_classifiers,
     "fooling": measure_fooling,
-    "evaluation": measure_matrix,
+    "evaluation": measure_evaluation,
     "stylegan2": measure_stylegan2,
-    "orchestration": measure_orchestration,
-    "side_by_side": measure_side_by_side,
-    "growth": measure_growth,
+    "idle": measure_idle,
 }
 
 
@@ -45,24 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, measure, write."""
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measure all figures.")
     parser.add_argument("--only", nargs="+", choices=list(FIGURES), help="measure these alone")
-    parser.add_argument("--turns", type=int, default=LEAST_TURNS, help="pairs of a figure")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, without any meaning")
-    parser.add_argument("--folder", type=Path, help="of the files; reports/, unless --quick")
+    parser.add_argument(
+        "--quick", action="store_true", help="one pair of tiny sizes each, without any meaning"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="of the files; reports/, or a temporary one if --quick"
+    )
     options = parser.parse_args(arguments)
-    if options.folder is None and options.quick:
-        parser.error("--quick needs --folder: its numbers are no results")
-    if options.turns < 1:
-        parser.error(f"--turns: {options.turns} found, at least 1 is needed")
-    if options.folder is None and options.turns < LEAST_TURNS:
-        parser.error(
-            f"--turns: {options.turns} need --folder: results have at least {LEAST_TURNS} pairs"
-        )
+    effort = Effort(1, is_quick=True) if options.quick else Effort()
     folder = options.folder or REPOSITORY / "reports"
-    effort = Effort(options.turns, options.quick)
+    if options.quick and options.folder is None:
+        folder = Path(tempfile.mkdtemp())
     results = Results(folder, describe_machine(), list(FIGURES), options.quick)
     for name in options.only or FIGURES:
-        print(f"{name} ...", flush=True)
-        load, start = describe_load(), time.monotonic()
+        load, start = psutil.cpu_percent(0.1 if options.quick else _LOAD_SEC), time.monotonic()
         results.put(FIGURES[name](effort), load)
         print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
     print(folder / PAGE_FILE)

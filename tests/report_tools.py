@@ -75,7 +75,8 @@ def write_evidence(
     (reports / "attributions.csv").write_text("images\n")
     (reports / "agreement.csv").write_text(
         "classifier_cohort,classifier_a,classifier_b,on_images,num_images,num_errors_a,"
-        "num_errors_b,error_consistency,cka\n"
+        "num_errors_b,num_errors_both,observed_agreement,expected_agreement,"
+        "error_consistency,num_cka_images,cka\n"
     )
     cohort = next(iter(study.gans))
     (reports / "neighbours.csv").write_text(

@@ -1,28 +1,21 @@
-"""A plain PyTorch loop that trains GAN-classifiers one after the other, without this project.
-
-    python benchmarks/baselines/classifier_loop.py IMAGES.npy G.safetensors --instances 8
+"""A plain PyTorch loop that trains a GAN-classifier, without this project.
 
 Reals against samples of frozen generators, with the sizes of `settings/mnist_reduced.yaml`:
 generated images are rounded to 256 levels as stored ones are, all images are shifted by up to
-3 px, and the learning rate falls along a cosine. torch's default threads, float32, the reals as one
-float tensor in memory. `make bench` measures the project against it.
+3 px, and the learning rate falls along a cosine. torch's default threads, float32.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dcgan_loop import LATENT_DIM, Generator
+from baselines.dcgan_loop import LATENT_DIM, Generator
 
 BATCH_SIZE = 64  # reals, and as many generated images
 CHANNELS = (32, 64)
@@ -99,16 +92,9 @@ class Training:
         return detached
 
 
-def build(steps: int, seed: int) -> Training:
-    """Build one classifier."""
-    torch.manual_seed(seed)
-    return Training(steps)
-
-
-def train(
-    training: Training, images: Tensor, generators: Sequence[Generator], steps: int
-) -> Classifier:
-    """Train one classifier on images float32 [N, 1, 28, 28]."""
+def train(images: Tensor, generators: Sequence[Generator], steps: int) -> Classifier:
+    """Train a fresh classifier on images float32 [N, 1, 28, 28]."""
+    training = Training(steps)
     for _ in range(steps):
         reals = images[torch.randint(len(images), (BATCH_SIZE,))]
         generated = sample(generators, torch.randn(BATCH_SIZE, LATENT_DIM))
@@ -122,29 +108,3 @@ def load_generator(path: Path) -> Generator:
     generator = Generator()
     generator.load_state_dict(load_file(path))
     return generator.eval()
-
-
-def main() -> None:
-    """Train so many classifiers and print the seconds that the trainings took."""
-    parser = argparse.ArgumentParser(description="Train GAN-classifiers one after the other.")
-    parser.add_argument("images", type=Path, help=".npy file of uint8 [N, 1, 28, 28]")
-    parser.add_argument("generators", type=Path, nargs="+", help="safetensors files")
-    parser.add_argument("--instances", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--threads", type=int, help="torch's own number if not given")
-    options = parser.parse_args()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    images = torch.from_numpy(np.load(options.images, allow_pickle=False)).float() / 127.5 - 1
-    generators = [load_generator(path) for path in options.generators]
-    first = build(options.steps, 0)  # the project's clock starts with its first network built, too
-    start = time.perf_counter()
-    train(first, images, generators, options.steps)
-    for instance in range(1, options.instances):
-        train(build(options.steps, instance), images, generators, options.steps)
-    seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "threads": torch.get_num_threads()}))
-
-
-if __name__ == "__main__":
-    main()

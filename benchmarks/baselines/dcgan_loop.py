@@ -1,21 +1,12 @@
-"""A plain PyTorch loop that trains DCGANs one after the other, without anything of this project.
-
-    python benchmarks/baselines/dcgan_loop.py IMAGES.npy --instances 8 --steps 2000
+"""A plain PyTorch loop that trains a DCGAN, without anything of this project.
 
 It is PyTorch's DCGAN example with the sizes of `settings/mnist_reduced.yaml` and that recipe's
 lazy R1: separate backward passes for reals and generated images, the generated batch shared by
-both updates, torch's default threads, float32. The reals are one float tensor in memory, which is
-faster here than a DataLoader. `make bench` measures the project against it.
+both updates, torch's default threads, float32.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
-from pathlib import Path
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -136,39 +127,10 @@ class Training:
         return penalty.detach()
 
 
-def build(seed: int) -> Training:
-    """Build one DCGAN."""
-    torch.manual_seed(seed)
-    return Training()
-
-
-def train(training: Training, images: Tensor, steps: int) -> Generator:
-    """Train one DCGAN on images float32 [N, 1, 28, 28]."""
+def train(images: Tensor, steps: int) -> Generator:
+    """Train a fresh DCGAN on images float32 [N, 1, 28, 28]."""
+    training = Training()
     for index in range(steps):
         reals = images[torch.randint(len(images), (BATCH_SIZE,))]
         training.step(index, reals, torch.randn(BATCH_SIZE, LATENT_DIM))
     return training.generator
-
-
-def main() -> None:
-    """Train so many DCGANs and print the seconds that the trainings took."""
-    parser = argparse.ArgumentParser(description="Train DCGANs one after the other.")
-    parser.add_argument("images", type=Path, help=".npy file of uint8 [N, 1, 28, 28]")
-    parser.add_argument("--instances", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--threads", type=int, help="torch's own number if not given")
-    options = parser.parse_args()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    images = torch.from_numpy(np.load(options.images, allow_pickle=False)).float() / 127.5 - 1
-    first = build(0)  # the project's clock starts with its first network built, too
-    start = time.perf_counter()
-    train(first, images, options.steps)
-    for instance in range(1, options.instances):
-        train(build(instance), images, options.steps)
-    seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "threads": torch.get_num_threads()}))
-
-
-if __name__ == "__main__":
-    main()

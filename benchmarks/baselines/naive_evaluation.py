@@ -1,20 +1,15 @@
 """Who detects whom and how good images are, the way that first comes to mind.
 
-    python benchmarks/baselines/naive_evaluation.py ROOT --cohorts 20
-
-For every pair of generator and classifier: load the network and both sets of images, let the one
-see the others, call scikit-learn. For every generator, and the training reals: torch-fidelity's
-FID, KID, precision and recall against the test reals, each call extracting both sets' features.
-torch's default threads. Of this project it takes the yardstick network alone. It does less than the
-project: no calibration error, no two-sample test, no density, coverage, class entropy or nearest
-reals. `make bench` measures the project against it.
+For every pair of generator and classifier: load the network and both sets of images, score them,
+call scikit-learn. For every generator, and the training reals: torch-fidelity's FID, KID, precision
+and recall against the test reals, each call extracting both sets' features. torch's default
+threads. Of this project it takes the feature extractor alone. It does less than the project: no
+calibration error, no two-sample test, no density, coverage, class entropy or nearest reals.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics
 
-from classifier_loop import Classifier
+from baselines.classifier_loop import Classifier
 from knowledge_gaps.evaluation.extractors.lenet import register_extractor
 
 _FORWARD_BATCH = 250
@@ -118,41 +113,23 @@ def evaluate_images(images_file: Path, reals_file: Path, num_images: int) -> dic
     return found
 
 
-def list_samples(root: Path, cohorts: int) -> list[Path]:
-    """List the files of the generators' images."""
-    return [root / "data" / "samples" / "gans" / f"{index}.npy" for index in range(cohorts)]
-
-
-def list_classifiers(root: Path, cohorts: int) -> list[Path]:
-    """List the files of the classifiers' weights."""
-    folder = root / "models" / "classifiers" / "classifiers"
-    return [folder / str(index) / "classifier.safetensors" for index in range(cohorts)]
-
-
-def get_reals(root: Path, split: str) -> Path:
-    """Return the file of the reals of a split."""
-    return root / "data" / "prepared" / split / "00000.npy"
-
-
 def main() -> None:
-    """Evaluate all pairs, then all images; print the seconds."""
+    """Evaluate all pairs, or all sets of images."""
     parser = argparse.ArgumentParser(description="Evaluate pair by pair.")
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--cohorts", type=int, default=20, help="generators, and classifiers")
-    parser.add_argument("--images", type=int, required=True, help="a generator")
+    parser.add_argument("--stage", choices=["detections", "quality"], required=True)
+    parser.add_argument("--reals", type=Path, nargs=2, help="test and training reals, .npy")
+    parser.add_argument("--samples", type=Path, nargs="+", help="of a generator each, .npy")
+    parser.add_argument("--classifiers", type=Path, nargs="+", help="safetensors files")
     options = parser.parse_args()
-    root = options.root
-    samples, reals = list_samples(root, options.cohorts), get_reals(root, "test")
-    start = time.perf_counter()
-    for generated in samples:
-        for classifier in list_classifiers(root, options.cohorts):
-            evaluate_pair(generated, classifier, reals)
-    detections_sec = time.perf_counter() - start
-    for images in [*samples, get_reals(root, "train")]:
-        evaluate_images(images, reals, options.images)
-    quality_sec = time.perf_counter() - start - detections_sec
-    found = {"detections": detections_sec, "quality": quality_sec}
-    print(json.dumps({**found, "threads": torch.get_num_threads()}))
+    test, train = options.reals
+    if options.stage == "detections":
+        for generated in options.samples:
+            for classifier in options.classifiers:
+                evaluate_pair(generated, classifier, test)
+        return
+    num_images = len(load_images(options.samples[0]))
+    for images in [*options.samples, train]:
+        evaluate_images(images, test, num_images)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 The networks and their weights are this project's, so both compute the same function; the operations
 are the papers' own: weights modulated for every sample and convolved with one group a sample,
 filters by zero insertion, padding and a depthwise convolution, a gain after every activation, and a
-generator pass for each of the two networks. It is what `benchmarks/stylegan2.py` compares with.
+generator pass for each of the two networks. `benchmarks/stylegan2.py`
+compares with it.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,6 @@ from knowledge_gaps.data.images import to_float
 from knowledge_gaps.losses import (
     compute_adversarial_loss,
     compute_discriminator_loss,
-    compute_fooling_loss,
     compute_path_length_penalty,
     compute_path_lengths,
     compute_r1_penalty,
@@ -35,7 +34,6 @@ from knowledge_gaps.models.architectures.stylegan2.generator import StyleGan2Gen
 from knowledge_gaps.models.architectures.stylegan2.modulated import StyledConv, ToImage
 from knowledge_gaps.models.architectures.stylegan2.resample import make_kernel
 from knowledge_gaps.models.architectures.stylegan2.synthesis import SynthesisBlock
-from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.study import GanRecipe
 
 _EPSILON = 1e-8
@@ -185,7 +183,6 @@ class TextbookTrainer:
     Args:
         generator: freshly initialised, on its device.
         discriminator: likewise.
-        classifiers: frozen.
         images: the reals, uint8 [N, C, H, W], on the CPU.
         recipe: batch size, rates, intervals.
     """
@@ -194,12 +191,11 @@ class TextbookTrainer:
         self,
         generator: StyleGan2Generator,
         discriminator: StyleGan2Discriminator,
-        classifiers: Sequence[GanClassifier],
         images: Tensor,
         recipe: GanRecipe,
     ) -> None:
         self.generator, self.discriminator = generator, discriminator
-        self._classifiers, self._images, self._recipe = classifiers, images, recipe
+        self._images, self._recipe = images, recipe
         self._average = copy.deepcopy(generator).requires_grad_(False)
         rate, betas = recipe.generator_optimizer.learning_rate, recipe.generator_optimizer.betas
         self._adam_g = torch.optim.Adam(generator.parameters(), rate, betas)
@@ -222,8 +218,6 @@ class TextbookTrainer:
         self.discriminator.requires_grad_(False)
         generated = self._generate(size)
         loss = compute_adversarial_loss(discriminate(self.discriminator, generated))
-        if self._classifiers:
-            loss = loss + compute_fooling_loss([C(generated) for C in self._classifiers])
         self._update(self._adam_g, loss)
         if step % recipe.path_length_interval == 0:
             self._update(self._adam_g, self._penalise_paths(size // recipe.path_length_shrink))

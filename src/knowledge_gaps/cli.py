@@ -168,14 +168,11 @@ def report() -> None:
 
 @app.command()
 def plan(
-    probe: Annotated[bool, typer.Option(help="measure time and memory where not known yet")] = True,
+    probe: Annotated[bool, typer.Option(help="time some steps of every distinct training")] = True,
     json: Annotated[bool, typer.Option("--json", help="print JSON, in bytes and seconds")] = False,
-    probe_sec: Annotated[
-        float, typer.Option(min=1.0, help="about the longest that one probe takes")
-    ] = 60.0,
 ) -> None:
-    """Say what the study costs on this machine: trainings, memory, time, disk, what is there."""
-    _run_stage("plan", with_probes=probe, as_json=json, budget_sec=probe_sec)
+    """Print what the study costs on this machine: trainings, time, disk, what is finished."""
+    _run_stage("plan", with_timing=probe, as_json=json)
 
 
 @app.command()

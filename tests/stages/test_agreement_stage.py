@@ -13,11 +13,15 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score
 
-from knowledge_gaps.analyses.agreement.reading import make_agreement, read_agreement
+from knowledge_gaps.analyses.agreement.measure import (
+    choose_cohort,
+    list_fooling,
+    list_held_out,
+    list_pairs,
+)
+from knowledge_gaps.analyses.agreement.reading import COLUMNS, read
 from knowledge_gaps.data.images import load_images, save_array, to_float
 from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.stages import agreement
-from knowledge_gaps.stages.agreement import choose_cohort, list_fooling, list_held_out
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import check_graph
 from study_tools import change_params, run_stage
@@ -142,8 +146,10 @@ def test_first_iteration_that_fools_stands_for_all() -> None:
 def test_others_leave_out_who_fools_one_of_the_pair(tmp_path: Path) -> None:
     write_reals(tmp_path, 50)
     kept = {
-        (pair.on_images, pair.a, pair.b): {source.path.parent.name for source in pair.kept}
-        for pair in agreement._list_pairs(tmp_path, MUTUAL, "c")
+        (pair.on_images, pair.classifier_a, pair.classifier_b): {
+            source.path.parent.name for source in pair.kept
+        }
+        for pair in list_pairs(tmp_path, MUTUAL, "c")
     }
     assert kept == {
         **{("reals_and_held_out", a, b): {"prepared", "base"} for a, b in PAIRS},
@@ -157,7 +163,7 @@ def test_others_leave_out_who_fools_one_of_the_pair(tmp_path: Path) -> None:
 
 
 def test_rows_of_the_smoke_study(table: pd.DataFrame) -> None:
-    assert list(table.columns) == list(agreement.COLUMNS)
+    assert list(table.columns) == list(COLUMNS)
     found = list(table[["classifier_cohort", "classifier_a", "classifier_b", "on_images"]].values)
     assert [tuple(row) for row in found] == [
         ("iteration_0", 0, 1, "reals_and_held_out"),
@@ -202,12 +208,6 @@ def test_numbers_by_another_way(trained_copy: Path) -> None:
     assert row["cka"] == pytest.approx(plain, abs=0.05)  # the plain estimate is a little higher
 
 
-def test_report_reads_it(trained_root: Path) -> None:
-    found = make_agreement(read_agreement(trained_root / "reports" / "agreement.csv"), "fooling")
-    assert found is not None
-    assert found.instances == (0, 1)
-
-
 def test_agreement_without_a_cache(trained_root: Path, trained_copy: Path) -> None:
     shutil.rmtree(trained_copy / ".kgaps")
     run_stage(trained_copy, "agreement")
@@ -219,16 +219,16 @@ def test_only_what_changed_is_compared(
     trained_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_stage(trained_copy, "agreement")
-    assert "compared 0 pairs, 2 known already" in capsys.readouterr().out
+    assert "computed 0 rows, 2 cached" in capsys.readouterr().out
     path = trained_copy / "data" / "samples" / "fool_all_1" / "1.npy"
     save_array(path, 255 - load_images(path))
     run_stage(trained_copy, "agreement")
-    assert "compared 1 pair, 1 known already" in capsys.readouterr().out
+    assert "computed 1 row, 1 cached" in capsys.readouterr().out
 
 
 def test_study_without_iterations_has_no_rows(trained_copy: Path) -> None:
     change_params(trained_copy, {"report.iterations": []})
     run_stage(trained_copy, "agreement")
     path = trained_copy / "reports" / "agreement.csv"
-    assert path.read_text() == ",".join(agreement.COLUMNS) + "\n"
-    assert make_agreement(read_agreement(path), "fooling") is None
+    assert path.read_text() == ",".join(COLUMNS) + "\n"
+    assert read(trained_copy, None).agreement == {}

@@ -14,14 +14,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from knowledge_gaps.analyses.audit.measure import COLUMNS, NO_FAULT
-from knowledge_gaps.analyses.audit.reading import read_audit
-from knowledge_gaps.analyses.audit.training import Job, run_job
+from knowledge_gaps.analyses.audit import measure
+from knowledge_gaps.analyses.audit.measure import Job, list_jobs, measure_job, shorten_recipe
+from knowledge_gaps.analyses.audit.reading import COLUMNS, Audit, read
+from knowledge_gaps.analyses.audit.replay import NO_FAULT
 from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import load_images, save_array, to_uint8
 from knowledge_gaps.stages import audit
-from knowledge_gaps.study import ClassifierRecipe, load_study
+from knowledge_gaps.study import load_study
 from study_tools import change_params, run_stage
 
 # learns a shortcut in a tenth of a second
@@ -50,25 +51,15 @@ def run_serially(
     return map(function, items)
 
 
-def fake_training(*_: Any, num_workers: int) -> Iterator[Any]:
-    assert num_workers >= 1
-    return iter([{"auc": 0.5, "p_value": 1.0}] * 9)
-
-
-def audit_path(root: Path, patch: pytest.MonkeyPatch, convert: Callable[[Tensor], Tensor]) -> Any:
+def audit_path(root: Path, patch: pytest.MonkeyPatch, convert: Callable[[Tensor], Tensor]) -> Audit:
     """Run the whole stage in this process, with another conversion where samples are made."""
     patch.setattr("knowledge_gaps.training.batches.to_uint8", convert)
     patch.setattr(audit, "map_parallel", run_serially)  # a worker would not know the conversion
-    patch.setattr(audit, "FAULTS", {})
-    patch.setattr(audit, "AUDIT_INSTANCES", 2)
+    patch.setattr(measure, "FAULTS", {})
+    patch.setattr(measure, "AUDIT_INSTANCES", 2)
     change_params(root, QUICK)
     run_stage(root, "audit")
-    return read_audit(root / "reports" / "audit.csv")
-
-
-def read_recipe(root: Path) -> ClassifierRecipe:
-    change_params(root, QUICK)
-    return load_study(root / "params.yaml").classifier_recipes["cnn"]
+    return read(root)
 
 
 # --- the table
@@ -93,37 +84,6 @@ def test_every_check_has_its_row(table: pd.DataFrame) -> None:
     assert table["verdict"].tolist()[5:] == ["pass"] * 4
 
 
-def test_classifiers_differ(table: pd.DataFrame) -> None:
-    assert table["auc"][:5].nunique() == 5
-
-
-def test_report_reads_it(trained_root: Path) -> None:
-    found = read_audit(trained_root / "reports" / "audit.csv")
-    assert found.passed
-    assert len(found.rows) == 9
-
-
-# --- what it says
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "said"),
-    [
-        (
-            ["pass"] * 7 + ["not_found"] * 2,
-            "7 checks passed, 0 failed; 0 of 2 known faults were found, so one could have been "
-            "missed",
-        ),
-        (
-            ["pass", "found", "fail", "found"],
-            "1 checks passed, 1 failed; 2 of 2 known faults were found",
-        ),
-    ],
-)
-def test_verdicts_are_put_into_words(verdicts: list[str], said: str) -> None:
-    assert audit._summarise(verdicts) == said
-
-
 # --- what it is computed from
 
 
@@ -139,25 +99,24 @@ def test_only_what_changed_is_trained(
 ) -> None:
     run_stage(trained_copy, "audit")
     said = capsys.readouterr().out
-    assert "trained 0 classifiers, 5 known already" in said
+    assert "computed 0 rows, 5 cached" in said
     assert re.search(r"^audit: \d checks passed, \d failed; \d of 2 known faults", said, re.M)
-    monkeypatch.setattr(audit, "map_parallel", run_serially)
-    monkeypatch.setattr(audit, "AUDIT_INSTANCES", 4)
+    monkeypatch.setattr(measure, "AUDIT_INSTANCES", 4)
     run_stage(trained_copy, "audit")
-    assert "trained 1 classifier, 5 known already" in capsys.readouterr().out
-    monkeypatch.setattr(audit, "map_parallel", fake_training)
+    assert "computed 1 row, 5 cached" in capsys.readouterr().out
     change_params(trained_copy, {"classifier_recipes.cnn.batch_size": 8})
     run_stage(trained_copy, "audit")
-    assert "trained 6 classifiers, 0 known already" in capsys.readouterr().out
+    assert "computed 6 rows, 0 cached" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("limit", "steps"), [(3, 3), (24, 24), (600, 24)])
 def test_no_more_steps_than_needed(
     trained_root: Path, monkeypatch: pytest.MonkeyPatch, limit: int, steps: int
 ) -> None:
-    monkeypatch.setattr(audit, "AUDIT_STEPS", limit)
-    jobs = audit._list_jobs(trained_root, load_study(trained_root / "params.yaml"))
-    assert [job.recipe.steps for job in jobs] == [steps] * 5
+    monkeypatch.setattr(measure, "AUDIT_STEPS", limit)
+    study = load_study(trained_root / "params.yaml")
+    jobs = list_jobs(study)
+    assert shorten_recipe(study, "cnn").steps == steps
     assert len({(job.cohort, job.instance) for job in jobs}) == 5
 
 
@@ -165,7 +124,7 @@ def test_sample_file_unlike_the_reals_fails(trained_copy: Path) -> None:
     path = trained_copy / "data" / "samples" / "baseline" / "1.npy"
     save_array(path, load_images(path).astype(np.float32))
     run_stage(trained_copy, "audit")
-    found = read_audit(trained_copy / "reports" / "audit.csv")
+    found = read(trained_copy)
     assert not found.passed
     assert found.rows[-1].num_defects == 1
     assert "1 sample files are stored in another way" in found.statement
@@ -189,11 +148,6 @@ def stretch(images: Tensor) -> Tensor:
     return ((images - low) / (high - low).clamp(min=1e-6) * 255).round().to(torch.uint8)
 
 
-def test_honest_path_passes(trained_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = audit_path(trained_copy, monkeypatch, to_uint8)
-    assert found.passed
-
-
 def test_one_level_more_fails(trained_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = audit_path(trained_copy, monkeypatch, add_level)
     assert not found.passed
@@ -213,7 +167,9 @@ def test_own_range_fails(trained_copy: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_control_is_found_and_no_fault_is_not(
     trained_copy: Path, fault: str, is_found: bool
 ) -> None:
-    row = run_job(Job(trained_copy, 0, "cnn", read_recipe(trained_copy), fault, 0))
+    change_params(trained_copy, QUICK)
+    study = load_study(trained_copy / "params.yaml")
+    row = measure_job(Job("cnn", fault, 0), trained_copy, study)
     assert (row["p_value"] < 0.01) is is_found
     # of a classifier of 24 steps; an honest path's may lie anywhere about chance
     assert (row["auc"] > 0.9) if is_found else (0.4 < row["auc"] < 0.6)
@@ -221,8 +177,13 @@ def test_control_is_found_and_no_fault_is_not(
 
 def test_honest_path_passes_for_many_seeds(trained_copy: Path) -> None:
     configure_process()
-    recipe = read_recipe(trained_copy).model_copy(update={"steps": 20})
-    rows = [run_job(Job(trained_copy, seed, "cnn", recipe, NO_FAULT, 0)) for seed in range(8)]
+    rows = []
+    for seed in range(8):
+        change_params(
+            trained_copy, {**QUICK, "classifier_recipes.cnn.steps": 20, "study.seed": seed}
+        )
+        study = load_study(trained_copy / "params.yaml")
+        rows.append(measure_job(Job("cnn", NO_FAULT, 0), trained_copy, study))
     assert min(row["p_value"] for row in rows) > 0.01
     assert len({row["auc"] for row in rows}) == 8
     assert np.mean([row["auc"] for row in rows]) == pytest.approx(0.5, abs=3 * 0.0513 / 8**0.5)

@@ -7,4 +7,4 @@ import sys
 from study_tools import REPOSITORY
 
 FOLDER = REPOSITORY / "benchmarks"
-sys.path += [str(FOLDER), str(FOLDER / "baselines")]
+sys.path.append(str(FOLDER))

@@ -14,10 +14,10 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
-from knowledge_gaps.analyses.agreement import measure as asking
+from knowledge_gaps.analyses.agreement import measure
 from knowledge_gaps.analyses.agreement.measure import (
     Source,
-    ask_classifier,
+    answer_set,
     compare_answers,
     extract_features,
 )
@@ -48,24 +48,14 @@ def flags(text: str) -> npt.NDArray[np.bool_]:
 def test_kappa_by_hand() -> None:
     # 8 and 7 of 10 right; both wrong on one image, agreeing on 6 + 1
     compared = compute_error_consistency(flags("1111111100"), flags("1111110010"))
-    assert (compared.num_errors_a, compared.num_errors_b, compared.num_errors_both) == (2, 3, 1)
-    assert compared.num_images == 10
-    assert compared.observed == pytest.approx(0.7)
-    assert compared.expected == pytest.approx(0.8 * 0.7 + 0.2 * 0.3)
-    assert compared.kappa == pytest.approx((0.7 - 0.62) / 0.38)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "kappa"),
-    [("1100", "1100", 1.0), ("1100", "0011", -1.0), ("1100", "1010", 0.0), ("1111", "1110", 0.0)],
-)
-def test_kappa_at_its_ends(first: str, second: str, kappa: float) -> None:
-    assert compute_error_consistency(flags(first), flags(second)).kappa == pytest.approx(kappa)
+    counts = {"num_images": 10, "num_errors_a": 2, "num_errors_b": 3, "num_errors_both": 1}
+    shares = {"observed_agreement": 0.7, "expected_agreement": 0.8 * 0.7 + 0.2 * 0.3}
+    assert compared == pytest.approx({**counts, **shares, "error_consistency": (0.7 - 0.62) / 0.38})
 
 
 @pytest.mark.parametrize("text", ["111", "000"])
 def test_kappa_of_certain_agreement_is_unknown(text: str) -> None:
-    assert math.isnan(compute_error_consistency(flags(text), flags(text)).kappa)
+    assert math.isnan(compute_error_consistency(flags(text), flags(text))["error_consistency"])
 
 
 def test_kappa_is_cohens() -> None:
@@ -74,7 +64,8 @@ def test_kappa_is_cohens() -> None:
     second = np.where(rng.random(300) < 0.4, first, rng.random(300) < 0.8)
     expected = cohen_kappa_score(first, second)
     assert 0.1 < expected < 0.9
-    assert compute_error_consistency(first, second).kappa == pytest.approx(expected, abs=1e-12)
+    found = compute_error_consistency(first, second)["error_consistency"]
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 # --- CKA
@@ -112,14 +103,6 @@ def test_cka_by_its_definition() -> None:
     assert compute_cka(a, b) == pytest.approx(expected, rel=1e-9)
 
 
-def test_cka_of_many_images_is_the_plain_one() -> None:
-    first = draw(1000, 4)
-    second = first @ draw(4, 3, seed=1) + draw(1000, 3, seed=2)
-    plain = compute_plain_cka(first, second)
-    assert 0.1 < plain < 0.9
-    assert compare(first, second) == pytest.approx(plain, abs=2e-3)
-
-
 def test_cka_does_not_see_rotation_scale_and_shift() -> None:
     first = draw(60, 5)
     rotation = np.linalg.qr(draw(5, 5, seed=1))[0]
@@ -154,10 +137,6 @@ def correlate_plainly(first: FloatArray, second: FloatArray) -> tuple[float, flo
     return float(correlation.statistic), float(correlation.pvalue)
 
 
-def test_symmetrise_takes_means_of_both_directions() -> None:
-    np.testing.assert_array_equal(symmetrise(np.array([[1.0, 2], [4, 8]])), [[1, 3], [3, 8]])
-
-
 def test_mantel_against_all_orders() -> None:
     rng = np.random.default_rng(5)
     first, second = draw_pairs(rng, 4), draw_pairs(rng, 4)
@@ -168,7 +147,6 @@ def test_mantel_against_all_orders() -> None:
     tails = [np.mean(np.array(drawn) * sign >= observed * sign - 1e-9) for sign in (1, -1)]
     assert correlation.spearman == pytest.approx(observed, abs=1e-12)
     assert correlation.p_value == pytest.approx(min(1.0, 2 * min(tails)), abs=1e-12)
-    assert correlation.num_instances == 4
 
 
 def test_mantel_is_right_where_pairs_are_not_independent() -> None:
@@ -182,17 +160,6 @@ def test_mantel_is_right_where_pairs_are_not_independent() -> None:
     assert np.mean(naive <= 0.1) > 0.2  # what the permutations are for
 
 
-def test_mantel_finds_what_is_there_in_any_order() -> None:
-    rng = np.random.default_rng(1)
-    first = draw_pairs(rng, 7)
-    second = -np.exp(first) + 0.05 * draw_pairs(rng, 7)
-    correlation = correlate_matrices(first, second)
-    assert correlation.spearman < -0.9
-    assert correlation.p_value < 0.01
-    order = np.ix_(*[rng.permutation(7)] * 2)
-    assert correlate_matrices(first[order], second[order]).p_value == correlation.p_value
-
-
 def test_mantel_without_numbers() -> None:
     first = draw_pairs(np.random.default_rng(0), 6)
     missing = first.copy()
@@ -202,12 +169,6 @@ def test_mantel_without_numbers() -> None:
         assert math.isnan(correlation.spearman)
         assert math.isnan(correlation.p_value)
     assert math.isnan(correlate_matrices(np.ones((1, 1)), np.ones((1, 1))).spearman)
-
-
-@pytest.mark.parametrize(("num", "has_too_few"), [(4, True), (5, False)])
-def test_four_instances_are_too_few(num: int, has_too_few: bool) -> None:
-    first = draw_pairs(np.random.default_rng(0), num)
-    assert correlate_matrices(first, first).has_too_few is has_too_few
 
 
 # --- asking classifiers
@@ -232,7 +193,7 @@ def score(classifier: GanClassifier, images: npt.NDArray[np.uint8]) -> npt.NDArr
 
 
 def test_features_are_what_the_head_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "count_scored", lambda _: 7)
+    monkeypatch.setattr(measure, "count_scored", lambda _: 7)
     classifier, images = make_classifier(), make_images(20)
     features = extract_features(classifier, images)
     assert features.shape == (20, 6 * 2 * 2)
@@ -276,14 +237,14 @@ def test_last_layer_is_the_one_that_runs_last() -> None:
 def test_answers_are_compared_on_the_kept_sources(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "MAX_CKA_IMAGES", 30)  # half of the images
+    monkeypatch.setattr(measure, "MAX_CKA_IMAGES", 30)  # half of the images
     sets = [make_images(30, seed) for seed in range(3)]
     for number, images in enumerate(sets):
         save_array(tmp_path / f"{number}.npy", images)
-    sources = [Source(tmp_path / f"{n}.npy", 20, is_real=n == 0) for n in range(3)]
+    sources = tuple(Source(tmp_path / f"{n}.npy", 20, is_real=n == 0) for n in range(3))
     classifiers = make_classifier(1), make_classifier(2)
-    first, second = (ask_classifier(classifier, sources) for classifier in classifiers)
-    kept = [sources[0], sources[2]]
+    first, second = (answer_set(classifier, sources) for classifier in classifiers)
+    kept = (sources[0], sources[2])
     compared = compare_answers(first, second, sources, kept)
 
     correct = [
@@ -291,12 +252,8 @@ def test_answers_are_compared_on_the_kept_sources(
         for c in classifiers
     ]
     expected = compute_error_consistency(*correct)
-    assert 0 < expected.num_errors_a < 40
-    assert compared["num_images"] == 40
-    assert compared["num_errors_a"] == expected.num_errors_a
-    assert compared["num_errors_b"] == expected.num_errors_b
-    assert compared["num_errors_both"] == expected.num_errors_both
-    assert compared["error_consistency"] == pytest.approx(expected.kappa)
+    assert 0 < expected["num_errors_a"] < 40
+    assert {name: compared[name] for name in expected} == expected
     images = np.concatenate([sets[0][:10], sets[2][:10]])
     grams = [compute_gram(extract_features(c, images)) for c in classifiers]
     assert compared["num_cka_images"] == 20
@@ -306,9 +263,9 @@ def test_answers_are_compared_on_the_kept_sources(
 def test_numbers_that_do_not_exist_are_none(tmp_path: Path) -> None:
     save_array(tmp_path / "0.npy", make_images(3))
     source = Source(tmp_path / "0.npy", 3, is_real=True)
-    answer = ask_classifier(make_classifier(), [source])
-    certain = asking.Answer(np.ones(3, dtype=bool), answer.gram)
-    compared = compare_answers(certain, certain, [source], [source])
+    answer = answer_set(make_classifier(), (source,))
+    certain = measure.Answers(np.ones(3, dtype=bool), answer.gram)
+    compared = compare_answers(certain, certain, (source,), (source,))
     assert compared["error_consistency"] is None
     assert compared["cka"] is None
     assert compared["num_cka_images"] == 3

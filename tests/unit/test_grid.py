@@ -11,12 +11,11 @@ import pytest
 from conftest import RunKgaps
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.execution.signals import StopFlag
-from knowledge_gaps.study import Study
+from knowledge_gaps.study import Study, load_study
 from knowledge_gaps.sweeps import queue, sweep
-from knowledge_gaps.sweeps.grid import Experiment, make_grid, parse_axis
-from knowledge_gaps.sweeps.queue import Standing, State, parse_standings
-from knowledge_gaps.sweeps.sweep import share_machine
-from knowledge_gaps.sweeps.table import SHOWN_METRICS, draw_sweep, find_differing
+from knowledge_gaps.sweeps.grid import make_grid, parse_axis
+from knowledge_gaps.sweeps.queue import State, Status, parse_statuses
+from knowledge_gaps.sweeps.sweep import SHOWN_METRICS, draw_sweep, share_machine
 from study_tools import SMOKE_FILE, change_params
 
 PHI = "gans.fool_all_1.phi"
@@ -50,7 +49,7 @@ def test_recipes_are_checked_at_every_point(smoke_root: Path, run_kgaps: RunKgap
 
 def test_overrides_name_every_value_and_the_study() -> None:
     [point, _] = make_grid(SMOKE_FILE, [f"{PHI}=0.1,1", "gans.fool_all_1.fooling=weighted"], accept)
-    assert point.describe() == [
+    assert point.overrides == [
         f"{PHI}=0.1",
         '+gans.fool_all_1.fooling="weighted"',  # smoke leaves it to its default
         f'study.name="{point.name}"',
@@ -84,19 +83,15 @@ def test_values_are_read_as_yaml() -> None:
 @pytest.mark.parametrize(
     ("axes", "said"),
     [
-        (["gans.fool_al_1.phi=1"], "gans.fool_al_1: unknown key (allowed: baseline, fool_all_1)"),
-        (["gans.fool_all_1.fi=1"], "gans.fool_all_1.fi: unknown key (allowed: recipe, instances"),
-        (["study.seed.x=1"], "study.seed.x: unknown key (allowed: none)"),
+        (["gans.fool_al_1.phi=1"], "unknown key 'fool_al_1' (allowed: baseline, fool_all_1)"),
+        (["gans.fool_all_1.fi=1"], "unknown key 'fi' (allowed: recipe, instances"),
+        (["study.seed.x=1"], "study.seed.x: unknown key 'x' (allowed: none)"),
         (["gans.fool_all_1=1"], "gans.fool_all_1: a section"),
-        ([f"{PHI}=much"], "gans.fool_all_1.phi"),
         ([f"{PHI}=0.1,-1"], "greater than or equal to 0"),
-        (["gans.fool_all_1.instances=1.5"], "instances"),
         (["gans.fool_all_1.fools=nobody"], "'nobody' is not in pools"),
         (["study.name=a,b"], "study.name: cannot be swept"),
-        ([f"{PHI}=1,1"], "1 stands twice"),
         ([f"{PHI}=1,1.0"], f"{PHI}=1.0: the same study as {PHI}=1,"),
-        (["study.seed=0,1", f"{PHI}=1,1e0"], f"study.seed=0, {PHI}=1.0: the same study"),
-        ([f"{PHI}=1", f"{PHI}=2"], "stands twice in the sweep"),
+        ([f"{PHI}=1", f"{PHI}=2"], "given twice in the sweep"),
         ([PHI], "KEY=VALUE,VALUE,... is needed"),
         ([f"{PHI}="], "KEY=VALUE,VALUE,... is needed"),
         ([f"{PHI}=[1,"], "no list of values"),
@@ -119,48 +114,49 @@ def test_dry_run_prints_the_grid_and_does_nothing(smoke_root: Path, run_kgaps: R
     assert not (smoke_root / ".kgaps").exists()
 
 
+GONE = 2**22 + 1  # beyond the largest process id
+
+
 def make_entry(name: str, state: str | None, pid: int | None = None) -> dict[str, Any]:
-    local = {"log": "/tmp/x.out", "pid": pid}
     metrics = {"reports/metrics.json": {"data": {"fid": {"a": 2}, "passed": 1.0, "word": "x"}}}
-    data = {"metrics": metrics}
     return {
         "name": name,
-        "executor": None if state is None else {"state": state, "local": local},
-        "revs": [{"rev": "1", "name": name, "data": data}],
+        "executor": None if state is None else {"state": state, "local": {"pid": pid}},
+        "revs": [{"rev": "1", "name": name, "data": {"metrics": metrics}}],
     }
 
 
-def test_standings_are_read_from_what_dvc_shows() -> None:
-    gone = 2**22 + 1  # beyond the largest process id
+def test_statuses_are_read_from_what_dvc_prints() -> None:
     entries = [
         make_entry("done", "success"),
         make_entry("fetched", None),
         make_entry("queued", "queued"),
-        make_entry("killed", "running", gone),
+        make_entry("begins", "running"),
+        make_entry("killed", "running", GONE),
         make_entry("failed", "failed"),
         make_entry("other", "success"),
     ]
-    shown = [{"experiments": None}, {"experiments": entries}]
-    names = ["done", "fetched", "queued", "killed", "failed", "new"]
-    found = parse_standings(shown, names)
-    assert {name: found[name].state for name in names} == {
+    expected = {
         "done": State.DONE,
         "fetched": State.DONE,
         "queued": State.QUEUED,
+        "begins": State.RUNNING,
         "killed": State.FAILED,
         "failed": State.FAILED,
         "new": State.MISSING,
     }
-    assert [name for name in names if found[name].is_gone] == ["killed"]
+    found = parse_statuses([{"experiments": None}, {"experiments": entries}], list(expected))
+    assert {name: status.state for name, status in found.items()} == expected
+    assert [name for name, status in found.items() if status.is_gone] == ["killed"]
     assert found["done"].metrics == {"fid.a": 2.0, "passed": 1.0}
-    assert "other" not in found
 
 
 def test_an_experiment_that_ended_a_moment_ago_has_not_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DVC still says "running" when the process is gone already, and stumbles now and then."""
-    answers = [None, make_entry("a", "running", 2**22 + 1), make_entry("a", "success")]
+    """DVC still says "running" when the process is gone already, and fails now and then."""
+    gone = make_entry("a", "running", GONE)
+    answers = [None, gone, make_entry("a", "success")]
 
     def answer(root: Path, *arguments: str, timeout_sec: float) -> str:
         entry = answers.pop(0)
@@ -168,139 +164,124 @@ def test_an_experiment_that_ended_a_moment_ago_has_not_failed(
             raise UserError("dvc exp show: unexpected error")
         return json.dumps([{"experiments": [entry]}])
 
-    stop = StopFlag()
-    monkeypatch.setattr(queue, "ask_dvc", answer)
+    monkeypatch.setattr(queue, "call_dvc", answer)
     monkeypatch.setattr(queue, "_SETTLE_SEC", 0.0)
-    assert queue.read_standings(tmp_path, ["a"], stop)["a"].state is State.DONE
-    answers.extend([make_entry("a", "running", 2**22 + 1)] * queue._TRIES)
-    assert queue.read_standings(tmp_path, ["a"], stop)["a"].state is State.FAILED
+    assert queue.read_statuses(tmp_path, ["a"])["a"].state is State.DONE
+    answers.extend([gone] * queue._TRIES)
+    assert queue.read_statuses(tmp_path, ["a"])["a"].state is State.FAILED
     answers.extend([None] * queue._TRIES)
     with pytest.raises(UserError):
-        queue.read_standings(tmp_path, ["a"], stop)
+        queue.read_statuses(tmp_path, ["a"])
 
 
-@pytest.fixture
-def gpus(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.delenv("KGAPS_WORKERS", raising=False)
-    monkeypatch.setattr(sweep, "count_gpus", lambda: 8)
-    return 8
-
-
-@pytest.mark.usefixtures("gpus")
 def test_on_gpus_one_experiment_at_a_time_has_all_of_the_machine(
-    smoke_root: Path, run_kgaps: RunKgaps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    smoke_root: Path, run_kgaps: RunKgaps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sweep, "count_gpus", lambda: 8)
     outcome = run_kgaps(smoke_root, "sweep", f"{PHI}=1,2", "-j", "2")
     assert outcome.code == 2
     assert outcome.err.startswith("kgaps: --jobs: 2 found, 1 is needed on a machine with GPUs")
     assert len(outcome.err.splitlines()) == 1
     assert run_kgaps(smoke_root, "sweep", f"{PHI}=1,2", "-j", "1", "--dry-run").code == 0
-    calls: list[tuple[tuple[str, ...], dict[str, str]]] = []
-
-    def note(root: Path, *arguments: str, changes: dict[str, str]) -> int:
-        calls.append((arguments, changes))
-        return 0
-
-    monkeypatch.setattr(queue, "run_dvc", note)
-    queue.start_queue(tmp_path, *share_machine(6, None))
-    queue.start_queue(tmp_path, 2, 3)
-    assert calls == [
-        (("queue", "start", "--jobs", "1"), {}),
-        (("queue", "start", "--jobs", "2"), {"KGAPS_WORKERS": "3"}),
-    ]
-
-
-def test_cores_are_shared_out_among_experiments_that_are_not_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KGAPS_DEVICE", "cpu")
-    monkeypatch.setenv("KGAPS_WORKERS", "8")
-    assert share_machine(0, None) == (1, 8)
-    assert share_machine(2, None) == (2, 4)
-    assert share_machine(20, None) == (8, 1)
-    assert share_machine(20, 3) == (3, 2)
-    grid = make_grid(SMOKE_FILE, [f"{PHI}=1,2,3,4"], accept)
-    states = [State.DONE, State.FAILED, State.RUNNING, State.MISSING]
-    standings = {point.name: Standing(state) for point, state in zip(grid, states, strict=True)}
-    queued: list[str] = []
-    monkeypatch.setattr(sweep, "read_standings", lambda *_: standings)
-    monkeypatch.setattr(sweep, "forget_failed", lambda *_: None)
-    monkeypatch.setattr(sweep, "queue_experiment", lambda _, point, __: queued.append(point.name))
-    assert sweep._queue_missing(tmp_path, grid, [], StopFlag()) == 3
-    assert queued == [grid[1].name, grid[3].name]
-
-
-def test_after_the_stop_nothing_more_is_queued(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop = StopFlag()
-    grid = make_grid(SMOKE_FILE, [f"{PHI}=1,2,3"], accept)
-    queued: list[str] = []
-
-    def queue_and_stop(root: Path, point: Experiment, copied: list[str]) -> None:
-        queued.append(point.name)
-        stop.set()
-
-    standings = {point.name: Standing() for point in grid}
-    monkeypatch.setattr(sweep, "read_standings", lambda *_: standings)
-    monkeypatch.setattr(sweep, "queue_experiment", queue_and_stop)
-    with pytest.raises(StoppedError, match=r"^not all experiments are queued; "):
-        sweep._queue_missing(tmp_path, grid, [], stop)
-    assert queued == [grid[0].name]
-
-
-def draw(axes: list[str], *found: dict[str, float]) -> list[str]:
-    grid = make_grid(SMOKE_FILE, axes, accept)
-    standings = {
-        point.name: Standing(State.DONE if metrics else State.FAILED, metrics=metrics)
-        for point, metrics in zip(grid, found, strict=True)
-    }
-    return draw_sweep(grid, standings).splitlines()
-
-
-def test_table_shows_metrics_that_differ() -> None:
-    lines = draw([f"{PHI}=1,2"], {"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 3.0})
-    assert lines[0].split() == ["experiment", PHI, "state", "b"]
-    assert len(lines) == 3
-
-
-def test_metric_that_one_experiment_lacks_differs() -> None:
-    """A collapsed GAN has no distance; an experiment without any metric is not compared."""
-    assert find_differing([{"a": 1.0, "b": 2.0}, {"b": 2.0}, {}], []) == ["a"]
-    assert find_differing([{"a": 1.0}, {}], []) == []
-
-
-def test_table_says_that_no_metric_differs() -> None:
-    lines = draw([f"{PHI}=1,2"], {"a": 1.0}, {"a": 1.0})
-    assert lines[0].split() == ["experiment", PHI, "state"]
-    assert lines[-2:] == [
-        "",
-        "no metric of reports/metrics.json differs; cohorts that no section of `report` names have "
-        "none there",
-    ]
-    assert "one experiment alone has metrics" in draw([f"{PHI}=1,2"], {"a": 1.0}, {})[-1]
-    assert len(draw([f"{PHI}=1,2"], {}, {})) == 3
+    assert share_machine(6, None) == (1, {})
 
 
 @pytest.mark.parametrize(
-    ("num_metrics", "said"),
+    ("num_open", "max_jobs", "share"),
+    [(0, None, (1, "8")), (2, None, (2, "4")), (20, None, (8, "1")), (20, 3, (3, "2"))],
+)
+def test_cores_are_shared_out_among_open_experiments(
+    monkeypatch: pytest.MonkeyPatch, num_open: int, max_jobs: int | None, share: tuple[int, str]
+) -> None:
+    monkeypatch.setenv("KGAPS_DEVICE", "cpu")
+    monkeypatch.setenv("KGAPS_WORKERS", "8")
+    assert share_machine(num_open, max_jobs) == (share[0], {"KGAPS_WORKERS": share[1]})
+
+
+class Queue:
+    """Stands in for DVC: notes its commands and gives the states that a test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *states: list[State]) -> None:
+        self.states, self.calls, self.stop = list(states), list[tuple[str, ...]](), StopFlag()
+        monkeypatch.setattr(sweep, "read_statuses", self.read)
+        monkeypatch.setattr(sweep, "call_dvc", lambda _, *arguments: self.calls.append(arguments))
+        monkeypatch.setattr(queue, "call_dvc", lambda _, *arguments: self.calls.append(arguments))
+        monkeypatch.setattr(sweep, "start_workers", lambda _, jobs, __: self.note("start", jobs))
+        monkeypatch.setattr(sweep, "_POLL_SEC", 0.0)
+
+    def read(self, root: Path, names: list[str]) -> dict[str, Status]:
+        return {name: Status(state) for name, state in zip(names, self.states.pop(0), strict=True)}
+
+    def note(self, *words: object) -> None:
+        self.calls.append(tuple(map(str, words)))
+
+
+def test_what_is_done_or_begun_is_not_queued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dvc = Queue(monkeypatch, [State.DONE, State.FAILED, State.RUNNING, State.MISSING])
+    grid = make_grid(SMOKE_FILE, [f"{PHI}=1,2,3,4"], accept)
+    assert sweep._queue_missing(tmp_path, load_study(SMOKE_FILE), grid, dvc.stop) == 3
+    assert [call[:2] for call in dvc.calls] == [("queue", "kill"), ("queue", "remove")] + [
+        ("exp", "run")
+    ] * 2
+    assert [call[4] for call in dvc.calls[2:]] == [grid[1].name, grid[3].name]
+
+
+def test_the_queue_is_kept_going_until_nothing_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = [State.QUEUED] * 2, [State.RUNNING, State.QUEUED], [State.DONE, State.FAILED]
+    dvc = Queue(monkeypatch, *states)
+    statuses = sweep._wait(tmp_path, ["a", "b"], (1, {}), dvc.stop)
+    assert dvc.calls == [("start", "1")]
+    with pytest.raises(UserError, match=r"^1 of 2 experiments failed: b; `dvc queue logs NAME`"):
+        sweep._conclude(tmp_path, statuses)
+
+
+def test_stop_interrupts_what_runs_and_queues_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, ended = [State.RUNNING, State.QUEUED], [State.FAILED, State.QUEUED]
+    dvc = Queue(monkeypatch, running, ended, ended)
+    dvc.stop.set()
+    with pytest.raises(StoppedError, match="2 experiments not done; the same command goes on"):
+        sweep._wait(tmp_path, ["a", "b"], (2, {}), dvc.stop)
+    assert dvc.calls == [("queue", "stop"), ("queue", "kill", "a")]
+    grid = make_grid(SMOKE_FILE, [f"{PHI}=1,2"], accept)
+    with pytest.raises(StoppedError, match="not all experiments are queued"):
+        sweep._queue_missing(tmp_path, load_study(SMOKE_FILE), grid, dvc.stop)
+
+
+def draw(*found: dict[str, float]) -> list[str]:
+    grid = make_grid(SMOKE_FILE, [f"{PHI}=1,2"], accept)
+    statuses = {
+        point.name: Status(State.DONE if metrics else State.FAILED, metrics)
+        for point, metrics in zip(grid, found, strict=True)
+    }
+    return draw_sweep(grid, statuses).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("found", "shown"),
     [
-        (SHOWN_METRICS, None),
-        (SHOWN_METRICS + 1, "1 more metric differs: "),
-        (SHOWN_METRICS + 9, "9 more metrics differ: "),
+        (({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 3.0}), ["b"]),
+        (({"a": 1.0, "b": 2.0}, {"b": 2.0}), ["a"]),  # a collapsed GAN has no distance
+        (({"a": 1.0}, {}), []),  # one that failed is not compared
+        (({}, {}), []),
+        (({"x.fool_all_1.phi": 1.0, "phi": 1.0}, {"x.fool_all_1.phi": 2.0, "phi": 2.0}), ["phi"]),
     ],
 )
-def test_table_counts_the_metrics_that_it_leaves_out(num_metrics: int, said: str | None) -> None:
-    found = [{f"m{k}": float(value) for k in range(num_metrics)} for value in (0, 1)]
-    lines = draw([f"{PHI}=1,2"], *found)
+def test_table_shows_metrics_that_differ(
+    found: tuple[dict[str, float], dict[str, float]], shown: list[str]
+) -> None:
+    lines = draw(*found)
+    assert lines[0].split() == ["experiment", PHI, "state", *shown]
+    assert len(lines) == 3
+
+
+def test_table_counts_the_metrics_that_it_leaves_out() -> None:
+    found = [{f"m{k}": float(value) for k in range(SHOWN_METRICS + 9)} for value in (0, 1)]
+    lines = draw(*found)
     assert lines[0].split()[3:] == [f"m{k}" for k in range(SHOWN_METRICS)]
-    if said is None:
-        assert len(lines) == 3
-    else:
-        assert lines[-1] == f"{said}`dvc exp show --only-changed` shows all of them"
-
-
-def test_swept_value_is_not_shown_a_second_time() -> None:
-    """metrics.json tells phi beside the rates; the table has a column of it already."""
-    found = [{"phi_sweep.fool_all_1.phi": phi, "phi_sweep.other.phi": phi} for phi in (1.0, 2.0)]
-    assert find_differing(found, [PHI]) == ["phi_sweep.other.phi"]
+    assert lines[-1] == "9 more differ: `dvc exp show --only-changed`"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from knowledge_gaps.analyses.audit.reading import Audit, read_audit
+from knowledge_gaps.analyses.audit.reading import Audit, read
 from knowledge_gaps.core.errors import UserError
 
 HEADER = (
@@ -28,14 +28,15 @@ sample_files,samples,none,,,112000,,,,,,0,pass
 """
 
 
-def read(tmp_path: Path, *parts: str) -> Audit:
-    path = tmp_path / "audit.csv"
+def read_rows(tmp_path: Path, *parts: str) -> Audit:
+    path = tmp_path / "reports" / "audit.csv"
+    path.parent.mkdir()
     path.write_text(HEADER + "".join(parts), encoding="utf-8")
-    return read_audit(path)
+    return read(tmp_path)
 
 
 def test_audit_that_passed(tmp_path: Path) -> None:
-    audit = read(tmp_path, REPLAYS, CONTROLS, EXACT)
+    audit = read_rows(tmp_path, REPLAYS, CONTROLS, EXACT)
     assert audit.passed
     assert audit.has_power
     assert len(audit.rows) == 7
@@ -73,7 +74,7 @@ def test_audit_that_passed(tmp_path: Path) -> None:
     ],
 )
 def test_audit_that_failed_says_where(tmp_path: Path, row: str, part: str) -> None:
-    audit = read(tmp_path, REPLAYS, CONTROLS, EXACT, row)
+    audit = read_rows(tmp_path, REPLAYS, CONTROLS, EXACT, row)
     assert not audit.passed
     assert audit.has_power
     assert audit.statement.startswith("The shortcut audit failed, so detection rates may measure")
@@ -83,7 +84,7 @@ def test_audit_that_failed_says_where(tmp_path: Path, row: str, part: str) -> No
 
 def test_control_that_was_not_found_fails_nothing_but_is_told(tmp_path: Path) -> None:
     missed = "control,vit,jpeg,0,600,2000,0.5,0.5,0.51,0.4,,,not_found\n"
-    audit = read(tmp_path, REPLAYS, CONTROLS, missed, EXACT)
+    audit = read_rows(tmp_path, REPLAYS, CONTROLS, missed, EXACT)
     assert audit.passed
     assert not audit.has_power
     assert audit.statement.endswith(
@@ -92,7 +93,7 @@ def test_control_that_was_not_found_fails_nothing_but_is_told(tmp_path: Path) ->
 
 
 def test_without_controls_there_is_no_power(tmp_path: Path) -> None:
-    audit = read(tmp_path, REPLAYS, EXACT)
+    audit = read_rows(tmp_path, REPLAYS, EXACT)
     assert audit.passed
     assert not audit.has_power
     assert audit.statement.endswith("no known fault was tried.")
@@ -109,4 +110,4 @@ def test_without_controls_there_is_no_power(tmp_path: Path) -> None:
 )
 def test_malformed_tables_are_named(tmp_path: Path, rows: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read(tmp_path, rows)
+        read_rows(tmp_path, rows)

@@ -55,31 +55,6 @@ def test_mean_power_is_the_variance(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(power[:, :, 0, 0], 0, atol=1e-25)
 
 
-@pytest.mark.parametrize("size", [8, 9, 28])
-def test_rings_times_their_sizes_are_the_variance(size: int) -> None:
-    """Of an image without frequencies in the corners, which lie in no ring."""
-    rings, num_rings = list_rings(size, size), size // 2
-    waves = np.fft.fft2(np.random.default_rng(2).normal(size=(size, size)))
-    for radius, places in rings.items():
-        for place in places if radius > num_rings else ():
-            waves[place] = 0
-    image = np.fft.ifft2(waves).real
-    means = average_rings(compute_power(image[None, None])[0, 0])
-    sizes = [len(rings[radius]) for radius in range(1, num_rings + 1)]
-    assert means.shape == (num_rings,)
-    assert np.dot(means, sizes) / size**2 == pytest.approx(image.var(), rel=1e-12)
-
-
-@each_shape
-def test_rings_average_what_lies_in_them(shape: tuple[int, int]) -> None:
-    power = np.random.default_rng(3).random(shape)
-    expected = [
-        np.mean([power[place] for place in list_rings(*shape)[radius]])
-        for radius in range(1, min(shape) // 2 + 1)
-    ]
-    np.testing.assert_allclose(average_rings(power), expected, rtol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("rows", "columns", "ring"), [(1, 0, 1), (0, 7, 7), (3, 4, 5), (2, -2, 3), (8, 8, 11)]
 )
@@ -90,17 +65,6 @@ def test_wave_lands_in_its_ring(rows: int, columns: int, ring: int) -> None:
     # its two frequencies share the variance of a cosine, half the squared amplitude
     expected[ring - 1] = amplitude**2 / 2 * size**2 / len(list_rings(size, size)[ring])
     np.testing.assert_allclose(means, expected, rtol=1e-12, atol=1e-25)
-
-
-def test_white_noise_is_flat() -> None:
-    num_images, size, std = 400, 16, 0.3
-    images = np.random.default_rng(4).normal(0, std, (num_images, 1, size, size))
-    means = average_rings(compute_power(images).mean(axis=(0, 1)))
-    rings = list_rings(size, size)
-    for radius, mean in enumerate(means, start=1):
-        # power is exponentially distributed, and every frequency but a few stands there twice
-        standard_error = 1 / math.sqrt(num_images * len(rings[radius]) / 2)
-        assert mean / std**2 == pytest.approx(1, abs=4 * standard_error)
 
 
 def test_power_of_stored_images_by_the_definition() -> None:
@@ -152,20 +116,3 @@ def test_frequency_0_is_in_the_middle() -> None:
     stripes[..., ::2] = 255  # the highest frequency across, none down
     spectrum = measure_spectra(stripes).residual_spectrum
     assert np.unravel_index(spectrum.argmax(), spectrum.shape) == (4, 0)
-
-
-def test_fingerprint_is_the_mean_residual() -> None:
-    images = draw_images(230, 3, 6, 7)  # three batches
-    fingerprint = measure_spectra(images).fingerprint
-    expected = sum(compute_residuals(image[None])[0] for image in images) / 230
-    np.testing.assert_allclose(fingerprint, expected, atol=1e-13)
-
-
-def test_same_images_have_the_same_bytes() -> None:
-    images = draw_images(120, 1, 9, 9)
-    first, second = measure_spectra(images), measure_spectra(images.copy())
-    for name in ("power", "residual_spectrum", "fingerprint"):
-        assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
-        assert (
-            getattr(first, name).tobytes() != getattr(measure_spectra(images[1:]), name).tobytes()
-        )

@@ -1,1 +1,1 @@
-"""Analyses of images and classifiers: a folder each."""
+"""What was measured on images and classifiers beside detection and quality, a folder each."""

@@ -28,9 +28,15 @@ def make_table() -> Table:
 
 
 def draw_table(table: Table) -> str:
-    """Draw a table as lines of text, with the terminal's colours if standard output is one."""
+    """Draw a table as lines of text, with the terminal's colours if standard output is one.
+
+    A table is as wide as the terminal, but where its words or columns that do not wrap need more:
+    nothing in it is cut, and there is no sign of a cut, which a terminal may not be able to write.
+    """
     is_terminal = sys.stdout.isatty()
     text = io.StringIO()
-    width = None if is_terminal else _UNBROKEN_WIDTH
-    Console(file=text, width=width, force_terminal=is_terminal).print(table)
+    console = Console(file=text, force_terminal=is_terminal)
+    console.width = console.width if is_terminal else _UNBROKEN_WIDTH
+    console.width = max(console.width, console.measure(table).minimum)
+    console.print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

@@ -1,4 +1,8 @@
-"""Seconds of a step whose phases do not all run at every step, and of a forward pass."""
+"""Seconds of a training's step: a few steps of the real trainer in this process.
+
+Recipe, pool size and batch are the real ones. The reals are random pixels, and fresh networks take
+the place of the pool's: neither changes what is computed.
+"""
 
 from __future__ import annotations
 
@@ -10,103 +14,102 @@ from functools import partial
 from math import lcm
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
-from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.models.registry import Generator, ImageShape
-from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
+from knowledge_gaps.core.devices import count_gpus
+from knowledge_gaps.data.store import hold_images
+from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
+from knowledge_gaps.planning.inventory import ImageShape, Recipe
+from knowledge_gaps.study import GanRecipe
+from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import GanTrainer
-
-NUM_ROUNDS = 5  # timed steps of every kind, where time allows
-_STEADY_SEC = 2.0  # small networks are timed for so long, for their steps scatter
+from knowledge_gaps.training.phases import Fooling
 
 Trainer = GanTrainer | ClassifierTrainer
 
+_NUM_REALS = 64
+_NUM_ROUNDS = 3  # timed steps of every kind, after a round that warms up
+_SLOW_SEC = 20.0  # a round that takes longer is the last one
+
+
+def time_training(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -> float | str:
+    """Return the mean seconds of a step on one core or GPU; or why it cannot run here.
+
+    Arguments as `build_trainer`.
+    """
+    try:
+        trainer = build_trainer(recipe, frozen, shape)
+        phases = trainer.phases if isinstance(trainer, GanTrainer) else []
+        return time_steps(trainer, list_step_kinds([1, *(phase.interval for phase in phases)]))
+    except torch.OutOfMemoryError:
+        return f"batch_size {recipe.batch_size} does not fit into the GPU's memory"
+    except ValueError as error:  # a precision that this machine does not have
+        return str(error).splitlines()[0]
+
+
+def build_trainer(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -> Trainer:
+    """Build the trainer of a recipe, with fresh networks in the place of its pool's.
+
+    Args:
+        recipe: of the training.
+        frozen: recipes of the pool's members.
+        shape: channels, height, width of the reals.
+
+    Raises:
+        UserError: for settings that do not fit the images.
+        ValueError: for a precision that this machine does not have.
+    """
+    if recipe.mixed_precision == "fp16" and count_gpus() == 0:
+        raise ValueError("mixed_precision: 'fp16' needs a GPU")
+    AcceleratorState._reset_state(reset_partial_state=True)  # it keeps one precision a process
+    accelerator = Accelerator(
+        cpu=count_gpus() == 0,
+        mixed_precision=recipe.mixed_precision,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+    )
+    pixels = torch.randint(256, (_NUM_REALS, *shape), dtype=torch.uint8)
+    images, stream = hold_images(pixels.numpy()), Stream(0, "plan", 0)
+    own = (recipe.architecture, recipe.model, shape)
+    if isinstance(recipe, GanRecipe):
+        pool = [build_classifier(member.architecture, member.model, shape) for member in frozen]
+        networks = build_generator(*own), build_discriminator(*own)
+        return GanTrainer(*networks, Fooling(pool, 1.0, "sum"), images, recipe, stream, accelerator)
+    generators = [build_generator(member.architecture, member.model, shape) for member in frozen]
+    classifier = build_classifier(*own)
+    return ClassifierTrainer(classifier, generators, 1.0, images, recipe, stream, accelerator)
+
 
 def list_step_kinds(intervals: Sequence[int]) -> dict[int, int]:
-    """List the kinds of step that lazy phases make, one step number for each.
+    """List one step for each set of phases that run together, and how many of a period are such.
 
     Args:
         intervals: of all phases; a phase runs where its interval divides the step.
-
-    Returns:
-        From a step number to how many steps of one period are of its kind.
     """
     period = lcm(*intervals)
     kinds = [tuple(step % interval == 0 for interval in intervals) for step in range(period)]
     return {kinds.index(kind): count for kind, count in Counter(kinds).items()}
 
 
-def time_steps(
-    trainer: Trainer, kinds: dict[int, int], budget_sec: float, num_rounds: int
-) -> tuple[float, float]:
-    """Time steps of every kind, round by round, after a round of warming up.
-
-    Args:
-        trainer: freshly built.
-        kinds: of `list_step_kinds`.
-        budget_sec: no round begins later; where warming up takes longer, its times are taken.
-        num_rounds: at least; more than one go on until they have taken a while.
-
-    Returns:
-        The mean step's seconds over a period, and how long a round took by the clock.
-    """
-    started_at = time.monotonic()
-    rounds = [_time_round(trainer, kinds, 0)]
-    round_sec = time.monotonic() - started_at
-    if round_sec < budget_sec:
-        warm_at, rounds = time.monotonic(), []
-        while not _is_enough(len(rounds), num_rounds, time.monotonic() - warm_at):
-            rounds.append(_time_round(trainer, kinds, len(rounds) + 1))
-            if time.monotonic() - started_at > budget_sec:
-                break
-        round_sec = (time.monotonic() - warm_at) / len(rounds)
-    return statistics.fmean(_find_medians(rounds, kinds)), round_sec
-
-
-def _is_enough(num_made: int, num_rounds: int, seconds: float) -> bool:
-    return num_made >= num_rounds and (num_rounds == 1 or seconds >= _STEADY_SEC)
-
-
-def _time_round(trainer: Trainer, kinds: dict[int, int], index: int) -> list[float]:
+def time_steps(trainer: Trainer, kinds: dict[int, int]) -> float:
+    """Return a step's mean seconds over a period of `list_step_kinds`."""
     device, period = trainer.accelerator.device, sum(kinds.values())
-    steps = (step + index * period for step in kinds)
-    return [time_call(partial(trainer.run_step, step), device) for step in steps]
-
-
-def _find_medians(rounds: list[list[float]], kinds: dict[int, int]) -> list[float]:
-    """Return the median seconds of every step of a period."""
-    medians = [statistics.median(times) for times in zip(*rounds, strict=True)]
-    return [
-        median for median, count in zip(medians, kinds.values(), strict=True) for _ in range(count)
+    rounds: list[list[float]] = []
+    while len(rounds) <= _NUM_ROUNDS and (not rounds or sum(rounds[-1]) < _SLOW_SEC):
+        steps = [step + len(rounds) * period for step in kinds]
+        rounds.append([time_call(partial(trainer.run_step, step), device) for step in steps])
+    medians: list[float] = [
+        statistics.median(times) for times in zip(*(rounds[1:] or rounds), strict=True)
     ]
-
-
-def time_forward(trainer: Trainer, image_shape: ImageShape, batch_size: int) -> float:
-    """Time a forward pass of the result, as evaluation will make many of; return its seconds."""
-    device = trainer.accelerator.device
-    network = freeze(trainer.get_result())
-    if isinstance(network, Generator):
-        stream = Stream(0, "gans/probe", 0)
-        latents = draw_latents(stream, batch_size, network.latent_dim, "evaluation").to(device)
-        run: Callable[[], object] = partial(sample_images, network, latents)
-    else:
-        run = partial(network, torch.zeros(batch_size, *image_shape, device=device))
-    with torch.no_grad():
-        return min(time_call(run, device) for _ in range(2))
+    return sum(s * count for s, count in zip(medians, kinds.values(), strict=True)) / period
 
 
 def time_call(run: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds of a call: on a CPU those of this process, which has one thread.
-
-    So a machine that is busy with something else now disturbs the plan but little.
-    """
-    if device.type != "cuda":
-        started_at = time.process_time()
-        run()
-        return time.process_time() - started_at
-    torch.cuda.synchronize(device)
-    started_at = time.perf_counter()
+    """Return the seconds of a call: on a CPU those of this process, which has one thread."""
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    started_at = clock()
     run()
-    torch.cuda.synchronize(device)
-    return time.perf_counter() - started_at
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock() - started_at

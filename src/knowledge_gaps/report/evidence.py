@@ -1,38 +1,16 @@
-"""All that the report reads beside the two tables: what artifacts are, and what may be trusted.
-
-Each kind has its own reader in this folder; here they are brought together for a study.
-"""
+"""What the analyses found, as the report reads it: their readings, brought together for a study."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from knowledge_gaps.analyses.agreement.reading import (
-    Agreement,
-    FoolingComparison,
-    compare_with_fooling,
-    make_agreement,
-    read_agreement,
-)
-from knowledge_gaps.analyses.artifacts import (
-    AttributionReading,
-    ResidualReading,
-    SpectraReading,
-    read_attributions,
-    read_residuals,
-    read_spectra,
-)
-from knowledge_gaps.analyses.audit.reading import Audit, read_audit
-from knowledge_gaps.core.layout import (
-    AGREEMENT_FILE,
-    AUDIT_FILE,
-    get_reports_directory,
-)
+from knowledge_gaps.analyses.agreement import reading as agreement
+from knowledge_gaps.analyses.attributions import reading as attributions
+from knowledge_gaps.analyses.audit import reading as audit
+from knowledge_gaps.analyses.spectra import reading as spectra
 from knowledge_gaps.readings.mutual_fooling import MutualFooling
 from knowledge_gaps.readings.samples import list_table_cohorts
-from knowledge_gaps.statistics.agreement import FOOLING, FOOLING_OTHERS, HELD_OUT
 from knowledge_gaps.study import Study
 
 _MAX_COHORTS = 8  # that a figure of spectra tells apart
@@ -45,19 +23,15 @@ class Evidence:
 
     Attributes:
         audit: whether detection rates may be taken for what images show.
-        spectra: of the reals and of some GAN cohorts.
-        residuals: as spectra.
+        spectra: of the reals and of some GAN cohorts, and of their residuals.
         attributions: None when no GAN of the iterations fools.
-        agreement: of one classifier cohort, by the images that its pairs were compared on.
-        comparisons: of mutual fooling with agreement, by the same images; empty without the former.
+        agreement: of one classifier cohort, and its comparison with mutual fooling.
     """
 
-    audit: Audit
-    spectra: SpectraReading
-    residuals: ResidualReading
-    attributions: AttributionReading | None
-    agreement: Mapping[str, Agreement]
-    comparisons: Mapping[str, FoolingComparison]
+    audit: audit.Audit
+    spectra: spectra.SpectraReading
+    attributions: attributions.AttributionReading | None
+    agreement: agreement.AgreementReading
 
 
 def read_evidence(root: Path, study: Study, fooling: MutualFooling | None) -> Evidence:
@@ -66,20 +40,11 @@ def read_evidence(root: Path, study: Study, fooling: MutualFooling | None) -> Ev
     Raises:
         UserError: when a file is missing or malformed.
     """
-    reports = get_reports_directory(root)
-    cohorts = choose_cohorts(study)
-    table = read_agreement(reports / AGREEMENT_FILE)
-    found = {kind: make_agreement(table, kind) for kind in (HELD_OUT, FOOLING, FOOLING_OTHERS)}
-    agreement = {kind: reading for kind, reading in found.items() if reading is not None}
     return Evidence(
-        audit=read_audit(reports / AUDIT_FILE),
-        spectra=read_spectra(root, cohorts),
-        residuals=read_residuals(root, cohorts),
-        attributions=read_attributions(root),
-        agreement=agreement,
-        comparisons={}
-        if fooling is None
-        else {kind: compare_with_fooling(fooling, each) for kind, each in agreement.items()},
+        audit=audit.read(root),
+        spectra=spectra.read(root, choose_cohorts(study)),
+        attributions=attributions.read(root),
+        agreement=agreement.read(root, fooling),
     )
 
 

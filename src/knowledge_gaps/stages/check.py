@@ -12,6 +12,7 @@ from pathlib import Path
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.execution.fingerprint import write_fingerprints
+from knowledge_gaps.models.networks import check_networks
 from knowledge_gaps.models.pool import write_pool
 from knowledge_gaps.models.registry import (
     GanArchitecture,
@@ -22,7 +23,6 @@ from knowledge_gaps.models.registry import (
     parse_settings,
 )
 from knowledge_gaps.planning.inventory import find_shape
-from knowledge_gaps.planning.outputs import check_networks
 from knowledge_gaps.study import (
     NO_POOL,
     ClassifierCohort,

@@ -1,102 +1,50 @@
-"""spectra: what reals and every generator's images look like by frequency, and their residuals."""
+"""spectra: power spectra of reals and of every generator's images, and of their residuals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from knowledge_gaps.analyses.spectra.measure import FREQUENCY, POWER, Spectra, measure_spectra
+from knowledge_gaps.analyses.spectra.measure import list_image_sets, measure_file
+from knowledge_gaps.core import layout
 from knowledge_gaps.core.files import publish_directory
-from knowledge_gaps.core.layout import (
-    FINGERPRINTS_FILE,
-    RESIDUAL_SPECTRA_FILE,
-    SPECTRA_FILE,
-    TEST_IMAGES,
-    TRAIN_IMAGES,
-    get_prepared_directory,
-    get_reports_directory,
-    get_samples_file,
-    get_spectra_directory,
-)
 from knowledge_gaps.core.tables import SIX_DIGITS, write_table
 from knowledge_gaps.data.images import save_array
-from knowledge_gaps.data.store import open_images
 from knowledge_gaps.execution.parallel import map_parallel
-from knowledge_gaps.study import REALS, REALS_TRAIN, Study
-
-_Name = tuple[str, int]  # cohort or a split of the reals, instance
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A set of images, of which the first ones are measured."""
-
-    images_file: Path
-    num_images: int
+from knowledge_gaps.study import Study
 
 
 def run(root: Path, study: Study) -> None:
     """Write reports/spectra.csv, and the residuals' spectra and means below data/spectra.
 
-    The train split of the reals is measured as if it were a generator: its distance from the test
-    split is the floor.
-
     Raises:
         UserError: when a file of images is missing.
     """
-    jobs = _list_jobs(root, study)
-    measured = dict(zip(jobs, map_parallel(_measure, list(jobs.values()), __name__), strict=True))
-    _write_arrays(root, measured)
-    table = pd.concat([_make_rows(*name, spectra) for name, spectra in measured.items()])
-    # power spans orders of magnitude: significant digits, where the other tables have fixed ones
-    write_table(get_reports_directory(root) / SPECTRA_FILE, table, SIX_DIGITS)
-    print(f"measured the spectra of {len(measured)} sets of images")
-
-
-def _list_jobs(root: Path, study: Study) -> dict[_Name, _Job]:
-    prepared = get_prepared_directory(root)
-    files = {
-        (REALS, 0): prepared / TEST_IMAGES,
-        (REALS_TRAIN, 0): prepared / TRAIN_IMAGES,
-    }
-    for name, cohort in study.gans.items():
-        for instance in range(cohort.instances):
-            files[name, instance] = get_samples_file(root, name, instance)
-    return {name: _Job(path, study.evaluation.num_images) for name, path in files.items()}
-
-
-def _measure(job: _Job) -> Spectra:
-    return measure_spectra(open_images(job.images_file), job.num_images)
-
-
-def _write_arrays(root: Path, measured: Mapping[_Name, Spectra]) -> None:
-    """Store float32 arrays for each cohort, their first axis its instances."""
-    cohorts: dict[str, list[Spectra]] = {}
-    for (cohort, _), spectra in measured.items():
-        cohorts.setdefault(cohort, []).append(spectra)
+    sets = list_image_sets(root, study)
+    measure = partial(measure_file, num_images=study.evaluation.num_images)
+    measured = list(map_parallel(measure, list(sets.values()), __name__))
 
     def fill(directory: Path) -> None:
-        for cohort, instances in cohorts.items():
-            arrays = {
-                RESIDUAL_SPECTRA_FILE: [spectra.residual_spectrum for spectra in instances],
-                FINGERPRINTS_FILE: [spectra.fingerprint for spectra in instances],
-            }
-            for file_name, array in arrays.items():
-                save_array(directory / cohort / file_name, np.stack(array).astype(np.float32))
+        pairs = zip(sets, measured, strict=True)
+        for cohort, group in groupby(pairs, key=lambda pair: pair[0][0]):
+            spectra = [one for _, one in group]  # of all instances
+            residuals = np.float32([one.residual_spectrum for one in spectra])
+            fingerprints = np.float32([one.fingerprint for one in spectra])
+            save_array(directory / cohort / layout.RESIDUAL_SPECTRA_FILE, residuals)
+            save_array(directory / cohort / layout.FINGERPRINTS_FILE, fingerprints)
 
-    publish_directory(get_spectra_directory(root), fill)
-
-
-def _make_rows(cohort: str, instance: int, spectra: Spectra) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "generator_cohort": cohort,
-            "generator_instance": instance,
-            FREQUENCY: range(1, len(spectra.power) + 1),  # cycles per image
-            POWER: spectra.power,
-        }
-    )
+    publish_directory(layout.get_spectra_directory(root), fill)
+    rows = [
+        (cohort, instance, frequency, power)
+        for (cohort, instance), spectra in zip(sets, measured, strict=True)
+        for frequency, power in enumerate(spectra.power, start=1)  # cycles per image
+    ]
+    columns = ["generator_cohort", "generator_instance", "frequency", "power"]
+    # power spans orders of magnitude: significant digits, where the other tables have fixed ones
+    path = layout.get_reports_directory(root) / layout.SPECTRA_FILE
+    write_table(path, pd.DataFrame(rows, columns=columns), SIX_DIGITS)
+    print(f"measured the spectra of {len(measured)} sets of images")

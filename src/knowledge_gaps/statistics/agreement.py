@@ -1,13 +1,8 @@
-"""How alike two classifiers are: in their errors, in their features, and as matrices of pairs.
-
-What the classifiers are asked is known by `knowledge_gaps.stages.agreement`, how the answers stand
-beside mutual fooling by `knowledge_gaps.analyses.agreement.reading`.
-"""
+"""How alike two classifiers are: in their errors, in their features, and as matrices of pairs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,52 +22,20 @@ NUM_PERMUTATIONS = 50_000  # all of them up to 8 instances; that many drawn at r
 _BATCH_SIZE = 5_000  # permutations at once
 
 
-@dataclass(frozen=True)
-class ErrorConsistency:
-    """How much two classifiers agree on the same images, beside what their accuracies explain.
-
-    Attributes:
-        num_images: that both were asked about.
-        num_errors_a: of the first classifier.
-        num_errors_b: of the second one.
-        num_errors_both: images on which both are wrong.
-        observed: share of images on which both are right or both wrong.
-        expected: the same share if errors were independent.
-        kappa: 1 for the same errors, 0 for independent ones, below 0 for errors that avoid one
-            another; NaN when agreement is certain, because both are always right or always wrong.
-    """
-
-    num_images: int
-    num_errors_a: int
-    num_errors_b: int
-    num_errors_both: int
-    observed: float
-    expected: float
-    kappa: float
-
-
-@dataclass(frozen=True)
-class MatrixCorrelation:
+class MatrixCorrelation(NamedTuple):
     """How two matrices of pairs of the same instances go together.
 
     Attributes:
         spearman: rank correlation of their off-diagonal elements; NaN when one of them is
             missing, or all elements of a matrix are equal.
         p_value: two-sided, over permutations of the instances; NaN with `spearman`.
-        num_instances: rows of each matrix.
     """
 
     spearman: float
     p_value: float
-    num_instances: int
-
-    @property
-    def has_too_few(self) -> bool:
-        """Whether there are too few instances for the p-value to mean much."""
-        return self.num_instances < MIN_INSTANCES
 
 
-def compute_error_consistency(correct_a: BoolArray, correct_b: BoolArray) -> ErrorConsistency:
+def compute_error_consistency(correct_a: BoolArray, correct_b: BoolArray) -> dict[str, float]:
     """Compare on which images two classifiers are wrong.
 
     Source: Geirhos, Meding and Wichmann 2020, "Beyond accuracy", section 2: Cohen's kappa of being
@@ -81,20 +44,26 @@ def compute_error_consistency(correct_a: BoolArray, correct_b: BoolArray) -> Err
     Args:
         correct_a: [N], whether the first classifier is right; at least one image.
         correct_b: [N], the second one on the same images.
+
+    Returns:
+        By column of agreement.csv: counts of images and errors; observed_agreement, the share of
+        images on which both are right or both wrong; expected_agreement, the same if errors were
+        independent; error_consistency, kappa: 1 for the same errors, 0 for independent ones, below
+        0 for errors that avoid one another, NaN when both are always right or always wrong.
     """
     accuracy_a, accuracy_b = float(correct_a.mean()), float(correct_b.mean())
     observed = float((correct_a == correct_b).mean())
     expected = accuracy_a * accuracy_b + (1 - accuracy_a) * (1 - accuracy_b)
     is_certain = accuracy_a == accuracy_b and accuracy_a in (0.0, 1.0)
-    return ErrorConsistency(
-        num_images=len(correct_a),
-        num_errors_a=int((~correct_a).sum()),
-        num_errors_b=int((~correct_b).sum()),
-        num_errors_both=int((~correct_a & ~correct_b).sum()),
-        observed=observed,
-        expected=expected,
-        kappa=float("nan") if is_certain else (observed - expected) / (1 - expected),
-    )
+    return {
+        "num_images": len(correct_a),
+        "num_errors_a": int((~correct_a).sum()),
+        "num_errors_b": int((~correct_b).sum()),
+        "num_errors_both": int((~correct_a & ~correct_b).sum()),
+        "observed_agreement": observed,
+        "expected_agreement": expected,
+        "error_consistency": float("nan") if is_certain else (observed - expected) / (1 - expected),
+    }
 
 
 def compute_gram(features: npt.NDArray[np.floating]) -> FloatArray:
@@ -127,7 +96,7 @@ def compute_cka(gram_a: FloatArray, gram_b: FloatArray) -> float:
     """
     if len(gram_a) < MIN_GRAM_IMAGES:
         raise ValueError(f"{len(gram_a)} images found, {MIN_GRAM_IMAGES} are needed")
-    hollow_a, hollow_b = _clear_diagonal(gram_a), _clear_diagonal(gram_b)
+    hollow_a, hollow_b = (gram - np.diag(np.diag(gram)) for gram in (gram_a, gram_b))
     norm = _estimate_hsic(hollow_a, hollow_a) * _estimate_hsic(hollow_b, hollow_b)
     return _estimate_hsic(hollow_a, hollow_b) / norm**0.5 if norm > 0 else float("nan")
 
@@ -147,14 +116,16 @@ def correlate_matrices(first: FloatArray, second: FloatArray) -> MatrixCorrelati
     Source: Mantel 1967, with Spearman's rank correlation.
 
     Args:
-        first: float64 [N, N]; the diagonal is not looked at.
+        first: float64 [N, N]; the diagonal does not count.
         second: likewise, of the same instances in the same order.
     """
     upper = np.triu_indices(len(first), k=1)
     elements = [matrix[upper] for matrix in (first, second)]
     if any(len(np.unique(values)) < 2 or np.isnan(values).any() for values in elements):
-        return MatrixCorrelation(float("nan"), float("nan"), len(first))
-    ranks_first, ranks_second = (_standardise(rankdata(values)) for values in elements)
+        return MatrixCorrelation(float("nan"), float("nan"))
+    # standardised ranks: the product of two such vectors is their correlation
+    ranks = [rankdata(values) - (len(values) + 1) / 2 for values in elements]
+    ranks_first, ranks_second = (values / np.linalg.norm(values) for values in ranks)
     square = np.zeros(first.shape)
     square[upper] = ranks_first
     square += square.T
@@ -173,13 +144,7 @@ def correlate_matrices(first: FloatArray, second: FloatArray) -> MatrixCorrelati
         alternative="two-sided",
         random_state=np.random.default_rng(0),
     )
-    return MatrixCorrelation(float(tested.statistic), float(tested.pvalue), len(first))
-
-
-def _clear_diagonal(gram: FloatArray) -> FloatArray:
-    hollow = gram.copy()
-    np.fill_diagonal(hollow, 0.0)
-    return hollow
+    return MatrixCorrelation(float(tested.statistic), float(tested.pvalue))
 
 
 def _estimate_hsic(hollow_a: FloatArray, hollow_b: FloatArray) -> float:
@@ -189,10 +154,3 @@ def _estimate_hsic(hollow_a: FloatArray, hollow_b: FloatArray) -> float:
     apart = hollow_a.sum() * hollow_b.sum() / ((num_images - 1) * (num_images - 2))
     rows = hollow_a.sum(axis=0) @ hollow_b.sum(axis=0) * 2 / (num_images - 2)
     return float((together + apart - rows) / (num_images * (num_images - 3)))
-
-
-def _standardise(values: FloatArray) -> FloatArray:
-    """Shift and scale so that the product with another such vector is their correlation."""
-    centred = values - values.mean()
-    scaled: FloatArray = centred / np.linalg.norm(centred)
-    return scaled

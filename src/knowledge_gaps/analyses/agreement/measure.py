@@ -1,46 +1,53 @@
-"""Asking classifiers about the same images, and comparing what two of them made of these.
+"""How alike the classifiers of one cohort are, in their errors and in their features.
 
-The measures are in `knowledge_gaps.statistics.agreement`; which classifiers are asked about which
-images is known by `knowledge_gaps.stages.agreement`.
+The cohort is the one whose classifiers are fooled one by one (report.mutual_fooling), or else that
+of iteration 0. Its pairs are compared on reals and generators that none of them was trained on, and
+on generators that fool classifiers of the cohort.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.layout import TEST_IMAGES, get_prepared_directory, get_samples_file
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.batches import Images, count_scored, split_images
 from knowledge_gaps.evaluation.detection import score_images
+from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.statistics.agreement import (
+    FOOLING,
+    FOOLING_OTHERS,
+    HELD_OUT,
     MIN_GRAM_IMAGES,
     compute_cka,
     compute_error_consistency,
     compute_gram,
 )
+from knowledge_gaps.study import Kind, Study
+from knowledge_gaps.study.graph import list_members
 
 MAX_CKA_IMAGES = 2_000  # of a set of images; the estimate of CKA does not depend on how many
 
-BoolArray = npt.NDArray[np.bool_]
 
-
-@dataclass(frozen=True)
-class Source:
-    """Images of one file; several make a set of images.
+class Source(NamedTuple):
+    """The first images of a file; several make a set of images.
 
     Attributes:
         path: of the file.
-        num_images: how many of them, from its start.
+        num_images: how many.
         is_real: whether they are reals.
         in_loss: instances of the classifiers that their generator was trained to fool.
     """
@@ -51,46 +58,128 @@ class Source:
     in_loss: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a classifier made of a set of images.
+ImageSet = tuple[Source, ...]
 
-    Attributes:
-        correct: [N], whether it is right about each image.
-        gram: float32 [M, M], inner products of the features of some images of each source.
-    """
 
-    correct: BoolArray
+class Pair(NamedTuple):
+    """Two classifiers of the cohort, compared on the sources `kept` of a set that all score."""
+
+    classifier_a: int
+    classifier_b: int
+    on_images: str
+    scored: ImageSet
+    kept: ImageSet
+
+
+class Answers(NamedTuple):
+    """Whether a classifier is right, bool [N], and the Gram matrix of some images, [M, M]."""
+
+    correct: npt.NDArray[np.bool_]
     gram: npt.NDArray[np.float32]
 
 
-def ask_classifier(classifier: GanClassifier, sources: Sequence[Source]) -> Answer:
-    """Ask a classifier about a set of images.
+def choose_cohort(study: Study) -> str | None:
+    """Return the classifier cohort whose pairs are compared, or None when the report names none."""
+    report = study.report
+    if report.mutual_fooling:
+        [member] = list_members(study, study.gans[report.mutual_fooling[0]].fools)
+        return member[0].partition("/")[2]
+    return report.iterations[0].classifiers if report.iterations else None
 
-    Args:
-        classifier: in evaluation mode.
-        sources: of the set.
+
+def list_pairs(root: Path, study: Study, cohort: str) -> Iterator[Pair]:
+    """List every two classifiers of a cohort, on each kind of images that there are."""
+    held_out, fooling = list_held_out(root, study, cohort), list_fooling(root, study, cohort)
+    instances = range(study.classifiers[cohort].instances)
+    for name, scored in ((HELD_OUT, held_out), (FOOLING, fooling), (FOOLING_OTHERS, fooling)):
+        for a, b in combinations(instances, 2):
+            dropped = {a, b} if name == FOOLING_OTHERS else set()
+            kept = tuple(source for source in scored if dropped.isdisjoint(source.in_loss))
+            if kept:
+                yield Pair(a, b, name, scored, kept)
+
+
+def list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
+    """List reals, and as many images of generators that the cohort was not trained on.
+
+    The generators are the other instances of the GAN cohorts that it was trained on; without any,
+    the set is empty.
+    """
+    detected = list_members(study, study.classifiers[cohort].detects)
+    files = [
+        get_samples_file(root, name, instance)
+        for name in dict.fromkeys(gans.partition("/")[2] for gans, _ in detected)
+        for instance in range(study.gans[name].instances)
+        if (f"{Kind.GANS}/{name}", instance) not in detected
+    ]
+    if not files:
+        return ()
+    reals_file = get_prepared_directory(root) / TEST_IMAGES
+    num_reals = len(open_images(reals_file))
+    files = files[:num_reals]  # an image of each at least
+    share = min(study.evaluation.num_images, num_reals // len(files))
+    reals = Source(reals_file, share * len(files), is_real=True)
+    return (reals, *(Source(path, share, is_real=False) for path in files))
+
+
+def list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
+    """List images of the generators that fool classifiers of a cohort.
+
+    The GAN cohorts are those of report.mutual_fooling, or else the first iteration's that does;
+    they share the set evenly, and so do the instances of each.
+    """
+    report = study.report
+    names = report.mutual_fooling or [iteration.gans for iteration in report.iterations]
+    fooled = {name: _list_in_loss(study, name, cohort) for name in names}
+    fooling = [name for name in names if fooled[name]]
+    if not report.mutual_fooling:
+        fooling = fooling[:1]
+    num_instances = {name: study.gans[name].instances for name in fooling}
+    num_of_cohort = min(num_instances.values(), default=0) * study.evaluation.num_images
+    shares = {name: max(1, num_of_cohort // num) for name, num in num_instances.items()}
+    return tuple(
+        Source(get_samples_file(root, name, instance), shares[name], False, fooled[name])
+        for name in fooling
+        for instance in range(num_instances[name])
+    )
+
+
+def _list_in_loss(study: Study, gans: str, cohort: str) -> tuple[int, ...]:
+    members = list_members(study, study.gans[gans].fools) if study.gans[gans].phi > 0 else []
+    return tuple(instance for name, instance in members if name == f"{Kind.CLASSIFIERS}/{cohort}")
+
+
+def answer_sets(directory: Path, sets: Sequence[ImageSet]) -> dict[ImageSet, Answers]:
+    """Load a classifier onto this process's device and let it score sets of images.
 
     Raises:
-        UserError: when a file cannot be read.
-        ValueError: when the classifier has no linear layer.
+        UserError: when a checkpoint or a file of images is missing or altered.
     """
-    correct: list[BoolArray] = []
-    features: list[npt.NDArray[np.float32]] = []
+    classifier = load_classifier(directory).to(find_device())
+    return {sources: answer_set(classifier, sources) for sources in sets}
+
+
+def answer_set(classifier: GanClassifier, sources: ImageSet) -> Answers:
+    """Score a set of images and extract the features of some, by a frozen classifier.
+
+    Raises:
+        UserError: when a file cannot be read, or the classifier has no linear layer.
+    """
+    correct, features = [], []
     for source, num_features in zip(sources, _count_cka_images(sources), strict=True):
         images = open_images(source.path)
         scores = score_images(classifier, images, num_images=source.num_images)
         correct.append((scores > 0) == source.is_real)  # a logit of 0 calls an image generated
         features.append(extract_features(classifier, images, num_features))
     gram = compute_gram(np.concatenate(features))
-    return Answer(np.concatenate(correct), gram.astype(np.float32))
+    return Answers(np.concatenate(correct), gram.astype(np.float32))
 
 
 @torch.no_grad()
 def extract_features(
     classifier: GanClassifier, images: Images, num_images: int | None = None
 ) -> npt.NDArray[np.float32]:
-    """Return the penultimate features: what the last linear layer of a classifier is given.
+    """Return the penultimate features: the inputs of the last linear layer of a classifier.
 
     Args:
         classifier: in evaluation mode.
@@ -103,25 +192,24 @@ def extract_features(
     Raises:
         UserError: when no linear layer runs.
     """
-    given: list[Tensor] = []
-
-    def keep(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        given.append(inputs[0])
-
-    layers = [module for module in classifier.modules() if isinstance(module, nn.Linear)]
-    hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
+    inputs: list[Tensor] = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        for layer in classifier.modules()
+        if isinstance(layer, nn.Linear)
+    ]
     device = next(classifier.parameters()).device
     features: list[Tensor] = []
     try:
         for batch in split_images(images, count_scored(classifier.spec), num_images):
-            given.clear()
+            inputs.clear()
             classifier(to_float(torch.from_numpy(batch).to(device)))
-            if not given:
+            if not inputs:
                 raise UserError(
                     f"{type(classifier.network).__name__}: no torch.nn.Linear runs, whose inputs "
                     "are the features that are compared; a classifier's head has to be one"
                 )
-            features.append(given[-1].flatten(1).float().cpu())
+            features.append(inputs[-1].flatten(1).float().cpu())
     finally:
         for hook in hooks:
             hook.remove()
@@ -130,42 +218,24 @@ def extract_features(
 
 
 def compare_answers(
-    first: Answer, second: Answer, sources: Sequence[Source], kept: Sequence[Source]
+    first: Answers, second: Answers, scored: ImageSet, kept: ImageSet
 ) -> dict[str, float | None]:
-    """Compare two classifiers on some sources of the set that both were asked about.
-
-    Args:
-        first: of one classifier.
-        second: of the other one.
-        sources: of the set.
-        kept: the sources that are looked at; at least one.
+    """Compare two classifiers on some sources of the set that both have scored.
 
     Returns:
-        By column of the table; None for a number that cannot be computed.
+        By column of agreement.csv; None for a number that cannot be computed.
     """
-    is_kept = np.array([source in kept for source in sources])
-    seen = np.repeat(is_kept, [source.num_images for source in sources])
-    errors = compute_error_consistency(first.correct[seen], second.correct[seen])
-    compared = np.flatnonzero(np.repeat(is_kept, _count_cka_images(sources)))
-    cka = float("nan")
-    if len(compared) >= MIN_GRAM_IMAGES:
-        grams = (answer.gram[np.ix_(compared, compared)] for answer in (first, second))
-        cka = compute_cka(*(gram.astype(np.float64) for gram in grams))
-    return {
-        "num_images": errors.num_images,
-        "num_errors_a": errors.num_errors_a,
-        "num_errors_b": errors.num_errors_b,
-        "num_errors_both": errors.num_errors_both,
-        "observed_agreement": errors.observed,
-        "expected_agreement": errors.expected,
-        "error_consistency": None if np.isnan(errors.kappa) else errors.kappa,
-        "num_cka_images": len(compared),
-        "cka": None if np.isnan(cka) else cka,
-    }
+    is_kept = np.array([source in kept for source in scored])
+    of_images = np.repeat(is_kept, [source.num_images for source in scored])
+    errors = compute_error_consistency(first.correct[of_images], second.correct[of_images])
+    chosen = np.flatnonzero(np.repeat(is_kept, _count_cka_images(scored)))
+    grams = [one.gram[np.ix_(chosen, chosen)].astype(np.float64) for one in (first, second)]
+    cka = compute_cka(*grams) if len(chosen) >= MIN_GRAM_IMAGES else math.nan
+    row = {**errors, "num_cka_images": len(chosen), "cka": cka}
+    return {name: None if math.isnan(value) else value for name, value in row.items()}
 
 
-def _count_cka_images(sources: Sequence[Source]) -> list[int]:
+def _count_cka_images(sources: ImageSet) -> list[int]:
     """Share the images whose features are compared among the sources, as their images are."""
-    total = sum(source.num_images for source in sources)
-    share = min(1.0, MAX_CKA_IMAGES / total)
+    share = min(1.0, MAX_CKA_IMAGES / sum(source.num_images for source in sources))
     return [int(source.num_images * share) for source in sources]

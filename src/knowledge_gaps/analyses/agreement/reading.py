@@ -1,14 +1,9 @@
-"""How alike classifiers of one cohort are, beside how much they are fooled together.
-
-agreement.csv is written by the stage `agreement`, which says what the pairs are compared on. The
-measures and the permutation test are in `knowledge_gaps.statistics.agreement`, the figure in
-`knowledge_gaps.analyses.agreement.figure`.
-"""
+"""How alike classifiers of one cohort are, and whether alike ones are fooled together."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,34 +19,34 @@ from knowledge_gaps.core.columns import (
     read_columns,
 )
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.layout import AGREEMENT_FILE, get_reports_directory
 from knowledge_gaps.readings.mutual_fooling import MutualFooling
 from knowledge_gaps.statistics.agreement import (
+    FOOLING,
+    FOOLING_OTHERS,
+    HELD_OUT,
     MIN_INSTANCES,
     MatrixCorrelation,
     correlate_matrices,
     symmetrise,
 )
 
-ON_IMAGES = "on_images"
-CLASSIFIER_A = "classifier_a"
-CLASSIFIER_B = "classifier_b"
-NUM_ERRORS_A = "num_errors_a"
-NUM_ERRORS_B = "num_errors_b"
-ERROR_CONSISTENCY = "error_consistency"
-CKA = "cka"
-
 FloatArray = npt.NDArray[np.float64]
 
-_COLUMNS = {
+COLUMNS = {
     CLASSIFIER_COHORT: Cast.NAME,
-    CLASSIFIER_A: Cast.COUNT,
-    CLASSIFIER_B: Cast.COUNT,
-    ON_IMAGES: Cast.NAME,
+    "classifier_a": Cast.COUNT,
+    "classifier_b": Cast.COUNT,
+    "on_images": Cast.NAME,
     NUM_IMAGES: Cast.COUNT,
-    NUM_ERRORS_A: Cast.COUNT,
-    NUM_ERRORS_B: Cast.COUNT,
-    ERROR_CONSISTENCY: Cast.NUMBER,
-    CKA: Cast.NUMBER,
+    "num_errors_a": Cast.COUNT,
+    "num_errors_b": Cast.COUNT,
+    "num_errors_both": Cast.COUNT,
+    "observed_agreement": Cast.SHARE,
+    "expected_agreement": Cast.SHARE,
+    "error_consistency": Cast.NUMBER,
+    "num_cka_images": Cast.COUNT,
+    "cka": Cast.NUMBER,
 }
 
 
@@ -60,8 +55,6 @@ class Agreement:
     """Pairs of N classifiers of one cohort, compared on one kind of images.
 
     Attributes:
-        cohort: name of the classifier cohort.
-        on_images: HELD_OUT, FOOLING or FOOLING_OTHERS.
         instances: of rows and columns.
         kappa: float64 [N, N], error consistency; 1 on the diagonal, NaN where it is not known.
         cka: float64 [N, N], likeness of features; likewise.
@@ -69,120 +62,105 @@ class Agreement:
         num_errors: the fewest of any classifier in any pair; kappa of few errors says little.
     """
 
-    cohort: str
-    on_images: str
     instances: tuple[int, ...]
     kappa: FloatArray
     cka: FloatArray
     num_images: int
     num_errors: int
 
-    def get_matrix(self, measure: str, order: Sequence[int]) -> FloatArray:
-        """Return ERROR_CONSISTENCY or CKA of some instances, in their order."""
-        matrix = {ERROR_CONSISTENCY: self.kappa, CKA: self.cka}[measure]
+    def select(self, order: Sequence[int]) -> tuple[FloatArray, FloatArray]:
+        """Return `kappa` and `cka` of some instances, in their order."""
         index = [self.instances.index(instance) for instance in order]
-        return matrix[np.ix_(index, index)]
+        return self.kappa[np.ix_(index, index)], self.cka[np.ix_(index, index)]
 
 
 @dataclass(frozen=True)
 class FoolingComparison:
-    """Whether classifiers that are fooled together are alike.
+    """Correlation of the detection of one another's GANs with kappa and with CKA, over pairs.
 
-    Attributes:
-        on_images: what the pairs were compared on.
-        instances: that are in both readings.
-        kappa: detection of one another's GANs against error consistency, over pairs; below 0 when
-            classifiers with the same errors are fooled together.
-        cka: the same with the likeness of features.
-        note: what limits the comparison; empty when nothing does.
+    Both are below 0 when alike classifiers are fooled together; `note` says what limits them.
     """
 
-    on_images: str
-    instances: tuple[int, ...]
     kappa: MatrixCorrelation
     cka: MatrixCorrelation
     note: str
 
 
-def read_agreement(path: Path) -> pd.DataFrame:
+@dataclass(frozen=True)
+class AgreementReading:
+    """Agreement, and its comparison with mutual fooling, by HELD_OUT, FOOLING, FOOLING_OTHERS."""
+
+    agreement: Mapping[str, Agreement]
+    comparisons: Mapping[str, FoolingComparison]
+
+
+def read(root: Path, fooling: MutualFooling | None) -> AgreementReading:
     """Read agreement.csv, which may have no rows.
+
+    Args:
+        root: of the study.
+        fooling: of the same classifier cohort; None leaves the comparisons out.
 
     Raises:
         UserError: when the file cannot be read, a column is missing or holds something else than
-            it should, a pair stands twice, or classifier_a is not below classifier_b.
+            it should, a pair is there twice, or classifier_a is not below classifier_b.
     """
-    frame = read_columns(path, _COLUMNS)
-    check_unique(path, frame, (CLASSIFIER_COHORT, CLASSIFIER_A, CLASSIFIER_B, ON_IMAGES))
-    for line, (a, b) in enumerate(zip(frame[CLASSIFIER_A], frame[CLASSIFIER_B], strict=True), 2):
+    path = get_reports_directory(root) / AGREEMENT_FILE
+    table = read_columns(path, COLUMNS)
+    check_unique(path, table, (CLASSIFIER_COHORT, "classifier_a", "classifier_b", "on_images"))
+    for line, (a, b) in enumerate(
+        zip(table["classifier_a"], table["classifier_b"], strict=True), 2
+    ):
         if a >= b:
-            raise UserError(f"{path}: line {line}: {CLASSIFIER_A} is {a}, below {b} is needed")
-    return frame
+            raise UserError(f"{path}: line {line}: classifier_a is {a}, below {b} is needed")
+    groups = dict(iter(table.groupby("on_images")))
+    kinds = [kind for kind in (HELD_OUT, FOOLING, FOOLING_OTHERS) if kind in groups]
+    agreement = {kind: _make_agreement(groups[kind]) for kind in kinds}
+    if fooling is None:
+        return AgreementReading(agreement, {})
+    compared = {kind: compare_with_fooling(fooling, one) for kind, one in agreement.items()}
+    return AgreementReading(agreement, compared)
 
 
-def make_agreement(table: pd.DataFrame, on_images: str) -> Agreement | None:
-    """Read the pairs of one kind of images; None when there are none.
+def _make_agreement(rows: pd.DataFrame) -> Agreement:
+    ends = rows[["classifier_a", "classifier_b"]].to_numpy(dtype=np.int64)
+    instances, places = np.unique(ends, return_inverse=True)
+    first, second = places.reshape(ends.shape).T
 
-    Args:
-        table: as from `read_agreement`, of one cohort.
-        on_images: HELD_OUT, FOOLING or FOOLING_OTHERS.
-    """
-    rows = table[table[ON_IMAGES] == on_images]
-    if rows.empty:
-        return None
-    ends = rows[[CLASSIFIER_A, CLASSIFIER_B]].to_numpy(dtype=np.int64)
-    instances: list[int] = np.unique(ends).tolist()
+    def fill(column: str) -> FloatArray:
+        matrix = np.full((len(instances), len(instances)), np.nan)
+        np.fill_diagonal(matrix, 1.0)
+        matrix[first, second] = matrix[second, first] = rows[column].to_numpy()
+        return matrix
+
     return Agreement(
-        cohort=str(rows[CLASSIFIER_COHORT].iloc[0]),
-        on_images=on_images,
-        instances=tuple(instances),
-        kappa=_make_matrix(rows, ERROR_CONSISTENCY, instances),
-        cka=_make_matrix(rows, CKA, instances),
+        instances=tuple(instances.tolist()),
+        kappa=fill("error_consistency"),
+        cka=fill("cka"),
         num_images=int(rows[NUM_IMAGES].min()),
-        num_errors=min(int(rows[column].min()) for column in (NUM_ERRORS_A, NUM_ERRORS_B)),
+        num_errors=int(rows[["num_errors_a", "num_errors_b"]].to_numpy().min()),
     )
 
 
 def compare_with_fooling(fooling: MutualFooling, agreement: Agreement) -> FoolingComparison:
-    """Ask whether classifiers that detect one another's GANs less are more alike.
+    """Test whether classifiers that detect one another's GANs less are more alike.
 
     The pair of a and b has the mean of a's rate on GANs against b and b's rate on GANs against a.
-
-    Args:
-        fooling: of the same classifier cohort.
-        agreement: of its pairs. FOOLING_OTHERS leaves the GANs that the rates are about out of the
-            images, so that nothing is compared with itself.
+    FOOLING_OTHERS leaves these GANs out of the images, so that nothing is compared with itself.
     """
     instances = tuple(i for i in fooling.fooled if i in agreement.instances)
     rates = symmetrise(fooling.get_square(instances))
-    kappa, cka = (
-        correlate_matrices(rates, agreement.get_matrix(measure, instances))
-        for measure in (ERROR_CONSISTENCY, CKA)
-    )
-    return FoolingComparison(
-        on_images=agreement.on_images,
-        instances=instances,
-        kappa=kappa,
-        cka=cka,
-        note=_note_limits(len(instances), kappa, cka),
-    )
+    kappa, cka = (correlate_matrices(rates, one) for one in agreement.select(instances))
+    return FoolingComparison(kappa, cka, _describe_limits(len(instances), kappa, cka))
 
 
-def _note_limits(num_instances: int, *correlations: MatrixCorrelation) -> str:
+def _describe_limits(num_instances: int, *correlations: MatrixCorrelation) -> str:
     if num_instances < MIN_INSTANCES:
-        smallest = min(1.0, 2 / math.factorial(num_instances))
+        num_orders = math.factorial(num_instances)
         return (
-            f"{num_instances} classifiers have {math.factorial(num_instances)} orders: "
-            f"no p-value can fall below {smallest:.2g}"
+            f"{num_instances} classifiers have {num_orders} orders: "
+            f"no p-value can fall below {min(1.0, 2 / num_orders):.2g}"
         )
     if any(math.isnan(correlation.spearman) for correlation in correlations):
         return "a pair has no number, or all pairs have the same"
     return ""
-
-
-def _make_matrix(rows: pd.DataFrame, column: str, instances: Sequence[int]) -> FloatArray:
-    index = {instance: position for position, instance in enumerate(instances)}
-    matrix = np.full((len(index), len(index)), np.nan)
-    np.fill_diagonal(matrix, 1.0)
-    for a, b, value in zip(rows[CLASSIFIER_A], rows[CLASSIFIER_B], rows[column], strict=True):
-        matrix[index[a], index[b]] = matrix[index[b], index[a]] = value
-    return matrix

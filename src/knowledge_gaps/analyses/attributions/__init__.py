@@ -1,1 +1,1 @@
-"""Which pixels classifiers use."""
+"""Which pixels move the logits of GAN-classifiers."""

@@ -1,13 +1,15 @@
-"""What a GAN-classifier looks at: integrated gradients, and how far two classifiers agree.
+"""Integrated gradients of GAN-classifiers, and how far two classifiers agree.
 
-Pure functions of frozen classifiers and images. Which classifiers look at which images is known
-by `knowledge_gaps.stages.attributions`.
+A study's attributions are those of its first GAN cohort of the iterations that fools classifiers:
+of the classifier in its loss, and of held-out ones of the same cohort.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,29 +17,57 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from knowledge_gaps.core import layout
+from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.data.images import to_float
+from knowledge_gaps.data.store import open_images
+from knowledge_gaps.evaluation.batches import BACKWARD_BATCH, BACKWARD_VALUES, count_scored
+from knowledge_gaps.models.frozen import load_classifier
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.study import NO_POOL, REALS, Study
+from knowledge_gaps.study.graph import list_members
 
 FloatArray = npt.NDArray[np.float64]
 Classifier = Callable[[Tensor], Tensor]
 
-# The baseline, in units of [-1, 1]. Of digits it is the empty image. A photograph has no empty
-# image; black stays the baseline there, so that one rule holds for all data: attributions say what
-# made the logit rise as the image was lit, and black parts of a photograph get none.
+# The baseline, in units of [-1, 1]: the empty image of digits. A photograph has no empty image;
+# there attributions say what raised the logit as the image was lit, and black parts get none.
 BLACK = -1.0
 NUM_STEPS = 32
+_MAX_HELD_OUT = 3  # classifiers beside the one in the loss
+_NUM_EXAMPLES = 8  # images of each set whose attributions are stored
+# images of each set, for means and correlations: a share of those that are evaluated
+_SHARE, _LEAST_IMAGES, _MOST_IMAGES = 8, 128, 500
 
 
 @dataclass(frozen=True)
-class Look:
-    """What K classifiers look at in N images, of which the first ones are kept as examples.
+class Plan:
+    """What is attributed; empty when no GAN cohort of the iterations fools classifiers.
 
     Attributes:
-        images: uint8 [E, C, H, W], the examples.
+        gans: the first cohort of the iterations that fools classifiers.
+        cohort: the classifier cohort of the first classifier in its loss.
+        classifiers: instances: that one, then held-out ones.
+        files: the images by GAN cohort, generator 0 of each, and of the reals.
+    """
+
+    gans: str | None = None
+    cohort: str | None = None
+    classifiers: tuple[int, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Attributions:
+    """Attributions of N images by K classifiers; the first E images are examples.
+
+    Attributes:
+        images: uint8 [E, C, H, W].
         attributions: float32 [K, E, C, H, W], in logits.
         logits: float32 [K, E], positive = real.
         absolute_sum: float64 [K, C, H, W], of |attribution| over all N images.
         correlations: float64 [N, K, K], as from `correlate_attributions`.
-        largest_gap: in logits, of all attributions from being complete.
+        largest_gap: in logits, by which any attributions miss completeness.
     """
 
     images: npt.NDArray[np.uint8]
@@ -48,46 +78,105 @@ class Look:
     largest_gap: float
 
 
-def look_at(
+def make_plan(root: Path, study: Study) -> Plan:
+    """Choose the GAN cohort, the classifiers and the sets of images."""
+    cohorts = [iteration.gans for iteration in study.report.iterations]
+    gans = next((name for name in cohorts if study.gans[name].phi > 0), None)
+    if gans is None:
+        return Plan()
+    members = list_members(study, study.gans[gans].fools)
+    member_cohort, in_loss = members[0]
+    cohort = member_cohort.partition("/")[2]
+    instances = range(study.classifiers[cohort].instances)
+    held_out = [one for one in instances if (member_cohort, one) not in members]
+    baseline = [cohorts[0]] if study.gans[cohorts[0]].fools == NO_POOL else []
+    files = {name: layout.get_samples_file(root, name, 0) for name in (gans, *baseline)}
+    files[REALS] = layout.get_prepared_directory(root) / layout.TEST_IMAGES
+    return Plan(gans, cohort, (in_loss, *held_out[:_MAX_HELD_OUT]), files)
+
+
+def list_batches(root: Path, plan: Plan, num_evaluated: int) -> list[tuple[str, range]]:
+    """Split every set of images into batches that are attributed at once.
+
+    Args:
+        root: of the study.
+        plan: of its attributions.
+        num_evaluated: images of each generator that the study evaluates.
+
+    Returns:
+        The set's name and the indices of the images.
+    """
+    if plan.gans is None:
+        return []
+    most = min(_MOST_IMAGES, max(_LEAST_IMAGES, num_evaluated // _SHARE))
+    # all classifiers are of one cohort, so they have one input size
+    spec = _load_classifier(root, f"classifiers/{plan.cohort}", plan.classifiers[0]).spec
+    size = count_scored(spec, BACKWARD_BATCH, BACKWARD_VALUES)
+    images = {name: range(min(most, len(open_images(file)))) for name, file in plan.files.items()}
+    return [(n, all_[i : i + size]) for n, all_ in images.items() for i in all_[::size]]
+
+
+def attribute_batch(batch: tuple[str, range], root: Path, plan: Plan) -> Attributions:
+    """Attribute a batch on this process's device.
+
+    Raises:
+        UserError: when a checkpoint or a file of images is missing or altered.
+    """
+    name, index = batch
+    cohort, device = f"classifiers/{plan.cohort}", find_device()
+    classifiers = [_load_classifier(root, cohort, one).to(device) for one in plan.classifiers]
+    images = open_images(plan.files[name]).read(index.start, index.stop)
+    return attribute_images(images, classifiers, max(0, _NUM_EXAMPLES - index.start), device)
+
+
+@cache
+def _load_classifier(root: Path, cohort: str, instance: int) -> GanClassifier:
+    return load_classifier(layout.get_instance_directory(root, cohort, instance))
+
+
+def attribute_images(
     images: npt.NDArray[np.uint8],
     classifiers: Sequence[Classifier],
     num_examples: int,
     device: torch.device | None = None,
-) -> Look:
-    """Let classifiers look at images.
+) -> Attributions:
+    """Attribute the logits of images.
 
     Args:
         images: uint8 [N, C, H, W].
         classifiers: K frozen ones, from images float32 in [-1, 1] to logits float32 [N].
-        num_examples: how many of the first images are kept with their attributions, from 0.
+        num_examples: how many of the first images are kept, from 0.
         device: of the classifiers; None for the CPU.
     """
     prepared = to_float(torch.from_numpy(images).to(device))
-    attributed = [integrate_gradients(classifier, prepared) for classifier in classifiers]
-    gaps = [
-        measure_gaps(classifier, prepared, one)
-        for classifier, one in zip(classifiers, attributed, strict=True)
-    ]
-    attributions = torch.stack(attributed).cpu().numpy()
-    return Look(
+    attributed = torch.stack([integrate_gradients(one, prepared) for one in classifiers])
+    with torch.no_grad():
+        scored = torch.stack([one(prepared) for one in classifiers])  # [K, N]
+        black = torch.stack([one(torch.full_like(prepared[:1], BLACK)) for one in classifiers])
+        examples = prepared[:num_examples]  # not every network accepts an empty batch
+        logits = [one(examples) if len(examples) else scored[0, :0] for one in classifiers]
+    # Sundararajan et al. 2017, proposition 1 (completeness)
+    gaps = attributed.sum(dim=(2, 3, 4)) - (scored - black)
+    attributions = attributed.cpu().numpy()
+    return Attributions(
         images=images[:num_examples],
         attributions=attributions[:, :num_examples],
-        logits=_score_examples(classifiers, prepared[:num_examples]),
+        logits=torch.stack(logits).cpu().numpy(),
         absolute_sum=np.abs(attributions).sum(axis=1, dtype=np.float64),
         correlations=correlate_attributions(attributions, prepared.cpu().numpy()),
-        largest_gap=float(torch.stack(gaps).abs().max()),
+        largest_gap=float(gaps.abs().max()),
     )
 
 
-def join_looks(looks: Sequence[Look]) -> Look:
-    """Join what the same classifiers saw in the parts of a set, in order."""
-    return Look(
-        images=np.concatenate([look.images for look in looks]),
-        attributions=np.concatenate([look.attributions for look in looks], axis=1),
-        logits=np.concatenate([look.logits for look in looks], axis=1),
-        absolute_sum=np.sum([look.absolute_sum for look in looks], axis=0),
-        correlations=np.concatenate([look.correlations for look in looks]),
-        largest_gap=max(look.largest_gap for look in looks),
+def join_attributions(parts: Sequence[Attributions]) -> Attributions:
+    """Join attributions of consecutive batches by the same classifiers."""
+    return Attributions(
+        images=np.concatenate([part.images for part in parts]),
+        attributions=np.concatenate([part.attributions for part in parts], axis=1),
+        logits=np.concatenate([part.logits for part in parts], axis=1),
+        absolute_sum=np.sum([part.absolute_sum for part in parts], axis=0),
+        correlations=np.concatenate([part.correlations for part in parts]),
+        largest_gap=max(part.largest_gap for part in parts),
     )
 
 
@@ -120,24 +209,6 @@ def integrate_gradients(
     return path * integral
 
 
-@torch.no_grad()
-def measure_gaps(classifier: Classifier, images: Tensor, attributions: Tensor) -> Tensor:
-    """Measure how far attributions are from complete.
-
-    Source: Sundararajan et al. 2017, proposition 1 (completeness).
-
-    Args:
-        classifier: as for `integrate_gradients`.
-        images: float32 [N, C, H, W].
-        attributions: of these images, of the same shape.
-
-    Returns:
-        Logits, float32 [N]: sum of the attributions, less the logit's rise from the black image.
-    """
-    black = torch.full_like(images[:1], BLACK)
-    return attributions.sum(dim=(1, 2, 3)) - (classifier(images) - classifier(black))
-
-
 def correlate_attributions(
     attributions: npt.NDArray[np.float32], images: npt.NDArray[np.float32]
 ) -> FloatArray:
@@ -162,14 +233,3 @@ def correlate_attributions(
             ranks = rankdata(values, axis=1)
             correlations[index] = np.corrcoef(ranks).reshape(num_classifiers, num_classifiers)
     return correlations
-
-
-@torch.no_grad()
-def _score_examples(classifiers: Sequence[Classifier], images: Tensor) -> npt.NDArray[np.float32]:
-    """Return the logits float32 [K, E] of images [E, C, H, W]; not every network takes none."""
-    if len(images) == 0:
-        return np.empty((len(classifiers), 0), np.float32)
-    scores: npt.NDArray[np.float32] = (
-        torch.stack([classifier(images) for classifier in classifiers]).cpu().numpy()
-    )
-    return scores

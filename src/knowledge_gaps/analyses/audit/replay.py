@@ -1,14 +1,14 @@
-"""A generator that replays reals, and faults that its images can be given on their way.
+"""A generator that replays reals, known faults of its images, and the way that its images take.
 
-It stands where a GAN's generator stands, and what it shows is what reals show. So whoever tells its
-images from reals has seen how they were converted or stored. What follows from that is known by
-`knowledge_gaps.analyses.audit.measure`, who is asked by `knowledge_gaps.stages.audit`.
+It takes the place of a GAN's generator, and its images show what reals show. So a classifier that
+tells them from reals uses how they were converted or stored.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from knowledge_gaps.core.seeding import make_generator
-from knowledge_gaps.data.images import to_float
+from knowledge_gaps.data.images import load_images, save_batches, to_float
+from knowledge_gaps.evaluation.batches import count_sampled
+from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.registry import Generator
+from knowledge_gaps.training.batches import sample_images
 
+NO_FAULT = "none"
 NUM_LEVELS = 256
 JPEG_QUALITY = 95
-_MAX_OFFSET = 0.49  # of a level: rounding to the nearest one takes it away
+_MAX_OFFSET = 0.49  # of a level: rounding to the nearest one removes it
 _HALF_RANGE = 127.5  # levels in half of [-1, 1]
 _GOLDEN = 0.6180339887498949  # its multiples, modulo 1, cover [0, 1) evenly
 
@@ -32,9 +35,9 @@ Images = npt.NDArray[np.uint8]
 class ReplayGenerator(Generator):
     """A generator whose images are stored reals, off the stored levels as a network's output is.
 
-    The first latent says which image, all equally likely; the second one shifts all of its values
-    by less than half a level, so that only a conversion that rounds to the nearest level gives the
-    stored image back.
+    The first latent chooses the image, all equally likely; the second one shifts all of its values
+    by less than half a level, so that only a conversion that rounds to the nearest level returns
+    the stored image.
 
     Args:
         images: uint8 [N, C, H, W].
@@ -74,6 +77,14 @@ def compress_images(images: Images) -> Images:
     return np.stack([_compress(image) for image in images])
 
 
+def _compress(image: Images) -> Images:
+    buffer = io.BytesIO()
+    pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    Image.fromarray(pixels).save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    returned = np.asarray(Image.open(buffer))
+    return returned[None] if len(image) == 1 else returned.transpose(2, 0, 1)
+
+
 # known shortcuts, put into the replay to show that the audit finds them
 FAULTS: dict[str, Callable[[Images], Images]] = {
     "one_level": shift_levels,
@@ -81,30 +92,26 @@ FAULTS: dict[str, Callable[[Images], Images]] = {
 }
 
 
-def make_level_images(image_shape: tuple[int, ...]) -> Images:
-    """Make an image [C, H, W] of each level; one that is rescaled by its own range does not last.
+def make_replay(images: Images, fault: str = NO_FAULT) -> ReplayGenerator:
+    """Make a frozen generator that replays images, uint8 [N, C, H, W], with a fault or "none"."""
+    replayed = images if fault == NO_FAULT else FAULTS[fault](images)
+    return freeze(ReplayGenerator(torch.from_numpy(replayed)))
+
+
+def pass_through(replay: ReplayGenerator, index: Tensor, path: Path) -> Images:
+    """Send images the way of generated ones: generator, uint8, file.
+
+    Args:
+        replay: frozen, on the device that samples are made on.
+        index: int64 [N], which of its images.
+        path: of the file that they are stored in.
 
     Returns:
-        uint8 [256, C, H, W].
+        uint8 [N, C, H, W], as read from the file.
     """
-    levels = np.arange(NUM_LEVELS, dtype=np.uint8).reshape(-1, *(1 for _ in image_shape))
-    return np.broadcast_to(levels, (NUM_LEVELS, *image_shape)).copy()
-
-
-def draw_halves(num_images: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Draw two disjoint halves of images at random, the same for every classifier of a study.
-
-    Returns:
-        Indices int64 [num_images // 2] each.
-    """
-    order = torch.randperm(num_images, generator=make_generator(seed, "audit_halves"))
-    half = num_images // 2
-    return order[:half], order[half : 2 * half]
-
-
-def _compress(image: Images) -> Images:
-    buffer = io.BytesIO()
-    pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=JPEG_QUALITY)
-    returned = np.asarray(Image.open(buffer))
-    return returned[None] if len(image) == 1 else returned.transpose(2, 0, 1)
+    images = next(replay.buffers())
+    latents = replay.encode(index).to(images.device)
+    batches = latents.split(count_sampled(images.shape[1:]))
+    samples = (sample_images(replay, batch).cpu().numpy() for batch in batches)
+    save_batches(path, len(index), samples)
+    return load_images(path)

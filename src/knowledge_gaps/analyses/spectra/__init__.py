@@ -1,1 +1,1 @@
-"""Images by frequency, and their residuals."""
+"""Power spectra and residuals of images."""

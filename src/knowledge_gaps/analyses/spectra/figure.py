@@ -1,14 +1,10 @@
-"""Figures of what generators leave in their images: power spectra, and residuals of a denoiser.
-
-The numbers are in `knowledge_gaps.analyses.artifacts`; nothing is computed here but ratios
-to the reals and limits of scales. What classifiers look at is drawn by
-`knowledge_gaps.analyses.attributions.figure`.
-"""
+"""Figures of power spectra and residuals, each beside those of the reals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,80 +12,109 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
-from knowledge_gaps.analyses.artifacts import (
-    ResidualReading,
-    SpectraReading,
-    convert_to_decibels,
-    divide,
+from knowledge_gaps.analyses.maps import (
+    DIVERGING_MAP,
+    LARGEST_QUANTILE,
+    add_colour_bar,
+    hide_frame,
 )
+from knowledge_gaps.analyses.spectra.reading import ResidualMap, SpectraReading
+from knowledge_gaps.readings.figures.page_figure import PageFigure, make_chart, make_picture
 from knowledge_gaps.readings.figures.style import GREY, WIDTH_IN, choose_colours, paper_style
+from knowledge_gaps.study import REALS, REALS_TRAIN, Study
 
 FloatArray = npt.NDArray[np.float64]
 
-DIVERGING_MAP = "RdBu_r"
 _LINEAR_DB = 3  # a ratio's axis is linear up to here: cohorts near the reals lie within it
 _LETTER_WIDTH = 0.74  # of a font's size, with the gaps between panels
 _LINEAR_SHARE = 30  # of a map's scale: linear up to this part of its end, logarithmic beyond
 _MIDDLE_SHARE = 8  # of the same: where its other marks are
-_LARGEST_QUANTILE = 0.995  # of the maps' absolute values; what is beyond it has the last colour
 _LEGEND_COLUMNS = 5  # at most
 _MAX_MARKERS = 40  # on a line; more would hide it
 _FRAME_WIDTH_IN = 0.95  # names of the rows, and colour bars
 _FRAME_HEIGHT_IN = 0.45
 
 
+def draw(study: Study, reading: SpectraReading) -> Iterator[PageFigure]:
+    """Draw the figures `spectra` and `residuals` of the page."""
+    shown = (
+        "Shown are the cohorts of the tables of iterations, and at most three of the phi sweep."
+        f"{' Colour channels are averaged.' if reading.has_colours else ''}"
+    )
+    yield make_chart(
+        "spectra",
+        draw_spectra(reading.spectra),
+        "Power against spatial frequency, and its ratio to that of the reals.",
+        "Radially averaged power spectra: mean over all images of the squared Fourier amplitude "
+        "on rings of one radius, each image less its mean. Below, the ratio to the test reals in "
+        "decibels, with the range over the instances of a cohort; the floor is the train split "
+        f"against the test split. {study.evaluation.num_images:,} images per generator. {shown}",
+        "reports/spectra.csv",
+    )
+    yield make_picture(
+        "residuals",
+        draw_residuals(reading.residuals),
+        "Maps of residual spectra and of mean residuals, a column for each cohort.",
+        "Residuals: an image less its median over 3 by 3 pixels. Above, the mean Fourier "
+        "amplitude of the residuals against that of the test reals, frequency 0 in the middle; "
+        "below, the mean residual less that of the test reals. Means over all images of all "
+        f"instances. Colours are linear near 0 and logarithmic beyond, one scale a row. {shown}",
+        "data/spectra/COHORT/",
+    )
+
+
 @paper_style()
-def draw_spectra(reading: SpectraReading) -> Figure:
-    """Draw power against frequency, and below it the ratio to the reals.
+def draw_spectra(spectra: Mapping[str, FloatArray]) -> Figure:
+    """Draw power against frequency, and below it the ratio to the reals in decibels.
 
     Args:
-        reading: with at least one cohort, in the order of the legend.
+        spectra: of a `SpectraReading`.
     """
     figure = Figure(figsize=(WIDTH_IN, 4.9))
     axes_power, axes_ratio = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.2])
-    colours = choose_colours(len(reading.cohorts))
-    _draw_power(axes_power, reading, colours)
-    _draw_ratios(axes_ratio, reading, colours)
-    axes_ratio.set_xlabel("frequency (cycles per image)")
-    axes_ratio.set_xlim(reading.frequencies[0], reading.frequencies[-1])
+    axes_power.set_yscale("log")
+    axes_ratio.set_yscale("symlog", linthresh=_LINEAR_DB, linscale=2)
+    [reals] = spectra[REALS]
+    frequencies = np.arange(1, len(reals) + 1)
+    axes_power.plot(frequencies, reals, color="black", linewidth=1.1, label="reals")
+    axes_ratio.axhline(0, color="black", linewidth=1.1)
+    marker = "o" if len(frequencies) <= _MAX_MARKERS else ""
+    for name, style in _choose_styles(spectra).items():
+        axes_power.plot(frequencies, spectra[name].mean(axis=0), **style)
+        # a data frame skips instances without power
+        ratios = pd.DataFrame(10 * np.log10(divide(spectra[name], reals)))
+        if name != REALS_TRAIN:
+            low, high, colour = ratios.min(), ratios.max(), style["color"]
+            axes_ratio.fill_between(frequencies, low, high, color=colour, alpha=0.2, linewidth=0)
+            style |= {"marker": marker, "markersize": 2.5}
+        axes_ratio.plot(frequencies, ratios.mean(), **style)
+    _label_spectra(axes_power, axes_ratio)
+    axes_ratio.set_xlim(frequencies[0], frequencies[-1])
     handles, labels = axes_power.get_legend_handles_labels()
     num_columns = math.ceil(len(labels) / math.ceil(len(labels) / _LEGEND_COLUMNS))
     figure.legend(handles, labels, loc="outside upper center", ncols=num_columns)
     return figure
 
 
-def _draw_power(axes: Axes, reading: SpectraReading, colours: Sequence[str]) -> None:
-    frequencies = reading.frequencies
-    axes.plot(frequencies, reading.reals, color="black", linewidth=1.1, label="reals")
-    _draw_floor(axes, frequencies, reading.floor)
-    for (name, power), colour in zip(reading.cohorts.items(), colours, strict=True):
-        axes.plot(frequencies, power.mean(axis=0), color=colour, label=name)
-    axes.set_yscale("log")
-    axes.set_ylabel("power (squared\nunits of [\N{MINUS SIGN}1, 1])")
-    axes.set_title("Radially averaged power spectrum (means over instances)")
+def _choose_styles(names: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Choose the look of every line but that of the reals."""
+    floor = {"color": GREY, "linewidth": 1.3, "linestyle": (0, (4, 2)), "label": "train split"}
+    cohorts = [name for name in names if name not in (REALS, REALS_TRAIN)]
+    pairs = zip(cohorts, choose_colours(len(cohorts)), strict=True)
+    return {REALS_TRAIN: floor, **{name: {"color": one, "label": name} for name, one in pairs}}
 
 
-def _draw_ratios(axes: Axes, reading: SpectraReading, colours: Sequence[str]) -> None:
-    frequencies = reading.frequencies
-    axes.axhline(0, color="black", linewidth=1.1)
-    _draw_floor(axes, frequencies, convert_to_decibels(divide(reading.floor, reading.reals)))
-    for power, colour in zip(reading.cohorts.values(), colours, strict=True):
-        # a data frame skips instances without power
-        ratios = pd.DataFrame(convert_to_decibels(divide(power, reading.reals)))
-        axes.fill_between(
-            frequencies, ratios.min(), ratios.max(), color=colour, alpha=0.2, linewidth=0
-        )
-        marker = "o" if len(frequencies) <= _MAX_MARKERS else ""
-        axes.plot(frequencies, ratios.mean(), color=colour, marker=marker, markersize=2.5)
-    axes.set_yscale("symlog", linthresh=_LINEAR_DB, linscale=2)
-    axes.set_yticks(list_decibels(*axes.get_ylim()))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_ylabel("ratio to the reals (dB)")
-    axes.set_title(
+def _label_spectra(axes_power: Axes, axes_ratio: Axes) -> None:
+    axes_power.set_ylabel("power (squared\nunits of [\N{MINUS SIGN}1, 1])")
+    axes_power.set_title("Radially averaged power spectrum (means over instances)")
+    axes_ratio.set_yticks(list_decibels(*axes_ratio.get_ylim()))
+    axes_ratio.yaxis.set_major_formatter("{x:g}")
+    axes_ratio.set_ylabel("ratio to the reals (dB)")
+    axes_ratio.set_title(
         f"Ratio to the reals (bands: range over instances; logarithmic beyond ±{_LINEAR_DB} dB)"
     )
+    axes_ratio.set_xlabel("frequency (cycles per image)")
 
 
 def list_decibels(low: float, high: float) -> list[float]:
@@ -98,72 +123,57 @@ def list_decibels(low: float, high: float) -> list[float]:
     return [0, *(sign * size for size in sizes for sign in (-1, 1) if low <= sign * size <= high)]
 
 
-def _draw_floor(axes: Axes, frequencies: FloatArray, values: FloatArray) -> None:
-    dashes = (0, (4, 2))
-    axes.plot(frequencies, values, color=GREY, linewidth=1.3, linestyle=dashes, label="train split")
+def divide(values: FloatArray, reals: FloatArray) -> FloatArray:
+    """Divide by what the reals have; NaN where either is 0, as in empty images."""
+    known = (values > 0) & (reals > 0)
+    ratio: FloatArray = np.divide(values, reals, out=np.full(known.shape, np.nan), where=known)
+    return ratio
 
 
 @paper_style()
-def draw_residuals(reading: ResidualReading) -> Figure:
+def draw_residuals(residuals: Mapping[str, ResidualMap]) -> Figure:
     """Draw residual spectra over that of the reals, and mean residuals less that of the reals.
 
     Args:
-        reading: with at least one cohort; the train split of the reals stands before them.
+        residuals: of a `SpectraReading`.
     """
-    maps = {"train split": reading.floor, **reading.cohorts}
-    panel_in = (WIDTH_IN - _FRAME_WIDTH_IN) / len(maps)
+    reals, others = residuals[REALS], [one for name, one in residuals.items() if name != REALS]
+    panel_in = (WIDTH_IN - _FRAME_WIDTH_IN) / len(others)
     figure = Figure(figsize=(WIDTH_IN, 2 * panel_in + _FRAME_HEIGHT_IN))
-    rows = figure.subplots(2, len(maps), squeeze=False)
-    ratios = [np.log2(divide(one.spectrum, reading.reals.spectrum)) for one in maps.values()]
-    _draw_maps(figure, rows[0], ratios, "log\N{SUBSCRIPT TWO} ratio")
-    rows[0, 0].set_ylabel("residual\nspectrum", fontsize=8)
-    differences = [one.fingerprint - reading.reals.fingerprint for one in maps.values()]
-    _draw_maps(
-        figure, rows[1], [one.mean(axis=0) for one in differences], _name_pixels(differences)
-    )
-    rows[1, 0].set_ylabel("mean\nresidual", fontsize=8)
-    # side by side, the longest title must not run into the next one
-    title_pt = min(8.0, 72 * panel_in / (_LETTER_WIDTH * max(len(name) for name in maps)))
-    for axes, name in zip(rows[0], maps, strict=True):
+    above, below = figure.subplots(2, len(others), squeeze=False)
+    ratios = [np.log2(divide(one.spectrum, reals.spectrum)) for one in others]
+    _draw_maps(figure, above, ratios, "log\N{SUBSCRIPT TWO} ratio")
+    above[0].set_ylabel("residual\nspectrum", fontsize=8)
+    differences = [(one.fingerprint - reals.fingerprint).mean(axis=0) for one in others]
+    unit = "grey value" if len(reals.fingerprint) == 1 else "mean of colours"
+    _draw_maps(figure, below, differences, unit)
+    below[0].set_ylabel("mean\nresidual", fontsize=8)
+    names = ["train split" if name == REALS_TRAIN else name for name in residuals if name != REALS]
+    # the longest title must not overlap the next one
+    title_pt = min(8.0, 72 * panel_in / (_LETTER_WIDTH * max(map(len, names))))
+    for axes, name in zip(above, names, strict=True):
         axes.set_title(name, fontsize=title_pt, fontweight="normal")
     return figure
-
-
-def _name_pixels(fingerprints: Sequence[FloatArray]) -> str:
-    return "grey value" if len(fingerprints[0]) == 1 else "mean of colours"
 
 
 def _draw_maps(
     figure: Figure, panels: Sequence[Axes], maps: Sequence[FloatArray], unit: str
 ) -> None:
-    limit = float(np.nanquantile(np.abs(maps), _LARGEST_QUANTILE))
+    limit = float(np.nanquantile(np.abs(maps), LARGEST_QUANTILE))
     # collapsed generators differ from reals many times as much as others
     norm = SymLogNorm(limit / _LINEAR_SHARE, vmin=-limit, vmax=limit)
-    images = [_draw_map(axes, one, norm) for axes, one in zip(panels, maps, strict=True)]
-    bar = figure.colorbar(images[-1], ax=list(panels), aspect=12, pad=0.015, extend="both")
-    places = [_round_down(limit), _round_down(limit / _MIDDLE_SHARE)]
-    bar.set_ticks([-places[0], -places[1], 0, places[1], places[0]])
+    for axes, one in zip(panels, maps, strict=True):
+        hide_frame(axes)
+        image = axes.imshow(one, cmap=DIVERGING_MAP, norm=norm)
+    options = {"ax": list(panels), "aspect": 12, "pad": 0.015, "extend": "both"}
+    bar = add_colour_bar(figure, image, unit, **options)
+    end, middle = _round_down(limit), _round_down(limit / _MIDDLE_SHARE)
+    bar.set_ticks([-end, -middle, 0, middle, end])
     bar.ax.yaxis.set_major_formatter("{x:g}")
     bar.ax.minorticks_off()
-    bar.set_label(unit, fontsize=8)
-    bar.ax.tick_params(labelsize=7.5)
-    bar.outline.set_visible(False)
 
 
 def _round_down(value: float) -> float:
     """Round a positive number down to 1, 2 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
     return max(step * power for step in (1, 2, 5) if step * power <= value)
-
-
-def _draw_map(axes: Axes, values: FloatArray, norm: SymLogNorm) -> AxesImage:
-    hide_frame(axes)
-    return axes.imshow(values, cmap=DIVERGING_MAP, norm=norm)
-
-
-def hide_frame(axes: Axes) -> None:
-    """Take ticks, grid and border away from axes that show an image."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)

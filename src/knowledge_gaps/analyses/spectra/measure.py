@@ -1,27 +1,24 @@
-"""What generators leave in their images: spectra, and residuals of a denoiser.
-
-Pure functions on stored images. Which sets of images there are is known by
-`knowledge_gaps.stages.spectra`; ratios to the reals are taken by
-`knowledge_gaps.analyses.artifacts`.
-"""
+"""Power spectra of images, and what is left of them after denoising."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import fft2, fftfreq, fftshift
 from scipy.ndimage import median_filter
 
+from knowledge_gaps.core import layout
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.batches import Images, count_together, split_images
+from knowledge_gaps.evaluation.samples import list_generators
+from knowledge_gaps.study import REALS, REALS_TRAIN, Study
 
 FloatArray = npt.NDArray[np.float64]
 
-FREQUENCY = "frequency"
-POWER = "power"
-
-_LEVELS_PER_UNIT = 127.5  # stored levels in one unit of what networks see, [-1, 1]
+_LEVELS_PER_UNIT = 127.5  # stored levels in one unit of [-1, 1]
 _MEDIAN_PX = 3  # side of the denoiser's window
 _BATCH_SIZE = 100  # small images whose complex spectra are in memory at once
 _BATCH_VALUES = 1 << 20  # of larger images together: 16 MiB of complex numbers
@@ -29,18 +26,35 @@ _BATCH_VALUES = 1 << 20  # of larger images together: 16 MiB of complex numbers
 
 @dataclass(frozen=True)
 class Spectra:
-    """What a set of images has in common, by frequency and by place.
+    """Means over a set of images.
 
     Attributes:
         power: float64 [min(H, W) // 2], power at 1, 2, ... cycles per image.
-        residual_spectrum: float64 [H, W], mean amplitude of the residuals, frequency 0 in the
-            middle.
-        fingerprint: float64 [C, H, W], mean residual.
+        residual_spectrum: float64 [H, W], amplitude of the residuals, frequency 0 in the middle.
+        fingerprint: float64 [C, H, W], residual in units of [-1, 1].
     """
 
     power: FloatArray
     residual_spectrum: FloatArray
     fingerprint: FloatArray
+
+
+def list_image_sets(root: Path, study: Study) -> dict[tuple[str, int], Path]:
+    """List the images to measure, by cohort (or split of the reals) and instance.
+
+    The train split is measured like a generator: its distance from the test split is the floor.
+    """
+    prepared = layout.get_prepared_directory(root)
+    return {
+        (REALS, 0): prepared / layout.TEST_IMAGES,
+        (REALS_TRAIN, 0): prepared / layout.TRAIN_IMAGES,
+        **{one: layout.get_samples_file(root, *one) for one in list_generators(study)},
+    }
+
+
+def measure_file(path: Path, num_images: int) -> Spectra:
+    """Measure the first images of a file; raises UserError when it cannot be read."""
+    return measure_spectra(open_images(path), num_images)
 
 
 def measure_spectra(images: Images, num_images: int | None = None) -> Spectra:
@@ -71,15 +85,15 @@ def measure_spectra(images: Images, num_images: int | None = None) -> Spectra:
 
 
 def compute_power(images: FloatArray) -> FloatArray:
-    """Compute the power of every frequency of every image, its mean left out.
+    """Compute |FFT|^2 / (H W) of every image less its mean.
+
+    By Parseval's theorem its mean over an image's frequencies is the image's variance.
 
     Args:
         images: float64 [N, C, H, W].
 
     Returns:
-        |FFT|^2 / (H W), float64 of the same shape, frequency 0 first. By Parseval's theorem its
-        mean over an image's frequencies is the image's variance; white noise has its variance at
-        every frequency but 0.
+        float64 of the same shape, frequency 0 first.
     """
     centred = images - images.mean(axis=(-2, -1), keepdims=True)
     power: FloatArray = _compute_amplitude(centred) ** 2
@@ -93,12 +107,13 @@ def average_rings(power: FloatArray) -> FloatArray:
         power: float64 [H, W], frequency 0 first.
 
     Returns:
-        float64 [min(H, W) // 2]: the means over the frequencies whose distance from 0 rounds to
-        1, 2, ... cycles per image (per shorter side, where an image is not square). The corners
-        of the spectrum, beyond the highest frequency along the axes, are in no ring.
+        float64 [min(H, W) // 2]: means over the frequencies whose distance from 0 rounds to
+        1, 2, ... cycles per shorter side. The corners, beyond the highest frequency along the
+        axes, are in no ring.
     """
-    radii = _compute_radii(*power.shape).ravel()
-    num_rings = min(power.shape) // 2
+    height, width = power.shape
+    cycles = min(height, width) * np.hypot(fftfreq(height)[:, None], fftfreq(width)[None])
+    radii, num_rings = np.rint(cycles).astype(np.int64).ravel(), min(height, width) // 2
     sums = np.bincount(radii, weights=power.ravel(), minlength=num_rings + 1)
     counts = np.bincount(radii, minlength=num_rings + 1)
     rings: FloatArray = sums[1 : num_rings + 1] / counts[1 : num_rings + 1]
@@ -106,7 +121,7 @@ def average_rings(power: FloatArray) -> FloatArray:
 
 
 def compute_residuals(images: npt.NDArray[np.uint8]) -> FloatArray:
-    """Take a denoised version, the median of 3 x 3 pixels, away from each image.
+    """Subtract a denoised version, the median of 3 x 3 pixels, from each image.
 
     Args:
         images: uint8 [N, C, H, W].
@@ -120,13 +135,6 @@ def compute_residuals(images: npt.NDArray[np.uint8]) -> FloatArray:
 
 
 def _compute_amplitude(images: FloatArray) -> FloatArray:
-    """Return |FFT| / sqrt(H W), float64 of the shape of images, frequency 0 first."""
+    """Return |FFT| / sqrt(H W) of the shape of images, frequency 0 first."""
     amplitude: FloatArray = np.abs(fft2(images, axes=(-2, -1), norm="ortho"))
     return amplitude
-
-
-def _compute_radii(height: int, width: int) -> npt.NDArray[np.int64]:
-    """Return the ring that each frequency belongs to, int64 [H, W]."""
-    cycles = min(height, width) * np.hypot(fftfreq(height)[:, None], fftfreq(width)[None])
-    radii: npt.NDArray[np.int64] = np.rint(cycles).astype(np.int64)
-    return radii

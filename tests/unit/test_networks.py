@@ -1,0 +1,117 @@
+"""Networks on the meta device: how large they are, and whether they give the shapes of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.models import networks
+from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
+from knowledge_gaps.models.networks import (
+    build_generator,
+    build_on_meta,
+    check_networks,
+    count_parameters,
+    count_stored_bytes,
+)
+from knowledge_gaps.models.registry import Generator
+
+SHAPE = (1, 28, 28)
+
+
+def test_cnn_is_counted_by_hand() -> None:
+    # 3x3 kernels 1 -> 8 -> 8 without bias, two normalisations, a head over 8 x 7 x 7
+    expected = 9 * 8 + 2 * 8 + 9 * 8 * 8 + 2 * 8 + 8 * 7 * 7 + 1
+    model = {"channels": [8, 8], "kernel_px": 3}
+    network = build_on_meta("classifiers", "cnn", model, SHAPE)["C"]
+    assert count_parameters(network) == expected
+    # and running mean, variance (float32) and a counter (int64) of each normalisation
+    assert count_stored_bytes(network) == 4 * (expected + 4 * 8) + 2 * 8
+
+
+def test_networks_are_counted_without_values() -> None:
+    model = {"latent_dim": 8, "channels": [8, 4], "kernel_px": 4}
+    counted = build_on_meta("gans", "dcgan", model, SHAPE)["G"]
+    assert {value.device.type for value in counted.parameters()} == {"meta"}
+    assert count_parameters(counted) == count_parameters(build_generator("dcgan", model, SHAPE))
+    assert torch.empty(1).device.type == "cpu"
+    published = build_on_meta("gans", "stylegan2", {}, (3, 1024, 1024))
+    sizes = {key: count_parameters(network) for key, network in published.items()}
+    assert sizes == {"G": 30_370_060, "D": 29_012_513}
+
+
+class Given(Generator):
+    """A network that gives what a test says for a batch."""
+
+    latent_dim = 4
+
+    def __init__(self, forward: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.forward = forward
+
+
+def check(monkeypatch: pytest.MonkeyPatch, **given: Callable[[Tensor], Any]) -> None:
+    """Check networks of which some give what a test says and the others what is needed."""
+    outputs = {
+        "images": lambda batch: batch.new_zeros(len(batch), *SHAPE),
+        "critic": lambda batch: batch.sum((1, 2, 3)),
+        "judge": lambda batch: batch.sum((1, 2, 3)),
+        **given,
+    }
+    spec = InputSpec(channels=1, image_px=(28, 28), input_px=(16, 16), mean=(0.5,), std=(0.5,))
+    judge = GanClassifier(Given(outputs["judge"]), spec)
+    monkeypatch.setattr(networks, "build_generator", lambda *_: Given(outputs["images"]))
+    monkeypatch.setattr(networks, "build_discriminator", lambda *_: Given(outputs["critic"]))
+    monkeypatch.setattr(networks, "build_classifier", lambda *_: judge)
+    for kind in ("gans", "classifiers"):
+        check_networks(kind, "own", {}, SHAPE)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"judge": lambda batch: (batch.sum((1, 2, 3)), batch.sum((1, 2, 3)))},
+        {"critic": lambda batch: batch.sum((2, 3)) * batch.mean().item()},  # asks for a value
+    ],
+)
+def test_right_shapes_pass(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]) -> None:
+    check(monkeypatch, **given)
+
+
+@pytest.mark.parametrize(
+    ("network", "outputs", "words"),
+    [
+        (
+            "images",
+            lambda batch: batch.new_zeros(len(batch), 1, 14, 56),
+            "the generator of 'own' gives float32 [2, 1, 14, 56] for a batch of 2, float32 "
+            "[2, 1, 28, 28] is needed",
+        ),
+        (
+            "images",
+            lambda batch: torch.zeros(len(batch), *SHAPE, dtype=torch.uint8),
+            "gives uint8 [2, 1, 28, 28] for",
+        ),
+        (
+            "critic",
+            lambda batch: batch.sum((2, 3)),
+            "the discriminator of 'own' gives float32 [2, 1] for a batch of 2, float32 [2] is",
+        ),
+        ("critic", lambda batch: (batch.sum((1, 2, 3)),), "the discriminator of 'own' gives tuple"),
+        ("judge", lambda batch: batch.sum((2, 3)), "the classifier 'own' gives float32 [2, 1]"),
+        ("judge", lambda batch: (batch.sum((1, 2, 3)), batch.mean()), "gives float32 [] for"),
+    ],
+)
+def test_other_shapes_are_refused(
+    monkeypatch: pytest.MonkeyPatch, network: str, outputs: Callable[[Tensor], Any], words: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        check(monkeypatch, **{network: outputs})
+    assert str(error.value).startswith("architecture: the ")
+    assert words in str(error.value)
