@@ -34,8 +34,7 @@ from knowledge_gaps.findings.schema import Findings
 from knowledge_gaps.readings.cells import list_cohorts
 from knowledge_gaps.readings.figures.page_figure import PageFigure
 from knowledge_gaps.readings.reading import Results, list_readings, read_results
-from knowledge_gaps.report.drawn import draw_evidence
-from knowledge_gaps.report.evidence import Evidence, read_evidence
+from knowledge_gaps.report.evidence import Evidence, draw_evidence, read_evidence
 from knowledge_gaps.report.metrics import make_headline_metrics, make_trust_metrics
 from knowledge_gaps.report.page.render import render_page
 from knowledge_gaps.study import Study
