@@ -72,8 +72,8 @@ def rebuild_reports(tables: Path, settings: Path) -> dict[str, str]:
     from knowledge_gaps.findings.form import to_json
     from knowledge_gaps.findings.judge import judge
     from knowledge_gaps.findings.load import load_findings
-    from knowledge_gaps.readings.cells import tabulate_cells
-    from knowledge_gaps.readings.collected import make_readings
+    from knowledge_gaps.readings.cells import list_cohorts
+    from knowledge_gaps.readings.reading import list_readings, make_results
     from knowledge_gaps.readings.tables import read_detections, read_quality
     from knowledge_gaps.report.metrics import make_headline_metrics
     from knowledge_gaps.study.load import load_study
@@ -82,11 +82,15 @@ def rebuild_reports(tables: Path, settings: Path) -> dict[str, str]:
     findings = load_findings(DIRECTORY.parents[1] / "findings.yaml")
     detections = read_detections(tables / "detections.csv")
     quality = read_quality(tables / "quality.csv")
-    readings = make_readings(detections, quality, study, findings.seed)
+    results = make_results(tables, study, detections, quality, findings.seed)
+    # training curves are not committed, and have no metrics
+    readings = {
+        name: each.read(results) for name, each in list_readings().items() if name != "curves"
+    }
     texts = {
         "verdicts.json": dump_json(to_json(findings, judge(study, detections, quality, findings))),
-        "cohorts.csv": format_table(tabulate_cells(readings.cells)),
-        "metrics.json (headline)": dump_json(make_headline_metrics(readings)),
+        "cohorts.csv": format_table(list_cohorts(results.cells)),
+        "metrics.json (headline)": dump_json(make_headline_metrics(results, readings)),
     }
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 

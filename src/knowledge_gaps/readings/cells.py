@@ -57,7 +57,7 @@ PAIRS = "pairs"
 COORDINATES = ("row", "column", "lag", "phi", "n", "t", "psi")  # of places
 ALL = "all"  # the reading of the cells that cohorts.csv has
 C2ST_MAX = f"{C2ST_LOG10_P}_max"
-COHORT_COLUMNS = (  # of cohorts.csv
+_COHORT_COLUMNS = (  # of cohorts.csv
     GENERATOR_COHORT,
     CLASSIFIER_COHORT,
     PAIRS,
@@ -99,8 +99,13 @@ def make_cells(detections: pd.DataFrame, places: Iterable[ReadingPlace], seed: i
     named = pd.DataFrame(rows, columns=[*columns, *COORDINATES, PAIRS])
     named = named.merge(cells, how="left", on=[*columns[1:], PAIRS])
     frame = pd.concat([cells.assign(**{READING: ALL}), named], ignore_index=True)
-    counts = [name for name in cells if name.startswith("num_") or name.endswith("_num")]
+    counts = [name for name in map(str, cells) if name.startswith("num_") or name.endswith("_num")]
     return frame.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int))
+
+
+def list_cohorts(cells: pd.DataFrame) -> pd.DataFrame:
+    """Select what cohorts.csv has: every cell of the table once."""
+    return cells.loc[cells[READING] == ALL, list(_COHORT_COLUMNS)]
 
 
 def _tabulate(detections: pd.DataFrame, seed: int) -> pd.DataFrame:

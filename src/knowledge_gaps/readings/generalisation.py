@@ -77,7 +77,7 @@ class DetectingSweep(Reading):
         by = (self.axis, "classifier_cohort")
         cells = results.select(self.name, PairSet.IN_TRAINING)
         in_training = {cell["classifier_cohort"]: cell for cell in cells}
-        read = []
+        read: list[Row] = []
         for cell in results.select(self.name, PairSet.HELD_OUT, *by):
             if (name := cell["classifier_cohort"]) in sweep.classifiers:
                 pairs = select_pairs(rows, PairSet.HELD_OUT, sweep.gans, name)
@@ -217,13 +217,9 @@ def _draw_detecting(axes: Axes, rows: Sequence[Row], axis: str) -> None:
         ]
         if points:
             face = style.BLUE if is_common else "white"
+            places, rates = zip(*points, strict=True)
             axes.scatter(
-                *zip(*points, strict=True),
-                s=22,
-                color=face,
-                edgecolors=style.BLUE,
-                label=label,
-                zorder=3,
+                places, rates, s=22, color=face, edgecolors=style.BLUE, label=label, zorder=3
             )
     axes.set_xticks(sorted(set(values)))
     axes.set_xlim(min(values) - 0.4 * step, max(values) + 0.4 * step)

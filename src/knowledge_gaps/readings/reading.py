@@ -57,7 +57,7 @@ class Results:
         """Select a reading's cells in the order of its places, or sorted by some columns."""
         chosen = (self.cells[READING] == reading) & (self.cells[PAIRS] == pairs.value)
         rows = self.cells[chosen]
-        return (rows.sort_values(list(axes)) if axes else rows).to_dict("records")
+        return _list_rows(rows.sort_values(list(axes)) if axes else rows)
 
     def find(self, pairs: PairSet, classifiers: str, gans: str) -> Row | None:
         """Return the cell of two cohorts; None when it has no pair."""
@@ -87,7 +87,7 @@ class Results:
 
     @cached_property
     def _cells(self) -> dict[tuple[str, str, str], Row]:
-        rows = self.cells[self.cells[READING] == ALL].to_dict("records")
+        rows = _list_rows(self.cells[self.cells[READING] == ALL])
         return {(row[PAIRS], row[CLASSIFIER_COHORT], row[GENERATOR_COHORT]): row for row in rows}
 
 
@@ -143,6 +143,10 @@ class Reading:
     def make_plots(self, results: Results, content: Any) -> Mapping[str, pd.DataFrame]:
         """Return tables for `dvc plots` by file name; without rows where nothing was asked."""
         return {}
+
+
+def _list_rows(frame: pd.DataFrame) -> list[Row]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 @cache

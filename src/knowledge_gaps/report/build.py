@@ -31,12 +31,11 @@ from knowledge_gaps.findings.form import to_json
 from knowledge_gaps.findings.judge import Judged, judge
 from knowledge_gaps.findings.load import FINDINGS_FILE, load_findings
 from knowledge_gaps.findings.schema import Findings
-from knowledge_gaps.readings.cells import ALL, COHORT_COLUMNS, READING
+from knowledge_gaps.readings.cells import list_cohorts
 from knowledge_gaps.readings.figures.page_figure import PageFigure
-from knowledge_gaps.readings.reading import Metrics, Results, list_readings, read_results
-from knowledge_gaps.report.drawn import draw_evidence
-from knowledge_gaps.report.evidence import Evidence, read_evidence
-from knowledge_gaps.report.metrics import make_trust_metrics, round_metrics
+from knowledge_gaps.readings.reading import Results, list_readings, read_results
+from knowledge_gaps.report.evidence import Evidence, draw_evidence, read_evidence
+from knowledge_gaps.report.metrics import make_headline_metrics, make_trust_metrics
 from knowledge_gaps.report.page.render import render_page
 from knowledge_gaps.study import Study
 
@@ -79,14 +78,15 @@ def build_report(root: Path, study: Study) -> None:
         UserError: when an input is missing or malformed, or the disk is full.
     """
     content = read_content(root, study)
-    page, plots, metrics = render_page(content), _make_plots(content), _make_metrics(content)
-    cells = content.results.cells
+    page, plots = render_page(content), _make_plots(content)
+    metrics = make_headline_metrics(content.results, content.readings)
+    metrics |= make_trust_metrics(content.evidence.audit, content.judged)
     drawn = {f"{name}.png": figure.png for name, figure in content.figures.items()}
     drawn |= {f"{name}.svg": figure.svg for name, figure in content.figures.items() if figure.svg}
     reports = get_reports_directory(root)
     _publish(reports / FIGURES_DIRECTORY, drawn)
     _publish(reports / PLOTS_DIRECTORY, plots)
-    write_table(reports / COHORTS_FILE, cells.loc[cells[READING] == ALL, list(COHORT_COLUMNS)])
+    write_table(reports / COHORTS_FILE, list_cohorts(content.results.cells))
     write_json(reports / VERDICTS_FILE, to_json(content.findings, content.judged))
     write_json(reports / METRICS_FILE, metrics)
     write_text(reports / PAGE_FILE, page)
@@ -130,14 +130,6 @@ def _make_plots(content: Content) -> dict[str, bytes]:
     for name, reading in list_readings().items():
         frames |= reading.make_plots(content.results, content.readings[name])
     return {name: format_table(frame, SIX_DIGITS).encode() for name, frame in frames.items()}
-
-
-def _make_metrics(content: Content) -> Metrics:
-    metrics: Metrics = {}
-    for name, reading in list_readings().items():
-        if reading.is_asked(content.results.study):
-            metrics |= reading.make_metrics(content.results, content.readings[name])
-    return round_metrics(metrics) | make_trust_metrics(content.evidence.audit, content.judged)
 
 
 def _publish(target: Path, files: Mapping[str, bytes]) -> None:

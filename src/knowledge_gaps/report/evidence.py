@@ -1,15 +1,22 @@
-"""What the analyses found, as the report reads it: their readings, brought together for a study."""
+"""What the analyses found, with their figures: whether the numbers can be trusted, what artifacts
+are, and how alike classifiers are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from knowledge_gaps.analyses.agreement import figure as agreement_figure
 from knowledge_gaps.analyses.agreement import reading as agreement
+from knowledge_gaps.analyses.attributions import figure as attributions_figure
 from knowledge_gaps.analyses.attributions import reading as attributions
 from knowledge_gaps.analyses.audit import reading as audit
+from knowledge_gaps.analyses.spectra import figure as spectra_figure
 from knowledge_gaps.analyses.spectra import reading as spectra
-from knowledge_gaps.readings.mutual_fooling import MutualFooling
+from knowledge_gaps.readings.figures.page_figure import PageFigure
+from knowledge_gaps.readings.mutual_fooling import MutualFooling, order_by_cluster
 from knowledge_gaps.readings.samples import list_table_cohorts
 from knowledge_gaps.study import Study
 
@@ -25,17 +32,17 @@ class Evidence:
         audit: whether detection rates may be taken for what images show.
         spectra: of the reals and of some GAN cohorts, and of their residuals.
         attributions: None when no GAN of the iterations fools.
-        agreement: of one classifier cohort, and its comparison with mutual fooling.
+        compared: classifiers of one cohort with one another, and with mutual fooling.
     """
 
     audit: audit.Audit
     spectra: spectra.SpectraReading
     attributions: attributions.AttributionReading | None
-    agreement: agreement.AgreementReading
+    compared: agreement.AgreementReading
 
 
 def read_evidence(root: Path, study: Study, fooling: MutualFooling | None) -> Evidence:
-    """Read what the stages beside detections and quality wrote below a root.
+    """Read what the stages of analyses wrote below a root.
 
     Raises:
         UserError: when a file is missing or malformed.
@@ -44,8 +51,26 @@ def read_evidence(root: Path, study: Study, fooling: MutualFooling | None) -> Ev
         audit=audit.read(root),
         spectra=spectra.read(root, choose_cohorts(study)),
         attributions=attributions.read(root),
-        agreement=agreement.read(root, fooling),
+        compared=agreement.read(root, fooling),
     )
+
+
+def draw_evidence(
+    study: Study, mutual: Mapping[str, Any], evidence: Evidence
+) -> Iterator[PageFigure]:
+    """Draw every figure that the study has evidence for.
+
+    Args:
+        study: what was run.
+        mutual: as of the reading of mutual fooling.
+        evidence: of the study.
+    """
+    if mutual["fooling"] is not None:
+        order = order_by_cluster(mutual["fooling"], mutual["clusters"])
+        yield from agreement_figure.draw(evidence.compared, mutual["fooling"], order)
+    yield from spectra_figure.draw(study, evidence.spectra)
+    if evidence.attributions is not None:
+        yield from attributions_figure.draw(evidence.attributions, evidence.spectra.has_colours)
 
 
 def choose_cohorts(study: Study) -> list[str]:

@@ -8,15 +8,31 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from knowledge_gaps.analyses.audit.reading import Audit
 from knowledge_gaps.core.columns import PHI
 from knowledge_gaps.findings.judge import Judged, Verdict
-from knowledge_gaps.readings.reading import Metrics
+from knowledge_gaps.readings.reading import Metrics, Results, list_readings
 
 _DIGITS = 6
 _SETTINGS = (PHI, "truncation")  # written in full: 1e-7 is not 0
+
+
+def make_headline_metrics(results: Results, readings: Mapping[str, Any]) -> Metrics:
+    """Choose the numbers that a change of the study is judged by.
+
+    Args:
+        results: of the study.
+        readings: what some readings read of them, by name; those not asked for are left out.
+    """
+    metrics: Metrics = {}
+    for name, content in readings.items():
+        reading = list_readings()[name]
+        if reading.is_asked(results.study):
+            metrics |= reading.make_metrics(results, content)
+    return round_metrics(metrics)
 
 
 def make_trust_metrics(audit: Audit, judged: Iterable[Judged]) -> Metrics:

@@ -7,7 +7,7 @@ analyses and findings.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -61,7 +61,7 @@ from knowledge_gaps.statistics.measures import (
     RECALL,
 )
 from knowledge_gaps.statistics.signals import Signal
-from knowledge_gaps.study import Study
+from knowledge_gaps.study import Study, TrainingSettings
 
 if TYPE_CHECKING:
     from knowledge_gaps.report.build import Content
@@ -188,7 +188,10 @@ def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
     """
     extractor = get_extractor(study)
     architectures = {name: describe_classifiers(study, name) for name in study.classifiers}
-    recipes = {"GANs": study.gan_recipes, "classifiers": study.classifier_recipes}
+    recipes: dict[str, Mapping[str, TrainingSettings]] = {
+        "GANs": study.gan_recipes,
+        "classifiers": study.classifier_recipes,
+    }
     widths = [recipe.model.get(WIDTH_KEY, 1) for recipe in study.classifier_recipes.values()]
     return {
         "study": study,
