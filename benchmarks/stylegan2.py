@@ -44,6 +44,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from baselines.textbook_stylegan2 import TextbookTrainer, check_same_function
+from knowledge_gaps.core.determinism import configure_process
+from knowledge_gaps.core.devices import keep_freed_memory
+from knowledge_gaps.core.files import write_json
 from knowledge_gaps.models.architectures.stylegan2 import discriminator as discriminator_module
 from knowledge_gaps.models.architectures.stylegan2 import synthesis as synthesis_module
 from knowledge_gaps.models.architectures.stylegan2.generator import StyleGan2Generator
@@ -52,11 +55,8 @@ from knowledge_gaps.planning import networks, probe
 from knowledge_gaps.planning.memory import MemoryMeter
 from knowledge_gaps.planning.request import Network, ProbeRequest
 from knowledge_gaps.planning.timing import Trainer, list_step_kinds, time_call
-from knowledge_gaps.execution.accelerator import build_accelerator
-from knowledge_gaps.core.determinism import configure_process
-from knowledge_gaps.core.devices import keep_freed_memory
-from knowledge_gaps.core.files import write_json
 from knowledge_gaps.study import GanRecipe
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.gan import GanTrainer
 
 BASE, TEXTBOOK = "fp32 eager", "textbook"

@@ -11,26 +11,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
+from knowledge_gaps.core.layout import get_cohort_directory
 from knowledge_gaps.execution.cohort import train_cohort
-from knowledge_gaps.execution.task import TrainingTask, make_tasks
+from knowledge_gaps.execution.tasks import make_tasks
+from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
+from knowledge_gaps.training.task import TrainingTask
 from measuring.pairs import take_turns
 from measuring.usage import Usage
 
 
 @dataclass
 class FirstReport:
-    """A listener that notes when it heard anything first."""
+    """Notes when anything was reported first."""
 
     heard_at: float | None = None
 
     def report(self, instance: int, step: int, row: dict[str, float] | None) -> None:
-        """Take note of an instance's progress."""
+        """An `execution.progress.Callback`."""
         if self.heard_at is None:
             self.heard_at = time.perf_counter()
 
@@ -46,13 +49,21 @@ class Trained:
 def time_training(tasks: list[TrainingTask]) -> float:
     """Train a cohort; return its seconds."""
     first = FirstReport()
-    train_cohort(tasks, [first])
+    forget(tasks)
+    train_cohort(tasks, [first.report])
     assert first.heard_at is not None  # every training reports its first step
     return time.perf_counter() - first.heard_at
 
 
+def forget(tasks: list[TrainingTask]) -> None:
+    """Remove the published cohort, whose instances would not be trained again."""
+    directory = get_cohort_directory(tasks[0].root, tasks[0].cohort_path)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def measure_memory(tasks: list[TrainingTask]) -> int:
     """Train a cohort; return the peak of the memory of this process and its workers."""
+    forget(tasks)
     with Usage() as usage:
         train_cohort(tasks, [])
     return usage.peak_bytes

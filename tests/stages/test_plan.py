@@ -11,7 +11,7 @@ import pytest
 from conftest import RunKgaps
 from knowledge_gaps.core.checkpoint import write_tensors
 from knowledge_gaps.core.files import write_json
-from knowledge_gaps.execution.task import make_tasks
+from knowledge_gaps.execution.tasks import make_tasks
 from knowledge_gaps.planning import estimate, measure, probe, standing, timing
 from knowledge_gaps.planning.estimate import Knowledge
 from knowledge_gaps.planning.inventory import find_reals, list_cohorts

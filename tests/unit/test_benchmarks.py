@@ -28,18 +28,19 @@ from figures import orchestration, side_by_side
 from figures.growth import Curve, Per, describe_start
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.execution.cohort import train_cohort
-from knowledge_gaps.execution.task import TrainingTask, make_tasks
+from knowledge_gaps.execution.tasks import make_tasks
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.planning.networks import build_classifier, build_discriminator, build_generator
 from knowledge_gaps.stages import detections, quality
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Kind, load_study
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.optimizers import compute_decay
 from knowledge_gaps.training.phases import Fooling
+from knowledge_gaps.training.task import TrainingTask
 from measuring.pairs import Spread, compare, fit_line, fit_power, take_turns
 from measuring.results import JSON_FILE, PAGE_FILE, Effort, Figure, Growth, Results, Row, Target
 from studies.clone import Clone, Repro

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.data.images import to_float, to_uint8
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.architectures.dcgan import DcganGenerator, DcganSettings
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
 from knowledge_gaps.study.recipes import EarlyStopping
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.curves import Row

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.models.registry import StyleGenerator
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.average import average_weights, compute_average_decay
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
 from knowledge_gaps.training.gan import GanTrainer

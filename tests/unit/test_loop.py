@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from knowledge_gaps.core.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.seeding import make_generator
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.study import OptimizerSettings, TrainingSettings
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.average import average_weights
 from knowledge_gaps.training.curves import Curves, Row
 from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training

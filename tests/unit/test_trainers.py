@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.losses import compute_classifier_loss
 from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.architectures.dcgan import (
@@ -23,6 +22,7 @@ from knowledge_gaps.models.architectures.dcgan import (
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import GanTrainer

@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from knowledge_gaps.core.devices import count_cores, count_gpus, count_workers
+from knowledge_gaps.core.devices import (
+    count_cores,
+    count_gpus,
+    count_processes,
+    count_workers,
+)
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.drawn_samples import DrawnSamples
-from knowledge_gaps.execution.launch import is_launch_due, read_num_processes
 from knowledge_gaps.planning.inventory import CohortWork, Reals
 from knowledge_gaps.planning.measure import Counts
 from knowledge_gaps.planning.memory import find_free_bytes
@@ -138,9 +142,7 @@ def compute_makespan(steps: Sequence[int]) -> float:
     """
     if not steps:
         return 0
-    num_together = read_num_processes(None)
-    if num_together is None:
-        num_together = count_gpus() if is_launch_due(len(steps)) else 1
+    num_together = count_processes(None)
     if num_together > 1:
         return sum(steps) / min(num_together, count_gpus() or count_cores())
     busy_until = [0] * count_workers(len(steps))

@@ -23,7 +23,6 @@ from knowledge_gaps.core.devices import keep_freed_memory
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.planning.memory import MemoryMeter
 from knowledge_gaps.planning.networks import (
     build_classifier,
@@ -40,6 +39,7 @@ from knowledge_gaps.planning.timing import (
     time_steps,
 )
 from knowledge_gaps.study import GanRecipe, Kind
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import GanTrainer

@@ -26,8 +26,6 @@ from knowledge_gaps.core.layout import (
 from knowledge_gaps.core.seeding import derive_seed
 from knowledge_gaps.data.images import save_grid
 from knowledge_gaps.data.store import ImageStore, open_images
-from knowledge_gaps.execution.accelerator import build_accelerator
-from knowledge_gaps.execution.task import TrainingTask
 from knowledge_gaps.models.frozen import FORMAT, freeze, load_classifier, load_generator
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import (
@@ -37,6 +35,7 @@ from knowledge_gaps.models.registry import (
     parse_settings,
 )
 from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, GanRecipe
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.curves import Curves
@@ -46,6 +45,7 @@ from knowledge_gaps.training.loop import Session, run_training
 from knowledge_gaps.training.memory import explain_shortage
 from knowledge_gaps.training.phases import Fooling
 from knowledge_gaps.training.ranks import Ranks
+from knowledge_gaps.training.task import TrainingTask
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -31,22 +31,3 @@ def check_shares(recipe: GanRecipe | ClassifierRecipe, num_ranks: int) -> None:
                 f"{key}: {num_images} images found, a multiple of the {num_ranks} processes that "
                 "train an instance together is needed"
             )
-
-
-def find_largest_sharing(
-    recipe: GanRecipe | ClassifierRecipe, most_ranks: int, least_images: int
-) -> int:
-    """Return the largest number of ranks that can share the batches of a recipe.
-
-    Args:
-        recipe: of the training.
-        most_ranks: no more than that, at least 1.
-        least_images: every rank's part of a batch has at least so many images.
-    """
-    batches = list_batches(recipe).values()
-    return next(
-        num_ranks
-        for num_ranks in range(most_ranks, 0, -1)
-        if num_ranks == 1
-        or all(size % num_ranks == 0 and size // num_ranks >= least_images for size in batches)
-    )

@@ -86,8 +86,9 @@ def load_state(trainer: Stateful, path: Path) -> tuple[int, Curves]:
     ranks = Ranks.of(trainer.accelerator)
     if not ranks.agree(ranks.is_main and path.exists()):
         return 0, Curves()
-    tensors, text = ranks.run_everywhere(lambda: _read(path) if ranks.is_main else ({}, ""))
-    tensors, counters = ranks.share_tensors(tensors), json.loads(ranks.share_text(text))
+    content = ranks.run_everywhere(lambda: _read(path) if ranks.is_main else ({}, ""))
+    tensors, text = ranks.share(content)
+    counters = json.loads(text)
     for name, module in trainer.modules.items():
         module.load_state_dict(_select(tensors, f"module/{name}/"), strict=True)
     for name, (optimizer, _) in trainer.optimizers.items():

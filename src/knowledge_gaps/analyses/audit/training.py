@@ -39,11 +39,11 @@ from knowledge_gaps.evaluation.batches import count_sampled
 from knowledge_gaps.evaluation.detection import (
     score_images,
 )
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import classifier_architectures, parse_settings
 from knowledge_gaps.study import ClassifierRecipe
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.initial_weights import load_initial_weights
