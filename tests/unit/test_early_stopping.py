@@ -1,4 +1,4 @@
-"""Early stopping: what is held out, what a look measures, which weights are kept, when it ends."""
+"""Early stopping: what is held out, what a check measures, which weights are kept, when it ends."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ def test_held_out_generators_are_in_no_batch() -> None:
     trainer.run_step(0)
     assert calls == [0, 1]
     calls.clear()
-    trainer.run_step(1)  # a look follows: 7 images of each at a batch size of 4
+    trainer.run_step(1)  # a check follows: 7 images of each at a batch size of 4
     assert calls == [0, 1, 2, 2, 3, 3]
 
 
-# --- a look
+# --- a check
 
 
 def measure_by_hand(classifier: nn.Module) -> float:
@@ -142,7 +142,7 @@ def test_a_look_moves_nothing_and_sees_the_same_images_again() -> None:
     classifier = trainer.modules["classifier"]
     classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     before = clone_state(classifier)
-    first, again = stopper.look(), stopper.look()
+    first, again = stopper.check(), stopper.check()
     assert first == again
     assert is_same(before, clone_state(classifier))
     half = len(seen) // 2
@@ -179,7 +179,7 @@ def test_weights_of_the_best_look_are_the_result(monkeypatch: pytest.MonkeyPatch
         trainer.run_step(step)
         states.append(clone_state(trainer.modules["classifier"]))
         finished.append(trainer.is_finished(step + 1))
-    assert finished == [False] * 7 + [True]  # the second look without a gain
+    assert finished == [False] * 7 + [True]  # the second check without a gain
     assert is_same(clone_state(trainer.get_result()), states[3])
     assert not is_same(states[3], states[7])
     assert trainer.scalars["best_accuracy"].item() == pytest.approx(0.8)

@@ -19,7 +19,7 @@ from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.registry import StyleGenerator
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
 from knowledge_gaps.training.accelerator import build_accelerator
-from knowledge_gaps.training.average import average_weights, compute_average_decay
+from knowledge_gaps.training.average import WeightAverage, compute_average_decay
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
 from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.gan_batch import GanBatch
@@ -221,7 +221,7 @@ def test_ramped_average_has_its_hand_values() -> None:
 
 def test_ramped_average_follows_closely_at_first() -> None:
     network = nn.Linear(1, 1, bias=False)
-    average = average_weights(network, 0.999, ramp_up=0.5)
+    average = WeightAverage(network, 0.999, ramp_up=0.5)
     expected = 0.0
     for step in range(5):
         with torch.no_grad():

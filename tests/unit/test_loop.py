@@ -16,7 +16,7 @@ from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.seeding import make_generator
 from knowledge_gaps.study import OptimizerSettings, TrainingSettings
 from knowledge_gaps.training.accelerator import build_accelerator
-from knowledge_gaps.training.average import average_weights
+from knowledge_gaps.training.average import WeightAverage
 from knowledge_gaps.training.curves import Curves, Row
 from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
 from knowledge_gaps.training.optimizers import build_optimizer, compute_decay
@@ -43,9 +43,9 @@ class TinyTrainer:
         self.bad_step, self.is_hidden, self.last_step = bad_step, is_hidden, last_step
         self.scalars = {"loss_mean": torch.tensor(0.0)}
         self.accelerator = build_accelerator(0)
-        self.average = average_weights(network, 0.9)
+        self.average = WeightAverage(network, 0.9)
         self.modules: dict[str, nn.Module] = {"network": network, "average": self.average}
-        self.adam = build_optimizer(network, ADAM)
+        self.adam = build_optimizer(self.accelerator, network, ADAM)
         self.optimizers = {"network": (self.adam, ADAM)}
         self.rates: list[float] = []
 
@@ -161,21 +161,23 @@ def test_steps_of_a_schedule_are_thirds_of_its_fall(
 
 def test_optimizer_takes_the_recipe() -> None:
     settings = OptimizerSettings(learning_rate=0.01, betas=(0.5, 0.9), weight_decay=0.1)
-    (group,) = build_optimizer(nn.Linear(2, 1), settings).param_groups
+    (group,) = build_optimizer(build_accelerator(0), nn.Linear(2, 1), settings).param_groups
     assert (group["lr"], group["betas"], group["weight_decay"]) == (0.01, (0.5, 0.9), 0.1)
 
 
 def test_lazy_regulariser_corrects_rate_and_betas() -> None:
     # Karras et al. 2020, appendix B: c = k / (k + 1)
     settings = OptimizerSettings(learning_rate=0.01, betas=(0.5, 0.99))
-    (group,) = build_optimizer(nn.Linear(2, 1), settings, interval=16).param_groups
+    (group,) = build_optimizer(
+        build_accelerator(0), nn.Linear(2, 1), settings, interval=16
+    ).param_groups
     assert group["lr"] == pytest.approx(0.01 * 16 / 17)
     assert group["betas"] == pytest.approx((0.5 ** (16 / 17), 0.99 ** (16 / 17)))
 
 
 def test_average_has_its_hand_values() -> None:
     network = nn.BatchNorm1d(1)
-    average = average_weights(network, 0.9)
+    average = WeightAverage(network, 0.9)
     with torch.no_grad():
         for value in (1.0, 3.0, 5.0):
             network.weight.fill_(value)

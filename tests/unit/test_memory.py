@@ -7,8 +7,7 @@ import torch
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
-from knowledge_gaps.training import memory
-from knowledge_gaps.training.memory import explain_shortage, halve_until, parse_request
+from knowledge_gaps.training.memory import explain_shortage
 from knowledge_gaps.training.ranks import Ranks
 from knowledge_gaps.training.sizes import check_shares
 
@@ -37,40 +36,30 @@ CPU_ERROR = (
 )
 
 
-def test_shortage_names_a_batch_that_fits() -> None:
-    recipe = make_recipe(gradient_accumulation_steps=3)
+@pytest.mark.parametrize(
+    ("error", "recipe", "size", "words"),
+    [
+        (
+            RuntimeError(CPU_ERROR),
+            {"gradient_accumulation_steps": 3},
+            1,
+            r"^batch_size: 32 images do not fit into the memory of this machine; "
+            r"try 16 with gradient_accumulation_steps: 6, which are as many images an update$",
+        ),
+        (torch.OutOfMemoryError("CUDA"), {}, 2, "32 images on 2 processes .* of a GPU; try 16"),
+        (torch.OutOfMemoryError("CUDA"), {"batch_size": 2}, 2, "a smaller model is needed$"),
+        (torch.OutOfMemoryError("CUDA"), {"batch_size": 31}, 1, "a smaller model is needed$"),
+    ],
+)
+def test_shortage_is_one_line(
+    error: RuntimeError, recipe: dict[str, object], size: int, words: str
+) -> None:
+    device = torch.device("cuda" if isinstance(error, torch.OutOfMemoryError) else "cpu")
     with (
-        pytest.raises(UserError) as caught,
-        explain_shortage(recipe, Ranks(), torch.device("cpu")),
+        pytest.raises(UserError, match=words),
+        explain_shortage(make_recipe(**recipe), Ranks(size, 0), device),
     ):
-        raise RuntimeError(CPU_ERROR)
-    assert str(caught.value) == (
-        "batch_size: 32 images do not fit into the memory of this machine; 16 may by estimation, "
-        "with gradient_accumulation_steps: 6 for as many images an update"
-    )
-
-
-def test_shortage_on_a_gpu_is_estimated_by_its_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    gib = 2**30
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2 * gib)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 15 * gib)
-
-    class Properties:
-        total_memory = 16 * gib
-
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties())
-    # 15 + 3 - 2 GiB for 16 images of this rank: 1 GiB each; 0.9 x 16 - 2 = 12.4 of them fit
-    message = "CUDA out of memory. Tried to allocate 3.00 GiB. GPU 0 has a total capacity"
-    with (
-        pytest.raises(UserError, match=r"32 images on 2 processes .* of a GPU; 16 may by est"),
-        explain_shortage(make_recipe(), Ranks(2, 0), torch.device("cuda")),
-    ):
-        raise torch.OutOfMemoryError(message)
-
-
-def test_no_batch_fits_where_the_model_is_too_large() -> None:
-    text = memory.describe_shortage(make_recipe(), 1, None, torch.device("cpu"))
-    assert text.endswith("no smaller batch would by estimation: a smaller model is needed")
+        raise error
 
 
 def test_other_errors_pass() -> None:
@@ -79,9 +68,3 @@ def test_other_errors_pass() -> None:
         explain_shortage(make_recipe(), Ranks(), torch.device("cpu")),
     ):
         raise RuntimeError("shapes do not fit")
-
-
-def test_halves_and_requests() -> None:
-    assert [halve_until(24, limit) for limit in (30, 12, 11, 3, 2)] == [12, 12, 6, 3, None]
-    assert parse_request("Tried to allocate 1.50 MiB.") == 1.5 * 2**20
-    assert parse_request("out of memory") == 0

@@ -69,11 +69,10 @@ class Assignment:
             return self.result
         task, record = self.task, get_published_file(self.task)
         published = get_instance_directory(task.root, task.cohort_path, task.instance)
-        meta = published / META_FILE
-        if record.exists() and meta.exists():
-            if read_json(record).get(self.directory.name) == hash_file(meta):
-                return published
-        return None
+        if not record.exists() or not (published / META_FILE).exists():
+            return None
+        is_this = read_json(record).get(self.directory.name) == hash_file(published / META_FILE)
+        return published if is_this else None
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from knowledge_gaps.execution.assignment import (
     hold_lock,
 )
 from knowledge_gaps.execution.fingerprint import check_fingerprint
-from knowledge_gaps.execution.local import Executor, Outcome, run_here, run_local
+from knowledge_gaps.execution.local import Executor, Outcome, run_local
 from knowledge_gaps.execution.progress import Callback
 from knowledge_gaps.execution.signals import catch_stop_signals
 from knowledge_gaps.training.task import TrainingTask
@@ -33,53 +33,53 @@ def train_cohort(
 ) -> None:
     """Train the instances of a cohort that are missing, and publish its directory.
 
-    Instances that are finished are kept, interrupted ones resume.
-
     Args:
         tasks: of one cohort, all instances, in order.
         callbacks: called with every instance's progress.
         executor: runs the trainings.
 
     Raises:
-        StoppedError: when the process was told to stop; all states are saved.
-        UserError: names every instance that failed, after the others were trained; when other code
-            was recorded meanwhile, or another process is training the cohort.
+        StoppedError: as `train_instances`.
+        UserError: as `train_instances`; when other code was recorded meanwhile, or another process
+            is training the cohort.
     """
-    cohort, lock = tasks[0].cohort_path, get_cohort_state(tasks[0]).with_suffix(".lock")
-    entries = [Assignment.of(task) for task in tasks]
+    lock, cohort = get_cohort_state(tasks[0]).with_suffix(".lock"), tasks[0].cohort_path
     with hold_lock(lock, f"{cohort}: another process is training this cohort"):
-        _drop_other_states(entries)
-        missing = [entry for entry in entries if entry.find_result() is None]
-        for task in tasks:
-            if all(task is not entry.task for entry in missing):
-                _report_finished(task, callbacks)
-        if missing:
-            with catch_stop_signals() as stop:
-                outcome = executor(missing, callbacks, stop)
-            check_outcome(outcome, cohort)
-        _publish(entries)
+        kept = {Assignment.of(task).directory for task in tasks}
+        for path in get_cohort_state(tasks[0]).glob("*"):
+            if path not in kept:  # of trainings that depended on something else
+                shutil.rmtree(path)
+        train_instances(tasks, callbacks, executor)
+        _publish([Assignment.of(task) for task in tasks])
 
 
-def train_single(
-    task: TrainingTask, callbacks: Sequence[Callback], executor: Executor = run_here
+def train_instances(
+    tasks: Sequence[TrainingTask], callbacks: Sequence[Callback], executor: Executor = run_local
 ) -> None:
-    """Train or resume one instance, for `train_cohort` to find it finished.
+    """Train instances of a cohort, for `train_cohort` to find them finished.
+
+    Finished ones are kept, interrupted ones resume.
 
     Args:
-        task: the instance.
-        callbacks: called with its progress.
-        executor: runs the training.
+        tasks: of one cohort.
+        callbacks: called with every instance's progress.
+        executor: runs the trainings.
 
     Raises:
-        StoppedError: when the process was told to stop; the state is saved.
-        UserError: when the instance failed, or another process is training it.
+        StoppedError: when the process was told to stop; all states are saved.
+        UserError: names every instance that failed, after the others were trained.
     """
-    entry = Assignment.of(task)
-    if entry.find_result() is None:
+    missing = []
+    for entry in map(Assignment.of, tasks):
+        if entry.find_result() is None:
+            missing.append(entry)
+        else:
+            for callback in callbacks:
+                callback(entry.task.instance, entry.task.recipe.steps, None)
+    if missing:
         with catch_stop_signals() as stop:
-            outcome = executor([entry], callbacks, stop)
-        check_outcome(outcome, task.cohort_path)
-    _report_finished(task, callbacks)
+            outcome = executor(missing, callbacks, stop)
+        check_outcome(outcome, tasks[0].cohort_path)
 
 
 def check_outcome(outcome: Outcome, cohort: str) -> None:
@@ -93,43 +93,23 @@ def check_outcome(outcome: Outcome, cohort: str) -> None:
         raise UserError("; ".join(f"{', '.join(i)}: {text}" for text, i in instances.items()))
 
 
-def _report_finished(task: TrainingTask, callbacks: Sequence[Callback]) -> None:
-    for callback in callbacks:
-        callback(task.instance, task.recipe.steps, None)
-
-
-def _drop_other_states(entries: Sequence[Assignment]) -> None:
-    """Remove the states of trainings that depended on something else than these do."""
-    kept = {entry.directory for entry in entries}
-    for path in get_cohort_state(entries[0].task).glob("*"):
-        if path not in kept:
-            shutil.rmtree(path)
-
-
 def _publish(entries: Sequence[Assignment]) -> None:
     """Put the finished instances together into the cohort's directory, and drop their states."""
-    task, metas = entries[0].task, [_find(entry) / META_FILE for entry in entries]
+    task, results = entries[0].task, [entry.find_result() for entry in entries]
     check_fingerprint(task.root, task.cohort_path, dict(task.code))
-    record = {
-        entry.directory.name: hash_file(meta) for entry, meta in zip(entries, metas, strict=True)
-    }
+    instances, record = [], {}
 
     def assemble(target: Path) -> None:
-        instances = []
-        for entry in entries:
+        for entry, result in zip(entries, results, strict=True):
+            assert result is not None  # train_instances raised otherwise
             instance = entry.task.instance
-            shutil.copytree(_find(entry), target / str(instance))
-            instances.append({"instance": instance, "sha256": record[entry.directory.name]})
+            shutil.copytree(result, target / str(instance))
+            sha256 = hash_file(target / str(instance) / META_FILE)
+            instances.append({"instance": instance, "sha256": sha256})
+            record[entry.directory.name] = sha256
         manifest = {"format": 1, "kind": task.kind.value, "cohort": task.name}
         write_json(target / COHORT_FILE, {**manifest, "instances": instances})
 
     publish_directory(get_cohort_directory(task.root, task.cohort_path), assemble)
     write_json(get_published_file(task), record)  # before the states go: see find_result
     shutil.rmtree(get_cohort_state(task), ignore_errors=True)
-
-
-def _find(entry: Assignment) -> Path:
-    found = entry.find_result()
-    if found is None:
-        raise UserError(f"{entry.task.path}: its finished files were removed by another process")
-    return found

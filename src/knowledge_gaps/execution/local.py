@@ -10,26 +10,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from knowledge_gaps.core.determinism import configure_process
-from knowledge_gaps.core.devices import count_workers, keep_freed_memory
+from knowledge_gaps.core.devices import count_workers
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.execution.assignment import Assignment, train_assignment
 from knowledge_gaps.execution.parallel import KILLED, WORKER, open_pool
 from knowledge_gaps.execution.progress import Callback, ProgressReader
+from knowledge_gaps.execution.signals import StopFlag
 
 # imported once for all workers; the first optimizer of a process imports torch._dynamo
 PRELOAD = ("knowledge_gaps.training.instance", "torch._dynamo")
 _POLL_SEC = 0.2
-
-
-class Stop(Protocol):
-    """Whether this process was told to stop (`execution.signals.StopFlag`)."""
-
-    def is_set(self) -> bool:
-        """Tell whether all states are to be saved now."""
-        ...
 
 
 @dataclass
@@ -45,7 +36,7 @@ class Outcome:
     stopped: bool = False
 
 
-Executor = Callable[[Sequence[Assignment], Sequence[Callback], Stop], Outcome]
+Executor = Callable[[Sequence[Assignment], Sequence[Callback], StopFlag], Outcome]
 """How the trainings of a cohort are run: on this machine, on a cluster, or by several ranks.
 
 It gets instances that are not trained yet, at least one, all of one cohort. It lets each be trained
@@ -56,7 +47,7 @@ saved and nothing further is started. An instance that fails does not end the ot
 
 
 def run_local(
-    assignments: Sequence[Assignment], callbacks: Sequence[Callback], stop: Stop
+    assignments: Sequence[Assignment], callbacks: Sequence[Callback], stop: StopFlag
 ) -> Outcome:
     """Train instances side by side on this machine; an `Executor`.
 
@@ -82,25 +73,6 @@ def run_local(
         for entry in assignments:
             if entry.find_result() is None:
                 outcome.errors.setdefault(entry.task.instance, KILLED)
-    return outcome
-
-
-def run_here(
-    assignments: Sequence[Assignment], callbacks: Sequence[Callback], stop: Stop
-) -> Outcome:
-    """Train instances one after the other in this process; an `Executor`."""
-    configure_process()
-    keep_freed_memory()
-    outcome = Outcome()
-    for entry in assignments:
-        try:
-            # of several that are started by hand, each takes another GPU
-            train_assignment(entry, entry.task.instance, stop.is_set, callbacks)
-        except StoppedError:
-            outcome.stopped = True
-            break
-        except Exception as error:
-            outcome.errors[entry.task.instance] = describe_error(error)
     return outcome
 
 

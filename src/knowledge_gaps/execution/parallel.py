@@ -52,6 +52,12 @@ class Worker:
 WORKER = Worker()
 
 
+def prepare_process() -> None:
+    """Prepare a process for trainings: deterministic, with one thread, keeping freed memory."""
+    configure_process()
+    keep_freed_memory()
+
+
 def start_fork_server(preload: Sequence[str]) -> ForkServerContext:
     """Start the process that workers are forked from; it imports modules once for all of them.
 
@@ -137,8 +143,7 @@ def _initialize_worker(reader: Connection, counter: Synchronized[int]) -> None:
     """Prepare a worker; Ctrl-C reaches it too, and is left to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    configure_process()
-    keep_freed_memory()
+    prepare_process()
     with counter.get_lock():
         WORKER.index = counter.value
         counter.value += 1

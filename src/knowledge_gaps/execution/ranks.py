@@ -2,7 +2,7 @@
 
 Ranks are started by `--num-processes` on this machine, or by the user's torchrun on any number of
 hosts. They train instances one after the other. Rank 0 decides and writes: it holds the locks,
-reports, and publishes the cohort; the others do what it sends.
+reports, and publishes the cohort; the others train what it announces.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 from uuid import uuid4
 
 import torch
@@ -25,38 +23,48 @@ from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, Sign
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from knowledge_gaps.core.determinism import configure_process
-from knowledge_gaps.core.devices import Rank, count_gpus, find_gpu, keep_freed_memory
+from knowledge_gaps.core.devices import Rank, count_gpus, find_gpu
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.execution.assignment import Assignment, LockedError, train_assignment
-from knowledge_gaps.execution.cohort import train_cohort, train_single
-from knowledge_gaps.execution.local import Outcome, Stop
+from knowledge_gaps.execution.local import Executor, Outcome
+from knowledge_gaps.execution.parallel import prepare_process
 from knowledge_gaps.execution.progress import Callback, Reporter
-from knowledge_gaps.execution.signals import catch_stop_signals
+from knowledge_gaps.execution.signals import StopFlag, catch_stop_signals
 from knowledge_gaps.training.instance import train_instance
 from knowledge_gaps.training.loop import DivergedError
 from knowledge_gaps.training.ranks import Ranks
 from knowledge_gaps.training.sizes import check_shares
 from knowledge_gaps.training.task import TrainingTask
 
-_SAVED = "state saved, the same command resumes"
+
+class RankError(UserError):
+    """An error that one rank has alone: the others wait in the middle of a step."""
 
 
-def launch_ranks(num_processes: int, function: Callable[..., None], *arguments: object) -> None:
+_KNOWN = {"StoppedError": StoppedError, "UserError": UserError, "RankError": UserError}
+
+
+def launch_ranks(
+    tasks: Sequence[TrainingTask],
+    num_processes: int,
+    function: Callable[..., None],
+    *arguments: object,
+) -> None:
     """Run a function in several processes of this machine that are ranks to one another.
 
     Args:
+        tasks: that they will train.
         num_processes: how many.
         function: of a module; finds its rank by torchrun's variables.
         *arguments: of the function.
 
     Raises:
         StoppedError: when this process or a rank was told to stop; the state is saved.
-        UserError: the first rank's, or when a rank was killed.
+        UserError: a rank's; when a rank was killed, or batches cannot be shared evenly.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    logging.disable(logging.CRITICAL)  # torchrun's account of what is told in one line below
+    check_shares(tasks[0].recipe, num_processes)
+    logging.disable(logging.CRITICAL)  # torchrun's account of what is one line below
     with tempfile.TemporaryDirectory(prefix="kgaps-") as folder:
         config = LaunchConfig(
             min_nodes=1,
@@ -72,61 +80,46 @@ def launch_ranks(num_processes: int, function: Callable[..., None], *arguments: 
         try:
             elastic_launch(config, _call)(function, arguments)  # it would turn enums into text
         except SignalException as error:
-            raise StoppedError(_SAVED) from error
-        except ChildFailedError:
-            _raise_failure(Path(folder))
+            raise StoppedError("state saved, the same command resumes") from error
+        except ChildFailedError as error:
+            raise _find_failure(Path(folder)) from error
         finally:
             logging.disable(logging.NOTSET)
             for process in multiprocessing.active_children():  # a second Ctrl-C waits for none
                 process.kill()
 
 
-def _call(function: Callable[..., None], arguments: Sequence[object]) -> None:
-    function(*arguments)
-
-
 def train_as_rank(
-    rank: Rank, tasks: Sequence[TrainingTask], callbacks: Sequence[Callback], instance: int | None
+    rank: Rank, tasks: Sequence[TrainingTask], lead: Callable[[Executor], None] | None
 ) -> None:
-    """Train a cohort, or one instance of it, as one of several ranks.
+    """Train instances of a cohort as one of several ranks.
 
     Args:
         rank: of this process.
-        tasks: of one cohort, all instances, in order.
-        callbacks: called with every instance's progress; of rank 0 alone.
-        instance: to train alone, without publishing; None for the cohort.
+        tasks: all that rank 0 may announce.
+        lead: of rank 0: trains by the `Executor` that it is given. None for other ranks.
 
     Raises:
         StoppedError: when any rank was told to stop; the state is saved.
-        UserError: as `train_cohort` and `train_single`; when the batches cannot be shared evenly.
+        UserError: rank 0's; when this rank would train something else than rank 0.
     """
     check_shares(tasks[0].recipe, rank.size)
-    configure_process()
-    keep_freed_memory()
-    entries = [Assignment.of(task) for task in tasks]
+    prepare_process()
+    entries = {entry.directory.name: entry for entry in map(Assignment.of, tasks)}
     with join_ranks(rank) as ranks:
-        names = [entry.directory.name for entry in entries]
-        if ranks.agree(ranks.share(names) != names):
-            raise UserError(f"{tasks[0].cohort_path}: hosts differ in code, data, params or pool")
-        if not ranks.is_main:
+        if ranks.agree(ranks.share(list(entries)) != list(entries)):
+            raise UserError(f"{tasks[0].cohort_path}: hosts differ in code, data or params.yaml")
+        if lead is None:
             _follow(ranks, rank, entries)
             return
-        executor = partial(_run_together, ranks, rank)
         try:
-            if instance is None:
-                train_cohort(tasks, callbacks, executor)
-            else:
-                train_single(tasks[instance], callbacks, executor)
+            lead(partial(_run_together, ranks, rank))
         except RankError:
-            raise  # the others wait in the middle of a step: the end of this process tells them
+            raise
         except (StoppedError, UserError) as error:
             ranks.share(error)
             raise
         ranks.share(None)
-
-
-class RankError(UserError):
-    """An error that one rank has alone."""
 
 
 @contextmanager
@@ -146,48 +139,47 @@ def _run_together(
     rank: Rank,
     assignments: Sequence[Assignment],
     callbacks: Sequence[Callback],
-    stop: Stop,
+    stop: StopFlag,
 ) -> Outcome:
     """Train instances one after the other by all ranks; an `Executor` of rank 0."""
     outcome = Outcome()
     for entry in assignments:
-        instance = entry.task.instance
+        announce = partial(ranks.share, entry.directory.name)
         try:
-            announce = partial(ranks.share, instance)
             train_assignment(entry, rank.local_index, stop.is_set, callbacks, announce)
         except StoppedError:
             outcome.stopped = True
             break
-        except (DivergedError, LockedError) as error:  # all ranks know
-            outcome.errors[instance] = str(error)
+        except (DivergedError, LockedError) as error:  # all ranks have it, or none has begun
+            outcome.errors[entry.task.instance] = str(error)
         except UserError as error:
             raise RankError(f"{entry.task.path}: {error}") from error
     return outcome
 
 
-def _follow(ranks: Ranks, rank: Rank, entries: Sequence[Assignment]) -> None:
+def _follow(ranks: Ranks, rank: Rank, entries: Mapping[str, Assignment]) -> None:
     """Train what rank 0 announces, until it sends None or its error."""
     with catch_stop_signals() as stop:
         while (sent := ranks.share(None)) is not None:
             if isinstance(sent, Exception):
                 raise sent
-            task, directory = entries[sent].task, entries[sent].directory
+            task, result, state = entries[sent].task, entries[sent].result, entries[sent].state_file
             session = Reporter(task.instance, None, stop.is_set)
             with suppress(StoppedError, DivergedError):
-                train_instance(task, rank.local_index, directory, directory, session)
+                train_instance(task, rank.local_index, result, state, session)
 
 
-def _raise_failure(folder: Path) -> NoReturn:
-    """Raise what a rank raised, by the ranks' error files."""
+def _call(function: Callable[..., None], arguments: Sequence[object]) -> None:
+    function(*arguments)
+
+
+def _find_failure(folder: Path) -> Exception:
+    """Return what a rank raised, by the error files that torchrun's function wrapper left."""
     texts = []
     for path in sorted(folder.rglob("error.json")):
-        message = read_json(path)["message"]
-        kind, _, text = message["message"].partition(": ")
-        if kind == StoppedError.__name__:
-            raise StoppedError(text)
-        if kind in (UserError.__name__, RankError.__name__):
-            raise UserError(text)
+        kind, _, text = read_json(path)["message"]["message"].partition(": ")
+        if kind in _KNOWN:
+            return _KNOWN[kind](text)
         texts.append(f"{kind}: {' '.join(text.split())}")
-        print(message["extraInfo"]["py_callstack"], file=sys.stderr)
-    text = "; ".join(texts) or "killed, often by too little memory"
-    raise UserError(f"a rank failed ({text}); the same command resumes")
+    reason = "; ".join(texts) or "killed, often by too little memory"
+    return UserError(f"a rank failed ({reason}); the same command resumes")

@@ -4,33 +4,43 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.layout import TRAIN_IMAGES, get_prepared_directory
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.execution.fingerprint import compute_fingerprint
+from knowledge_gaps.execution.fingerprint import check_fingerprint, compute_fingerprint
 from knowledge_gaps.models.pool import read_pool
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Kind, Study
-from knowledge_gaps.study.graph import find_recipe, get_cohorts
+from knowledge_gaps.study.graph import find_recipe, get_cohorts, need
 from knowledge_gaps.training.task import TrainingTask
 
 
-def make_tasks(root: Path, study: Study, kind: Kind, name: str) -> list[TrainingTask]:
-    """Make the tasks of all instances of a cohort, in order.
+def make_tasks(
+    root: Path, study: Study, kind: Kind, name: str, instance: int | None = None
+) -> list[TrainingTask]:
+    """Make the tasks of a cohort: of all instances, in order, or of one.
 
     Raises:
-        UserError: when the prepared data or the pool's manifest is missing.
+        UserError: for an unknown cohort or instance; when the prepared data or the pool's manifest
+            is missing; for other code or versions than the study was checked with.
     """
+    need(name, get_cohorts(study, kind), "cohort", kind.value)
     cohort = get_cohorts(study, kind)[name]
+    if instance is not None and instance >= cohort.instances:
+        raise UserError(
+            f"--instance: {instance} found, {kind}/{name} has {cohort.instances}, from 0"
+        )
     recipe = find_recipe(study, f"{kind}/{name}")
     members = read_pool(root, cohort.pool)
     data_sha256 = open_images(get_prepared_directory(root) / TRAIN_IMAGES).compute_sha256()
     code = compute_fingerprint(study, kind, name)
+    check_fingerprint(root, f"{kind}/{name}", code)
     weights_sha256 = _hash_initial_weights(recipe, root)
     return [
         TrainingTask(
             root=root,
             kind=kind,
             name=name,
-            instance=instance,
+            instance=index,
             seed=study.study.seed,
             recipe=recipe,
             cohort=cohort,
@@ -40,7 +50,7 @@ def make_tasks(root: Path, study: Study, kind: Kind, name: str) -> list[Training
             code=code,
             initial_weights_sha256=weights_sha256,
         )
-        for instance in range(cohort.instances)
+        for index in (range(cohort.instances) if instance is None else [instance])
     ]
 
 
