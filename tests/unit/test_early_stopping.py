@@ -183,7 +183,7 @@ def test_weights_of_the_best_look_are_the_result(monkeypatch: pytest.MonkeyPatch
     assert is_same(clone_state(trainer.get_result()), states[3])
     assert not is_same(states[3], states[7])
     assert trainer.scalars["best_accuracy"].item() == pytest.approx(0.8)
-    assert trainer.scalars["looks_without_gain"].item() == 2
+    assert trainer.scalars["checks_without_gain"].item() == 2
 
 
 def test_a_gain_starts_the_count_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ class Assignment:
         """
         if (self.result / META_FILE).exists():  # written last
             return self.result
-        task, record = self.task, get_published_file(self.task)
+        task, record = self.task, get_cohort_file(self.task, ".json")
         published = get_instance_directory(task.root, task.cohort_path, task.instance)
         if not record.exists() or not (published / META_FILE).exists():
             return None
@@ -77,8 +77,8 @@ class Assignment:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the instance's lock; raises LockedError while another process trains it."""
-        folder = get_cohort_state(self.task).with_suffix(".locks")
-        with hold_lock(folder / f"{self.task.instance}.lock", "another process trains it"):
+        file = get_cohort_file(self.task, ".locks") / f"{self.task.instance}.lock"
+        with hold_lock(file, "another process trains it"):
             yield
 
 
@@ -121,9 +121,10 @@ def get_cohort_state(task: TrainingTask) -> Path:
     return get_state_directory(task.root) / "resume" / f"{task.kind}-{task.name}"
 
 
-def get_published_file(task: TrainingTask) -> Path:
-    """Record of the instances in the published cohort: names of directories, hashes of metas."""
-    return get_cohort_state(task).with_suffix(".json")
+def get_cohort_file(task: TrainingTask, ending: str) -> Path:
+    """File beside the states of a cohort: its ".lock"; ".json", the hashes of what is published."""
+    state = get_cohort_state(task)
+    return state.with_name(f"{state.name}{ending}")
 
 
 @contextmanager

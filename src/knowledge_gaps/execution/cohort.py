@@ -17,8 +17,8 @@ from knowledge_gaps.core.files import hash_file, publish_directory, write_json
 from knowledge_gaps.core.layout import COHORT_FILE, META_FILE, get_cohort_directory
 from knowledge_gaps.execution.assignment import (
     Assignment,
+    get_cohort_file,
     get_cohort_state,
-    get_published_file,
     hold_lock,
 )
 from knowledge_gaps.execution.fingerprint import check_fingerprint
@@ -43,7 +43,7 @@ def train_cohort(
         UserError: as `train_instances`; when other code was recorded meanwhile, or another process
             is training the cohort.
     """
-    lock, cohort = get_cohort_state(tasks[0]).with_suffix(".lock"), tasks[0].cohort_path
+    lock, cohort = get_cohort_file(tasks[0], ".lock"), tasks[0].cohort_path
     with hold_lock(lock, f"{cohort}: another process is training this cohort"):
         kept = {Assignment.of(task).directory for task in tasks}
         for path in get_cohort_state(tasks[0]).glob("*"):
@@ -111,5 +111,5 @@ def _publish(entries: Sequence[Assignment]) -> None:
         write_json(target / COHORT_FILE, {**manifest, "instances": instances})
 
     publish_directory(get_cohort_directory(task.root, task.cohort_path), assemble)
-    write_json(get_published_file(task), record)  # before the states go: see find_result
+    write_json(get_cohort_file(task, ".json"), record)  # before the states go: see find_result
     shutil.rmtree(get_cohort_state(task), ignore_errors=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PURPOSE = "early_stopping"
-BEST_ACCURACY, LOOKS_WITHOUT_GAIN = "best_accuracy", "looks_without_gain"
+BEST_ACCURACY, CHECKS_WITHOUT_GAIN = "best_accuracy", "checks_without_gain"
 
 
 def split_pool(
@@ -96,7 +96,7 @@ class EarlyStopper:
         self.best = freeze(copy.deepcopy(classifier))
         self.scalars = {
             BEST_ACCURACY: torch.tensor(-1.0),
-            LOOKS_WITHOUT_GAIN: torch.tensor(0.0),
+            CHECKS_WITHOUT_GAIN: torch.tensor(0.0),
         }
 
     def is_due(self, step: int) -> bool:
@@ -106,7 +106,7 @@ class EarlyStopper:
 
     def is_finished(self) -> bool:
         """Tell whether the last checks, as many as the patience, were without gain."""
-        return self.scalars[LOOKS_WITHOUT_GAIN].item() >= self._settings.patience
+        return self.scalars[CHECKS_WITHOUT_GAIN].item() >= self._settings.patience
 
     def check(self) -> Tensor:
         """Measure the balanced accuracy, in [0, 1]; keep the weights when it is a new best."""
@@ -114,9 +114,9 @@ class EarlyStopper:
         if accuracy > self.scalars[BEST_ACCURACY]:
             self.best.load_state_dict(self._classifier.state_dict())
             self.scalars[BEST_ACCURACY] = accuracy
-            self.scalars[LOOKS_WITHOUT_GAIN] = torch.tensor(0.0)
+            self.scalars[CHECKS_WITHOUT_GAIN] = torch.tensor(0.0)
         else:
-            self.scalars[LOOKS_WITHOUT_GAIN] = self.scalars[LOOKS_WITHOUT_GAIN] + 1
+            self.scalars[CHECKS_WITHOUT_GAIN] = self.scalars[CHECKS_WITHOUT_GAIN] + 1
         return accuracy
 
     @torch.no_grad()

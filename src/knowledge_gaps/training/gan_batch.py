@@ -46,7 +46,7 @@ class GanSource:
 class GanBatch:
     """One batch, or this rank's part of it; every part is made when it is first asked for.
 
-    The discriminator's phase sees the generated images detached, the generator's with their graph:
+    The discriminator's phase gets the generated images detached, the generator's with their graph:
     where one batch serves a whole step, one generator pass serves both.
 
     Args:
