@@ -17,18 +17,16 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from knowledge_gaps.core.checkpoint import read_tensors
-from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.core.errors import StoppedError
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.execution.tasks import make_tasks
-from knowledge_gaps.models.frozen import load_classifier, load_generator
+from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.registry import gan_architectures, parse_settings
 from knowledge_gaps.study import GanRecipe, Kind, load_study
 from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.instance import train_instance
-from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
 from knowledge_gaps.training.phases import Fooling
 from study_tools import (
     change_params,
@@ -157,23 +155,6 @@ def reset_accelerate() -> Iterator[None]:
         state._reset_state()
 
 
-@pytest.mark.usefixtures("reset_accelerate")
-@pytest.mark.parametrize("stop_at", [None, 5], ids=["to the end", "stopped"])
-def test_diverged_state_is_not_kept(
-    fresh_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int | None
-) -> None:
-    monkeypatch.setenv(SAVE_VARIABLE, "0")  # after every step
-    key = "gan_recipes.dcgan.generator_optimizer.learning_rate"
-    change_params(fresh_root, {key: 1e39, "gan_recipes.dcgan.ema_decay": None})  # inf in float32
-    task = make_tasks(fresh_root, load_study(fresh_root / "params.yaml"), Kind.GANS, "baseline")[0]
-    state = tmp_path / "state.safetensors"
-    with pytest.raises(UserError if stop_at is None else StoppedError):
-        train_instance(task, 0, tmp_path / "result", state, _Session(stop_at))
-    saved = read_tensors(state) if state.exists() else {}
-    assert all(bool(torch.isfinite(value).all()) for value in saved.values())
-    assert not (tmp_path / "result" / "meta.json").exists()
-
-
 # ------------------------------------------------------------------------- settings of a recipe
 
 
@@ -218,7 +199,7 @@ def test_setting_counts(
 
 @pytest.mark.usefixtures("reset_accelerate")
 @pytest.mark.parametrize("cohort", ["gans/fool_all_1", "classifiers/iteration_0"])
-@pytest.mark.parametrize("stop_at", [0, 1, 5, 8, 11, 23])
+@pytest.mark.parametrize("stop_at", [0, 8, 11])
 def test_resumed_at_any_step(trained_root: Path, tmp_path: Path, cohort: str, stop_at: int) -> None:
     """Before the first row of the curves, at one and between two; in this process."""
     kind, _, name = cohort.partition("/")
@@ -299,57 +280,3 @@ def test_phi_0_is_the_baseline(trained_root: Path, form: str) -> None:
             trainer.run_step(step)
     assert are_equal(collect_tensors(with_pool), collect_tensors(baseline))
     assert not are_equal(collect_tensors(fooling), collect_tensors(baseline))
-
-
-@pytest.mark.usefixtures("reset_accelerate")
-def test_classifiers_of_the_pool_stay_frozen(trained_root: Path) -> None:
-    directory = trained_root / "models" / "classifiers" / "iteration_0"
-    pool = [load_classifier(directory / name) for name in "01"]
-    before = [
-        {name: value.clone() for name, value in classifier.state_dict().items()}
-        for classifier in pool
-    ]
-    trainer = build_trainer(trained_root, pool, 1.0)
-    optimised = {
-        id(parameter)
-        for optimizer, _ in trainer.optimizers.values()
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
-    for step in range(3):
-        trainer.run_step(step)
-    for classifier, weights in zip(pool, before, strict=True):
-        assert not any(module.training for module in classifier.modules())
-        assert all(parameter.grad is None for parameter in classifier.parameters())
-        assert not any(parameter.requires_grad for parameter in classifier.parameters())
-        assert not optimised & {id(parameter) for parameter in classifier.parameters()}
-        assert are_equal(dict(classifier.state_dict()), weights)
-
-
-@pytest.mark.usefixtures("reset_accelerate")
-def test_resumed_state_is_the_whole_state(trained_root: Path, tmp_path: Path) -> None:
-    recipe = load_study(trained_root / "params.yaml").gan_recipes["dcgan"]
-    state = tmp_path / "state.safetensors"
-    trainer = build_trainer(trained_root, [], 0.0)
-    with pytest.raises(StoppedError):
-        run_training(trainer, recipe, state, _Session(stop_at=11))
-    resumed = build_trainer(trained_root, [], 0.0)
-    assert not are_equal(collect_tensors(resumed), collect_tensors(trainer))
-    finished = recipe.model_copy(update={"steps": 11})
-    curves, _ = run_training(resumed, finished, state, _Session())
-    assert are_equal(collect_tensors(resumed), collect_tensors(trainer))
-    names = {name.partition("/")[0] for name in collect_tensors(resumed)}
-    assert names == {"generator", "discriminator", "average"}
-    assert [row["step"] for row in curves.rows] == [8]
-    assert curves.counts["loss_generator"] == 3  # steps since that row
-    assert curves.counts["r1_penalty"] == 1  # of them with the lazy penalty
-
-
-def test_average_is_the_result(trained_root: Path) -> None:
-    """The smoke recipe averages: the stored generator is neither the last nor an untrained one."""
-    directory = trained_root / BASELINE / "0"
-    meta = json.loads((directory / "meta.json").read_text())
-    assert meta["settings"]["ema_decay"] == 0.9
-    generator = load_generator(directory)
-    assert not any(parameter.requires_grad for parameter in generator.parameters())
-    assert not generator.training

@@ -162,12 +162,6 @@ def test_looks_do_not_disturb_the_training() -> None:
     assert is_same(clone_state(pair[0]), clone_state(pair[1]))
 
 
-def test_last_step_is_always_looked_at() -> None:
-    trainer = make_trainer(steps=5)
-    logged = [trainer.run_step(step) for step in range(5)]
-    assert [step for step in range(5) if "accuracy_held_out" in logged[step]] == [1, 3, 4]
-
-
 # --- what is kept, and the end
 
 
@@ -184,16 +178,6 @@ def test_weights_of_the_best_look_are_the_result(monkeypatch: pytest.MonkeyPatch
     assert not is_same(states[3], states[7])
     assert trainer.scalars["best_accuracy"].item() == pytest.approx(0.8)
     assert trainer.scalars["checks_without_gain"].item() == 2
-
-
-def test_a_gain_starts_the_count_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    script_looks(monkeypatch, 0.6, 0.5, 0.7, 0.6, 0.6)
-    trainer = make_trainer(steps=10)
-    finished = []
-    for step in range(10):
-        trainer.run_step(step)
-        finished.append(trainer.is_finished(step + 1))
-    assert finished == [False] * 9 + [True]
 
 
 def test_average_is_looked_at_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
