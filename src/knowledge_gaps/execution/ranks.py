@@ -45,25 +45,13 @@ class RankError(UserError):
 _KNOWN = {"StoppedError": StoppedError, "UserError": UserError, "RankError": UserError}
 
 
-def launch_ranks(
-    tasks: Sequence[TrainingTask],
-    num_processes: int,
-    function: Callable[..., None],
-    *arguments: object,
-) -> None:
-    """Run a function in several processes of this machine that are ranks to one another.
-
-    Args:
-        tasks: that they will train.
-        num_processes: how many.
-        function: of a module; finds its rank by torchrun's variables.
-        *arguments: of the function.
+def launch_ranks(num_processes: int, function: Callable[..., None], *arguments: object) -> None:
+    """Run a function of a module in processes of this machine that are ranks to one another.
 
     Raises:
         StoppedError: when this process or a rank was told to stop; the state is saved.
-        UserError: a rank's; when a rank was killed, or batches cannot be shared evenly.
+        UserError: a rank's, or when a rank was killed.
     """
-    check_shares(tasks[0].recipe, num_processes)
     logging.disable(logging.CRITICAL)  # torchrun's account of what is one line below
     with tempfile.TemporaryDirectory(prefix="kgaps-") as folder:
         config = LaunchConfig(

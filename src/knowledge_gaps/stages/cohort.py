@@ -50,7 +50,7 @@ def train_and_track(
     from knowledge_gaps.execution.ranks import launch_ranks, train_as_rank
 
     if rank is None:
-        launch_ranks(tasks, count, train_and_track, kind, root, study, name, count, instance)
+        launch_ranks(count, train_and_track, kind, root, study, name, count, instance)
     else:
         train_as_rank(rank, tasks, lead if rank.is_main else None)
 
