@@ -10,7 +10,7 @@ from pathlib import Path
 
 from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.devices import read_rank
-from knowledge_gaps.training.ranks import join_ranks
+from knowledge_gaps.execution.ranks import join_ranks
 from study_tools import start_fork_server
 
 TIMEOUT_SEC = 120

@@ -6,6 +6,7 @@ says what), 130 interrupted after the state was saved.
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -14,12 +15,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from knowledge_gaps import __version__
-from knowledge_gaps.core.devices import has_gpu_driver
+from knowledge_gaps.core.devices import check_alone, has_gpu_driver
 from knowledge_gaps.core.environment import clean_environment
 from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.execution.launch import check_alone, note_outcome
 from knowledge_gaps.execution.parallel import start_fork_server
-from knowledge_gaps.execution.quick_start import collect_as_usual, collect_rarely
 from knowledge_gaps.study import PARAMS_FILE, Study, load_study
 from knowledge_gaps.study.presets import describe_presets, use_preset
 from knowledge_gaps.study.unchanged import require_unchanged
@@ -39,7 +38,10 @@ app.add_typer(settings_app, name="settings")
 Cohort = Annotated[str, typer.Argument(help="name of the cohort in params.yaml")]
 NumProcesses = Annotated[
     int | None,
-    typer.Option(min=1, help="processes that train one instance together; by the machine if none"),
+    typer.Option(min=1, help="processes that train one instance together"),
+]
+Instance = Annotated[
+    int | None, typer.Option(min=0, help="train this instance alone, for the cohort to take up")
 ]
 # stages that call `map_parallel`, and what their workers import beside the stage: the audit trains;
 # not samples, which finds out first whether there is anything to import torch for
@@ -57,7 +59,7 @@ _IN_RANKS = ("gans", "classifiers")  # what torchrun may start in several proces
 def main() -> None:
     """Run the command line and turn the project's errors into exit codes."""
     clean_environment()
-    collect_rarely()
+    gc.set_threshold(50_000, 50, 100)  # the thousands of modules that are imported are no garbage
     try:
         app(standalone_mode=True)
     except UserError as error:
@@ -69,7 +71,6 @@ def main() -> None:
 
 
 def _end(code: int, start: str, text: str) -> NoReturn:
-    note_outcome(code, text)
     print(f"kgaps: {start}{text}".rstrip(), file=sys.stderr)
     sys.exit(code)
 
@@ -103,15 +104,17 @@ def prepare() -> None:
 
 
 @app.command()
-def gans(cohort: Cohort, num_processes: NumProcesses = None) -> None:
+def gans(cohort: Cohort, num_processes: NumProcesses = None, instance: Instance = None) -> None:
     """Train the GANs of a cohort."""
-    _run_stage("gans", cohort, num_processes=num_processes)
+    _run_stage("gans", cohort, num_processes=num_processes, instance=instance)
 
 
 @app.command()
-def classifiers(cohort: Cohort, num_processes: NumProcesses = None) -> None:
+def classifiers(
+    cohort: Cohort, num_processes: NumProcesses = None, instance: Instance = None
+) -> None:
     """Train the GAN-classifiers of a cohort."""
-    _run_stage("classifiers", cohort, num_processes=num_processes)
+    _run_stage("classifiers", cohort, num_processes=num_processes, instance=instance)
 
 
 @app.command()
@@ -247,7 +250,6 @@ def _run_stage(stage: str, *names: str, function: str = "run", **options: object
         if stage in _IN_WORKERS and not has_gpu_driver():
             start_fork_server([module, *_IN_WORKERS[stage]])
         run = getattr(import_module(module), function)
-        collect_as_usual()
         run(root, study, *names, **options)
 
 

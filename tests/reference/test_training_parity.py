@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from knowledge_gaps.data.store import ImageStore, hold_images
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.architectures.dcgan import (
     DcganDiscriminator,
@@ -23,6 +22,7 @@ from knowledge_gaps.models.architectures.dcgan import (
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals, split_evenly
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import GanTrainer

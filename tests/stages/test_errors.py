@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from knowledge_gaps.execution.code import write_training_code
 
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.files import read_json, write_json
-from knowledge_gaps.core.layout import get_code_file
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.data.source import IMAGE_FILES
-from knowledge_gaps.execution import cohort as training_cohort
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from study_tools import change_params, hash_tree, limit_file_size, run_stage, start_kgaps
 
@@ -171,17 +168,6 @@ def test_detections_of_an_altered_classifier(trained_copy: Path, refuse: Refuse)
     )
 
 
-def test_pool_is_stale(trained_copy: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", "1")
-    path = trained_copy / "models" / "pools" / "c0.json"
-    manifest = read_json(path)
-    manifest["members"][0]["sha256"] = "0" * 64
-    write_json(path, manifest)
-    shutil.rmtree(trained_copy / "models" / "gans" / "fool_all_1")
-    words = (CLASSIFIER, "0" * 64, "dvc repro")
-    refuse(trained_copy, "gans fool_all_1", words, "models/gans/fool_all_1")
-
-
 @pytest.mark.parametrize(
     ("content", "word"),
     [
@@ -202,44 +188,6 @@ def test_pool_was_not_made(trained_copy: Path, refuse: Refuse) -> None:
     shutil.rmtree(trained_copy / "models" / "gans" / "fool_all_1")
     words = ("c0.json", "No such file")
     refuse(trained_copy, "gans fool_all_1", words, "models/gans/fool_all_1")
-
-
-def test_code_is_not_what_was_noted(trained_copy: Path, refuse: Refuse) -> None:
-    write_training_code(trained_copy, load_study(trained_copy / PARAMS_FILE))
-    note = get_code_file(trained_copy, "gans/baseline")
-    shutil.rmtree(trained_copy / "models" / "gans" / "baseline")
-    write_json(note, {**read_json(note), "knowledge_gaps/losses.py": "0" * 64})
-    words = ("src/knowledge_gaps/losses.py", "`kgaps check` notes it anew")
-    refuse(trained_copy, "gans baseline", words, "models/gans/baseline")
-
-
-def test_code_is_noted_anew_while_a_cohort_is_trained(
-    trained_copy: Path,
-    refuse: Refuse,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """DVC reads the note at the end; what was trained is kept for the code that trained it."""
-    study = load_study(trained_copy / PARAMS_FILE)
-    write_training_code(trained_copy, study)
-    note = get_code_file(trained_copy, "gans/baseline")
-    expected = hash_tree(trained_copy / "models" / "gans" / "baseline")
-    shutil.rmtree(trained_copy / "models" / "gans" / "baseline")
-    run_workers = training_cohort.run_workers
-
-    def train_and_note(*arguments: Any) -> Any:
-        outcome = run_workers(*arguments)
-        write_json(note, {**read_json(note), "knowledge_gaps/losses.py": "0" * 64})
-        return outcome
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training_cohort, "run_workers", train_and_note)
-        words = ("src/knowledge_gaps/losses.py", "noted anew", "what was trained is kept")
-        refuse(trained_copy, "gans baseline", words, "models/gans/baseline")
-    write_training_code(trained_copy, study)
-    monkeypatch.setattr(training_cohort, "run_workers", None)  # nothing is left to train
-    run_stage(trained_copy, "gans", "baseline")
-    assert hash_tree(trained_copy / "models" / "gans" / "baseline") == expected
 
 
 def test_cohort_of_a_pool_was_not_trained(trained_copy: Path, refuse: Refuse) -> None:
@@ -274,38 +222,7 @@ def test_quality_of_too_few_reals(trained_copy: Path, refuse: Refuse) -> None:
     refuse(trained_copy, "quality", words, "reports/quality.csv")
 
 
-def test_images_do_not_fit_the_architecture(
-    trained_copy: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", "1")
-    images = np.zeros((32, 1, 30, 30), np.uint8)
-    save_array(trained_copy / "data" / "prepared" / "train.npy", images)
-    shutil.rmtree(trained_copy / "models" / "gans" / "baseline")
-    words = ("gans/baseline/0", "model.channels", "30x30", "multiple of 4")
-    refuse(trained_copy, "gans baseline", words, "models/gans/baseline")
-
-
 # ------------------------------------------------------------------------------------ the machine
-
-
-@pytest.mark.parametrize("workers", ["0", "two", "-1"])
-def test_number_of_workers(
-    trained_copy: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch, workers: str
-) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", workers)
-    shutil.rmtree(trained_copy / "models" / "gans" / "baseline")
-    words = ("KGAPS_WORKERS", repr(workers))
-    refuse(trained_copy, "gans baseline", words, "models/gans/baseline")
-
-
-def test_half_precision_without_gpu(
-    trained_copy: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", "1")
-    change_params(trained_copy, {"gan_recipes.dcgan.mixed_precision": "fp16"})
-    shutil.rmtree(trained_copy / "models" / "gans" / "baseline")
-    words = ("gans/baseline/0", "mixed_precision", "'fp16'", "'bf16'")
-    refuse(trained_copy, "gans baseline", words, "models/gans/baseline")
 
 
 @pytest.mark.parametrize(
@@ -359,24 +276,3 @@ def test_disk_is_full_while_sampling(trained_root: Path, trained_copy: Path) -> 
     run_stage(trained_copy, "samples")  # there is room again
     samples = Path("data") / "samples"
     assert hash_tree(trained_copy / samples) == hash_tree(trained_root / samples)
-
-
-@pytest.mark.usefixtures("_no_bytecode")
-def test_disk_is_full_while_training(trained_root: Path, trained_copy: Path) -> None:
-    directory = trained_copy / "models" / "gans" / "baseline"
-    shutil.rmtree(directory)
-
-    def limit() -> None:  # in the child: its workers inherit the limit
-        resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
-
-    process = start_kgaps(trained_copy, "gans", "baseline", preexec_fn=limit)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
-    assert err.count("\n") == 1, err
-    assert "gans/baseline/0: " in err
-    assert ".safetensors: cannot be written" in err
-    assert not directory.exists()
-    run_stage(trained_copy, "gans", "baseline")  # there is room again
-    name = "0/generator.safetensors"
-    expected = trained_root / "models" / "gans" / "baseline" / name
-    assert (directory / name).read_bytes() == expected.read_bytes()

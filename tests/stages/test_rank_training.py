@@ -19,6 +19,8 @@ from knowledge_gaps.core.checkpoint import read_metadata
 from knowledge_gaps.models.frozen import load_generator
 from study_tools import change_params, copy_root, hash_tree, start_kgaps
 
+pytestmark = pytest.mark.slow
+
 RunKgaps = Callable[..., Any]
 
 BASELINE = Path("models") / "gans" / "baseline"
@@ -94,7 +96,10 @@ def test_killed_and_stopped_training_ends_in_the_same_bytes(
         rank.kill()
     _, err = process.communicate(timeout=TIMEOUT_SEC)
     assert process.returncode == 2
-    assert "kgaps: a process of torchrun ended by itself" in err.splitlines()[-1]
+    assert (
+        err
+        == "kgaps: a rank failed (killed, often by too little memory); the same command resumes\n"
+    )
 
     process = start_kgaps(root, *COMMAND)  # it is told to stop
     step = wait_for_state(root, process, after=max(step, read_saved_step(root)))
@@ -127,9 +132,31 @@ def test_failure_of_the_ranks_is_one_line(ranks_root: Path, tmp_path: Path) -> N
     process = start_kgaps(root, *COMMAND)
     _, err = process.communicate(timeout=TIMEOUT_SEC)
     assert process.returncode == 2
-    assert re.match(r"kgaps: gans/baseline/0: .* before step 16: the training diverged", err)
+    assert re.match(r"kgaps: gans/baseline/0.*gans/baseline/1: .* before step 16: the tr", err)
     assert err.count("\n") == 1
     assert not (root / BASELINE).exists()
+
+
+def test_four_ranks_of_torchrun_train_every_instance(trained_root: Path, tmp_path: Path) -> None:
+    root = copy_root(trained_root, tmp_path / "study", str(BASELINE))
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4")
+    process = start_kgaps(root, "gans", "baseline", launcher=torchrun)
+    out, err = process.communicate(timeout=TIMEOUT_SEC)
+    assert process.returncode == 0, err
+    assert "steps 24 24 of 24" in out
+    for instance in "01":
+        assert load_generator(root / BASELINE / instance).latent_dim == 8
+
+
+def test_one_instance_by_two_ranks(ranks_root: Path, tmp_path: Path) -> None:
+    root = copy_root(ranks_root, tmp_path / "study", str(BASELINE))
+    for _ in range(2):  # the second time nothing happens
+        process = start_kgaps(root, *COMMAND, "--instance", "0")
+        _, err = process.communicate(timeout=TIMEOUT_SEC)
+        assert (process.returncode, err) == (0, "")
+        assert not (root / BASELINE).exists()
+    [result] = (root / STATES).glob("0-*/result")
+    assert hash_tree(result) == hash_tree(ranks_root / BASELINE / "0")
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.models.registry import StyleGenerator
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
-from knowledge_gaps.training.average import average_weights, compute_average_decay
+from knowledge_gaps.training.accelerator import build_accelerator
+from knowledge_gaps.training.average import WeightAverage
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
 from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.gan_batch import GanBatch
@@ -152,22 +152,6 @@ def test_path_length_moves_the_generator_alone_by_its_weighted_gradient() -> Non
     torch.testing.assert_close(loss, 2.0 * 2 * lengths.square().mean())  # weight times interval
 
 
-@pytest.mark.parametrize(
-    ("recipe", "corrected"), [({}, set()), (PATH, {"generator"}), ({"r1_gamma": 1.0}, {"other"})]
-)
-def test_optimisers_are_corrected_for_their_own_lazy_regulariser(
-    recipe: dict[str, Any], corrected: set[str]
-) -> None:
-    trainer = make_trainer(make_recipe(**recipe))
-    intervals = {"generator": 2, "discriminator": 16}
-    for name, (optimizer, _) in trainer.optimizers.items():
-        (group,) = optimizer.param_groups
-        key = "generator" if name == "generator" else "other"
-        c = intervals[name] / (intervals[name] + 1) if key in corrected else 1.0
-        assert group["lr"] == pytest.approx(1e-2 * c)
-        assert group["betas"] == pytest.approx((0.5**c, 0.9**c))
-
-
 def test_accumulated_path_length_is_that_of_all_micro_steps() -> None:
     """The gradient of every micro-step pulls towards one mean, and that is moved once."""
     trainer = make_trainer(make_recipe(gradient_accumulation_steps=2, **PATH))
@@ -211,17 +195,9 @@ def test_about_half_of_the_reals_are_mirrored_and_nothing_else() -> None:
 # ------------------------------------------------------------------------------------- the average
 
 
-def test_ramped_average_has_its_hand_values() -> None:
-    # half-life 0.05 x 1000 = 50 steps; decay 0.999 has 693
-    assert compute_average_decay(0.999, 0.05, 1000) == pytest.approx(0.5 ** (1 / 50))
-    assert compute_average_decay(0.999, 0.05, 10**6) == 0.999
-    assert compute_average_decay(0.999, 0.05, 0) == 0.0
-    assert compute_average_decay(0.999, None, 0) == 0.999
-
-
 def test_ramped_average_follows_closely_at_first() -> None:
     network = nn.Linear(1, 1, bias=False)
-    average = average_weights(network, 0.999, ramp_up=0.5)
+    average = WeightAverage(network, 0.999, ramp_up=0.5)
     expected = 0.0
     for step in range(5):
         with torch.no_grad():

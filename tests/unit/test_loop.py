@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from knowledge_gaps.core.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.seeding import make_generator
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.study import OptimizerSettings, TrainingSettings
-from knowledge_gaps.training.average import average_weights
+from knowledge_gaps.training.accelerator import build_accelerator
+from knowledge_gaps.training.average import WeightAverage
 from knowledge_gaps.training.curves import Curves, Row
 from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
 from knowledge_gaps.training.optimizers import build_optimizer, compute_decay
@@ -43,9 +43,9 @@ class TinyTrainer:
         self.bad_step, self.is_hidden, self.last_step = bad_step, is_hidden, last_step
         self.scalars = {"loss_mean": torch.tensor(0.0)}
         self.accelerator = build_accelerator(0)
-        self.average = average_weights(network, 0.9)
+        self.average = WeightAverage(network, 0.9)
         self.modules: dict[str, nn.Module] = {"network": network, "average": self.average}
-        self.adam = build_optimizer(network, ADAM)
+        self.adam = build_optimizer(self.accelerator, network, ADAM)
         self.optimizers = {"network": (self.adam, ADAM)}
         self.rates: list[float] = []
 
@@ -161,21 +161,23 @@ def test_steps_of_a_schedule_are_thirds_of_its_fall(
 
 def test_optimizer_takes_the_recipe() -> None:
     settings = OptimizerSettings(learning_rate=0.01, betas=(0.5, 0.9), weight_decay=0.1)
-    (group,) = build_optimizer(nn.Linear(2, 1), settings).param_groups
+    (group,) = build_optimizer(build_accelerator(0), nn.Linear(2, 1), settings).param_groups
     assert (group["lr"], group["betas"], group["weight_decay"]) == (0.01, (0.5, 0.9), 0.1)
 
 
 def test_lazy_regulariser_corrects_rate_and_betas() -> None:
     # Karras et al. 2020, appendix B: c = k / (k + 1)
     settings = OptimizerSettings(learning_rate=0.01, betas=(0.5, 0.99))
-    (group,) = build_optimizer(nn.Linear(2, 1), settings, interval=16).param_groups
+    (group,) = build_optimizer(
+        build_accelerator(0), nn.Linear(2, 1), settings, interval=16
+    ).param_groups
     assert group["lr"] == pytest.approx(0.01 * 16 / 17)
     assert group["betas"] == pytest.approx((0.5 ** (16 / 17), 0.99 ** (16 / 17)))
 
 
 def test_average_has_its_hand_values() -> None:
     network = nn.BatchNorm1d(1)
-    average = average_weights(network, 0.9)
+    average = WeightAverage(network, 0.9)
     with torch.no_grad():
         for value in (1.0, 3.0, 5.0):
             network.weight.fill_(value)
@@ -214,12 +216,6 @@ def test_mean_of_a_lazy_scalar_is_over_the_steps_that_have_it() -> None:
         penalty = {"r1_penalty": torch.tensor(8.0)} if step == 0 else {}
         curves.add({"loss": torch.tensor(1.0), **penalty})
     assert curves.close_row(4) == {"step": 4, "loss": 1.0, "r1_penalty": 8.0}
-
-
-def test_sums_keep_more_digits_than_float32() -> None:
-    curves = Curves()
-    add_rows(curves, "loss", *[0.1] * 1000)
-    assert curves.close_row(1000)["loss"] == pytest.approx(torch.tensor(0.1).item(), rel=1e-12)
 
 
 def test_curves_as_csv() -> None:
@@ -262,17 +258,6 @@ def test_resumed_training_ends_in_the_same_bits(state_file: Path, stop_before: i
     assert all(torch.equal(state[name], expected_state[name]) for name in state)
 
 
-def test_saved_state_holds_weights_moments_and_sums(state_file: Path) -> None:
-    trainer = TinyTrainer()
-    with pytest.raises(StoppedError):
-        run_training(trainer, make_settings(), state_file, TinySession(4))
-    names = list(read_tensors(state_file))
-    assert {name.partition("/")[0] for name in names} == {"module", "optimizer", "scalar", "sum"}
-    moments = [name for name in names if name.startswith("optimizer/network/0/")]
-    assert sorted(name.rpartition("/")[2] for name in moments) == ["exp_avg", "exp_avg_sq", "step"]
-    assert len(names) == len(trainer.get_state()) + 2
-
-
 def test_no_flipped_bit_of_a_saved_state_goes_unnoticed(state_file: Path) -> None:
     with pytest.raises(StoppedError):
         run_training(TinyTrainer(), make_settings(), state_file, TinySession(4))
@@ -286,12 +271,6 @@ def test_no_flipped_bit_of_a_saved_state_goes_unnoticed(state_file: Path) -> Non
             load_state(trainer, state_file)
     state_file.write_bytes(whole)
     assert load_state(trainer, state_file)[0] == 4
-
-
-@pytest.mark.usefixtures("save_always")
-def test_state_is_saved_while_training_goes_on(state_file: Path) -> None:
-    run_training(TinyTrainer(), make_settings(), state_file, TinySession())
-    assert read_step(state_file) == STEPS
 
 
 @pytest.mark.usefixtures("save_always")

@@ -1,38 +1,36 @@
-"""Worker processes and their server, how they start and end, and what a worker's death becomes."""
+"""Worker processes: what they share, and what a death becomes, theirs or their parent's."""
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
 import subprocess
 import sys
-from multiprocessing import forkserver
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.execution.local import PRELOAD
 from knowledge_gaps.execution.parallel import map_parallel, start_fork_server
-from knowledge_gaps.execution.workers import PRELOAD
 
 _PRELOAD = "knowledge_gaps.core.errors"
 
 
-def end_at_two(item: int) -> int:
-    if item == 2:
+def square(item: int) -> int:
+    if item == 13:
         os._exit(9)
+    time.sleep(0.1 if item == 0 else 0.0)
     return item * item
 
 
-def describe_collection(_: int) -> tuple[tuple[int, ...], int]:
-    return gc.get_threshold(), gc.get_freeze_count()
-
-
-def print_worker() -> None:
-    [found] = map_parallel(describe_collection, [0], _PRELOAD)
-    print(json.dumps(found))
+def sleep_long(seconds: int) -> int:
+    print(os.getpid(), flush=True)
+    time.sleep(seconds)
+    return seconds
 
 
 def print_threads() -> None:
@@ -42,85 +40,46 @@ def print_threads() -> None:
     print(len(list(Path(f"/proc/{server}/task").iterdir())))
 
 
-def run_python(code: str, **changes: str) -> str:
-    """Run code in a process of its own; return all that it says."""
+def start_python(code: str, **changes: str) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": path, **changes},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=True,
-        timeout=120,
     )
-    return done.stdout
+
+
+def test_results_come_in_order() -> None:
+    assert list(map_parallel(square, [0, 1, 2], _PRELOAD)) == [0, 1, 4]
+    assert list(map_parallel(square, [], _PRELOAD)) == []
 
 
 def test_killed_worker_is_an_error_of_one_line() -> None:
-    results = map_parallel(end_at_two, [0, 1, 2], _PRELOAD)
-    with pytest.raises(UserError, match="a worker's process ended by itself") as caught:
-        list(results)
-    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"^a worker process was killed .*resumes$"):
+        list(map_parallel(square, [0, 13, 2], _PRELOAD))
 
 
-def test_interrupt_while_the_server_starts_comes_later() -> None:
-    """In a process with one thread, for the system would hand the signal to any other."""
-    assert json.loads(run_python("import test_parallel; test_parallel.print_interrupted_start()"))
-
-
-def print_interrupted_start() -> None:
-    """Interrupt this process while the server starts; print whether it went on until then."""
-    started: list[bool] = []
-
-    def start() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        started.append(True)
-
-    forkserver.ensure_running = start  # type: ignore[assignment]
-    try:
-        start_fork_server([])
-    except KeyboardInterrupt:
-        is_open = signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        print(json.dumps(started == [True] and is_open))
-
-
-def test_worker_collects_garbage_as_usual() -> None:
-    code = "import test_parallel; test_parallel.print_worker()"
-    threshold, num_frozen = json.loads(run_python(code))
-    assert threshold == json.loads(run_python("import gc; print(list(gc.get_threshold()))"))
-    assert num_frozen > 0
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_parent(number: signal.Signals) -> None:
+    code = (
+        "import test_parallel as t; print('go', flush=True);"
+        "list(t.map_parallel(t.sleep_long, [99, 99], t._PRELOAD, num_workers=2))"
+    )
+    with start_python(code) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        workers = [psutil.Process(int(line)) for line in lines if line.strip().isdecimal()]
+        assert len(workers) == 2
+        process.send_signal(number)
+        assert psutil.wait_procs(workers, timeout=20)[1] == []
 
 
 def test_server_of_trainings_has_no_thread_of_its_own() -> None:
     """A process with threads cannot be forked safely."""
-    code = "import test_parallel; test_parallel.print_threads()"
-    assert json.loads(run_python(code, OMP_NUM_THREADS="1")) == 1
-
-
-def test_process_that_starts_quickly_says_nothing_at_its_end() -> None:
-    """Bindings of compiled libraries tell of leaks when nothing is collected at the end."""
-    pytest.importorskip("triton")
-    code = "from knowledge_gaps.runtime import quick_server; import torch._dynamo"
-    assert run_python(code) == ""
-
-
-@pytest.mark.parametrize("is_loaded", [False, True])
-def test_end_without_collecting_spares_triton(is_loaded: bool) -> None:
-    code = (
-        "import gc, sys; from knowledge_gaps.execution.quick_start import end_quickly;"
-        f"sys.modules.update(dict.fromkeys(['triton'][:{int(is_loaded)}]));"
-        "end_quickly(); print(gc.get_freeze_count() > 0)"
-    )
-    assert run_python(code).strip() == str(not is_loaded)
-
-
-def test_command_collects_as_usual_while_it_works() -> None:
-    code = (
-        "import gc; from knowledge_gaps import cli; cli.collect_rarely();"
-        "assert gc.get_threshold()[0] > 10_000; cli.collect_as_usual(); print(gc.get_threshold())"
-    )
-    assert run_python(code) == run_python("import gc; print(gc.get_threshold())")
+    with start_python("import test_parallel; test_parallel.print_threads()") as process:
+        assert json.loads(process.communicate(timeout=120)[0]) == 1
 
 
 def test_determinism_does_not_import_the_compiler() -> None:
@@ -129,4 +88,5 @@ def test_determinism_does_not_import_the_compiler() -> None:
         "configure_process(); print(torch.are_deterministic_algorithms_enabled(),"
         "torch.is_deterministic_algorithms_warn_only_enabled(), 'torch._dynamo' in sys.modules)"
     )
-    assert run_python(code).split() == ["True", "False", "False"]
+    with start_python(code) as process:
+        assert process.communicate(timeout=120)[0].split() == ["True", "False", "False"]

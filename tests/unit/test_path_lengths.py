@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from knowledge_gaps.losses import (
-    average_path_lengths,
     compute_path_length_penalty,
     compute_path_lengths,
 )
@@ -46,15 +45,3 @@ def test_weight_of_two_is_the_papers_at_every_resolution(resolution_px: int) -> 
     # lengths here are the paper's, without the scale of y and the mean over layers, times this
     factor = 1 / math.sqrt(r**2 * num_layers)
     assert 2 * factor**2 == pytest.approx(papers)
-
-
-def test_penalty_has_its_hand_value() -> None:
-    penalty = compute_path_length_penalty(torch.tensor([1.0, 4.0]), torch.tensor(2.0))
-    assert penalty.item() == 2.5
-
-
-def test_average_forgets_at_its_decay() -> None:
-    lengths = torch.tensor([1.0, 3.0], requires_grad=True)
-    mean = average_path_lengths(torch.tensor(10.0), lengths, decay=0.75)
-    assert mean.item() == 8.0
-    assert not mean.requires_grad

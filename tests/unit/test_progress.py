@@ -1,34 +1,51 @@
-"""Displays draw on a terminal and say lines elsewhere; a block that fails is not told as done."""
+"""Progress: from a training through its file to callbacks, and to lines where no terminal is."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-from knowledge_gaps.sweeps.show import StageShow
 
 from knowledge_gaps.core.progress import InstanceProgress
+from knowledge_gaps.execution.progress import ProgressReader, Reporter, Row
 
 
-def test_without_a_terminal_a_good_end_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with InstanceProgress("gans/a", 2, 9) as progress:
-        progress.report(1, 9, None)
-    assert capsys.readouterr().out == "gans/a: steps 0 9 of 9, 0 s\n"
-    with pytest.raises(ValueError, match="x"), InstanceProgress("gans/a", 2, 9):
+def test_end_is_a_line_unless_the_block_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    with InstanceProgress("gans/a", [0, 3], 9) as progress:
+        progress.report(3, 7, None)
+    assert capsys.readouterr().out == "gans/a: steps 0 7 of 9, 0 s\n"
+    with pytest.raises(ValueError, match="x"), InstanceProgress("gans/a", [0], 9):
         raise ValueError("x")
     assert capsys.readouterr().out == ""
 
 
-def test_on_a_terminal_it_is_drawn_and_left_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_terminal_gets_bars(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    with InstanceProgress("gans/a", 1, 9) as progress:
-        progress.report(0, 9, None)
-    assert "gans/a/0" in capsys.readouterr().out
-    with StageShow(tmp_path) as show:
-        drawing = show._drawing
-        assert drawing is not None
-        assert drawing.is_started
-    assert not drawing.is_started
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    with InstanceProgress("gans/a", [4], 9) as progress:
+        progress.report(4, 9, None)
+    assert "gans/a/4" in capsys.readouterr().out
+
+
+def test_reader_calls_back_with_what_is_new(tmp_path: Path) -> None:
+    files = {index: tmp_path / "state" / f"{index}.jsonl" for index in (0, 1)}
+    heard: list[tuple[int, int, Row | None]] = []
+    Reporter(0, files[0], lambda: False).report(1, None)  # of an earlier command
+    reader = ProgressReader(files, [lambda *news: heard.append(news)])
+    reader.poll()
+    assert heard == []
+    row = {"step": 8.0, "loss": 0.1}
+    reporters = {index: Reporter(index, path, lambda: False) for index, path in files.items()}
+    for step in (6, 7):  # too soon after one another for two reports
+        reporters[0].report(step, None)
+    reporters[0].report(8, row)
+    reporters[1].report(2, None)
+    with files[1].open("a") as file:
+        file.write('[9, {"lo')
+    reader.poll()
+    assert heard == [(0, 6, None), (0, 8, row), (1, 2, None)]
+    with files[1].open("a") as file:
+        file.write('ss": 1.0}]\n')
+    reader.poll()
+    assert heard[3:] == [(1, 9, {"loss": 1.0})]

@@ -22,7 +22,6 @@ from torch.optim import Optimizer
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.models.architectures.dcgan import (
     DcganDiscriminator,
     DcganGenerator,
@@ -32,6 +31,7 @@ from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 from knowledge_gaps.models.registry import Generator, gan_architectures, parse_settings
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream, cut_shares
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import GanTrainer
@@ -228,14 +228,11 @@ def talk(ranks: Ranks, own: Path) -> None:
     """Note what the ranks learn of one another."""
     said: dict[str, Any] = {
         "wishes": [ranks.agree(wish) for wish in (ranks.index == 1, False, True)],
-        "text": ranks.share_text(f"from rank {ranks.index}: \u03c6"),
+        "text": ranks.share(f"from rank {ranks.index}: \u03c6"),
         "cut": [ranks.cut(8).start, ranks.cut(8).stop],
     }
-    shared = ranks.share_tensors(
-        {"a": torch.tensor(0.5), "b": torch.arange(6).view(2, 3), "c": torch.empty(0, 2)}
-        if ranks.is_main
-        else {}
-    )
+    tensors = {"a": torch.tensor(0.5), "c": torch.empty(0, 2)}
+    shared = ranks.share(tensors if ranks.is_main else None)
     said["tensors"] = {name: [str(v.dtype), v.tolist()] for name, v in shared.items()}
     values = [torch.tensor([float(ranks.index), 4.0]), torch.tensor(2.0 * ranks.index)]
     ranks.average(values)
@@ -246,10 +243,6 @@ def talk(ranks: Ranks, own: Path) -> None:
             run(partial(fail_on_one, index, ranks))
         except UserError as error:
             said[key] = str(error)
-    try:
-        ranks.cut(7)
-    except UserError as error:
-        said["uneven"] = str(error)
     (own / "said.json").write_text(json.dumps(said))
 
 
@@ -366,13 +359,11 @@ def test_what_ranks_say_to_one_another(ranks_directory: Path) -> None:
     for rank in (0, 1):
         said = json.loads((ranks_directory / str(rank) / "said.json").read_text())
         assert said.pop("cut") == [4 * rank, 4 * rank + 4]
-        assert "batch_size: 7" in said.pop("uneven")
         assert said == {
             "wishes": [True, False, True],
             "text": "from rank 0: \u03c6",
             "tensors": {
                 "a": ["torch.float32", 0.5],
-                "b": ["torch.int64", [[0, 1, 2], [3, 4, 5]]],
                 "c": ["torch.float32", []],
             },
             "means": [[0.5, 4.0], 1.0],

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.losses import compute_classifier_loss
 from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
 from knowledge_gaps.models.architectures.dcgan import (
@@ -23,6 +22,7 @@ from knowledge_gaps.models.architectures.dcgan import (
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import GanTrainer
@@ -141,12 +141,6 @@ def test_frozen_classifiers_keep_their_bits_while_the_generator_is_moved(form: s
     assert all(not torch.equal(parameter, other) for parameter, other in pairs)
 
 
-def test_huge_phi_leaves_the_fooling_term_alone() -> None:
-    trainer = make_gan_trainer(Fooling([make_classifier(1)], 1e6, "weighted"))
-    losses = [float(trainer.run_step(step)["loss_fooling"]) for step in range(40)]
-    assert losses[-1] < 0.7 * losses[0]
-
-
 def test_frozen_generators_keep_their_bits() -> None:
     trainer = make_classifier_trainer()
     generators = trainer._generators
@@ -192,16 +186,6 @@ def test_lazy_regulariser_runs_every_so_many_steps() -> None:
     with_penalty = [step for step in range(7) if "r1_penalty" in trainer.run_step(step)]
     assert with_penalty == [0, 3, 6]
     assert [phase.name for phase in make_gan_trainer().phases] == ["discriminator", "generator"]
-
-
-def test_same_step_moves_the_same_way_again() -> None:
-    first, again, other = (make_gan_trainer() for _ in range(3))
-    first.run_step(4)
-    again.run_step(4)
-    other.run_step(5)
-    for name, module in first.modules.items():
-        assert is_same(clone_state(module), clone_state(again.modules[name]))
-        assert not is_same(clone_state(module), clone_state(other.modules[name]))
 
 
 def test_average_is_the_result_where_there_is_one() -> None:
@@ -282,7 +266,7 @@ def test_auxiliary_heads_add_their_weighted_loss(weight: float) -> None:
 def test_accumulated_gradient_is_the_mean_over_all_micro_batches() -> None:
     trainer = make_classifier_trainer(gradient_accumulation_steps=3)
     expected = make_classifier()
-    adam = build_optimizer(expected, ADAM)
+    adam = build_optimizer(trainer.accelerator, expected, ADAM)
     seen = record_inputs(get_network(trainer))
     trainer.run_step(0)
     assert len(seen) == 3

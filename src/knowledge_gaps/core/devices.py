@@ -1,8 +1,8 @@
 """The machine: how many workers, which device, and which rank this process is.
 
-None of it is a parameter of a study. Environment variables override what is found:
-KGAPS_WORKERS (processes side by side) and KGAPS_DEVICE ("cpu" keeps off a GPU, "cuda" insists on
-one). How many processes train one instance together is decided by `knowledge_gaps.execution.launch`.
+None of it is a parameter of a study. Environment variables override what is found: KGAPS_WORKERS
+(processes side by side), KGAPS_WORKERS_PER_GPU, KGAPS_PROCESSES (that train one instance together)
+and KGAPS_DEVICE ("cpu" keeps off a GPU, "cuda" insists on one).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 WORKERS_VARIABLE = "KGAPS_WORKERS"
+WORKERS_PER_GPU_VARIABLE = "KGAPS_WORKERS_PER_GPU"
+PROCESSES_VARIABLE = "KGAPS_PROCESSES"
 DEVICE_VARIABLE = "KGAPS_DEVICE"
 
 # all of them are there in a process that torchrun started
@@ -64,33 +66,57 @@ def read_rank() -> Rank | None:
     return Rank(index, local_index, size) if size > 1 else None
 
 
-def forget_rank() -> None:
-    """Let this process's workers be on their own: what trains in them knows no other ranks."""
-    for name in _RANK_VARIABLES:
-        os.environ.pop(name, None)
+def check_alone(command: str) -> None:
+    """Refuse to run a command in several processes of torchrun; each would do all of it."""
+    rank = read_rank()
+    if rank is not None:
+        raise UserError(
+            f"WORLD_SIZE: {rank.size} found, but {command!r} runs as one process; gans and "
+            "classifiers may be started by torchrun"
+        )
 
 
-def is_restart() -> bool:
-    """Tell whether torchrun started this rank again after one of its host had failed."""
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+def count_processes(option: int | None) -> int:
+    """Return how many processes train one instance together: as asked for, else 1.
+
+    Args:
+        option: of the command line, if given; at least 1.
+
+    Raises:
+        UserError: when KGAPS_PROCESSES is no count, this machine has fewer GPUs (but some), or
+            torchrun started another number.
+    """
+    key = "--num-processes" if option is not None else PROCESSES_VARIABLE
+    rank, num_gpus = read_rank(), count_gpus()
+    count = option or _read_count(key, 1 if rank is None else rank.size)
+    if rank is not None and count != rank.size:
+        raise UserError(f"{key}: {count} found, but torchrun started {rank.size} processes")
+    if rank is None and 0 < num_gpus < count:
+        raise UserError(f"{key}: {count} found, this machine has {num_gpus} GPUs")
+    return count
 
 
 def count_workers(num_tasks: int, use_gpus: bool = True) -> int:
-    """Return how many processes work side by side: one a GPU, otherwise one a core.
+    """Return how many processes work side by side: one a GPU, or as many as
+    KGAPS_WORKERS_PER_GPU says, otherwise one a core.
 
     Args:
         num_tasks: no more workers than that are of use.
         use_gpus: False for work that stays on the CPU.
 
     Raises:
-        UserError: when KGAPS_WORKERS is no count.
+        UserError: when KGAPS_WORKERS or KGAPS_WORKERS_PER_GPU is no count.
     """
-    chosen = os.environ.get(WORKERS_VARIABLE)
-    if chosen is None:
-        return min((count_gpus() if use_gpus else 0) or count_cores(), num_tasks)
-    if not chosen.isdecimal() or int(chosen) < 1:
-        raise UserError(f"{WORKERS_VARIABLE}: {chosen!r} found, a count of at least 1 is needed")
-    return min(int(chosen), num_tasks)
+    num_gpus = count_gpus() if use_gpus else 0
+    usual = num_gpus * _read_count(WORKERS_PER_GPU_VARIABLE, 1) or count_cores()
+    return min(_read_count(WORKERS_VARIABLE, usual), num_tasks)
+
+
+def _read_count(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{variable}: {text!r} found, a count of at least 1 is needed")
+    return int(text)
 
 
 def count_cores() -> int:

@@ -6,10 +6,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 from rich.console import Console
-from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,7 +20,6 @@ from rich.progress import (
 
 _LINE_SEC = 15.0
 _Item = TypeVar("_Item")
-_Drawing = TypeVar("_Drawing", Live, Progress)
 
 
 def track_items(items: Iterable[_Item], title: str, num_items: int) -> Iterator[_Item]:
@@ -43,19 +41,31 @@ def track_items(items: Iterable[_Item], title: str, num_items: int) -> Iterator[
         yield item
 
 
-class Display(Generic[_Drawing]):
-    """What is drawn anew on a terminal for as long as a block lasts; nothing is drawn elsewhere.
+class InstanceProgress:
+    """Steps done by instances of a cohort; drawn while a block lasts.
 
     Args:
-        drawing: None where there is no terminal.
+        title: the cohort as "gans/COHORT" or "classifiers/COHORT".
+        instances: that are trained.
+        num_steps: how many steps each takes.
     """
 
-    def __init__(self, drawing: _Drawing | None) -> None:
-        self._drawing: _Drawing | None = drawing
+    def __init__(self, title: str, instances: Iterable[int], num_steps: int) -> None:
+        self._title, self._num_steps = title, num_steps
+        self._steps = dict.fromkeys(instances, 0)
+        self._started_at = self._said_at = time.monotonic()
+        self._bars: Progress | None = None
+        if sys.stdout.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            self._bars = Progress(*columns, TimeRemainingColumn(), console=Console())
+            self._ids = {
+                instance: self._bars.add_task(f"{title}/{instance}", total=num_steps)
+                for instance in self._steps
+            }
 
     def __enter__(self) -> Self:
-        if self._drawing is not None:
-            self._drawing.start()
+        if self._bars is not None:
+            self._bars.start()
         return self
 
     def __exit__(
@@ -64,45 +74,16 @@ class Display(Generic[_Drawing]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.finish(error is None)
-        if self._drawing is not None:
-            self._drawing.stop()
-
-    def finish(self, is_good: bool) -> None:
-        """Show the last of it, just before the end of the block."""
-
-
-class InstanceProgress(Display[Progress]):
-    """Steps done by every instance of a cohort; a listener of `training.cohort`.
-
-    Args:
-        title: the cohort as "gans/COHORT" or "classifiers/COHORT".
-        num_instances: how many instances it has.
-        num_steps: how many steps each takes.
-    """
-
-    def __init__(self, title: str, num_instances: int, num_steps: int) -> None:
-        self._title, self._num_steps = title, num_steps
-        self._steps = dict.fromkeys(range(num_instances), 0)
-        self._started_at = self._said_at = time.monotonic()
-        bars: Progress | None = None
-        if sys.stdout.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            bars = Progress(*columns, TimeRemainingColumn(), console=Console())
-            for instance in self._steps:
-                bars.add_task(f"{title}/{instance}", total=num_steps)
-        super().__init__(bars)
-
-    def finish(self, is_good: bool) -> None:
-        """Say how far it came, where no bars show it."""
-        if self._drawing is None and is_good:
+        if self._bars is not None:
+            self._bars.stop()
+        elif error is None:
             self._say()
 
     def report(self, instance: int, step: int, row: dict[str, float] | None) -> None:
-        """Take note of an instance's progress."""
+        """Show an instance's progress; an `execution.progress.Callback`."""
         self._steps[instance] = step
-        if self._drawing is not None:
-            self._drawing.update(self._drawing.task_ids[instance], completed=step)
+        if self._bars is not None:
+            self._bars.update(self._ids[instance], completed=step)
         elif time.monotonic() - self._said_at > _LINE_SEC:
             self._say()
 

@@ -1,31 +1,49 @@
-"""A task with the directory it is trained in, as it is handed to whoever trains it."""
+"""One instance with the files of its training, and how a process trains it.
+
+Every process that trains an instance holds the instance's lock: workers of this machine, tasks of
+a cluster, `--instance`, and rank 0 of several ranks. A kill frees it.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from knowledge_gaps.core.layout import META_FILE
-from knowledge_gaps.execution.claims import CLAIM_SEC, TakenError, claim, look_anew
-from knowledge_gaps.execution.task import TrainingTask
+from filelock import FileLock, Timeout
+
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import hash_file, read_json
+from knowledge_gaps.core.layout import META_FILE, get_instance_directory, get_state_directory
+from knowledge_gaps.execution.progress import Callback, Reporter
+from knowledge_gaps.training.task import TrainingTask
+
+LOCK_SEC = 30.0  # a process that was told to stop saves its state within this time
+
+
+class LockedError(UserError):
+    """Another process holds a lock."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A task, and the directory of its resume state and result.
+    """A task, and the directory of its state and result.
 
     Attributes:
         task: what to train.
-        directory: made by whoever hands out the assignment, removed with the cohort's states.
-        wait_sec: how long to wait for another process that is training this instance.
+        directory: named by the instance and a hash of all that its result depends on.
     """
 
     task: TrainingTask
     directory: Path
-    wait_sec: float = CLAIM_SEC
+
+    @classmethod
+    def of(cls, task: TrainingTask) -> Assignment:
+        """Find the directory of a task."""
+        name = f"{task.instance}-{task.compute_identity()[:16]}"
+        return cls(task, get_cohort_state(task) / name)
 
     @property
     def result(self) -> Path:
@@ -38,42 +56,94 @@ class Assignment:
         return self.directory / "state.safetensors"
 
     @property
-    def failure_file(self) -> Path:
-        """Note of a failure, for ranks that share a disk."""
-        return self.directory / "failure.json"
+    def progress_file(self) -> Path:
+        """File that the training's progress is appended to."""
+        return self.directory / "progress.jsonl"
 
-    @property
-    def claim_file(self) -> Path:
-        """Lock file of whoever trains the instance; not in a directory that may be removed."""
-        return get_locks_directory(self.directory.parent) / f"instance-{self.task.instance}.lock"
+    def find_result(self) -> Path | None:
+        """Return the directory of the finished files, None while the instance is not trained.
 
-    def is_finished(self) -> bool:
-        """Tell whether the result is whole: its meta.json is written last."""
-        return (self.result / META_FILE).exists()
+        They lie in the state, or in the published cohort if it was published with this instance.
+        """
+        if (self.result / META_FILE).exists():  # written last
+            return self.result
+        task, record = self.task, get_cohort_file(self.task, ".json")
+        published = get_instance_directory(task.root, task.cohort_path, task.instance)
+        if not record.exists() or not (published / META_FILE).exists():
+            return None
+        is_this = read_json(record).get(self.directory.name) == hash_file(published / META_FILE)
+        return published if is_this else None
 
     @contextmanager
-    def claim(self) -> Iterator[None]:
-        """Keep other processes off the instance, and drop the half of a result if one is there.
-
-        Raises:
-            TakenError: when another process trains it, or its cohort was put together already.
-        """
-        with claim(self.claim_file, self.wait_sec):
-            try:
-                look_anew(self.directory)
-                self.result.mkdir(exist_ok=True)
-                look_anew(self.result)
-            except FileNotFoundError as error:
-                raise TakenError("another process has finished the cohort") from error
-            if not self.is_finished():  # what a killed process left
-                shutil.rmtree(self.result)
-                self.result.mkdir()
+    def lock(self) -> Iterator[None]:
+        """Hold the instance's lock; raises LockedError while another process trains it."""
+        file = get_cohort_file(self.task, ".locks") / f"{self.task.instance}.lock"
+        with hold_lock(file, "another process trains it"):
             yield
 
 
-def get_locks_directory(cohort_state: Path) -> Path:
-    """Directory of the lock files of a cohort, beside that of its states."""
-    return cohort_state.with_name(f"{cohort_state.name}.locks")
+def train_assignment(
+    assignment: Assignment,
+    worker: int,
+    is_stopping: Callable[[], bool],
+    callbacks: Sequence[Callback] = (),
+    announce: Callable[[], object] | None = None,
+) -> None:
+    """Train or resume one instance in this process; nothing happens when it is trained already.
+
+    Args:
+        assignment: what to train, and where.
+        worker: index of this process; decides its GPU.
+        is_stopping: asked at every step whether to save the state and stop.
+        callbacks: called in this process; others read the progress file.
+        announce: called just before the training; not when there is nothing to train.
+
+    Raises:
+        StoppedError: when it was stopped; its state is saved.
+        LockedError: when another process trains this instance.
+        UserError: when the training failed.
+    """
+    from knowledge_gaps.training.instance import train_instance
+
+    with assignment.lock():
+        if assignment.find_result() is not None:
+            return
+        shutil.rmtree(assignment.result, ignore_errors=True)  # of a process killed while writing
+        task, progress_file = assignment.task, assignment.progress_file
+        if announce is not None:
+            announce()
+        reporter = Reporter(task.instance, progress_file, is_stopping, callbacks)
+        train_instance(task, worker, assignment.result, assignment.state_file, reporter)
 
 
-Group = tuple[Assignment, ...]  # of one cohort, at least one
+def get_cohort_state(task: TrainingTask) -> Path:
+    """Directory of the states of a task's cohort, a directory for each instance."""
+    return get_state_directory(task.root) / "resume" / f"{task.kind}-{task.name}"
+
+
+def get_cohort_file(task: TrainingTask, ending: str) -> Path:
+    """File beside the states of a cohort: its ".lock"; ".json", the hashes of what is published."""
+    state = get_cohort_state(task)
+    return state.with_name(f"{state.name}{ending}")
+
+
+@contextmanager
+def hold_lock(file: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock file, which stays where it is.
+
+    Raises:
+        LockedError: the refusal, when another process holds it.
+        UserError: on a disk without locks.
+    """
+    lock = FileLock(file, timeout=LOCK_SEC, fallback_to_soft=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise LockedError(f"{refusal} ({file} is locked)") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be locked ({error.strerror or error})") from error
+    try:
+        yield
+    finally:
+        lock.release()

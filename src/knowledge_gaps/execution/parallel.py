@@ -1,4 +1,8 @@
-"""Worker processes: a fork server that imports once, and a function over items on all cores."""
+"""Worker processes of this machine, and a function over items on all cores.
+
+Workers ignore signals: this process decides when they stop. It does so by closing a pipe, which
+its death does as well. (A shared Event would not do: a killed worker could leave its lock taken.)
+"""
 
 from __future__ import annotations
 
@@ -9,47 +13,94 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from multiprocessing.sharedctypes import Synchronized
 from typing import TypeVar
 
 from knowledge_gaps.core.determinism import configure_process
-from knowledge_gaps.core.devices import (
-    WORKERS_VARIABLE,
-    count_gpus,
-    count_workers,
-    keep_freed_memory,
-)
+from knowledge_gaps.core.devices import count_gpus, count_workers, keep_freed_memory
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.execution.quick_start import collect_as_usual
 
-_FIRST = "knowledge_gaps.execution.quick_server"
+KILLED = (
+    "a worker process was killed (often too little memory; KGAPS_WORKERS=1 needs less); "
+    "the same command resumes"
+)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def start_fork_server(preload: Sequence[str]) -> ForkServerContext:
-    """Start the process that workers are forked from.
+@dataclass
+class Worker:
+    """This process, if it is a worker.
 
-    It has no threads and has run nothing, so forking it is safe; what it imports, it imports once
-    for all workers.
+    Attributes:
+        index: 0 for the first one; decides the GPU.
+        stopping: set when the worker has to stop.
+        busy: held while something must not be cut off; the worker stops after that.
+    """
+
+    index: int = 0
+    stopping: threading.Event = field(default_factory=threading.Event)
+    busy: threading.Lock = field(default_factory=threading.Lock)
+
+
+WORKER = Worker()
+
+
+def prepare_process() -> None:
+    """Prepare a process for trainings: deterministic, with one thread, keeping freed memory."""
+    configure_process()
+    keep_freed_memory()
+
+
+def start_fork_server(preload: Sequence[str]) -> ForkServerContext:
+    """Start the process that workers are forked from; it imports modules once for all of them.
 
     Args:
-        preload: modules to import; only the first call of a process decides.
+        preload: modules to import; those of the first call count.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_FIRST, *preload])
-    # Ctrl-C reaches the server too, which would die of it in the middle of its imports. It inherits
-    # that the signal has to wait; to this process it comes a moment later.
-    resource_tracker.ensure_running()  # started by the next call otherwise, which ends the waiting
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    context.set_forkserver_preload(list(preload))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: it survives Ctrl-C
     try:
         forkserver.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
     return context
+
+
+@contextmanager
+def open_pool(
+    num_workers: int, preload: Sequence[str]
+) -> Iterator[tuple[ProcessPoolExecutor, Callable[[], None]]]:
+    """Open a pool of workers; yield it with a function that tells all workers to stop.
+
+    A worker that stops ends its process, so what it worked at fails with BrokenProcessPool. An
+    exception in the block kills the workers.
+    """
+    context = start_fork_server(preload)
+    reader, writer = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(
+        num_workers,
+        mp_context=context,
+        initializer=_initialize_worker,
+        initargs=(reader, context.Value("i", 0)),
+    )
+    try:
+        yield pool, writer.close
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
+    finally:
+        pool.shutdown()
+        writer.close()
+        reader.close()
 
 
 def map_parallel(
@@ -64,7 +115,7 @@ def map_parallel(
     Args:
         function: of a module, so that a worker finds it by name.
         items: what it is applied to, one after the other on each worker.
-        preload: module that is imported once, before the workers are forked.
+        preload: module that is imported once for all workers.
         uses_gpu: the function runs on a GPU where there is one (`devices.find_device`); it is then
             applied in this process, for one keeps a GPU busy.
         num_workers: how many processes; None for one a core.
@@ -78,31 +129,30 @@ def map_parallel(
         configure_process()
         yield from map(function, items)
         return
-    with ProcessPoolExecutor(
-        num_workers or count_workers(len(items), use_gpus=False),
-        mp_context=start_fork_server([preload]),
-        initializer=_configure_worker,
-    ) as pool:
-        try:
-            yield from pool.map(function, items)
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker's process ended by itself (often too little memory; "
-                f"{WORKERS_VARIABLE}=1 needs less); the same command goes on"
-            ) from error
+    count = num_workers or count_workers(len(items), use_gpus=False)
+    try:
+        with open_pool(count, [preload]) as (pool, _):
+            futures = [pool.submit(function, item) for item in items]
+            while futures:
+                yield futures.pop(0).result()
+    except BrokenProcessPool as error:
+        raise UserError(KILLED) from error
 
 
-def _configure_worker() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # it waits in the server
-    collect_as_usual()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    configure_process()
-    keep_freed_memory()
+def _initialize_worker(reader: Connection, counter: Synchronized[int]) -> None:
+    """Prepare a worker; Ctrl-C reaches it too, and is left to the parent process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    prepare_process()
+    with counter.get_lock():
+        WORKER.index = counter.value
+        counter.value += 1
+    threading.Thread(target=_stop_with_parent, args=(reader,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """End this worker when its parent was killed; it would wait for items for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+def _stop_with_parent(reader: Connection) -> None:
+    """Wait until the parent process closes its end of the pipe, or dies; then end this process."""
+    reader.poll(None)
+    WORKER.stopping.set()
+    WORKER.busy.acquire()
+    os._exit(1)

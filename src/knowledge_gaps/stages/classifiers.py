@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 from knowledge_gaps.stages.cohort import train_and_track
-from knowledge_gaps.study import Kind, Study
+from knowledge_gaps.study import Kind
 
-
-def run(root: Path, study: Study, name: str, num_processes: int | None = None) -> None:
-    """Train and publish models/classifiers/COHORT; arguments and errors as `train_and_track`."""
-    train_and_track(root, study, Kind.CLASSIFIERS, name, num_processes)
+run = partial(train_and_track, Kind.CLASSIFIERS)

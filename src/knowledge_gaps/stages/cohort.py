@@ -1,100 +1,68 @@
-"""What gans and classifiers share: train a cohort while the terminal and MLflow look on."""
+"""What gans and classifiers share: train a cohort, shown on the terminal and in MLflow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-from knowledge_gaps.core.devices import Rank, count_gpus, read_rank
+from knowledge_gaps.core.devices import count_processes, read_rank
 from knowledge_gaps.core.progress import InstanceProgress
-from knowledge_gaps.execution.cohort import count_waiting, train_cohort
-from knowledge_gaps.execution.fingerprint import check_fingerprint
-from knowledge_gaps.execution.launch import is_launch_due, launch_ranks, read_num_processes
-from knowledge_gaps.execution.task import TrainingTask, make_tasks
-from knowledge_gaps.execution.workers import Listener
+from knowledge_gaps.execution.cohort import train_cohort, train_instances
+from knowledge_gaps.execution.local import Executor, run_local
+from knowledge_gaps.execution.progress import Callback, Row
+from knowledge_gaps.execution.tasks import make_tasks
 from knowledge_gaps.study import Kind, Study
-from knowledge_gaps.study.graph import get_cohorts, need
 from knowledge_gaps.tracking.live import CohortTracker
-from knowledge_gaps.training.sizes import check_shares, find_largest_sharing
-
-_LEAST_IMAGES = 4  # in a rank's part of a batch, unless the user asks for more processes
-
-
-class _LiveCurves:
-    """A listener that passes rows of the curves on to MLflow."""
-
-    def __init__(self, tracker: CohortTracker) -> None:
-        self._tracker = tracker
-
-    def report(self, instance: int, step: int, row: dict[str, float] | None) -> None:
-        if row is not None:
-            values = {name: value for name, value in row.items() if name != "step"}
-            self._tracker.log(instance, int(row["step"]), values)
+from knowledge_gaps.training.task import TrainingTask
 
 
 def train_and_track(
-    root: Path, study: Study, kind: Kind, name: str, num_processes: int | None = None
+    kind: Kind,
+    root: Path,
+    study: Study,
+    name: str,
+    num_processes: int | None = None,
+    instance: int | None = None,
 ) -> None:
-    """Train a cohort and publish it; MLflow shows it meanwhile.
+    """Train the cohort of a kind and name, or one instance of it (for the cohort to take up).
 
-    Args:
-        root: the repository's root.
-        study: the study.
-        kind: of the cohort.
-        name: of the cohort.
-        num_processes: how many processes train one instance together; None decides by the machine.
+    Several processes (KGAPS_PROCESSES, if `num_processes` is None) train each instance together.
 
     Raises:
-        StoppedError, UserError: as `training.cohort.train_cohort`, for an unknown cohort, and where
-            the code changed since the study was checked.
+        StoppedError, UserError: as `train_cohort`; for an unknown cohort or instance, and for other
+            code than the study was checked with.
     """
-    need(name, get_cohorts(study, kind), "cohort", kind.value)
-    tasks = make_tasks(root, study, kind, name)
-    check_fingerprint(root, tasks[0].cohort_path, tasks[0].code)
-    rank = read_rank()
-    count = _choose_num_processes(tasks, rank, read_num_processes(num_processes))
-    if rank is None and count > 1:
-        launch_ranks(count, [kind.value, name, "--num-processes", str(count)])
-    elif rank is None:
-        with _watch(root, study, tasks) as listeners:
-            train_cohort(tasks, listeners)
+    tasks = make_tasks(root, study, kind, name, instance)
+
+    def lead(executor: Executor) -> None:
+        with _watch(study, tasks) as callbacks:
+            train = train_cohort if instance is None else train_instances
+            train(tasks, callbacks, executor)
+
+    rank, count = read_rank(), count_processes(num_processes)
+    if count == 1:
+        lead(run_local)
+        return
+    # imports torch, which a process that trains nothing itself does without
+    from knowledge_gaps.execution.ranks import launch_ranks, train_as_rank
+
+    if rank is None:
+        launch_ranks(count, train_and_track, kind, root, study, name, count, instance)
     else:
-        with ExitStack() as stack:
-            watch = _watch(root, study, tasks)
-            listeners = stack.enter_context(watch) if rank.is_main else []
-            # it imports torch, which a process that only starts others can do without
-            from knowledge_gaps.execution.rank_cohort import train_cohort_as_rank
-
-            train_cohort_as_rank(rank, tasks, listeners)
-
-
-def _choose_num_processes(
-    tasks: Sequence[TrainingTask], rank: Rank | None, asked: int | None
-) -> int:
-    """Choose how many processes train one instance together; with 1, instances go side by side.
-
-    Ranks of torchrun choose by the size of the cohort, not by what is left of it: all of them must
-    choose the same, whenever they start or start again.
-    """
-    recipe = tasks[0].recipe
-    if asked is not None:
-        check_shares(recipe, asked)
-        return asked
-    if rank is not None:
-        is_due = len(tasks) < rank.size
-        is_shared = find_largest_sharing(recipe, rank.size, _LEAST_IMAGES) == rank.size
-        return rank.size if is_due and is_shared else 1
-    if not is_launch_due(count_waiting(tasks)):
-        return 1
-    return find_largest_sharing(recipe, count_gpus(), _LEAST_IMAGES)
+        train_as_rank(rank, tasks, lead if rank.is_main else None)
 
 
 @contextmanager
-def _watch(root: Path, study: Study, tasks: Sequence[TrainingTask]) -> Iterator[list[Listener]]:
-    """Show a training on the terminal and in MLflow."""
-    first, study_name = tasks[0], study.study.name
-    live = {task.instance: task.describe() for task in tasks}
-    progress = InstanceProgress(first.cohort_path, len(tasks), first.recipe.steps)
-    with CohortTracker(root, study_name, first.kind.value, first.name, live) as tracker, progress:
-        yield [progress, _LiveCurves(tracker)]
+def _watch(study: Study, tasks: Sequence[TrainingTask]) -> Iterator[list[Callback]]:
+    """Show trainings on the terminal and in MLflow."""
+    first, live = tasks[0], {task.instance: task.describe() for task in tasks}
+    progress = InstanceProgress(first.cohort_path, live, first.recipe.steps)
+    tracker = CohortTracker(first.root, study.study.name, first.kind.value, first.name, live)
+
+    def log(instance: int, step: int, row: Row | None) -> None:
+        if row is not None:
+            tracker.log(instance, step, {key: row[key] for key in row if key != "step"})
+
+    with tracker, progress:
+        yield [progress.report, log]

@@ -76,7 +76,7 @@ def translate(images: Tensor, shifts: Tensor, max_shift_px: int) -> Tensor:
 
     Args:
         images: uint8 [N, C, H, W].
-        shifts: int64 [N, 2] in [0, 2 * max_shift_px]; max_shift_px stands for no shift.
+        shifts: int64 [N, 2] in [0, 2 * max_shift_px]; max_shift_px is no shift.
         max_shift_px: at least 1.
 
     Returns:

@@ -55,8 +55,3 @@ def compute_average_decay(decay: float, ramp_up: float | None, step: int) -> flo
         return decay
     half_life = ramp_up * step
     return min(decay, math.exp(-math.log(2) / half_life)) if half_life > 0 else 0.0
-
-
-def average_weights(module: nn.Module, decay: float, ramp_up: float | None = None) -> WeightAverage:
-    """Start a moving average of a network's weights; arguments as of `WeightAverage`."""
-    return WeightAverage(module, decay, ramp_up)

@@ -76,14 +76,9 @@ def draw_reals(
     Returns:
         uint8 [num_images, C, H, W], or only the part.
     """
-    indices = draw_indices(stream, len(store), num_images, *names)
-    return torch.from_numpy(store.take(indices[part].numpy()))
-
-
-def draw_indices(stream: Stream, num_stored: int, num_images: int, *names: str | int) -> Tensor:
-    """Draw which stored images a batch has, int64 [num_images] in [0, num_stored), on the CPU."""
     generator = stream.make_generator("reals", *names)
-    return torch.randint(num_stored, (num_images,), generator=generator)
+    indices = torch.randint(len(store), (num_images,), generator=generator)
+    return torch.from_numpy(store.take(indices[part].numpy()))
 
 
 def split_evenly(num_images: int, num_generators: int, step: int) -> list[int]:

@@ -18,7 +18,7 @@ from knowledge_gaps.models.recompute import recompute_blocks
 from knowledge_gaps.models.registry import Generator, classifier_architectures
 from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
 from knowledge_gaps.training.augment import augment
-from knowledge_gaps.training.average import WeightAverage, average_weights
+from knowledge_gaps.training.average import WeightAverage
 from knowledge_gaps.training.batches import (
     Stream,
     cut_shares,
@@ -28,7 +28,7 @@ from knowledge_gaps.training.batches import (
     split_evenly,
 )
 from knowledge_gaps.training.early_stopping import EarlyStopper, HeldOut, split_pool
-from knowledge_gaps.training.optimizers import build_optimizer, clip_and_step, prepare_optimizer
+from knowledge_gaps.training.optimizers import build_optimizer, clip_and_step
 from knowledge_gaps.training.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class ClassifierTrainer:
         pool = [freeze(generator).to(accelerator.device) for generator in generators]
         self._generators, held_out = split_pool(pool, recipe.early_stopping)
         self._classifier = classifier.to(accelerator.device)
-        adam = prepare_optimizer(accelerator, build_optimizer(classifier, recipe.optimizer))
+        adam = build_optimizer(accelerator, classifier, recipe.optimizer)
         self.modules: dict[str, nn.Module] = {"classifier": classifier}
         self.optimizers: dict[str, tuple[Optimizer, OptimizerSettings]] = {
             "classifier": (adam, recipe.optimizer)
@@ -72,9 +72,8 @@ class ClassifierTrainer:
         self.scalars: dict[str, Tensor] = {}
         self._average: WeightAverage | None = None
         if recipe.ema_decay is not None:
-            self._average = self.modules["average"] = average_weights(
-                classifier, recipe.ema_decay, recipe.ema_ramp_up
-            )
+            self._average = WeightAverage(classifier, recipe.ema_decay, recipe.ema_ramp_up)
+            self.modules["average"] = self._average
         self._stopper: EarlyStopper | None = None
         if recipe.early_stopping is not None:
             source = HeldOut(held_out, truncation, images, stream)
@@ -91,16 +90,16 @@ class ClassifierTrainer:
         num_micro_steps = self._recipe.gradient_accumulation_steps
         means: dict[str, Tensor] = {}
         for micro_step in range(num_micro_steps):
-            with self.accelerator.accumulate(self._classifier):
-                logged = self._run_micro_step(step, micro_step)
-            for name, value in logged.items():
+            for name, value in self._run_micro_step(step, micro_step).items():
                 means[name] = means.get(name, 0) + value / num_micro_steps
+        adam, max_norm = self.optimizers["classifier"][0], self._recipe.max_gradient_norm
+        clip_and_step(self.accelerator, self._classifier, adam, max_norm)
         self._ranks.average_buffers([self._classifier])
         means = self._ranks.average_scalars(means)
         if self._average is not None:
             self._average.update(self._classifier, step)
         if self._stopper is not None and self._stopper.is_due(step):
-            means["accuracy_held_out"] = self._stopper.look()
+            means["accuracy_held_out"] = self._stopper.check()
         return means
 
     def is_finished(self, step: int) -> bool:
@@ -110,7 +109,7 @@ class ClassifierTrainer:
     def get_result(self) -> GanClassifier:
         """Return the classifier that the training is for.
 
-        It is the best one that was looked at, with early stopping; else the average where there is
+        It is the best one that was checked, with early stopping; else the average where there is
         one; else the last.
         """
         if self._stopper is not None:
@@ -123,7 +122,6 @@ class ClassifierTrainer:
     def _run_micro_step(self, step: int, micro_step: int) -> dict[str, Tensor]:
         images = self._draw_batch(step, micro_step)
         num_real = len(images) // 2
-        adam = self.optimizers["classifier"][0]
         with self.accelerator.autocast():
             heads = [
                 (logits[:num_real], logits[num_real:])
@@ -134,7 +132,6 @@ class ClassifierTrainer:
                 loss = loss + self._recipe.auxiliary_weight * auxiliary_loss
         logits_real, logits_generated = heads[0]
         self.accelerator.backward(loss)
-        clip_and_step(self.accelerator, self._classifier, adam, self._recipe.max_gradient_norm)
         return {
             "loss": loss.detach(),
             "accuracy_real": (logits_real.detach() > 0).float().mean(),

@@ -1,8 +1,8 @@
 """Ending a classifier's training by its accuracy on generators that it is not trained on.
 
-The reals that are looked at are drawn from those that it is trained on: the test split stays
-untouched for the evaluation. A gain on generated images is thus one of generalisation, a gain on
-reals need not be.
+The reals of these checks are drawn from those that it is trained on: the test split stays untouched
+for the evaluation. A gain on generated images is thus one of generalisation, a gain on reals need
+not be.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PURPOSE = "early_stopping"
-BEST_ACCURACY, LOOKS_WITHOUT_GAIN = "best_accuracy", "looks_without_gain"
+BEST_ACCURACY, CHECKS_WITHOUT_GAIN = "best_accuracy", "checks_without_gain"
 
 
 def split_pool(
@@ -53,7 +53,7 @@ def split_pool(
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a classifier is looked at with; the same images at every look.
+    """Where the images of the checks come from; they are the same at every check.
 
     Attributes:
         generators: frozen, in no batch of the training.
@@ -69,17 +69,17 @@ class HeldOut:
 
 
 class EarlyStopper:
-    """Looks at a classifier from time to time, keeps the best weights, says when to stop.
+    """Checks a classifier from time to time, keeps the best weights, says when to stop.
 
     Args:
         classifier: that the training would end with: the trained one, or its average.
-        held_out: what it is looked at with.
-        recipe: with `early_stopping`; its batch size is that of a look.
+        held_out: source of the images.
+        recipe: with `early_stopping`; its batch size is that of a check.
         accelerator: device and precision.
 
     Attributes:
-        best: a copy of the classifier as it was at its best look.
-        scalars: best balanced accuracy so far, -1 before the first look; looks since then.
+        best: a copy of the classifier as it was at its best check.
+        scalars: best balanced accuracy so far, -1 before the first check; checks since then.
     """
 
     def __init__(
@@ -96,39 +96,34 @@ class EarlyStopper:
         self.best = freeze(copy.deepcopy(classifier))
         self.scalars = {
             BEST_ACCURACY: torch.tensor(-1.0),
-            LOOKS_WITHOUT_GAIN: torch.tensor(0.0),
+            CHECKS_WITHOUT_GAIN: torch.tensor(0.0),
         }
 
     def is_due(self, step: int) -> bool:
-        """Tell whether to look after a step; after the last one always."""
+        """Tell whether to check after a step; after the last one always."""
         done = step + 1
         return done % self._settings.check_every == 0 or done == self._recipe.steps
 
     def is_finished(self) -> bool:
-        """Tell whether the last looks, as many as the patience, were without gain."""
-        return self.scalars[LOOKS_WITHOUT_GAIN].item() >= self._settings.patience
+        """Tell whether the last checks, as many as the patience, were without gain."""
+        return self.scalars[CHECKS_WITHOUT_GAIN].item() >= self._settings.patience
 
-    def look(self) -> Tensor:
-        """Measure the balanced accuracy; keep the weights when it is better than ever.
-
-        Returns:
-            The balanced accuracy, in [0, 1].
-        """
+    def check(self) -> Tensor:
+        """Measure the balanced accuracy, in [0, 1]; keep the weights when it is a new best."""
         accuracy = self._measure_accuracy()
         if accuracy > self.scalars[BEST_ACCURACY]:
             self.best.load_state_dict(self._classifier.state_dict())
             self.scalars[BEST_ACCURACY] = accuracy
-            self.scalars[LOOKS_WITHOUT_GAIN] = torch.tensor(0.0)
+            self.scalars[CHECKS_WITHOUT_GAIN] = torch.tensor(0.0)
         else:
-            self.scalars[LOOKS_WITHOUT_GAIN] = self.scalars[LOOKS_WITHOUT_GAIN] + 1
+            self.scalars[CHECKS_WITHOUT_GAIN] = self.scalars[CHECKS_WITHOUT_GAIN] + 1
         return accuracy
 
     @torch.no_grad()
     def _measure_accuracy(self) -> Tensor:
         """Count right answers in evaluation mode; the next step sets training mode again."""
         self._classifier.eval()
-        device = self._accelerator.device
-        self._held_out.stream.seed_layers(PURPOSE, device)
+        self._held_out.stream.seed_layers(PURPOSE, self._accelerator.device)
         num_right, num_images = 0, self._settings.num_images
         for index, generator in enumerate(self._held_out.generators):
             for start in range(0, num_images, self._recipe.batch_size):

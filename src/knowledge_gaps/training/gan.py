@@ -8,8 +8,7 @@ the trainer is given.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,10 +21,10 @@ from knowledge_gaps.models.folding import fold_batch_norm
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
-from knowledge_gaps.training.average import WeightAverage, average_weights
+from knowledge_gaps.training.average import WeightAverage
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.gan_batch import GanBatch, GanSource
-from knowledge_gaps.training.optimizers import build_optimizer, clip_and_step, prepare_optimizer
+from knowledge_gaps.training.optimizers import build_optimizer, clip_and_step
 from knowledge_gaps.training.phases import (
     DISCRIMINATOR,
     GENERATOR,
@@ -75,27 +74,20 @@ class GanTrainer:
         classifiers = [
             fold_batch_norm(freeze(classifier)).to(device) for classifier in fooling.classifiers
         ]
+        self.fooling = Fooling(classifiers, fooling.phi, fooling.form)
         self.modules: dict[str, nn.Module] = {
             GENERATOR: self._generator,
             DISCRIMINATOR: self._discriminator,
         }
-        self.optimizers: dict[str, tuple[Optimizer, OptimizerSettings]] = self._build_optimizers()
+        self.optimizers = self._build_optimizers()
         self.scalars: dict[str, Tensor] = {}
         if recipe.path_length_weight > 0:
             self.scalars[PATH_LENGTH_MEAN] = torch.zeros((), device=device)
         self._average: WeightAverage | None = None
         if recipe.ema_decay is not None:
-            self._average = self.modules["average"] = average_weights(
-                self._generator, recipe.ema_decay, recipe.ema_ramp_up
-            )
-        self.fooling = Fooling(classifiers, fooling.phi, fooling.form)
-        losses = GanLosses(
-            self._generator,
-            self._discriminator,
-            self.fooling,
-            recipe,
-            self.scalars,
-        )
+            self._average = WeightAverage(generator, recipe.ema_decay, recipe.ema_ramp_up)
+            self.modules["average"] = self._average
+        losses = GanLosses(generator, discriminator, self.fooling, recipe, self.scalars)
         adam = {name: optimizer for name, (optimizer, _) in self.optimizers.items()}
         self.phases = losses.list_phases(adam)
 
@@ -131,13 +123,21 @@ class GanTrainer:
 
     def _build_optimizers(self) -> dict[str, tuple[Optimizer, OptimizerSettings]]:
         """Build both networks' optimisers, each corrected for its lazy regulariser if any."""
-        recipe, prepare = self._recipe, partial(prepare_optimizer, self.accelerator)
-        of_g, of_d = recipe.generator_optimizer, recipe.discriminator_optimizer
-        interval_g = recipe.path_length_interval if recipe.path_length_weight > 0 else 1
-        interval_d = recipe.r1_interval if recipe.r1_gamma > 0 else 1
+        recipe = self._recipe
+        intervals = {
+            GENERATOR: recipe.path_length_interval if recipe.path_length_weight > 0 else 1,
+            DISCRIMINATOR: recipe.r1_interval if recipe.r1_gamma > 0 else 1,
+        }
+        settings = {
+            GENERATOR: recipe.generator_optimizer,
+            DISCRIMINATOR: recipe.discriminator_optimizer,
+        }
         return {
-            GENERATOR: (prepare(build_optimizer(self._generator, of_g, interval_g)), of_g),
-            DISCRIMINATOR: (prepare(build_optimizer(self._discriminator, of_d, interval_d)), of_d),
+            name: (
+                build_optimizer(self.accelerator, self.modules[name], adam, intervals[name]),
+                adam,
+            )
+            for name, adam in settings.items()
         }
 
     def _draw_shared_batch(self, step: int) -> GanBatch | None:
@@ -149,9 +149,7 @@ class GanTrainer:
         if self._recipe.gradient_accumulation_steps > 1:
             return None
         self._generator.requires_grad_(True)
-        batch = GanBatch(self._source, step, micro_step=0)
-        assert batch.images_generated.requires_grad  # made now, and kept
-        return batch
+        return GanBatch(self._source, step, micro_step=0, keeps_graph=True)
 
     def _run_phase(self, phase: Phase, step: int, shared: GanBatch | None) -> dict[str, Tensor]:
         """Update the phase's network once; return its scalars as means over the micro-steps."""
@@ -160,17 +158,12 @@ class GanTrainer:
         num_micro_steps = self._recipe.gradient_accumulation_steps
         means: dict[str, Tensor] = {}
         for micro_step in range(num_micro_steps):
-            with self.accelerator.accumulate(phase.module):
-                batch = GanBatch(self._source, step, micro_step) if shared is None else shared
-                with self._enter_precision(phase):
-                    loss, logged = phase.compute_losses(batch)
-                self.accelerator.backward(loss)
-                clip_and_step(
-                    self.accelerator, phase.module, phase.optimizer, self._recipe.max_gradient_norm
-                )
+            batch = GanBatch(self._source, step, micro_step) if shared is None else shared
+            with nullcontext() if phase.is_full_precision else self.accelerator.autocast():
+                loss, logged = phase.compute_losses(batch)
+            self.accelerator.backward(loss)
             for name, value in logged.items():
                 means[name] = means.get(name, 0) + value.detach() / num_micro_steps
+        max_norm = self._recipe.max_gradient_norm
+        clip_and_step(self.accelerator, phase.module, phase.optimizer, max_norm)
         return means
-
-    def _enter_precision(self, phase: Phase) -> AbstractContextManager[object]:
-        return nullcontext() if phase.is_full_precision else self.accelerator.autocast()

@@ -46,19 +46,24 @@ class GanSource:
 class GanBatch:
     """One batch, or this rank's part of it; every part is made when it is first asked for.
 
-    The discriminator's phase sees the generated images detached, the generator's with their graph:
+    The discriminator's phase gets the generated images detached, the generator's with their graph:
     where one batch serves a whole step, one generator pass serves both.
 
     Args:
         source: what it is drawn from.
         step: of the training.
         micro_step: of the step, where gradients are accumulated.
+        keeps_graph: make the generated images now, while the generator takes gradients.
     """
 
-    def __init__(self, source: GanSource, step: int, micro_step: int) -> None:
+    def __init__(
+        self, source: GanSource, step: int, micro_step: int, keeps_graph: bool = False
+    ) -> None:
         self._source, self._names = source, (step, micro_step)
         self._device = source.accelerator.device
         self._ranks = Ranks.of(source.accelerator)
+        if keeps_graph:
+            self.images_generated = self._generate()
 
     @cached_property
     def images_real(self) -> Tensor:
@@ -74,21 +79,12 @@ class GanBatch:
     @cached_property
     def images_generated(self) -> Tensor:
         """Generated images, float32 [N, C, H, W], with a graph where G's weights take gradients."""
-        source, num_images = self._source, self._source.recipe.batch_size
-        latent_dim = source.generator.latent_dim
-        latents = draw_latents(source.stream, num_images, latent_dim, *self._names)
-        latents = latents[self._ranks.cut(num_images)].to(self._device, non_blocking=True)
-        with source.accelerator.autocast():
-            images: Tensor = source.generator(latents)
-        return images.float()
+        return self._generate()
 
     @cached_property
     def path_latents(self) -> Tensor:
         """Latents of the path-length penalty, float32 [M, latent_dim]."""
-        source, num_images = self._source, count_path_images(self._source.recipe)
-        names = (_PATH_LENGTH, *self._names)
-        latents = draw_latents(source.stream, num_images, source.generator.latent_dim, *names)
-        return latents[self._ranks.cut(num_images)].to(self._device, non_blocking=True)
+        return self._draw_latents(count_path_images(self._source.recipe), _PATH_LENGTH)
 
     @cached_property
     def path_noise(self) -> Tensor:
@@ -104,3 +100,14 @@ class GanBatch:
         )
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
         return noise.to(self._device, non_blocking=True)
+
+    def _generate(self) -> Tensor:
+        latents = self._draw_latents(self._source.recipe.batch_size)
+        with self._source.accelerator.autocast():
+            images: Tensor = self._source.generator(latents)
+        return images.float()
+
+    def _draw_latents(self, num_latents: int, *purpose: str) -> Tensor:
+        stream, latent_dim = self._source.stream, self._source.generator.latent_dim
+        latents = draw_latents(stream, num_latents, latent_dim, *purpose, *self._names)
+        return latents[self._ranks.cut(num_latents)].to(self._device, non_blocking=True)

@@ -40,14 +40,60 @@ class InitialWeights:
     published: ImagenetWeights
 
 
-def check_initialisation(recipe: ClassifierRecipe) -> None:
-    """Check that there are published weights for a recipe's architecture and settings.
+def find_initial_weights(recipe: ClassifierRecipe, root: Path) -> InitialWeights | None:
+    """Find the file of a recipe's initial weights and check its hash.
+
+    Args:
+        recipe: whose `initialisation` and `initial_weights` are read.
+        root: the repository's root.
+
+    Returns:
+        The file, or None where the weights start at random.
 
     Raises:
-        UserError: names the keys, what was found and what is allowed.
+        UserError: when there is no such file, its hash is another, or the recipe's architecture and
+            settings have no published weights.
     """
     if recipe.initialisation == "random":
-        return
+        return None
+    published, cache = _find_published(recipe), Path(torch.hub.get_dir()) / "checkpoints"
+    path = cache / published.file_name
+    if recipe.initial_weights is not None:
+        path = root / recipe.initial_weights
+    if not path.is_file():
+        raise UserError(
+            f"{KEY}: {path} is missing; torchvision's {published.file_name} is needed there or in "
+            f"its cache ({cache}), and nothing is downloaded"
+        )
+    sha256 = hash_file(path)
+    if not sha256.startswith(published.sha256_start):
+        raise UserError(
+            f"{KEY}: sha256 of {path} is {sha256}, torchvision's {published.file_name} begins with "
+            f"{published.sha256_start}; nothing is downloaded"
+        )
+    return InitialWeights(path, sha256, published)
+
+
+def load_initial_weights(network: nn.Module, recipe: ClassifierRecipe, root: Path) -> str | None:
+    """Put a recipe's initial weights into a network; a random start is left as it is.
+
+    Args:
+        network: freshly built by the recipe's architecture; its heads keep their weights.
+        recipe: as in `find_initial_weights`, whose errors it raises.
+        root: as in `find_initial_weights`.
+
+    Returns:
+        sha256 of the file, or None where the weights start at random.
+    """
+    found = find_initial_weights(recipe, root)
+    if found is None:
+        return None
+    state = torch.load(found.path, map_location="cpu", weights_only=True)
+    found.published.load(network, state)
+    return found.sha256
+
+
+def _find_published(recipe: ClassifierRecipe) -> ImagenetWeights:
     architecture = classifier_architectures.get(recipe.architecture)
     if architecture.imagenet is None:
         known = ", ".join(
@@ -67,67 +113,4 @@ def check_initialisation(recipe: ClassifierRecipe) -> None:
                 f"initialisation: 'imagenet' needs model.{key} {json.dumps(needed)}, found "
                 f"{json.dumps(found)}: published weights are of the published network"
             )
-
-
-def find_initial_weights(recipe: ClassifierRecipe, root: Path) -> InitialWeights | None:
-    """Find the file of a recipe's initial weights and check its hash.
-
-    Args:
-        recipe: whose `initialisation` and `initial_weights` are read.
-        root: the repository's root.
-
-    Returns:
-        The file, or None where the weights start at random.
-
-    Raises:
-        UserError: when there is no such file, its hash is another, or the recipe cannot have any.
-    """
-    check_initialisation(recipe)
-    published = classifier_architectures.get(recipe.architecture).imagenet
-    if recipe.initialisation == "random" or published is None:
-        return None
-    path = _locate(recipe, published, root)
-    if not path.is_file():
-        raise UserError(
-            f"{KEY}: {path} is missing; torchvision's {published.file_name} is needed there or in "
-            f"its cache ({_get_cache()}), and nothing is downloaded"
-        )
-    sha256 = hash_file(path)
-    if not sha256.startswith(published.sha256_start):
-        raise UserError(
-            f"{KEY}: sha256 of {path} is {sha256}, torchvision's {published.file_name} begins with "
-            f"{published.sha256_start}; nothing is downloaded"
-        )
-    return InitialWeights(path, sha256, published)
-
-
-def load_initial_weights(network: nn.Module, recipe: ClassifierRecipe, root: Path) -> str | None:
-    """Put a recipe's initial weights into a network; a random start is left as it is.
-
-    Args:
-        network: freshly built by the recipe's architecture; its heads keep their weights.
-        recipe: as in `find_initial_weights`.
-        root: as in `find_initial_weights`.
-
-    Returns:
-        sha256 of the file, or None where the weights start at random.
-
-    Raises:
-        UserError: as `find_initial_weights`.
-    """
-    found = find_initial_weights(recipe, root)
-    if found is None:
-        return None
-    state = torch.load(found.path, map_location="cpu", weights_only=True)
-    found.published.load(network, state)
-    return found.sha256
-
-
-def _locate(recipe: ClassifierRecipe, published: ImagenetWeights, root: Path) -> Path:
-    if recipe.initial_weights is not None:
-        return root / recipe.initial_weights
-    return _get_cache() / published.file_name
-
-
-def _get_cache() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints"
+    return architecture.imagenet

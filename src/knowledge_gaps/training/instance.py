@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,17 +25,15 @@ from knowledge_gaps.core.layout import (
 from knowledge_gaps.core.seeding import derive_seed
 from knowledge_gaps.data.images import save_grid
 from knowledge_gaps.data.store import ImageStore, open_images
-from knowledge_gaps.execution.accelerator import build_accelerator
-from knowledge_gaps.execution.task import TrainingTask
 from knowledge_gaps.models.frozen import FORMAT, freeze, load_classifier, load_generator
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import (
-    ImageShape,
     classifier_architectures,
     gan_architectures,
     parse_settings,
 )
 from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, GanRecipe
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.curves import Curves
@@ -46,6 +43,7 @@ from knowledge_gaps.training.loop import Session, run_training
 from knowledge_gaps.training.memory import explain_shortage
 from knowledge_gaps.training.phases import Fooling
 from knowledge_gaps.training.ranks import Ranks
+from knowledge_gaps.training.task import TrainingTask
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -62,7 +60,7 @@ def train_instance(
     Args:
         task: what to train.
         worker: index of this worker process.
-        directory: where the result files go; meta.json is written last and makes them a result.
+        directory: of the result files; meta.json is written last and makes them a result.
         state_file: where the resume state is kept while training.
         session: asked for stopping and told of progress.
 
@@ -76,73 +74,48 @@ def train_instance(
     )
     ranks = Ranks.of(accelerator)
     with explain_shortage(recipe, ranks, accelerator.device):
-        trainer, bench = ranks.run_everywhere(partial(build_trainer, task, accelerator))
+        trainer = ranks.run_everywhere(partial(build_trainer, task, accelerator))
         curves, steps = run_training(trainer, recipe, state_file, session)
-        finished = Finished(task, trainer, bench, curves, steps)
-        ranks.run_on_main(partial(write_result, finished, directory))
+        ranks.run_on_main(partial(write_result, task, trainer, curves, steps, directory))
 
 
-@dataclass(frozen=True)
-class Workbench:
-    """What every training needs beside its task."""
-
-    images: ImageStore
-    shape: ImageShape
-    stream: Stream
-    accelerator: Accelerator
-    batch_size: int
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A training after its last step."""
-
-    task: TrainingTask
-    trainer: GanTrainer | ClassifierTrainer
-    bench: Workbench
-    curves: Curves
-    steps: int
-
-
-def build_trainer(
-    task: TrainingTask, accelerator: Accelerator
-) -> tuple[GanTrainer | ClassifierTrainer, Workbench]:
-    """Build the trainer of a task, with fresh weights, and what it needs beside the task."""
-    images = open_images(get_prepared_directory(task.root) / TRAIN_IMAGES)
-    stream = Stream(task.seed, task.cohort_path, task.instance)
-    shape, batch_size = images.shape[1:], task.recipe.batch_size // accelerator.num_processes
-    bench = Workbench(images, shape, stream, accelerator, batch_size)
+def build_trainer(task: TrainingTask, accelerator: Accelerator) -> GanTrainer | ClassifierTrainer:
+    """Build the trainer of a task, with fresh weights."""
     torch.manual_seed(derive_seed(task.seed, "weights", task.cohort_path, task.instance))
     if isinstance(task.recipe, GanRecipe):
-        return _build_gan_trainer(task, task.recipe, bench), bench
-    return _build_classifier_trainer(task, task.recipe, bench), bench
+        return _build_gan_trainer(task, task.recipe, accelerator)
+    return _build_classifier_trainer(task, task.recipe, accelerator)
 
 
-def _build_gan_trainer(task: TrainingTask, recipe: GanRecipe, bench: Workbench) -> GanTrainer:
+def _build_gan_trainer(
+    task: TrainingTask, recipe: GanRecipe, accelerator: Accelerator
+) -> GanTrainer:
     assert isinstance(task.cohort, GanCohort)
+    images = _open_reals(task)
     architecture = gan_architectures.get(recipe.architecture)
     settings = parse_settings(architecture, recipe.model)
     classifiers = [
         load_classifier(member.get_directory(task.root), member.sha256) for member in task.members
     ]
     return GanTrainer(
-        architecture.build_generator(settings, bench.shape),
-        architecture.build_discriminator(settings, bench.shape),
+        architecture.build_generator(settings, images.shape[1:]),
+        architecture.build_discriminator(settings, images.shape[1:]),
         Fooling(classifiers, task.cohort.phi, task.cohort.fooling),
-        bench.images,
+        images,
         recipe,
-        bench.stream,
-        bench.accelerator,
+        _make_stream(task),
+        accelerator,
     )
 
 
 def _build_classifier_trainer(
-    task: TrainingTask, recipe: ClassifierRecipe, bench: Workbench
+    task: TrainingTask, recipe: ClassifierRecipe, accelerator: Accelerator
 ) -> ClassifierTrainer:
     assert isinstance(task.cohort, ClassifierCohort)
+    images = _open_reals(task)
     architecture = classifier_architectures.get(recipe.architecture)
     settings = parse_settings(architecture, recipe.model)
-    spec = architecture.make_input_spec(settings, bench.shape)
+    spec = architecture.make_input_spec(settings, images.shape[1:])
     generators = [
         load_generator(member.get_directory(task.root), member.sha256) for member in task.members
     ]
@@ -153,31 +126,61 @@ def _build_classifier_trainer(
         classifier,
         generators,
         task.cohort.truncation,
-        bench.images,
+        images,
         recipe,
-        bench.stream,
-        bench.accelerator,
+        _make_stream(task),
+        accelerator,
     )
 
 
-def write_result(finished: Finished, directory: Path) -> None:
-    """Write the files of a finished instance, meta.json last."""
-    if isinstance(finished.trainer, GanTrainer):
-        described = _write_gan(finished.trainer, finished.bench, directory)
+def _open_reals(task: TrainingTask) -> ImageStore:
+    return open_images(get_prepared_directory(task.root) / TRAIN_IMAGES)
+
+
+def _make_stream(task: TrainingTask) -> Stream:
+    return Stream(task.seed, task.cohort_path, task.instance)
+
+
+def write_result(
+    task: TrainingTask,
+    trainer: GanTrainer | ClassifierTrainer,
+    curves: Curves,
+    steps: int,
+    directory: Path,
+) -> None:
+    """Write the files of an instance after its last step, meta.json last."""
+    if isinstance(trainer, GanTrainer):
+        described = _write_gan(task, trainer, directory)
     else:
-        described = _write_classifier(finished.trainer, directory)
-    write_text(directory / CURVES_FILE, finished.curves.to_csv())
-    _write_meta(finished, described, directory)
+        described = _write_classifier(trainer, directory)
+    write_text(directory / CURVES_FILE, curves.to_csv())
+    files = sorted(path for path in directory.iterdir() if path.name != META_FILE)
+    images_a_step = task.recipe.batch_size * task.recipe.gradient_accumulation_steps
+    meta = {
+        "format": FORMAT,
+        "kind": task.kind.value,
+        "cohort": task.name,
+        "instance": task.instance,
+        **task.describe(),
+        "steps_done": steps,
+        "images_seen": steps * images_a_step,
+        "image_shape": list(_open_reals(task).shape[1:]),
+        "versions": get_versions(_RECORDED_VERSIONS),
+        "files": {path.name: hash_file(path) for path in files},
+        **described,
+    }
+    write_json(directory / META_FILE, meta)
 
 
-def _write_gan(trainer: GanTrainer, bench: Workbench, directory: Path) -> dict[str, Any]:
-    generator = trainer.get_result()
+def _write_gan(task: TrainingTask, trainer: GanTrainer, directory: Path) -> dict[str, Any]:
+    generator, device = trainer.get_result(), trainer.accelerator.device
     write_tensors(directory / GENERATOR_FILE, generator.state_dict())
     write_tensors(directory / DISCRIMINATOR_FILE, trainer.modules["discriminator"].state_dict())
-    latents = draw_latents(bench.stream, _GRID_IMAGES, generator.latent_dim, "grid")
-    bench.stream.seed_layers("grid", bench.accelerator.device)
-    # a batch of the training fits into the memory
-    batches = latents.to(bench.accelerator.device).split(bench.batch_size)
+    stream = _make_stream(task)
+    latents = draw_latents(stream, _GRID_IMAGES, generator.latent_dim, "grid").to(device)
+    stream.seed_layers("grid", device)
+    # a rank's batch fits into the memory
+    batches = latents.split(task.recipe.batch_size // trainer.accelerator.num_processes)
     images = torch.cat([sample_images(freeze(generator), batch) for batch in batches])
     save_grid(directory / GRID_FILE, images.cpu().numpy())
     return {"weights": GENERATOR_FILE}
@@ -188,23 +191,3 @@ def _write_classifier(trainer: ClassifierTrainer, directory: Path) -> dict[str, 
     write_tensors(directory / CLASSIFIER_FILE, classifier.state_dict())
     spec = classifier.spec.model_dump(mode="json")
     return {"weights": CLASSIFIER_FILE, "input_spec": spec}
-
-
-def _write_meta(finished: Finished, described: dict[str, Any], directory: Path) -> None:
-    task, recipe = finished.task, finished.task.recipe
-    files = sorted(path for path in directory.iterdir() if path.name != META_FILE)
-    images_a_step = recipe.batch_size * recipe.gradient_accumulation_steps
-    meta = {
-        "format": FORMAT,
-        "kind": task.kind.value,
-        "cohort": task.name,
-        "instance": task.instance,
-        **task.describe(),
-        "steps_done": finished.steps,
-        "images_seen": finished.steps * images_a_step,
-        "image_shape": list(finished.bench.shape),
-        "versions": get_versions(_RECORDED_VERSIONS),
-        "files": {path.name: hash_file(path) for path in files},
-        **described,
-    }
-    write_json(directory / META_FILE, meta)

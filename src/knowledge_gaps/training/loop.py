@@ -1,8 +1,8 @@
 """What both training loops share: the way from the first step to the last.
 
-A `Trainer` knows its networks and what one step is; `run_training` calls it step by step, lowers
-learning rates, logs, stops and saves. The state that is saved (`knowledge_gaps.training.state`)
-holds everything that the next step depends on, so a resumed training ends in the same bytes as an
+A `Trainer` has the networks and makes one step; `run_training` calls it step by step, lowers
+learning rates, logs, stops and saves. The saved state (`knowledge_gaps.training.state`) holds
+everything that the next step depends on, so a resumed training ends in the same bytes as an
 uninterrupted one.
 """
 
@@ -22,12 +22,13 @@ from torch import Tensor
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.study import TrainingSettings
 from knowledge_gaps.training.curves import Curves, Row
-from knowledge_gaps.training.optimizers import compute_decay, group_rates
+from knowledge_gaps.training.optimizers import compute_decay
 from knowledge_gaps.training.ranks import Ranks
 from knowledge_gaps.training.state import Stateful, load_state, save_state
 
 SAVE_VARIABLE = "KGAPS_SAVE_EVERY_SEC"  # how often the resume state is saved; changes no result
 _DEFAULT_SAVE_SEC = 20.0
+_ADVICE = "the training diverged; lower the learning rate or phi (the last good state is kept)"
 
 
 class DivergedError(UserError):
@@ -47,7 +48,7 @@ class Trainer(Stateful, Protocol):
 
 
 class Session(Protocol):
-    """The way from an instance in training to whoever started it."""
+    """Connects a training with the process that started it."""
 
     def is_stopping(self) -> bool:
         """Tell whether the training should save its state and stop."""
@@ -77,9 +78,12 @@ def run_training(
         DivergedError: when a loss is not finite; the last good state stays saved.
     """
     ranks = Ranks.of(trainer.accelerator)
-    base_rates = {name: group_rates(pair[0]) for name, pair in trainer.optimizers.items()}
+    base_rates = {
+        name: [group["lr"] for group in optimizer.param_groups]
+        for name, (optimizer, _) in trainer.optimizers.items()
+    }
     step, curves = load_state(trainer, state_file)
-    saver = Saver(trainer, curves, state_file)
+    saver = _Saver(trainer, curves, state_file)
     session.report(step, None)
     while step < settings.steps and not ranks.agree(trainer.is_finished(step)):
         if ranks.agree(session.is_stopping()):
@@ -92,53 +96,41 @@ def run_training(
         losses = trainer.run_step(step)
         step += 1
         curves.add(losses, skips_non_finite=trainer.accelerator.scaler is not None)
-        row = None
-        if step % settings.log_every == 0 or step == settings.steps:
-            row = close_row(curves, step)
-        session.report(step, row)
+        is_row_due = step % settings.log_every == 0 or step == settings.steps
+        session.report(step, _close_row(curves, step) if is_row_due else None)
         if ranks.is_main and saver.is_due():
             saver.save(step, losses)
     if step < settings.steps and curves.counts:  # finished early, between two rows
-        session.report(step, close_row(curves, step))
-    check_result(trainer, step)
+        session.report(step, _close_row(curves, step))
+    if not _is_sound(trainer, {}):  # losses are taken before their update
+        raise DivergedError(f"a weight is not finite after step {step}: {_ADVICE}")
     return curves, step
 
 
-class Saver:
-    """Saves a training's state from time to time, as long as it is sound.
-
-    Args:
-        trainer: whose state it is.
-        curves: saved with it.
-        path: of the state's file.
-    """
+class _Saver:
+    """Saves a training's state from time to time, as long as it is sound."""
 
     def __init__(self, trainer: Trainer, curves: Curves, path: Path) -> None:
         self._trainer, self._curves, self._path = trainer, curves, path
-        self._every_sec = _read_save_interval()
+        text = os.environ.get(SAVE_VARIABLE, str(_DEFAULT_SAVE_SEC))
+        try:
+            self._every_sec = float(text)
+        except ValueError as error:
+            raise UserError(
+                f"{SAVE_VARIABLE}: {text!r} found, a number of seconds is needed"
+            ) from error
         self._saved_at = time.monotonic()
 
     def is_due(self) -> bool:
-        """Tell whether the last save is long enough ago."""
         return time.monotonic() - self._saved_at > self._every_sec
 
     def save(self, step: int, losses: Mapping[str, Tensor]) -> None:
         """Save the state after `step` steps, of which the last had these losses."""
         # a loss scaler lets a step with an infinite loss change nothing
-        seen = losses if self._trainer.accelerator.scaler is None else {}
-        if _is_sound(self._trainer, seen):
+        checked = losses if self._trainer.accelerator.scaler is None else {}
+        if _is_sound(self._trainer, checked):
             save_state(self._trainer, step, self._curves, self._path)
         self._saved_at = time.monotonic()
-
-
-def _read_save_interval() -> float:
-    text = os.environ.get(SAVE_VARIABLE, str(_DEFAULT_SAVE_SEC))
-    try:
-        return float(text)
-    except ValueError as error:
-        raise UserError(
-            f"{SAVE_VARIABLE}: {text!r} found, a number of seconds is needed"
-        ) from error
 
 
 def _is_sound(trainer: Trainer, losses: Mapping[str, Tensor]) -> bool:
@@ -150,22 +142,10 @@ def _is_sound(trainer: Trainer, losses: Mapping[str, Tensor]) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in values)
 
 
-def close_row(curves: Curves, step: int) -> Row:
+def _close_row(curves: Curves, step: int) -> Row:
     """End a row after `step` steps; raises DivergedError when a mean in it is not finite."""
     row = curves.close_row(step)
     for name, value in row.items():
         if not math.isfinite(value):
-            raise DivergedError(
-                f"{name} is {value} before step {step}: the training diverged; "
-                "lower the learning rate or phi (the last good state is kept)"
-            )
+            raise DivergedError(f"{name} is {value} before step {step}: {_ADVICE}")
     return row
-
-
-def check_result(trainer: Trainer, step: int) -> None:
-    """Refuse a result that the last update spoilt: losses are taken before their update."""
-    if not _is_sound(trainer, {}):
-        raise DivergedError(
-            f"a weight is not finite after step {step}: the training diverged; "
-            "lower the learning rate or phi (the last good state is kept)"
-        )

@@ -16,31 +16,27 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def build_optimizer(module: nn.Module, settings: OptimizerSettings, interval: int = 1) -> Optimizer:
+def build_optimizer(
+    accelerator: Accelerator, module: nn.Module, settings: OptimizerSettings, interval: int = 1
+) -> Optimizer:
     """Build Adam for a network.
 
     Args:
+        accelerator: wraps the optimiser where it scales losses (fp16). Elsewhere the wrapper would
+            look for packages at every step, which takes as long as a small network's update.
         module: whose weights are updated.
         settings: from the recipe.
         interval: of a lazy regulariser that shares the optimiser; learning rate and betas are
             corrected by c = k / (k + 1) (Karras et al. 2020, appendix B); 1 for none.
     """
     correction = interval / (interval + 1) if interval > 1 else 1.0
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         module.parameters(),
         lr=settings.learning_rate * correction,
         betas=(settings.betas[0] ** correction, settings.betas[1] ** correction),
         weight_decay=settings.weight_decay,
         fused=True,
     )
-
-
-def prepare_optimizer(accelerator: Accelerator, optimizer: Optimizer) -> Optimizer:
-    """Let Accelerate wrap an optimiser where it has something to do: scaling losses (fp16).
-
-    At every step the wrapper looks for packages that may be installed, which takes as long as the
-    update of a small network.
-    """
     if accelerator.scaler is None:
         return optimizer
     prepared: Optimizer = accelerator.prepare_optimizer(optimizer)
@@ -50,31 +46,23 @@ def prepare_optimizer(accelerator: Accelerator, optimizer: Optimizer) -> Optimiz
 def clip_and_step(
     accelerator: Accelerator, module: nn.Module, optimizer: Optimizer, max_norm: float | None
 ) -> None:
-    """End a backward pass: average over the ranks, clip, update, clear.
+    """End the last backward pass of an update: average over the ranks, clip, update, clear.
 
-    Nothing of it is done before gradients are complete: within `accelerator.accumulate`, on the
-    last micro-step only, so the gradients must be cleared after the update and never before a
-    backward pass. Under a loss scaler the clipping unscales first, and gradients that are not
-    finite lead to no update; all ranks see the same average, so they skip the same ones.
+    The gradients are cleared here and never before a backward pass, so those of several
+    micro-steps add up. Under a loss scaler the clipping unscales first, and gradients that are not
+    finite lead to no update; all ranks have the same average, so they skip the same ones.
 
     Args:
-        accelerator: knows whether the gradients are complete.
+        accelerator: unscales and clips.
         module: whose gradients they are.
-        optimizer: from `prepare_optimizer`.
+        optimizer: from `build_optimizer`.
         max_norm: 2-norm that the gradients are clipped to; None for no clipping.
     """
-    if not accelerator.sync_gradients:
-        return
     Ranks.of(accelerator).average_gradients(module)
     if max_norm is not None:
         accelerator.clip_grad_norm_(module.parameters(), max_norm)
     optimizer.step()
     optimizer.zero_grad()
-
-
-def group_rates(optimizer: Optimizer) -> list[float]:
-    """Learning rates of an optimiser's groups."""
-    return [float(group["lr"]) for group in optimizer.param_groups]
 
 
 def compute_decay(settings: OptimizerSettings, step: int, steps: int) -> float:

@@ -1,4 +1,4 @@
-"""Sizes of the batches that ranks share; no torch here, for the process that starts the ranks."""
+"""Sizes of the batches that ranks share; without torch, for the process that starts the ranks."""
 
 from __future__ import annotations
 
@@ -11,42 +11,18 @@ def count_path_images(recipe: GanRecipe) -> int:
     return max(1, recipe.batch_size // recipe.path_length_shrink)
 
 
-def list_batches(recipe: GanRecipe | ClassifierRecipe) -> dict[str, int]:
-    """List the batches that ranks share evenly, by the keys that decide them."""
-    batches = {"batch_size": recipe.batch_size}
-    if isinstance(recipe, GanRecipe) and recipe.path_length_weight > 0:
-        batches["batch_size // path_length_shrink"] = count_path_images(recipe)
-    return batches
-
-
 def check_shares(recipe: GanRecipe | ClassifierRecipe, num_ranks: int) -> None:
     """Check that so many ranks can share the batches of a recipe.
 
     Raises:
         UserError: names the key, what was found and what is needed.
     """
-    for key, num_images in list_batches(recipe).items():
+    batches = {"batch_size": recipe.batch_size}
+    if isinstance(recipe, GanRecipe) and recipe.path_length_weight > 0:
+        batches["batch_size // path_length_shrink"] = count_path_images(recipe)
+    for key, num_images in batches.items():
         if num_images % num_ranks != 0:
             raise UserError(
                 f"{key}: {num_images} images found, a multiple of the {num_ranks} processes that "
                 "train an instance together is needed"
             )
-
-
-def find_largest_sharing(
-    recipe: GanRecipe | ClassifierRecipe, most_ranks: int, least_images: int
-) -> int:
-    """Return the largest number of ranks that can share the batches of a recipe.
-
-    Args:
-        recipe: of the training.
-        most_ranks: no more than that, at least 1.
-        least_images: every rank's part of a batch has at least so many images.
-    """
-    batches = list_batches(recipe).values()
-    return next(
-        num_ranks
-        for num_ranks in range(most_ranks, 0, -1)
-        if num_ranks == 1
-        or all(size % num_ranks == 0 and size // num_ranks >= least_images for size in batches)
-    )

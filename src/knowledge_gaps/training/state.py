@@ -1,7 +1,7 @@
 """The resume state of a training: everything that its next step depends on, in one file.
 
 The file carries its own checksum. A training goes on from a state only if every bit of it is as it
-was saved: a disk's error would else end in weights that no run can repeat, without a word.
+was saved: an error of the disk would otherwise end in weights that no run can repeat.
 """
 
 from __future__ import annotations
@@ -46,14 +46,12 @@ def save_state(trainer: Stateful, step: int, curves: Curves, path: Path) -> None
     """Save a training after `step` steps; raises UserError when the file cannot be written."""
     tensors: dict[str, Tensor] = {}
     for name, module in trainer.modules.items():
-        for key, value in module.state_dict().items():
-            tensors[f"module/{name}/{key}"] = value
+        tensors |= _add_prefix(f"module/{name}", module.state_dict())
     for name, (optimizer, _) in trainer.optimizers.items():
         for index, entries in optimizer.state_dict()["state"].items():
-            for key, value in entries.items():
-                tensors[f"optimizer/{name}/{index}/{key}"] = value
+            tensors |= _add_prefix(f"optimizer/{name}/{index}", entries)
     for section, scalars in _list_scalars(trainer, curves).items():
-        tensors.update({f"{section}/{name}": value for name, value in scalars.items()})
+        tensors |= _add_prefix(section, scalars)
     scaler = trainer.accelerator.scaler
     counters = {
         "step": step,
@@ -86,26 +84,25 @@ def load_state(trainer: Stateful, path: Path) -> tuple[int, Curves]:
     ranks = Ranks.of(trainer.accelerator)
     if not ranks.agree(ranks.is_main and path.exists()):
         return 0, Curves()
-    tensors, text = ranks.run_everywhere(lambda: _read(path) if ranks.is_main else ({}, ""))
-    tensors, counters = ranks.share_tensors(tensors), json.loads(ranks.share_text(text))
+    content = ranks.run_everywhere(lambda: _read(path) if ranks.is_main else None)
+    tensors, counters = ranks.share(content)
     for name, module in trainer.modules.items():
         module.load_state_dict(_select(tensors, f"module/{name}/"), strict=True)
     for name, (optimizer, _) in trainer.optimizers.items():
         _load_optimizer(optimizer, _select(tensors, f"optimizer/{name}/"))
-    device = trainer.accelerator.device
     for name, value in _select(tensors, "scalar/").items():
         trainer.scalars[name] = value.to(trainer.scalars[name].device)
     scaler = trainer.accelerator.scaler
     if scaler is not None and counters["scaler"] is not None:
         scaler.load_state_dict(counters["scaler"])
-    return counters["step"], _load_curves(counters, tensors, device)
+    return counters["step"], _load_curves(counters, tensors, trainer.accelerator.device)
 
 
 def _list_scalars(trainer: Stateful, curves: Curves) -> dict[str, Mapping[str, Tensor]]:
     return {"scalar": trainer.scalars, "sum": curves.sums, "skipped": curves.skipped}
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], str]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         tensors, metadata = read_tensors(path), read_metadata(path)
         counters = metadata.get("counters", "")
@@ -113,7 +110,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
             raise UserError(f"{path}: is not as it was saved")
     except UserError as error:
         raise UserError(f"{error}; without {path} the training begins anew") from error
-    return tensors, counters
+    return tensors, json.loads(counters)
 
 
 def _compute_checksum(tensors: Mapping[str, Tensor], counters: str) -> str:
@@ -144,6 +141,10 @@ def _load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None
         state.setdefault(int(index), {})[entry] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": value for name, value in tensors.items()}
 
 
 def _select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

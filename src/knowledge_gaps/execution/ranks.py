@@ -1,0 +1,173 @@
+"""One instance on several GPUs: how the ranks that train it together are started, and what they do.
+
+Ranks are started by `--num-processes` on this machine, or by the user's torchrun on any number of
+hosts. They train instances one after the other. Rank 0 decides and writes: it holds the locks,
+reports, and publishes the cohort; the others train what it announces.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import torch
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from knowledge_gaps.core.devices import Rank, count_gpus, find_gpu
+from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.core.files import read_json
+from knowledge_gaps.execution.assignment import Assignment, LockedError, train_assignment
+from knowledge_gaps.execution.local import Executor, Outcome
+from knowledge_gaps.execution.parallel import prepare_process
+from knowledge_gaps.execution.progress import Callback, Reporter
+from knowledge_gaps.execution.signals import StopFlag, catch_stop_signals
+from knowledge_gaps.training.instance import train_instance
+from knowledge_gaps.training.loop import DivergedError
+from knowledge_gaps.training.ranks import Ranks
+from knowledge_gaps.training.sizes import check_shares
+from knowledge_gaps.training.task import TrainingTask
+
+
+class RankError(UserError):
+    """An error that one rank has alone: the others wait in the middle of a step."""
+
+
+_KNOWN = {"StoppedError": StoppedError, "UserError": UserError, "RankError": UserError}
+
+
+def launch_ranks(num_processes: int, function: Callable[..., None], *arguments: object) -> None:
+    """Run a function of a module in processes of this machine that are ranks to one another.
+
+    Raises:
+        StoppedError: when this process or a rank was told to stop; the state is saved.
+        UserError: a rank's, or when a rank was killed.
+    """
+    logging.disable(logging.CRITICAL)  # torchrun's account of what is one line below
+    with tempfile.TemporaryDirectory(prefix="kgaps-") as folder:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=num_processes,
+            run_id=uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",  # the name of this machine need not resolve
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
+        try:
+            elastic_launch(config, _call)(function, arguments)  # it would turn enums into text
+        except SignalException as error:
+            raise StoppedError("state saved, the same command resumes") from error
+        except ChildFailedError as error:
+            raise _find_failure(Path(folder)) from error
+        finally:
+            logging.disable(logging.NOTSET)
+            for process in multiprocessing.active_children():  # a second Ctrl-C waits for none
+                process.kill()
+
+
+def train_as_rank(
+    rank: Rank, tasks: Sequence[TrainingTask], lead: Callable[[Executor], None] | None
+) -> None:
+    """Train instances of a cohort as one of several ranks.
+
+    Args:
+        rank: of this process.
+        tasks: all that rank 0 may announce.
+        lead: of rank 0: trains by the `Executor` that it is given. None for other ranks.
+
+    Raises:
+        StoppedError: when any rank was told to stop; the state is saved.
+        UserError: rank 0's; when this rank would train something else than rank 0.
+    """
+    check_shares(tasks[0].recipe, rank.size)
+    prepare_process()
+    entries = {entry.directory.name: entry for entry in map(Assignment.of, tasks)}
+    with join_ranks(rank) as ranks:
+        if ranks.agree(ranks.share(list(entries)) != list(entries)):
+            raise UserError(f"{tasks[0].cohort_path}: hosts differ in code, data or params.yaml")
+        if lead is None:
+            _follow(ranks, rank, entries)
+            return
+        try:
+            lead(partial(_run_together, ranks, rank))
+        except RankError:
+            raise
+        except (StoppedError, UserError) as error:
+            ranks.share(error)
+            raise
+        ranks.share(None)
+
+
+@contextmanager
+def join_ranks(rank: Rank) -> Iterator[Ranks]:
+    """Meet the other ranks by torchrun's variables, and leave them at the end of a good run."""
+    num_gpus = count_gpus()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Accelerate would share out all cores
+    if num_gpus > 0:
+        torch.cuda.set_device(find_gpu(rank, num_gpus))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if num_gpus > 0 else "gloo")
+    yield Ranks(rank.size, rank.index)
+    dist.destroy_process_group()
+
+
+def _run_together(
+    ranks: Ranks,
+    rank: Rank,
+    assignments: Sequence[Assignment],
+    callbacks: Sequence[Callback],
+    stop: StopFlag,
+) -> Outcome:
+    """Train instances one after the other by all ranks; an `Executor` of rank 0."""
+    outcome = Outcome()
+    for entry in assignments:
+        announce = partial(ranks.share, entry.directory.name)
+        try:
+            train_assignment(entry, rank.local_index, stop.is_set, callbacks, announce)
+        except StoppedError:
+            outcome.stopped = True
+            break
+        except (DivergedError, LockedError) as error:  # all ranks have it, or none has begun
+            outcome.errors[entry.task.instance] = str(error)
+        except UserError as error:
+            raise RankError(f"{entry.task.path}: {error}") from error
+    return outcome
+
+
+def _follow(ranks: Ranks, rank: Rank, entries: Mapping[str, Assignment]) -> None:
+    """Train what rank 0 announces, until it sends None or its error."""
+    with catch_stop_signals() as stop:
+        while (sent := ranks.share(None)) is not None:
+            if isinstance(sent, Exception):
+                raise sent
+            task, result, state = entries[sent].task, entries[sent].result, entries[sent].state_file
+            session = Reporter(task.instance, None, stop.is_set)
+            with suppress(StoppedError, DivergedError):
+                train_instance(task, rank.local_index, result, state, session)
+
+
+def _call(function: Callable[..., None], arguments: Sequence[object]) -> None:
+    function(*arguments)
+
+
+def _find_failure(folder: Path) -> Exception:
+    """Return what a rank raised, by the error files that torchrun's function wrapper left."""
+    texts = []
+    for path in sorted(folder.rglob("error.json")):
+        kind, _, text = read_json(path)["message"]["message"].partition(": ")
+        if kind in _KNOWN:
+            return _KNOWN[kind](text)
+        texts.append(f"{kind}: {' '.join(text.split())}")
+    reason = "; ".join(texts) or "killed, often by too little memory"
+    return UserError(f"a rank failed ({reason}); the same command resumes")

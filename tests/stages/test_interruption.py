@@ -1,0 +1,316 @@
+"""Trainings that are interrupted, killed, started twice or one by one end in the same bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from knowledge_gaps.core.checkpoint import read_metadata, read_tensors
+from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.execution import assignment
+from knowledge_gaps.execution.cohort import train_cohort
+from knowledge_gaps.execution.tasks import make_tasks
+from knowledge_gaps.study import Kind, load_study
+from knowledge_gaps.training.state import write_state
+from study_tools import change_params, copy_root, hash_tree, run_stage, start_kgaps
+
+RunKgaps = Callable[..., object]
+
+BASELINE = Path("models") / "gans" / "baseline"
+STATES = Path(".kgaps") / "resume" / "gans-baseline"
+LONG_STEPS = 400  # long enough to be interrupted in the middle
+TIMEOUT_SEC = 240
+
+
+@pytest.fixture(autouse=True)
+def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", "1")
+
+
+@pytest.fixture(scope="module")
+def long_root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a study whose baseline takes a while, trained without interruption."""
+    root = copy_root(trained_root, tmp_path_factory.mktemp("long") / "study", str(BASELINE))
+    change_params(root, {"gan_recipes.dcgan.steps": LONG_STEPS, "gan_recipes.dcgan.log_every": 10})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KGAPS_TRACKING", "off")
+        patch.setenv("KGAPS_WORKERS", "2")
+        train_baseline(root)
+    return root
+
+
+@pytest.fixture
+def root(long_root: Path, tmp_path: Path) -> Path:
+    """Return a copy of `long_root` in which the baseline is not trained."""
+    return copy_root(long_root, tmp_path / "long", str(BASELINE))
+
+
+def train_baseline(root: Path) -> dict[str, str]:
+    """Train the baseline in this process's workers; return the hashes of its files."""
+    run_stage(root, "gans", "baseline")
+    return hash_tree(root / BASELINE)
+
+
+def train(root: Path, callback: Callable[[int, int, object], object]) -> None:
+    """Train the baseline and call back with every progress."""
+    study = load_study(root / "params.yaml")
+    train_cohort(make_tasks(root, study, Kind.GANS, "baseline"), [callback])
+
+
+def act_at(step: int, action: Callable[[], object]) -> Callable[[int, int, object], None]:
+    """Return a callback that acts once, when an instance has made some steps."""
+    acted: list[int] = []
+
+    def callback(instance: int, step_now: int, row: object) -> None:
+        if step_now >= step and not acted:
+            acted.append(step_now)
+            action()
+
+    return callback
+
+
+def interrupt(root: Path, step: int = 10) -> Path:
+    """Train the baseline, and interrupt its first instance; return the state that was saved."""
+    with pytest.raises(StoppedError):
+        train(root, act_at(step, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    assert not (root / BASELINE).exists()
+    [saved_step], [state] = read_saved_steps(root), (root / STATES).glob("0-*/state.safetensors")
+    assert step <= saved_step < LONG_STEPS
+    return state
+
+
+def train_and_note(root: Path) -> list[tuple[int, int]]:
+    """Train the baseline and return which instance was reported to be at which step."""
+    noted: list[tuple[int, int]] = []
+    train(root, lambda instance, step, row: noted.append((instance, step)))
+    return noted
+
+
+def wait_for_states(root: Path, process: subprocess.Popen[str], number: int) -> None:
+    """Wait until so many instances have saved a state."""
+    deadline = time.monotonic() + TIMEOUT_SEC
+    while len(list((root / STATES).glob("*/state.safetensors"))) < number:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no state was saved"
+        time.sleep(0.005)
+
+
+def read_saved_steps(root: Path) -> list[int]:
+    """Read at which steps the instances' states were saved."""
+    paths = sorted((root / STATES).glob("*/state.safetensors"))
+    return [json.loads(read_metadata(path)["counters"])["step"] for path in paths]
+
+
+# ---------------------------------------------------------------------------- signals and kills
+
+
+def test_interrupt_and_resume(long_root: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", "2")
+    process = start_kgaps(root, "gans", "baseline", start_new_session=True)
+    wait_for_states(root, process, 2)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: all processes get it
+    _, err = process.communicate(timeout=TIMEOUT_SEC)
+    assert process.returncode == 130
+    assert err == "kgaps: interrupted: gans/baseline: state saved, the same command resumes\n"
+    assert not (root / BASELINE).exists()
+    steps = read_saved_steps(root)
+    assert len(steps) == 2
+    assert all(0 < step < LONG_STEPS for step in steps), steps
+
+    process = start_kgaps(root, "gans", "baseline")
+    assert process.communicate(timeout=TIMEOUT_SEC)[1] == ""
+    assert process.returncode == 0
+    assert hash_tree(root / BASELINE) == hash_tree(long_root / BASELINE)
+    assert not (root / STATES).exists()
+
+
+def test_interrupt_while_workers_start(root: Path) -> None:
+    process = start_kgaps(root, "gans", "baseline", start_new_session=True)
+    deadline = time.monotonic() + TIMEOUT_SEC
+    while not (root / STATES).with_suffix(".lock").exists():  # next, the server imports torch
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=TIMEOUT_SEC)
+    assert process.returncode == 130
+    assert err == "kgaps: interrupted: gans/baseline: state saved, the same command resumes\n"
+    assert not (root / BASELINE).exists()
+
+
+def test_second_interrupt_waits_for_nobody(
+    long_root: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped worker (SIGSTOP) cannot save, and holds up the first Ctrl-C."""
+    stopped: list[int] = []
+
+    def stop_and_interrupt() -> None:
+        [worker] = multiprocessing.active_children()
+        assert worker.pid is not None
+        stopped.append(worker.pid)
+        os.kill(worker.pid, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    started_at = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        train(root, act_at(10, stop_and_interrupt))
+    assert stopped
+    assert time.monotonic() - started_at < TIMEOUT_SEC / 2
+    assert multiprocessing.active_children() == []
+    assert train_baseline(root) == hash_tree(long_root / BASELINE)
+
+
+def test_kill_parent_and_resume(
+    long_root: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", "2")
+    process = start_kgaps(root, "gans", "baseline")
+    wait_for_states(root, process, 2)
+    process.kill()
+    process.communicate(timeout=TIMEOUT_SEC)  # returns when the last worker has ended
+    assert process.returncode == -signal.SIGKILL
+    assert not (root / BASELINE).exists()
+    assert all(0 < step < LONG_STEPS for step in read_saved_steps(root))
+    assert train_baseline(root) == hash_tree(long_root / BASELINE)
+
+
+def test_killed_worker_ends_the_command_and_names_all_instances(
+    long_root: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KGAPS_WORKERS", "2")
+    words = r"^gans/baseline/0, gans/baseline/1: a worker process was killed .*resumes$"
+    with pytest.raises(UserError, match=words):
+        train(root, act_at(10, lambda: multiprocessing.active_children()[0].kill()))
+    assert not (root / BASELINE).exists()
+    assert any(step >= 10 for step in read_saved_steps(root))  # the other one has saved its state
+    assert train_baseline(root) == hash_tree(long_root / BASELINE)
+
+
+def test_leftovers_of_a_killed_worker_are_no_result(long_root: Path, root: Path) -> None:
+    result = interrupt(root).parent / "result"  # killed while it wrote this:
+    result.mkdir()
+    (result / ".generator.safetensors.1.tmp").write_bytes(b"half")
+    (result / "curves.csv").write_text("step\n")
+    assert train_baseline(root) == hash_tree(long_root / BASELINE)
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments(long_root: Path, root: Path) -> None:
+    for count in range(10):
+        process = start_kgaps(root, "gans", "baseline", start_new_session=True)
+        time.sleep(1.0 + 0.7 * (count * 7 % 10) / 2)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=TIMEOUT_SEC)
+    assert train_baseline(root) == hash_tree(long_root / BASELINE)
+
+
+# ------------------------------------------------------------------------- what a state is good for
+
+
+def test_changed_recipe_takes_no_old_state(root: Path, tmp_path: Path) -> None:
+    key = "gan_recipes.dcgan.generator_optimizer.learning_rate"
+    changes = {key: 2e-3, "gan_recipes.dcgan.steps": 20, "gans.baseline.instances": 1}
+    untouched = copy_root(root, tmp_path / "untouched")
+    state = interrupt(root)
+    for folder in (root, untouched):
+        change_params(folder, changes)
+    assert train_baseline(root) == train_baseline(untouched)
+    assert not state.exists()
+
+
+def test_changed_number_of_instances_takes_states(long_root: Path, root: Path) -> None:
+    """An instance does not depend on how many there are, so its state stays good."""
+    change_params(root, {"gans.baseline.instances": 3})
+    interrupt(root)
+    change_params(root, {"gans.baseline.instances": 2})
+    assert train_and_note(root)[0][1] >= 10  # it went on where it was
+    assert hash_tree(root / BASELINE) == hash_tree(long_root / BASELINE)
+
+
+def test_diverged_instances_are_all_named_and_leave_the_others(long_root: Path, root: Path) -> None:
+    state = interrupt(root)
+    tensors = read_tensors(state)
+    tensors["module/generator/project.weight"][0, 0] = math.inf
+    write_state(state, tensors, read_metadata(state)["counters"])
+    poisoned = state.read_bytes()
+    words = r"^gans/baseline/0: loss_\w+ is nan before step \d+: .*; lower the learning rate"
+    with pytest.raises(UserError, match=words):
+        run_stage(root, "gans", "baseline")
+    assert not (root / BASELINE).exists()
+    assert state.read_bytes() == poisoned  # what was saved last stays
+    [result] = (root / STATES).glob("1-*/result")
+    assert hash_tree(result) == hash_tree(long_root / BASELINE / "1")
+    change_params(root, {"gan_recipes.dcgan.generator_optimizer.learning_rate": 1e39})
+    with pytest.raises(UserError, match=r"gans/baseline/0.*gans/baseline/1"):
+        run_stage(root, "gans", "baseline")
+
+
+# ------------------------------------------------------------------------ one instance, one cohort
+
+
+def test_instances_one_by_one_make_the_cohort(long_root: Path, root: Path) -> None:
+    study = load_study(root / "params.yaml")
+    for _ in range(2):  # the second time nothing happens
+        process = start_kgaps(root, "gans", "baseline", "--instance", "1")
+        out, err = process.communicate(timeout=TIMEOUT_SEC)
+        assert (process.returncode, err) == (0, "")
+        assert out.startswith(f"gans/baseline: steps {LONG_STEPS} of {LONG_STEPS}")
+    assert not (root / BASELINE).exists()
+    trained = {instance for instance, step in train_and_note(root) if step < LONG_STEPS}
+    assert trained == {0}
+    assert hash_tree(root / BASELINE) == hash_tree(long_root / BASELINE)
+    assert not (root / STATES).exists()
+    run_instance(root, study, 0)  # is in the published cohort
+    assert not (root / STATES).exists()
+    with pytest.raises(UserError, match="--instance: 2 found, gans/baseline has 2"):
+        run_instance(root, study, 2)
+
+
+def run_instance(root: Path, study: object, instance: int) -> None:
+    from knowledge_gaps.stages import gans
+
+    gans.run(root, study, "baseline", instance=instance)  # type: ignore[arg-type]
+
+
+def test_instance_is_interrupted_and_started_twice(long_root: Path, root: Path) -> None:
+    command = ("gans", "baseline", "--instance", "0")
+    process = start_kgaps(root, *command)
+    wait_for_states(root, process, 1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=TIMEOUT_SEC)
+    assert process.returncode == 130
+    assert err == "kgaps: interrupted: gans/baseline: state saved, the same command resumes\n"
+    both = [start_kgaps(root, *command) for _ in range(2)]
+    for process in both:
+        _, err = process.communicate(timeout=TIMEOUT_SEC)
+        assert (process.returncode, err) == (0, "")
+    [result] = (root / STATES).glob("0-*/result")
+    assert hash_tree(result) == hash_tree(long_root / BASELINE / "0")
+
+
+def test_other_processes_are_waited_for_then_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assignment, "LOCK_SEC", 0.05)
+    study = load_study(root / "params.yaml")
+    with FileLock((root / STATES).with_suffix(".lock")):
+        words = r"^gans/baseline: another process is training this cohort \(.* is locked\)$"
+        with pytest.raises(UserError, match=words):
+            run_stage(root, "gans", "baseline")
+    with FileLock((root / STATES).with_suffix(".locks") / "0.lock"):
+        words = r"^gans/baseline/0: another process trains it \(.* is locked\)$"
+        with pytest.raises(UserError, match=words):
+            run_instance(root, study, 0)
+    assert not (root / BASELINE).exists()

@@ -1,0 +1,141 @@
+"""The machine: workers, GPUs, ranks, and the Accelerator that is built of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from knowledge_gaps.core import devices
+from knowledge_gaps.core.devices import (
+    Rank,
+    check_alone,
+    count_processes,
+    count_workers,
+    find_gpu,
+    read_rank,
+)
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.training import accelerator
+from knowledge_gaps.training.accelerator import build_accelerator
+
+TORCHRUN = {
+    "RANK": "1",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "4",
+    "MASTER_ADDR": "host-a",
+    "MASTER_PORT": "29500",
+}
+
+
+def set_variables(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ("PROCESSES", "WORKERS", "WORKERS_PER_GPU", "DEVICE")
+    for name in (*TORCHRUN, *(f"KGAPS_{name}" for name in settings)):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("has_driver", [False, True])
+def test_gpu_that_is_asked_for_must_exist(
+    monkeypatch: pytest.MonkeyPatch, has_driver: bool
+) -> None:
+    monkeypatch.setattr(devices, "has_gpu_driver", lambda: has_driver)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert devices.count_gpus() == 0
+    monkeypatch.setenv("KGAPS_DEVICE", "cuda")
+    with pytest.raises(UserError, match="KGAPS_DEVICE: 'cuda' found, there is no GPU"):
+        devices.find_device()
+    monkeypatch.setattr(devices, "has_gpu_driver", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices.count_gpus() == 2
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "variables", "expected"),
+    [
+        (0, {}, 5),  # one a core
+        (2, {}, 2),
+        (2, {"KGAPS_WORKERS_PER_GPU": "3"}, 6),
+        (0, {"KGAPS_WORKERS_PER_GPU": "3"}, 5),
+        (2, {"KGAPS_WORKERS_PER_GPU": "3", "KGAPS_WORKERS": "4"}, 4),
+        (4, {"KGAPS_WORKERS": "90"}, 9),  # no more than tasks
+    ],
+)
+def test_workers_are_one_a_gpu_or_one_a_core(
+    monkeypatch: pytest.MonkeyPatch, num_gpus: int, variables: dict[str, str], expected: int
+) -> None:
+    monkeypatch.setattr(devices, "count_gpus", lambda: num_gpus)
+    monkeypatch.setattr(devices, "count_cores", lambda: 5)
+    set_variables(monkeypatch, variables)
+    assert count_workers(9) == expected
+
+
+def test_rank_is_read_where_torchrun_set_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_alone("samples")
+    assert read_rank() is None
+    set_variables(monkeypatch, TORCHRUN)
+    assert read_rank() == Rank(index=1, local_index=0, size=4)
+    with pytest.raises(UserError, match="WORLD_SIZE: 4 found, but 'samples' runs as one process"):
+        check_alone("samples")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert read_rank() is None  # one process is on its own
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    with pytest.raises(UserError, match=r"WORLD_SIZE: .*'many'"):
+        read_rank()
+    monkeypatch.delenv("MASTER_ADDR")
+    assert read_rank() is None
+
+
+def test_rank_without_a_gpu_of_its_own_is_refused() -> None:
+    assert find_gpu(Rank(5, 1, 8), num_gpus=2) == 1
+    with pytest.raises(UserError, match="LOCAL_RANK: 2 found, this host has 2 GPUs"):
+        find_gpu(Rank(2, 2, 4), num_gpus=2)
+
+
+def test_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "count_gpus", lambda: 0)
+    assert count_processes(None) == 1
+    monkeypatch.setenv("KGAPS_PROCESSES", "2")
+    assert (count_processes(None), count_processes(3)) == (2, 3)
+    monkeypatch.setattr(devices, "count_gpus", lambda: 2)
+    with pytest.raises(UserError, match="--num-processes: 3 found, this machine has 2 GPUs"):
+        count_processes(3)
+    monkeypatch.delenv("KGAPS_PROCESSES")
+    set_variables(monkeypatch, TORCHRUN)  # several hosts: of all GPUs only some are here
+    assert (count_processes(None), count_processes(4)) == (4, 4)
+    with pytest.raises(UserError, match="--num-processes: 2 found, but torchrun started 4"):
+        count_processes(2)
+
+
+@pytest.mark.parametrize("text", ["0", "two", "-1", ""])
+@pytest.mark.parametrize("name", ["KGAPS_PROCESSES", "KGAPS_WORKERS", "KGAPS_WORKERS_PER_GPU"])
+def test_counts_are_counts(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setenv(name, text)
+    count = count_processes if name == "KGAPS_PROCESSES" else count_workers
+    with pytest.raises(UserError, match=f"{name}: '{text}' found"):
+        count(None if name == "KGAPS_PROCESSES" else 2)
+
+
+def test_accelerate_must_find_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Alone:
+        num_processes, mixed_precision, gradient_accumulation_steps = 1, "no", 2
+
+        def __init__(self, **_: object) -> None: ...
+
+    monkeypatch.setattr(accelerator, "Accelerator", Alone)
+    monkeypatch.setattr(accelerator, "count_gpus", lambda: 0)
+    with pytest.raises(UserError, match="gradient_accumulation_steps: Accelerate has 2, 1 is"):
+        build_accelerator(0)
+    set_variables(monkeypatch, TORCHRUN)
+    with pytest.raises(UserError, match="num_processes: Accelerate has 1, 4 is needed"):
+        build_accelerator(0, gradient_accumulation_steps=2)
+
+
+def test_loss_scaling_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "count_gpus", lambda: 0)
+    with pytest.raises(UserError, match="mixed_precision: 'fp16' needs a GPU"):
+        build_accelerator(0, "fp16")

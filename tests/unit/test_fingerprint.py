@@ -1,0 +1,130 @@
+"""Fingerprints: of the code that trains a cohort, and of nothing that plays no part in it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from knowledge_gaps.core import fingerprint
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.fingerprint import SOURCE, hash_module
+from knowledge_gaps.core.layout import get_code_file
+from knowledge_gaps.execution.fingerprint import (
+    check_fingerprint,
+    compute_fingerprint,
+    write_fingerprints,
+)
+from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
+from knowledge_gaps.study.graph import get_cohorts
+from study_tools import SMOKE_FILE
+
+_LOOP = "def f(x):\n    return x + 1\n"
+COHORTS = {"gans/baseline", "gans/fool_all_1", "classifiers/iteration_0"}
+
+
+def hash_text(folder: Path, text: str) -> str:
+    path = folder / f"module-{len(list(folder.iterdir()))}.py"
+    path.write_text(text, encoding="utf-8")
+    return hash_module(path)
+
+
+def compute_all() -> dict[str, dict[str, str]]:
+    study = load_study(SMOKE_FILE)
+    hash_module.cache_clear()
+    return {
+        f"{kind}/{name}": compute_fingerprint(study, kind, name)
+        for kind in Kind
+        for name in get_cohorts(study, kind)
+    }
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the package whose files are hashed."""
+    package = tmp_path / "package"
+    shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    monkeypatch.setattr(fingerprint, "SOURCE", package)
+    return package
+
+
+@pytest.mark.parametrize(
+    ("text", "is_same"),
+    [
+        ("# why\ndef f(x):\n    return x + 1  # because\n", True),
+        ('"""What."""\n\ndef f(x):\n    """Add."""\n    return x + 1\n', True),
+        ("def f(\n    x,\n):\n    return (\n        x + 1\n    )\n", True),
+        ("def f(x):\n    return x + 2\n", False),
+        ("def f(x):\n    return x + 1\n\nf(1)\n", False),
+        ("def f(x, y=0):\n    return x + 1\n", False),
+        ("def f(x):\n    y = 'text'\n    return x + 1\n", False),
+    ],
+)
+def test_comments_and_docstrings_are_no_code(tmp_path: Path, text: str, is_same: bool) -> None:
+    assert (hash_text(tmp_path, text) == hash_text(tmp_path, _LOOP)) == is_same
+
+
+def test_hash_is_the_same_for_all_versions_of_python(tmp_path: Path) -> None:
+    text = """
+def f(x: int | None, *rest: str) -> str:
+    try:
+        return f"{x!r:>{len(rest)}} {'a'} {{}}" + 'b' "c"
+    except* (ValueError, TypeError):
+        return f'{f"{x}"}'
+class C: ...
+"""
+    # by 3.11, 3.12 and 3.13
+    expected = "6b59f53f8bff0169ba16c46b8b430b232624bb92dfd5f07f7cd7a52afe96bcf0"
+    assert hash_text(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "changed"),
+    [
+        ("training/loop.py", "\n_MORE = 1\n", COHORTS),
+        ("losses.py", "\n_MORE = 1\n", COHORTS),
+        ("data/images.py", "\n_MORE = 1\n", COHORTS),
+        ("training/loop.py", '\n# a comment\n"""Words."""\n', set()),
+        ("models/architectures/dcgan.py", "\n# a comment\n", set()),
+        ("models/architectures/dcgan.py", "\n_MORE = 1\n", COHORTS),
+        # the baseline is trained against no classifier
+        ("models/architectures/cnn.py", "\n_MORE = 1\n", COHORTS - {"gans/baseline"}),
+        ("models/architectures/mine.py", "_NEW = 1\n", set()),
+        ("execution/cohort.py", "\n_MORE = 1\n", set()),
+        ("report/build.py", "\n_MORE = 1\n", set()),
+    ],
+)
+def test_code_that_decides_bytes_makes_cohorts_due(
+    package: Path, file: str, text: str, changed: set[str]
+) -> None:
+    before, path = compute_all(), package / file
+    path.write_text((path.read_text() if path.exists() else "") + text, encoding="utf-8")
+    after = compute_all()
+    assert {cohort for cohort in before if before[cohort] != after[cohort]} == changed
+
+
+def test_another_torch_makes_all_cohorts_due(
+    smoke_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, file = load_study(smoke_root / PARAMS_FILE), get_code_file(smoke_root, "gans/baseline")
+    write_fingerprints(smoke_root, study)
+    before = read_json(file)
+    assert set(before) == {"code", "numpy", "torch"}
+    monkeypatch.setattr(fingerprint.metadata, "version", lambda name: "9.9.9")
+    write_fingerprints(smoke_root, study)
+    assert read_json(file) == {"code": before["code"], "numpy": "9.9.9", "torch": "9.9.9"}
+
+
+def test_training_by_other_code_than_recorded_is_refused(smoke_root: Path) -> None:
+    study = load_study(smoke_root / PARAMS_FILE)
+    found = compute_fingerprint(study, Kind.GANS, "baseline")
+    check_fingerprint(smoke_root, "gans/baseline", found)  # nothing is recorded yet
+    write_fingerprints(smoke_root, study)
+    check_fingerprint(smoke_root, "gans/baseline", found)
+    path = get_code_file(smoke_root, "gans/baseline")
+    write_json(path, {**found, "torch": "1.0"})
+    message = "gans/baseline: torch is .*, 1.0 was recorded when the study was checked"
+    with pytest.raises(UserError, match=message):
+        check_fingerprint(smoke_root, "gans/baseline", found)
