@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from knowledge_gaps.core.devices import count_processes, read_rank
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.progress import InstanceProgress
+from knowledge_gaps.execution.cluster import EXECUTOR_VARIABLE, find_executor
 from knowledge_gaps.execution.cohort import train_cohort, train_instances
 from knowledge_gaps.execution.local import Executor, run_local
 from knowledge_gaps.execution.progress import Callback, Row
@@ -41,9 +43,12 @@ def train_and_track(
             train(tasks, callbacks, executor)
 
     rank, count = read_rank(), count_processes(num_processes)
+    executor = find_executor()
     if count == 1:
-        lead(run_local)
+        lead(executor)
         return
+    if executor is not run_local:
+        raise UserError(f"{EXECUTOR_VARIABLE} is set: a task trains one instance by one process")
     # imports torch, which a process that trains nothing itself does without
     from knowledge_gaps.execution.ranks import launch_ranks, train_as_rank
 

@@ -1,0 +1,202 @@
+"""Trainings of a cohort on a cluster: one array job for the cohort, a task for each instance.
+
+submitit submits and requeues the tasks (extra `cluster`); they share this machine's disk, read the
+repository there and write states and progress into `.kgaps/resume` as workers of this machine do.
+The environment variable KGAPS_EXECUTOR chooses it, and no parameter of a study does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.core.layout import get_state_directory
+from knowledge_gaps.execution.assignment import Assignment, train_assignment
+from knowledge_gaps.execution.local import Executor, Outcome, describe_error, run_local
+from knowledge_gaps.execution.parallel import prepare_process
+from knowledge_gaps.execution.progress import Callback, ProgressReader
+from knowledge_gaps.execution.signals import StopFlag
+
+if TYPE_CHECKING:
+    from submitit import Job
+    from submitit.core.utils import DelayedSubmission
+
+EXECUTOR_VARIABLE = "KGAPS_EXECUTOR"
+CLUSTERS = ("slurm", "local")  # local: submitit's processes on this machine, to try it out
+STOP_FILE = "stop"  # beside an instance's state; its training saves and ends
+_COMMON = ("timeout_min", "mem_gb", "gpus_per_node", "cpus_per_task", "name")
+_DEFAULTS = {"timeout_min": 24 * 60}
+_POLL_SEC, _CHECK_SEC, _STOP_SEC = 1.0, 30.0, 60.0
+
+
+def find_executor() -> Executor:
+    """Return what KGAPS_EXECUTOR chooses: this machine, or CLUSTER[,KEY=VALUE...].
+
+    Raises:
+        UserError: for an unknown cluster, or a setting that is no KEY=VALUE.
+    """
+    text = os.environ.get(EXECUTOR_VARIABLE, "")
+    if not text:
+        return run_local
+    cluster, *settings = text.split(",")
+    if cluster not in CLUSTERS:
+        raise UserError(f"{EXECUTOR_VARIABLE}: {cluster!r} found, one of {CLUSTERS} is needed")
+    parameters: dict[str, Any] = dict(_DEFAULTS)
+    for setting in settings:
+        key, sign, value = setting.partition("=")
+        if not (key and sign and value):
+            raise UserError(f"{EXECUTOR_VARIABLE}: {setting!r} found, KEY=VALUE is needed")
+        name = key if key in _COMMON else f"slurm_{key}"
+        parameters[name] = int(value) if value.isdecimal() else value
+    return partial(run_cluster, cluster, parameters)
+
+
+def run_cluster(
+    cluster: str,
+    parameters: Mapping[str, Any],
+    assignments: Sequence[Assignment],
+    callbacks: Sequence[Callback],
+    stop: StopFlag,
+) -> Outcome:
+    """Train instances as the tasks of one array job, and wait for them; an `Executor`.
+
+    Args:
+        cluster: one of CLUSTERS.
+        parameters: of the job, by submitit's names.
+        assignments: of one cohort, at least one.
+        callbacks: called with the progress of all instances.
+        stop: when it is set, running tasks save their states and end, waiting ones are cancelled.
+
+    Raises:
+        UserError: without submitit, for parameters that it refuses, or without such a cluster.
+    """
+    for entry in assignments:
+        entry.directory.mkdir(parents=True, exist_ok=True)
+        (entry.directory / STOP_FILE).unlink(missing_ok=True)
+    task = assignments[0].task
+    folder = get_state_directory(task.root) / "cluster" / f"{task.kind}-{task.name}"
+    jobs = _submit(cluster, parameters, folder, assignments)
+    print(f"{task.cohort_path}: submitted {len(jobs)} tasks to {cluster}, logs in {folder}")
+    files = {entry.task.instance: entry.progress_file for entry in assignments}
+    is_stopped = _wait(list(jobs.values()), ProgressReader(files, callbacks), assignments, stop)
+    outcome = Outcome(stopped=is_stopped)
+    for entry in assignments:
+        error = None if is_stopped else _find_error(entry, jobs[entry.task.instance])
+        if error is not None:
+            outcome.errors[entry.task.instance] = error
+    if not outcome.stopped and not outcome.errors:
+        shutil.rmtree(folder, ignore_errors=True)
+    return outcome
+
+
+class InstanceTask:
+    """What a task of the job runs: the training of one instance.
+
+    submitit calls `checkpoint` when the task is preempted or reaches its time limit, and requeues
+    it; the training resumes from the state that it saved last.
+    """
+
+    def __call__(self, assignment: Assignment) -> str | None:
+        """Train or resume the instance; return why that failed, in one line."""
+        prepare_process()
+        is_stopping = _watch_file(assignment.directory / STOP_FILE)
+        try:
+            train_assignment(assignment, 0, is_stopping)
+        except StoppedError:
+            return None
+        except Exception as error:
+            return describe_error(error)
+        return None
+
+    def checkpoint(self, assignment: Assignment) -> DelayedSubmission:
+        """Return what the requeued task runs."""
+        from submitit.core.utils import DelayedSubmission
+
+        return DelayedSubmission(self, assignment)
+
+
+def _submit(
+    cluster: str, parameters: Mapping[str, Any], folder: Path, assignments: Sequence[Assignment]
+) -> dict[int, Job[str | None]]:
+    try:
+        from submitit import AutoExecutor
+    except ImportError as error:
+        raise UserError(
+            f"{EXECUTOR_VARIABLE}: {cluster!r} found, but submitit is not installed "
+            "(pip install 'knowledge-gaps[cluster]')"
+        ) from error
+    try:
+        executor = AutoExecutor(folder, cluster=cluster)
+        executor.update_parameters(**{"name": assignments[0].task.name, **parameters})
+        with executor.batch():
+            jobs = [executor.submit(InstanceTask(), entry) for entry in assignments]
+    except (NameError, RuntimeError, TypeError, ValueError, OSError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"{EXECUTOR_VARIABLE}: {cluster} refuses the job: {text}") from error
+    return {entry.task.instance: job for entry, job in zip(assignments, jobs, strict=True)}
+
+
+def _wait(
+    jobs: Sequence[Job[str | None]],
+    progress: ProgressReader,
+    assignments: Sequence[Assignment],
+    stop: StopFlag,
+) -> bool:
+    """Wait for the end of all tasks; tell whether they were stopped."""
+    checked_at = time.monotonic()
+    while True:
+        # a killed task leaves no result; the scheduler is asked for its state now and then
+        is_due = time.monotonic() - checked_at > _CHECK_SEC
+        checked_at = time.monotonic() if is_due else checked_at
+        running = [job for job in jobs if not job.done(force_check=is_due)]
+        progress.poll()
+        if not running:
+            return False
+        if stop.is_set():
+            _stop(running, assignments)
+            return True
+        time.sleep(_POLL_SEC)
+
+
+def _stop(running: Sequence[Job[str | None]], assignments: Sequence[Assignment]) -> None:
+    """Let trainings save their states; cancel the tasks that do not end by themselves."""
+    for entry in assignments:
+        (entry.directory / STOP_FILE).touch()
+    until = time.monotonic() + _STOP_SEC
+    waiting = [job for job in running if job.state == "PENDING"]
+    for job in waiting:
+        job.cancel(check=False)
+    left = [job for job in running if job not in waiting]
+    while left and time.monotonic() < until:
+        time.sleep(_POLL_SEC)
+        left = [job for job in left if not job.done()]
+    for job in left:
+        job.cancel(check=False)
+
+
+def _find_error(entry: Assignment, job: Job[str | None]) -> str | None:
+    """Return why an instance is not trained, with the path of its task's log."""
+    if entry.find_result() is not None:
+        return None
+    log, result = job.paths.stderr, job.paths.result_pickle
+    text = job.result() if result.exists() else None
+    return f"{text or f'its task ended without a result ({job.state})'} (log: {log})"
+
+
+def _watch_file(file: Path) -> Callable[[], bool]:
+    """Return a function that tells whether a file exists, and asks the disk once a second."""
+    asked_at, found = time.monotonic(), file.exists()
+
+    def exists() -> bool:
+        nonlocal asked_at, found
+        if time.monotonic() - asked_at > _POLL_SEC:
+            asked_at, found = time.monotonic(), file.exists()
+        return found
+
+    return exists
