@@ -11,14 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.files import read_json, write_json
-from knowledge_gaps.data.images import save_array
 from knowledge_gaps.data.source import IMAGE_FILES
-from knowledge_gaps.study import PARAMS_FILE, load_study
 from study_tools import change_params, hash_tree, limit_file_size, run_stage, start_kgaps
 
 RunKgaps = Callable[..., Any]

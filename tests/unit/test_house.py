@@ -1,4 +1,4 @@
-"""The house: imports run one way, rooms and files keep to their size, and what one place alone may do.
+"""The house: imports run one way, rooms and files keep their size, and what one place alone may do.
 
 One test for the whole tree each; the message lists every offender.
 """

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from knowledge_gaps.core.columns import IN_LOSS, IN_TRAINING
 from knowledge_gaps.core.layout import DETECTIONS_FILE, QUALITY_FILE
+from knowledge_gaps.core.tables import IN_LOSS, IN_TRAINING
 from knowledge_gaps.findings.judge import Answer, Judged
 from knowledge_gaps.findings.schema import Claim, Findings, Selection
 from knowledge_gaps.readings.pairs import PairSet

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from knowledge_gaps.core.columns import (
+from knowledge_gaps.core.tables import (
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
     GENERATOR_COHORT,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from knowledge_gaps.core.columns import (
+from knowledge_gaps.core.tables import (
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
     GENERATOR_COHORT,

@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowledge_gaps.core.columns import Cast, read_columns, read_header
 from knowledge_gaps.core.layout import CURVES_FILE, get_instance_directory
+from knowledge_gaps.core.tables import Cast, read_columns, read_header
 from knowledge_gaps.readings.figures import style
 from knowledge_gaps.readings.figures.page_figure import PageFigure, make_chart
 from knowledge_gaps.readings.reading import Reading, Results

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import pandas as pd
 
-from knowledge_gaps.core.columns import IN_LOSS, IN_TRAINING
+from knowledge_gaps.core.tables import IN_LOSS, IN_TRAINING
 
 
 class PairSet(StrEnum):

@@ -9,11 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from knowledge_gaps.core.columns import (
-    Cast,
-    read_columns,
-    read_header,
-)
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.layout import (
     NEIGHBOURS_FILE,
@@ -21,6 +16,11 @@ from knowledge_gaps.core.layout import (
     get_prepared_directory,
     get_reports_directory,
     get_samples_file,
+)
+from knowledge_gaps.core.tables import (
+    Cast,
+    read_columns,
+    read_header,
 )
 from knowledge_gaps.readings.cohorts import find_baseline
 from knowledge_gaps.readings.figures import grids

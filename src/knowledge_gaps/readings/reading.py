@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from knowledge_gaps.core.columns import CLASSIFIER_COHORT, GENERATOR_COHORT
+from knowledge_gaps.core.tables import CLASSIFIER_COHORT, GENERATOR_COHORT
 from knowledge_gaps.readings.cells import ALL, PAIRS, READING, make_cells
 from knowledge_gaps.readings.cohorts import list_fooled
 from knowledge_gaps.readings.pairs import PairSet

@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from knowledge_gaps.core.columns import (
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.layout import DETECTIONS_FILE, QUALITY_FILE, get_reports_directory
+from knowledge_gaps.core.tables import (
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
     GENERATOR_COHORT,
@@ -23,8 +25,6 @@ from knowledge_gaps.core.columns import (
     read_columns,
     read_header,
 )
-from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.layout import DETECTIONS_FILE, QUALITY_FILE, get_reports_directory
 from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.statistics.measures import (
     C2ST_LOG10_P,

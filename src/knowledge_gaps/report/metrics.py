@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from knowledge_gaps.analyses.audit.reading import Audit
-from knowledge_gaps.core.columns import PHI
+from knowledge_gaps.core.tables import PHI
 from knowledge_gaps.findings.judge import Judged, Verdict
 from knowledge_gaps.readings.reading import Metrics, Results, list_readings
 

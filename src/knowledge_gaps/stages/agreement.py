@@ -17,14 +17,13 @@ from knowledge_gaps.analyses.agreement.measure import (
 )
 from knowledge_gaps.analyses.agreement.reading import COLUMNS
 from knowledge_gaps.core.cache import Row, make_key
-from knowledge_gaps.core.columns import CLASSIFIER_COHORT
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.core.layout import (
     AGREEMENT_FILE,
     get_instance_directory,
     get_reports_directory,
 )
-from knowledge_gaps.core.tables import write_table
+from knowledge_gaps.core.tables import CLASSIFIER_COHORT, write_table
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.cached import compute_rows
 from knowledge_gaps.evaluation.detection import hash_classifier

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from knowledge_gaps.core.columns import (
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.layout import AGREEMENT_FILE, get_reports_directory
+from knowledge_gaps.core.tables import (
     CLASSIFIER_COHORT,
     NUM_IMAGES,
     Cast,
     check_unique,
     read_columns,
 )
-from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.layout import AGREEMENT_FILE, get_reports_directory
 from knowledge_gaps.readings.mutual_fooling import MutualFooling
 from knowledge_gaps.statistics.agreement import (
     FOOLING,

@@ -12,9 +12,9 @@ import pandas as pd
 
 from knowledge_gaps.analyses.arrays import read_array
 from knowledge_gaps.core import layout
-from knowledge_gaps.core.columns import CLASSIFIER_COHORT, NUM_IMAGES, Cast, read_columns
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json
+from knowledge_gaps.core.tables import CLASSIFIER_COHORT, NUM_IMAGES, Cast, read_columns
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -34,13 +34,13 @@ from knowledge_gaps.core.seeding import derive_seed, make_generator
 from knowledge_gaps.data.store import hold_images, load_array, open_images
 from knowledge_gaps.evaluation.detection import Scores, measure_detection, score_images
 from knowledge_gaps.evaluation.samples import list_generators
-from knowledge_gaps.execution.accelerator import build_accelerator
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import classifier_architectures, parse_settings
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, adjust_holm, compare_scores
 from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, REAL_ACCURACY
 from knowledge_gaps.study import ClassifierRecipe, Study
+from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.initial_weights import load_initial_weights

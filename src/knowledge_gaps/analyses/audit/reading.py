@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from knowledge_gaps.core.columns import NUM_IMAGES, Cast, read_columns
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.layout import AUDIT_FILE, get_reports_directory
+from knowledge_gaps.core.tables import NUM_IMAGES, Cast, read_columns
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, compute_detectable_auc
 from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, REAL_ACCURACY
 

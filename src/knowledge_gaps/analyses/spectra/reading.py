@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from knowledge_gaps.analyses.arrays import read_array
 from knowledge_gaps.core import layout
-from knowledge_gaps.core.columns import (
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.tables import (
     GENERATOR_COHORT,
     GENERATOR_INSTANCE,
     Cast,
     check_unique,
     read_columns,
 )
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import REALS, REALS_TRAIN
 
 FloatArray = npt.NDArray[np.float64]

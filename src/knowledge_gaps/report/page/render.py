@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from knowledge_gaps.core.columns import CLASSIFIER_COHORT, GENERATOR_COHORT, PHI
+from knowledge_gaps.core.tables import CLASSIFIER_COHORT, GENERATOR_COHORT, PHI
 from knowledge_gaps.findings.form import (
     describe_effect,
     describe_paper,
