@@ -135,6 +135,14 @@ def test_accelerate_must_find_what_was_asked_for(monkeypatch: pytest.MonkeyPatch
         build_accelerator(0, gradient_accumulation_steps=2)
 
 
+def test_variables_of_accelerate_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    built = build_accelerator(0)
+    assert (built.gradient_accumulation_steps, built.mixed_precision) == (1, "no")
+
+
 def test_loss_scaling_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "count_gpus", lambda: 0)
     with pytest.raises(UserError, match="mixed_precision: 'fp16' needs a GPU"):
