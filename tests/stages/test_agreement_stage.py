@@ -109,7 +109,7 @@ def test_cohort_is_the_one_that_is_fooled_or_that_of_iteration_0() -> None:
 def write_reals(root: Path, num_reals: int) -> Path:
     path = root / "data" / "prepared" / "test.npy"
     save_array(path, np.zeros((num_reals, 1, 2, 2), np.uint8))
-    return path.parent
+    return path
 
 
 @pytest.mark.parametrize(("num_reals", "share"), [(50, 25), (51, 25), (70, 30)])

@@ -151,7 +151,7 @@ def test_agreement_of_some_instances(reading: AgreementReading) -> None:
     ("old", "new", "message"),
     [
         ("c,0,1", "c,1,1", "line 2: classifier_a is 1, below 1 is needed"),
-        ("c,1,2", "c,0,2", "the row stands twice"),
+        ("c,1,2", "c,0,2", "the row is there twice"),
         ("0.90", "much", "column 'cka', line 3: found 'much'"),
         ("error_consistency", "kappa", "column 'error_consistency' is missing"),
     ],

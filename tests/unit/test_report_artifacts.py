@@ -108,7 +108,7 @@ def test_ratio_to_nothing_is_missing() -> None:
         (lambda text: text.replace("fool,0,2,0.1\n", ""), "'fool' is missing or not whole"),
         (lambda text: text.replace("fool,", "other,"), "'fool' is missing or not whole"),
         (lambda text: text.replace("real_train,0,1,8", "real_train,0,1,"), "'real_train'"),
-        (lambda text: text + "base,0,1,4\n", "generator_cohort base, .*: the row stands twice"),
+        (lambda text: text + "base,0,1,4\n", "generator_cohort base, .*: the row is there twice"),
         (lambda text: text.replace("power", "watts"), "column 'power' is missing"),
     ],
 )

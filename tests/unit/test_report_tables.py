@@ -288,7 +288,7 @@ def test_distance_is_found_under_either_name(tmp_path: Path) -> None:
         ("100,0.80,0.90,0.90", "100,1.80,0.90,0.90", r"'detection_rate', line 8: found '1.80'"),
         ("100,0.80,0.90,0.90", "100,high,0.90,0.90", r"'detection_rate', line 8: found 'high'"),
         ("base,2,c,0", ",2,c,0", r"'generator_cohort', line 8: found '', a name"),
-        ("base,2,c,0", "base,2,c,1", r"generator_instance 2, .*the row stands twice"),
+        ("base,2,c,0", "base,2,c,1", r"generator_instance 2, .*the row is there twice"),
     ],
 )
 def test_bad_value_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import sys
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.table import Table
 
 _UNBROKEN_WIDTH = 1000  # characters; a line in a pipe is as long as it needs to be
+_HEIGHT = 25  # lines; nothing depends on it
 
 
 def count_words(count: int, noun: str, plural: str | None = None) -> str:
@@ -36,7 +37,10 @@ def draw_table(table: Table) -> str:
     is_terminal = sys.stdout.isatty()
     text = io.StringIO()
     console = Console(file=text, force_terminal=is_terminal)
-    console.width = console.width if is_terminal else _UNBROKEN_WIDTH
-    console.width = max(console.width, console.measure(table).minimum)
+    width = console.width if is_terminal else _UNBROKEN_WIDTH
+    # a size is both numbers: without a height, rich takes 80 columns for a dumb terminal
+    console.size = ConsoleDimensions(_UNBROKEN_WIDTH, _HEIGHT)
+    needed = console.measure(table).minimum
+    console.size = ConsoleDimensions(max(width, needed), _HEIGHT)
     console.print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
