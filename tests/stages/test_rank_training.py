@@ -112,7 +112,7 @@ def test_killed_and_stopped_training_ends_in_the_same_bytes(
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=TIMEOUT_SEC)
     assert process.returncode == 130
-    assert err == "kgaps: interrupted: gans/baseline: state saved, the same command resumes\n"
+    assert err == "kgaps: interrupted: state saved, the same command resumes\n"
     assert step <= read_saved_step(root) < STEPS
 
     process = start_kgaps(root, *COMMAND)  # its launcher is killed: the ranks end by themselves
