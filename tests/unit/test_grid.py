@@ -10,7 +10,7 @@ import pytest
 
 from conftest import RunKgaps
 from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.execution.signals import StopFlag
+from knowledge_gaps.core.signals import StopFlag
 from knowledge_gaps.study import Study, load_study
 from knowledge_gaps.sweeps import queue, sweep
 from knowledge_gaps.sweeps.grid import make_grid, parse_axis

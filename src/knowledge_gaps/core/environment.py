@@ -15,6 +15,10 @@ _RANK_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PO
 _SET = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # one of the two that are deterministic
     "MPLBACKEND": "Agg",  # a notebook's own is not installed here
+    # one thread a process: more change the last digits of sums, and take cores from other workers
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
 }
 _TAKEN = (  # starts of names
     "ACCELERATE_",  # accelerate: settings, over its arguments
@@ -39,7 +43,6 @@ _TAKEN = (  # starts of names
 _KEPT = (  # starts of names that change no number: memory, threads, caches, what is said
     *_SET,
     "MKL_DYNAMIC",
-    "MKL_NUM_THREADS",
     "PYTORCH_ALLOC_CONF",
     "PYTORCH_CUDA_ALLOC_CONF",
     "TORCHELASTIC_",

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.layout import get_state_directory
+from knowledge_gaps.core.signals import StopFlag
 from knowledge_gaps.execution.assignment import Assignment, train_assignment
 from knowledge_gaps.execution.local import Executor, Outcome, describe_error, run_local
 from knowledge_gaps.execution.parallel import prepare_process
 from knowledge_gaps.execution.progress import Callback, ProgressReader
-from knowledge_gaps.execution.signals import StopFlag
 
 if TYPE_CHECKING:
     from submitit import Job

@@ -15,6 +15,7 @@ from pathlib import Path
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.files import hash_file, publish_directory, write_json
 from knowledge_gaps.core.layout import COHORT_FILE, META_FILE, get_cohort_directory
+from knowledge_gaps.core.signals import catch_stop_signals
 from knowledge_gaps.execution.assignment import (
     Assignment,
     get_cohort_file,
@@ -24,7 +25,6 @@ from knowledge_gaps.execution.assignment import (
 from knowledge_gaps.execution.fingerprint import check_fingerprint
 from knowledge_gaps.execution.local import Executor, Outcome, run_local
 from knowledge_gaps.execution.progress import Callback
-from knowledge_gaps.execution.signals import catch_stop_signals
 from knowledge_gaps.training.task import TrainingTask
 
 

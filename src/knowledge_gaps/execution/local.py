@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from knowledge_gaps.core.devices import count_workers
 from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.core.signals import StopFlag
 from knowledge_gaps.execution.assignment import Assignment, train_assignment
 from knowledge_gaps.execution.parallel import KILLED, WORKER, open_pool
 from knowledge_gaps.execution.progress import Callback, ProgressReader
-from knowledge_gaps.execution.signals import StopFlag
 
 # imported once for all workers; the first optimizer of a process imports torch._dynamo
 PRELOAD = ("knowledge_gaps.training.instance", "torch._dynamo")

@@ -32,8 +32,8 @@ def run(root: Path, study: Study) -> None:
         pairs = zip(sets, measured, strict=True)
         for cohort, group in groupby(pairs, key=lambda pair: pair[0][0]):
             spectra = [one for _, one in group]  # of all instances
-            residuals = np.float32([one.residual_spectrum for one in spectra])
-            fingerprints = np.float32([one.fingerprint for one in spectra])
+            residuals = np.array([one.residual_spectrum for one in spectra], np.float32)
+            fingerprints = np.array([one.fingerprint for one in spectra], np.float32)
             save_array(directory / cohort / layout.RESIDUAL_SPECTRA_FILE, residuals)
             save_array(directory / cohort / layout.FINGERPRINTS_FILE, fingerprints)
 

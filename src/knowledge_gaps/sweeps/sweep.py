@@ -20,7 +20,7 @@ from knowledge_gaps.core.devices import WORKERS_VARIABLE, count_gpus, count_work
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.layout import get_experiment_directory, get_state_directory
 from knowledge_gaps.core.printing import count_words, draw_table, make_table
-from knowledge_gaps.execution.signals import StopFlag, catch_stop_signals
+from knowledge_gaps.core.signals import StopFlag, catch_stop_signals
 from knowledge_gaps.study import PARAMS_FILE, Study
 from knowledge_gaps.sweeps.grid import Experiment, make_grid
 from knowledge_gaps.sweeps.queue import (

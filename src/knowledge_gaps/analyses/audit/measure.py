@@ -36,7 +36,7 @@ from knowledge_gaps.evaluation.detection import Scores, measure_detection, score
 from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.models.registry import classifier_architectures, parse_settings
+from knowledge_gaps.models.registry import ImageShape, classifier_architectures, parse_settings
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, adjust_holm, compare_scores
 from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, REAL_ACCURACY
 from knowledge_gaps.study import ClassifierRecipe, Study
@@ -160,7 +160,7 @@ def load_reals(root: Path, name: str) -> Images:
 
 
 def _build_classifier(
-    recipe: ClassifierRecipe, image_shape: tuple[int, ...], root: Path
+    recipe: ClassifierRecipe, image_shape: ImageShape, root: Path
 ) -> GanClassifier:
     architecture = classifier_architectures.get(recipe.architecture)
     settings = parse_settings(architecture, recipe.model)

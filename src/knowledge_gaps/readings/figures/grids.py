@@ -38,7 +38,7 @@ class ImageRow:
     """A row of a grid.
 
     Attributes:
-        label: stands on the left.
+        label: text on the left.
         blocks: images of one source each, uint8 [N, C, H, W].
     """
 
