@@ -135,6 +135,7 @@ def test_interrupt_and_resume(long_root: Path, root: Path, monkeypatch: pytest.M
     assert not (root / STATES).exists()
 
 
+@pytest.mark.slow
 def test_interrupt_while_workers_start(root: Path) -> None:
     process = start_kgaps(root, "gans", "baseline", start_new_session=True)
     deadline = time.monotonic() + TIMEOUT_SEC
@@ -172,6 +173,7 @@ def test_second_interrupt_waits_for_nobody(
     assert train_baseline(root) == hash_tree(long_root / BASELINE)
 
 
+@pytest.mark.slow
 def test_kill_parent_and_resume(
     long_root: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +286,7 @@ def run_instance(root: Path, study: object, instance: int) -> None:
     gans.run(root, study, "baseline", instance=instance)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_instance_is_interrupted_and_started_twice(long_root: Path, root: Path) -> None:
     command = ("gans", "baseline", "--instance", "0")
     process = start_kgaps(root, *command)
@@ -310,7 +313,7 @@ def test_other_processes_are_waited_for_then_named(
         with pytest.raises(UserError, match=words):
             run_stage(root, "gans", "baseline")
     with FileLock((root / STATES).with_suffix(".locks") / "0.lock"):
-        words = r"^gans/baseline/0: another process trains it \(.* is locked\)$"
-        with pytest.raises(UserError, match=words):
-            run_instance(root, study, 0)
+        entry = assignment.Assignment.of(make_tasks(root, study, Kind.GANS, "baseline")[0])
+        with pytest.raises(UserError, match=r"^another process trains it \(.* is locked\)$"):
+            assignment.train_assignment(entry, 0, lambda: False)
     assert not (root / BASELINE).exists()

@@ -87,6 +87,8 @@ def _submit(pool: ProcessPoolExecutor, entry: Assignment) -> Future[None]:
 
 def _train(entry: Assignment) -> None:
     with WORKER.busy:
+        if WORKER.stopping.is_set():  # the worker is about to end
+            raise StoppedError(entry.task.path)
         train_assignment(entry, WORKER.index, WORKER.stopping.is_set)
 
 

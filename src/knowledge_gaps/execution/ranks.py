@@ -34,7 +34,6 @@ from knowledge_gaps.execution.progress import Callback, Reporter
 from knowledge_gaps.training.instance import train_instance
 from knowledge_gaps.training.loop import DivergedError
 from knowledge_gaps.training.ranks import Ranks
-from knowledge_gaps.training.sizes import check_shares
 from knowledge_gaps.training.task import TrainingTask
 
 
@@ -91,7 +90,6 @@ def train_as_rank(
         StoppedError: when any rank was told to stop; the state is saved.
         UserError: rank 0's; when this rank would train something else than rank 0.
     """
-    check_shares(tasks[0].recipe, rank.size)
     prepare_process()
     entries = {entry.directory.name: entry for entry in map(Assignment.of, tasks)}
     with join_ranks(rank) as ranks:

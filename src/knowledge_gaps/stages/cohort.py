@@ -16,6 +16,7 @@ from knowledge_gaps.execution.progress import Callback, Row
 from knowledge_gaps.execution.tasks import make_tasks
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.tracking.live import CohortTracker
+from knowledge_gaps.training.sizes import check_shares
 from knowledge_gaps.training.task import TrainingTask
 
 
@@ -43,6 +44,7 @@ def train_and_track(
             train(tasks, callbacks, executor)
 
     rank, count = read_rank(), count_processes(num_processes)
+    check_shares(tasks[0].recipe, count)
     executor = find_executor()
     if count == 1:
         lead(executor)
