@@ -20,7 +20,8 @@ from fabrication import NUM_IMAGES, fabricate_root
 from knowledge_gaps.analyses.audit.reading import Audit
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.readings.formats import NOTHING
-from knowledge_gaps.report.build import build_report, read_content
+from knowledge_gaps.report.build import build_report
+from knowledge_gaps.report.content import read_content
 from knowledge_gaps.report.page.render import render_page
 from knowledge_gaps.study import Study
 from report_tools import AUDIT, EVIDENCE_TABLES, write_evidence

@@ -7,34 +7,26 @@ so that building twice changes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from knowledge_gaps.core.files import (
     publish_directory,
-    read_json,
     write_bytes,
     write_json,
     write_text,
 )
 from knowledge_gaps.core.layout import (
     COHORTS_FILE,
-    DATASET_FILE,
     METRICS_FILE,
     VERDICTS_FILE,
-    get_prepared_directory,
     get_reports_directory,
 )
 from knowledge_gaps.core.tables import SIX_DIGITS, format_table, write_table
 from knowledge_gaps.findings.form import to_json
-from knowledge_gaps.findings.judge import Judged, judge
-from knowledge_gaps.findings.load import FINDINGS_FILE, load_findings
-from knowledge_gaps.findings.schema import Findings
 from knowledge_gaps.readings.cells import list_cohorts
-from knowledge_gaps.readings.figures.page_figure import PageFigure
-from knowledge_gaps.readings.reading import Results, list_readings, read_results
-from knowledge_gaps.report.evidence import Evidence, draw_evidence, read_evidence
+from knowledge_gaps.readings.reading import list_readings
+from knowledge_gaps.report.content import Content, read_content
 from knowledge_gaps.report.metrics import make_headline_metrics, make_trust_metrics
 from knowledge_gaps.report.page.render import render_page
 from knowledge_gaps.study import Study
@@ -42,29 +34,6 @@ from knowledge_gaps.study import Study
 PAGE_FILE = "index.html"
 FIGURES_DIRECTORY = "figures"
 PLOTS_DIRECTORY = "plots"
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a report is made of.
-
-    Attributes:
-        dataset: data/prepared/dataset.json.
-        results: the two tables, and the frame of cells.
-        readings: what each reading read of them, by name.
-        evidence: what the analyses found.
-        findings: claims and thresholds.
-        judged: the claims with their verdicts.
-        figures: by name.
-    """
-
-    dataset: Mapping[str, Any]
-    results: Results
-    readings: Mapping[str, Any]
-    evidence: Evidence
-    findings: Findings
-    judged: tuple[Judged, ...]
-    figures: Mapping[str, PageFigure]
 
 
 def build_report(root: Path, study: Study) -> None:
@@ -90,34 +59,6 @@ def build_report(root: Path, study: Study) -> None:
     write_json(reports / VERDICTS_FILE, to_json(content.findings, content.judged))
     write_json(reports / METRICS_FILE, metrics)
     write_text(reports / PAGE_FILE, page)
-
-
-def read_content(root: Path, study: Study) -> Content:
-    """Read, judge and draw everything below a root that the report of a study shows.
-
-    Raises:
-        UserError: when a file is missing or malformed, or has no row of a cohort of the study.
-    """
-    findings = load_findings(root / FINDINGS_FILE)
-    results = read_results(root, study, findings.seed)
-    readings = {name: reading.read(results) for name, reading in list_readings().items()}
-    evidence = read_evidence(root, study, readings["mutual_fooling"]["fooling"])
-    figures = [
-        figure
-        for name, reading in list_readings().items()
-        if reading.is_asked(study)
-        for figure in reading.draw(results, readings[name])
-    ]
-    figures += draw_evidence(study, readings["mutual_fooling"], evidence)
-    return Content(
-        dataset=read_json(get_prepared_directory(root) / DATASET_FILE),
-        results=results,
-        readings=readings,
-        evidence=evidence,
-        findings=findings,
-        judged=judge(study, results.detections, results.quality, findings),
-        figures={figure.name: figure for figure in figures},
-    )
 
 
 def _make_plots(content: Content) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -34,6 +34,7 @@ from knowledge_gaps.readings.words import (
     has_styles,
     list_architectures,
 )
+from knowledge_gaps.report.content import Content
 from knowledge_gaps.report.page.recipes import make_recipe_table
 from knowledge_gaps.statistics.clusters import SIGNIFICANCE
 from knowledge_gaps.statistics.collapse import describe_rule
@@ -62,9 +63,6 @@ from knowledge_gaps.statistics.measures import (
 )
 from knowledge_gaps.statistics.signals import Signal
 from knowledge_gaps.study import Study, TrainingSettings
-
-if TYPE_CHECKING:
-    from knowledge_gaps.report.build import Content
 
 MEASURE_TITLES = {
     DETECTION_RATE: "detection",
