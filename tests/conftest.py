@@ -35,6 +35,7 @@ class Outcome:
 
 
 RunKgaps = Callable[..., Outcome]
+Refuse = Callable[..., None]
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +86,24 @@ def run_kgaps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def refuse(run_kgaps: RunKgaps) -> Refuse:
+    """Return a function that asserts how a call of the command line is refused.
+
+    It takes the root, the arguments of the command line, what the one line must say, and the path
+    of the result that must not be there afterwards.
+    """
+
+    def assert_refused(root: Path, arguments: str, words: tuple[str, ...], result: str) -> None:
+        outcome = run_kgaps(root, *arguments.split())
+        assert outcome.code == 2, outcome
+        assert outcome.err.startswith("kgaps: "), outcome.err
+        assert outcome.err.count("\n") == 1, outcome.err
+        missing = [word for word in words if word not in outcome.err]
+        assert not missing, outcome.err
+        assert not (root / result).exists()
+        assert not list(root.glob(f"{Path(result).parent}/.*.tmp"))
+
+    return assert_refused

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import Refuse, RunKgaps
 from knowledge_gaps.core.files import hash_file, write_json
 from knowledge_gaps.data.idx import write_idx
 from knowledge_gaps.data.source import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES
 from study_tools import change_params, start_kgaps
-
-RunKgaps = Callable[..., Any]
-Refuse = Callable[..., None]
 
 TRAIN_IMAGES = f"{IMAGE_FILES['train']}.gz"
 
@@ -88,27 +86,6 @@ BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
         ("cnn.early_stopping.held_out_generators: 1", "classifiers.iteration_0", "pool of 1"),
     ),
 ]
-
-
-@pytest.fixture
-def refuse(run_kgaps: RunKgaps) -> Refuse:
-    """Return a function that asserts how a call of the command line is refused.
-
-    It takes the root, the arguments of the command line, what the one line must say, and the path
-    of the result that must not be there afterwards.
-    """
-
-    def assert_refused(root: Path, arguments: str, words: tuple[str, ...], result: str) -> None:
-        outcome = run_kgaps(root, *arguments.split())
-        assert outcome.code == 2, outcome
-        assert outcome.err.startswith("kgaps: "), outcome.err
-        assert outcome.err.count("\n") == 1, outcome.err
-        missing = [word for word in words if word not in outcome.err]
-        assert not missing, outcome.err
-        assert not (root / result).exists()
-        assert not list(root.glob(f"{Path(result).parent}/.*.tmp"))
-
-    return assert_refused
 
 
 @pytest.mark.parametrize(("changes", "words"), BAD_PARAMS, ids=lambda value: next(iter(value)))

@@ -13,38 +13,15 @@ from typing import Any
 
 import pytest
 
+from conftest import Refuse
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.data.source import IMAGE_FILES
 from study_tools import change_params, hash_tree, limit_file_size, run_stage, start_kgaps
 
-RunKgaps = Callable[..., Any]
-Refuse = Callable[..., None]
-
 TRAIN_IMAGES = f"{IMAGE_FILES['train']}.gz"
 GENERATOR = "models/gans/baseline/0/generator.safetensors"
 CLASSIFIER = "models/classifiers/iteration_0/0/classifier.safetensors"
-
-
-@pytest.fixture
-def refuse(run_kgaps: RunKgaps) -> Refuse:
-    """Return a function that asserts how a call of the command line is refused.
-
-    It takes the root, the arguments of the command line, what the one line must say, and the path
-    of the result that must not be there afterwards.
-    """
-
-    def assert_refused(root: Path, arguments: str, words: tuple[str, ...], result: str) -> None:
-        outcome = run_kgaps(root, *arguments.split())
-        assert outcome.code == 2, outcome
-        assert outcome.err.startswith("kgaps: "), outcome.err
-        assert outcome.err.count("\n") == 1, outcome.err
-        missing = [word for word in words if word not in outcome.err]
-        assert not missing, outcome.err
-        assert not (root / result).exists()
-        assert not list(root.glob(f"{Path(result).parent}/.*.tmp"))
-
-    return assert_refused
 
 
 @pytest.mark.parametrize("command", ["gans", "classifiers", "pools"])
