@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 
 from knowledge_gaps.core.devices import count_workers
 from knowledge_gaps.core.errors import StoppedError, UserError
@@ -58,16 +60,21 @@ def run_local(
     progress = ProgressReader(files, callbacks)
     with open_pool(count_workers(len(assignments)), PRELOAD) as (pool, stop_workers):
         futures = {_submit(pool, entry): entry for entry in assignments}
-        waiting, is_killed = set(futures), False
-        while waiting:
-            done, waiting = wait(waiting, timeout=_POLL_SEC)
+        # Ctrl-C while this thread waits for a future itself could leave the future's lock taken
+        ended: SimpleQueue[Future[None]] = SimpleQueue()
+        for future in futures:
+            future.add_done_callback(ended.put)
+        num_waiting, is_killed = len(futures), False
+        while num_waiting > 0:
             progress.poll()
             if stop.is_set():
                 outcome.stopped = True
-            for future in done:
-                is_killed |= _note_end(future, futures[future], outcome)
             if outcome.stopped or is_killed:
                 stop_workers()
+            with suppress(Empty):
+                future = ended.get(timeout=_POLL_SEC)
+                is_killed |= _note_end(future, futures[future], outcome)
+                num_waiting -= 1
     progress.poll()
     if is_killed:
         for entry in assignments:
