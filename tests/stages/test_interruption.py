@@ -189,15 +189,22 @@ def test_kill_parent_and_resume(
 
 
 def test_killed_worker_ends_the_command_and_names_all_instances(
-    long_root: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "2")
+    change_params(root, {"gan_recipes.dcgan.steps": 10 * LONG_STEPS})
+    steps = {0: 0, 1: 0}
+
+    def kill_one(instance: int, step: int, row: object) -> None:
+        steps[instance] = step
+        if min(steps.values()) >= 10:
+            multiprocessing.active_children()[0].kill()
+
     words = r"^gans/baseline/0, gans/baseline/1: a worker process was killed .*resumes$"
     with pytest.raises(UserError, match=words):
-        train(root, act_at(10, lambda: multiprocessing.active_children()[0].kill()))
+        train(root, kill_one)
     assert not (root / BASELINE).exists()
-    assert any(step >= 10 for step in read_saved_steps(root))  # the other one has saved its state
-    assert train_baseline(root) == hash_tree(long_root / BASELINE)
+    assert max(read_saved_steps(root)) >= 10  # the other one has saved its state
 
 
 def test_leftovers_of_a_killed_worker_are_no_result(long_root: Path, root: Path) -> None:

@@ -75,6 +75,8 @@ def run_local(
                 future = ended.get(timeout=_POLL_SEC)
                 is_killed |= _note_end(future, futures[future], outcome)
                 num_waiting -= 1
+        if is_killed:  # an idle worker may wait for a lock that the killed one had
+            stop_workers()
     progress.poll()
     if is_killed:
         for entry in assignments:
