@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from interruption_tools import STATES, TIMEOUT_SEC, act_at, read_saved_steps, wait_for_states
 from knowledge_gaps.core.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.execution import assignment
@@ -25,12 +24,8 @@ from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.training.state import write_state
 from study_tools import change_params, copy_root, hash_tree, run_stage, start_kgaps
 
-RunKgaps = Callable[..., object]
-
 BASELINE = Path("models") / "gans" / "baseline"
-STATES = Path(".kgaps") / "resume" / "gans-baseline"
 LONG_STEPS = 400  # long enough to be interrupted in the middle
-TIMEOUT_SEC = 240
 
 
 @pytest.fixture(autouse=True)
@@ -68,18 +63,6 @@ def train(root: Path, callback: Callable[[int, int, object], object]) -> None:
     train_cohort(make_tasks(root, study, Kind.GANS, "baseline"), [callback])
 
 
-def act_at(step: int, action: Callable[[], object]) -> Callable[[int, int, object], None]:
-    """Return a callback that acts once, when an instance has made some steps."""
-    acted: list[int] = []
-
-    def callback(instance: int, step_now: int, row: object) -> None:
-        if step_now >= step and not acted:
-            acted.append(step_now)
-            action()
-
-    return callback
-
-
 def interrupt(root: Path, step: int = 10) -> Path:
     """Train the baseline, and interrupt its first instance; return the state that was saved."""
     with pytest.raises(StoppedError):
@@ -95,21 +78,6 @@ def train_and_note(root: Path) -> list[tuple[int, int]]:
     noted: list[tuple[int, int]] = []
     train(root, lambda instance, step, row: noted.append((instance, step)))
     return noted
-
-
-def wait_for_states(root: Path, process: subprocess.Popen[str], number: int) -> None:
-    """Wait until so many instances have saved a state."""
-    deadline = time.monotonic() + TIMEOUT_SEC
-    while len(list((root / STATES).glob("*/state.safetensors"))) < number:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "no state was saved"
-        time.sleep(0.005)
-
-
-def read_saved_steps(root: Path) -> list[int]:
-    """Read at which steps the instances' states were saved."""
-    paths = sorted((root / STATES).glob("*/state.safetensors"))
-    return [json.loads(read_metadata(path)["counters"])["step"] for path in paths]
 
 
 # ---------------------------------------------------------------------------- signals and kills

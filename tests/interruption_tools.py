@@ -1,0 +1,41 @@
+"""What tests of interrupted trainings share: acting in the middle, and what is saved by then."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from knowledge_gaps.core.checkpoint import read_metadata
+
+STATES = Path(".kgaps") / "resume" / "gans-baseline"
+TIMEOUT_SEC = 240
+
+
+def act_at(step: int, action: Callable[[], object]) -> Callable[[int, int, object], None]:
+    """Return a callback that acts once, when an instance has made some steps."""
+    acted: list[int] = []
+
+    def callback(instance: int, step_now: int, row: object) -> None:
+        if step_now >= step and not acted:
+            acted.append(step_now)
+            action()
+
+    return callback
+
+
+def wait_for_states(root: Path, process: subprocess.Popen[str], number: int) -> None:
+    """Wait until so many instances have saved a state."""
+    deadline = time.monotonic() + TIMEOUT_SEC
+    while len(list((root / STATES).glob("*/state.safetensors"))) < number:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no state was saved"
+        time.sleep(0.005)
+
+
+def read_saved_steps(root: Path) -> list[int]:
+    """Read at which steps the instances' states were saved."""
+    paths = sorted((root / STATES).glob("*/state.safetensors"))
+    return [json.loads(read_metadata(path)["counters"])["step"] for path in paths]
