@@ -29,7 +29,7 @@ RunKgaps = Callable[..., object]
 
 BASELINE = Path("models") / "gans" / "baseline"
 STATES = Path(".kgaps") / "resume" / "gans-baseline"
-LONG_STEPS = 400  # long enough to be interrupted in the middle
+LONG_STEPS = 1000  # long enough to be interrupted in the middle
 TIMEOUT_SEC = 240
 
 
