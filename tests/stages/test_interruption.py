@@ -25,7 +25,7 @@ from knowledge_gaps.training.state import write_state
 from study_tools import change_params, copy_root, hash_tree, run_stage, start_kgaps
 
 BASELINE = Path("models") / "gans" / "baseline"
-LONG_STEPS = 400  # long enough to be interrupted in the middle
+LONG_STEPS = 1000  # long enough to be interrupted in the middle
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +160,7 @@ def test_killed_worker_ends_the_command_and_names_all_instances(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "2")
-    change_params(root, {"gan_recipes.dcgan.steps": 10 * LONG_STEPS})
+    change_params(root, {"gan_recipes.dcgan.steps": 4 * LONG_STEPS})
     steps = {0: 0, 1: 0}
 
     def kill_one(instance: int, step: int, row: object) -> None:

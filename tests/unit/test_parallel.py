@@ -28,7 +28,7 @@ def square(item: int) -> int:
 
 
 def sleep_long(seconds: int) -> int:
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\n".encode())  # in one piece
     time.sleep(seconds)
     return seconds
 
