@@ -14,6 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from knowledge_gaps.core.files import write_text
 from knowledge_gaps.study import PARAMS_FILE
 from measuring import REPOSITORY, Effort, Figure, Row, compare, make_environment, run, take_turns
 
@@ -72,14 +73,11 @@ class Clone:
     def finish(self) -> int:
         """Write every out that is missing and let DVC record it; return the number of outs."""
         (self.root / "dvc.lock").unlink(missing_ok=True)
-        self.run("dvc", "repro", "check")  # cohorts depend on files that only it can name
+        self.run("dvc", "repro", "prepare")  # cohorts depend on values in files that it writes
         outs = [Path(name) for name in json.loads(self.run(sys.executable, "-c", _LIST_OUTS))]
         for out in (out for out in outs if not out.exists()):
-            parts = ("train", "test") if out.name == "prepared" else (".",)
-            names = [f"{part}/{index}.bin" for part in parts for index in range(_FILES)]
-            for path in [out] if out.suffix else [out / name for name in names]:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(f"{path}\n", encoding="utf-8")
+            for path in [out] if out.suffix else [out / f"{index}.bin" for index in range(_FILES)]:
+                write_text(path, f"{path}\n")
         self.run("dvc", "commit", "--force")
         return len(outs)
 
