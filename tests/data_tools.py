@@ -12,5 +12,5 @@ _Result = TypeVar("_Result")
 def map_here(
     function: Callable[[_Item], _Result], items: Sequence[_Item], title: str
 ) -> Iterator[_Result]:
-    """Make images in this process, a `data.mapping.MapImages`."""
+    """Make images in this process, a `data.images.MapImages`."""
     return map(function, items)

@@ -11,8 +11,7 @@ import pytest
 
 from conftest import Refuse, RunKgaps
 from knowledge_gaps.core.files import hash_file, write_json
-from knowledge_gaps.data.idx import write_idx
-from knowledge_gaps.data.source import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES
+from knowledge_gaps.data.idx import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES, write_idx
 from study_tools import change_params, start_kgaps
 
 TRAIN_IMAGES = f"{IMAGE_FILES['train']}.gz"

@@ -16,7 +16,7 @@ import pytest
 from conftest import Refuse
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.files import read_json, write_json
-from knowledge_gaps.data.source import IMAGE_FILES
+from knowledge_gaps.data.idx import IMAGE_FILES
 from study_tools import change_params, hash_tree, limit_file_size, run_stage, start_kgaps
 
 TRAIN_IMAGES = f"{IMAGE_FILES['train']}.gz"

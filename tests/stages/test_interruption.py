@@ -18,8 +18,7 @@ from interruption_tools import STATES, TIMEOUT_SEC, act_at, read_saved_steps, wa
 from knowledge_gaps.core.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.execution import assignment
-from knowledge_gaps.execution.cohort import train_cohort
-from knowledge_gaps.execution.tasks import make_tasks
+from knowledge_gaps.execution.cohort import make_tasks, train_cohort
 from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.training.state import write_state
 from study_tools import change_params, copy_root, hash_tree, run_stage, start_kgaps

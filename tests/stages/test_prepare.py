@@ -13,10 +13,9 @@ from PIL import Image
 
 from data_tools import map_here
 from knowledge_gaps.core.files import read_json
-from knowledge_gaps.data.idx import write_idx
+from knowledge_gaps.data.idx import IMAGE_FILES, LABEL_FILES, write_idx
 from knowledge_gaps.data.images import load_images
-from knowledge_gaps.data.source import IMAGE_FILES, LABEL_FILES
-from knowledge_gaps.execution.tasks import make_tasks
+from knowledge_gaps.execution.cohort import make_tasks
 from knowledge_gaps.stages import prepare
 from knowledge_gaps.study import Kind, load_study
 from study_tools import change_params, hash_tree, run_stage

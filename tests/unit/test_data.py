@@ -15,15 +15,16 @@ from PIL import Image
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file
-from knowledge_gaps.data.idx import read_idx, write_idx
-from knowledge_gaps.data.images import save_grid, to_float, to_uint8
-from knowledge_gaps.data.source import (
+from knowledge_gaps.data.idx import (
     CHECKSUMS_FILE,
     IMAGE_FILES,
     LABEL_FILES,
     Dataset,
     load_dataset,
+    read_idx,
+    write_idx,
 )
+from knowledge_gaps.data.images import save_grid, to_float, to_uint8
 from knowledge_gaps.study import DataSettings
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ import pytest
 
 from data_tools import map_here
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.data import drawn_faces, mapping
+from knowledge_gaps.data import drawn_faces, images
 from knowledge_gaps.data.drawn_faces import DrawnFaces, describe_style, draw_face
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.data.store import Images
@@ -99,7 +99,7 @@ def test_splits_are_the_first_distinct_seeds(tmp_path: Path) -> None:
 def test_repeated_face_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_images: int
 ) -> None:
-    monkeypatch.setattr(mapping, "BATCH_IMAGES", batch_images)
+    monkeypatch.setattr(images, "BATCH_IMAGES", batch_images)
     stand_in(monkeypatch, lambda seed: seed // 3)  # 0 0 0 1 1 1 2 2 2 ...
     train, test, _ = draw_faces(tmp_path)
     assert train[:, 0, 0, 0].tolist() == list(range(10))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from data_tools import map_here
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.data import image_files, mapping
+from knowledge_gaps.data import image_files, images
 from knowledge_gaps.data.folder import BAD_IMAGES_FILE, ImageFolder
 from knowledge_gaps.data.image_files import open_archive
 from knowledge_gaps.data.images import load_images
@@ -96,7 +96,7 @@ def test_images_are_stored_in_the_order_of_their_names(
     batch_images: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(mapping, "BATCH_IMAGES", batch_images)
+    monkeypatch.setattr(images, "BATCH_IMAGES", batch_images)
     train, test, described = read_folder(directory)
     assert (train.shape, test.shape) == ((4, 3, 8, 8), (2, 3, 8, 8))
     for name, image in zip(NAMES, np.concatenate([train, test]), strict=True):

@@ -23,9 +23,6 @@ def write_tensors(
         path: the file to write.
         tensors: any dtypes and devices; stored contiguous, in the order of their names.
         metadata: texts that go into the file's header.
-
-    Raises:
-        UserError: as `replace_atomically`.
     """
     stored = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     return write_bytes(path, save_safetensors(stored, metadata))

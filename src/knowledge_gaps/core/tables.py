@@ -43,16 +43,7 @@ _DTYPES = {Cast.NAME: "str", Cast.COUNT: "int64", Cast.FLAG: "bool"}  # others a
 
 
 def write_table(path: Path, table: pd.DataFrame, float_format: str = SIX_DECIMALS) -> None:
-    """Write a table as CSV; NaN becomes nothing.
-
-    Args:
-        path: of the file.
-        table: without its index.
-        float_format: of every float, for `str.format`.
-
-    Raises:
-        UserError: when the file cannot be written.
-    """
+    """Write a table without its index as CSV; NaN becomes nothing."""
     write_text(path, format_table(table, float_format))
 
 
@@ -67,11 +58,7 @@ def read_header(path: Path) -> tuple[str, ...]:
 
 
 def read_columns(path: Path, columns: Mapping[str, Cast]) -> pd.DataFrame:
-    """Read some columns of a CSV file; others are left out.
-
-    Args:
-        path: the file.
-        columns: their names and types.
+    """Read some columns of a CSV file, given by their names and types; others are left out.
 
     Raises:
         UserError: when the file cannot be read as CSV, a column is missing, or a value is not of

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -29,21 +30,15 @@ class LockedError(UserError):
 
 @dataclass(frozen=True)
 class Assignment:
-    """A task, and the directory of its state and result.
-
-    Attributes:
-        task: what to train.
-        directory: named by the instance and a hash of all that its result depends on.
-    """
+    """A training task with the files of its state and result."""
 
     task: TrainingTask
-    directory: Path
 
-    @classmethod
-    def of(cls, task: TrainingTask) -> Assignment:
-        """Find the directory of a task."""
-        name = f"{task.instance}-{task.compute_identity()[:16]}"
-        return cls(task, get_cohort_state(task) / name)
+    @cached_property
+    def directory(self) -> Path:
+        """Directory named by the instance and a hash of all that its result depends on."""
+        name = f"{self.task.instance}-{self.task.compute_identity()[:16]}"
+        return get_cohort_state(self.task) / name
 
     @property
     def result(self) -> Path:
@@ -74,13 +69,6 @@ class Assignment:
         is_this = read_json(record).get(self.directory.name) == hash_file(published / META_FILE)
         return published if is_this else None
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the instance's lock; raises LockedError while another process trains it."""
-        file = get_cohort_file(self.task, ".locks") / f"{self.task.instance}.lock"
-        with hold_lock(file, "another process trains it"):
-            yield
-
 
 def train_assignment(
     assignment: Assignment,
@@ -92,7 +80,7 @@ def train_assignment(
     """Train or resume one instance in this process; nothing happens when it is trained already.
 
     Args:
-        assignment: what to train, and where.
+        assignment: what to train.
         worker: index of this process; decides its GPU.
         is_stopping: asked at every step whether to save the state and stop.
         callbacks: called in this process; others read the progress file.
@@ -105,7 +93,8 @@ def train_assignment(
     """
     from knowledge_gaps.training.instance import train_instance
 
-    with assignment.lock():
+    lock = get_cohort_file(assignment.task, ".locks") / f"{assignment.task.instance}.lock"
+    with hold_lock(lock, "another process trains it"):
         if assignment.find_result() is not None:
             return
         shutil.rmtree(assignment.result, ignore_errors=True)  # of a process killed while writing

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 from knowledge_gaps.core.devices import count_workers
@@ -25,64 +24,53 @@ PRELOAD = ("knowledge_gaps.training.instance", "torch._dynamo")
 _POLL_SEC = 0.2
 
 
-@dataclass
-class Outcome:
-    """What came of the trainings of a cohort.
-
-    Attributes:
-        errors: why an instance failed or was cut off, one line, by instance.
-        stopped: the trainings were told to stop; all states are saved.
-    """
-
-    errors: dict[int, str] = field(default_factory=dict)
-    stopped: bool = False
-
-
-Executor = Callable[[Sequence[Assignment], Sequence[Callback], StopFlag], Outcome]
+Executor = Callable[[Sequence[Assignment], Sequence[Callback], StopFlag], dict[int, str]]
 """How the trainings of a cohort are run: on this machine, on a cluster, or by several ranks.
 
 It gets instances that are not trained yet, at least one, all of one cohort. It lets each be trained
-by `train_assignment`, in any process that shares the disk, passes their progress on to the
-callbacks (`ProgressReader`), and asks the stop a few times a second: when it is set, states are
-saved and nothing further is started. An instance that fails does not end the others.
+by `train_assignment`, in any process that shares the disk, and passes their progress on to the
+callbacks (`ProgressReader`). An instance that fails does not end the others: it returns why each
+failed, in one line, by instance. It asks the stop a few times a second: when it is set, states are
+saved, nothing further is started, and StoppedError is raised.
 """
 
 
 def run_local(
     assignments: Sequence[Assignment], callbacks: Sequence[Callback], stop: StopFlag
-) -> Outcome:
+) -> dict[int, str]:
     """Train instances side by side on this machine; an `Executor`.
 
     A killed worker ends all trainings: the others save their states first.
     """
-    outcome = Outcome()
     files = {entry.task.instance: entry.progress_file for entry in assignments}
-    progress = ProgressReader(files, callbacks)
+    progress, is_killed = ProgressReader(files, callbacks), False
+    errors: dict[int, str] = {}
     with open_pool(count_workers(len(assignments)), PRELOAD) as (pool, stop_workers):
-        futures = {_submit(pool, entry): entry for entry in assignments}
+        futures = {_submit(pool, entry): entry.task.instance for entry in assignments}
         # Ctrl-C while this thread waits for a future itself could leave the future's lock taken
         ended: SimpleQueue[Future[None]] = SimpleQueue()
         for future in futures:
             future.add_done_callback(ended.put)
-        num_waiting, is_killed = len(futures), False
-        while num_waiting > 0:
+        while futures:
             progress.poll()
-            if stop.is_set():
-                outcome.stopped = True
-            if outcome.stopped or is_killed:
+            if stop.is_set() or is_killed:
                 stop_workers()
             with suppress(Empty):
                 future = ended.get(timeout=_POLL_SEC)
-                is_killed |= _note_end(future, futures[future], outcome)
-                num_waiting -= 1
+                error, instance = future.exception(), futures.pop(future)
+                if isinstance(error, BrokenProcessPool):
+                    is_killed = True
+                elif error is not None and not isinstance(error, StoppedError):
+                    errors[instance] = describe_error(error)
         if is_killed:  # an idle worker may wait for a lock that the killed one had
             stop_workers()
     progress.poll()
+    if stop.is_set():
+        raise StoppedError
     if is_killed:
-        for entry in assignments:
-            if entry.find_result() is None:
-                outcome.errors.setdefault(entry.task.instance, KILLED)
-    return outcome
+        killed = [entry.task.instance for entry in assignments if entry.find_result() is None]
+        errors = {**dict.fromkeys(killed, KILLED), **errors}
+    return errors
 
 
 def _submit(pool: ProcessPoolExecutor, entry: Assignment) -> Future[None]:
@@ -99,16 +87,6 @@ def _train(entry: Assignment) -> None:
         if WORKER.stopping.is_set():  # the worker is about to end
             raise StoppedError(entry.task.path)
         train_assignment(entry, WORKER.index, WORKER.stopping.is_set)
-
-
-def _note_end(future: Future[None], entry: Assignment, outcome: Outcome) -> bool:
-    """Add an instance's error to the outcome; tell whether a worker was killed."""
-    error = future.exception()
-    if isinstance(error, BrokenProcessPool):
-        return not outcome.stopped
-    if error is not None and not isinstance(error, StoppedError):
-        outcome.errors[entry.task.instance] = describe_error(error)
-    return False
 
 
 def describe_error(error: BaseException) -> str:

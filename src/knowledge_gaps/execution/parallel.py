@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -22,7 +21,7 @@ from multiprocessing.sharedctypes import Synchronized
 from typing import TypeVar
 
 from knowledge_gaps.core.determinism import configure_process
-from knowledge_gaps.core.devices import count_gpus, count_workers, keep_freed_memory
+from knowledge_gaps.core.devices import count_gpus, count_workers
 from knowledge_gaps.core.errors import UserError
 
 KILLED = (
@@ -34,35 +33,21 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-@dataclass
-class Worker:
-    """This process, if it is a worker.
+class _Worker:
+    """This process, if it is a worker."""
 
-    Attributes:
-        index: 0 for the first one; decides the GPU.
-        stopping: set when the worker has to stop.
-        busy: held while something must not be cut off; the worker stops after that.
-    """
-
-    index: int = 0
-    stopping: threading.Event = field(default_factory=threading.Event)
-    busy: threading.Lock = field(default_factory=threading.Lock)
+    index = 0  # of the worker; decides the GPU
+    stopping = threading.Event()  # set when the worker has to stop
+    busy = threading.Lock()  # held while something must not be cut off; the worker stops after that
 
 
-WORKER = Worker()
-
-
-def prepare_process() -> None:
-    """Prepare a process for trainings: deterministic, with one thread, keeping freed memory."""
-    configure_process()
-    keep_freed_memory()
+WORKER = _Worker()
 
 
 def start_fork_server(preload: Sequence[str]) -> ForkServerContext:
-    """Start the process that workers are forked from; it imports modules once for all of them.
+    """Start the process that workers are forked from, if there is none yet.
 
-    Args:
-        preload: modules to import; those of the first call count.
+    It imports the modules to preload once for all of them.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
@@ -114,7 +99,7 @@ def map_parallel(
 
     Args:
         function: of a module, so that a worker finds it by name.
-        items: what it is applied to, one after the other on each worker.
+        items: what it is applied to.
         preload: module that is imported once for all workers.
         uses_gpu: the function runs on a GPU where there is one (`devices.find_device`); it is then
             applied in this process, for one keeps a GPU busy.
@@ -143,7 +128,7 @@ def _initialize_worker(reader: Connection, counter: Synchronized[int]) -> None:
     """Prepare a worker; Ctrl-C reaches it too, and is left to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    prepare_process()
+    configure_process()
     with counter.get_lock():
         WORKER.index = counter.value
         counter.value += 1

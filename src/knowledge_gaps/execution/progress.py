@@ -20,14 +20,7 @@ Callback = Callable[[int, int, Row | None], None]
 
 
 class Reporter:
-    """A `training.loop.Session` that calls callbacks and appends to the progress file.
-
-    Args:
-        instance: index in the cohort.
-        file: that is appended to; None for none.
-        is_stopping: passed on to the training.
-        callbacks: called in this process.
-    """
+    """A `training.loop.Session` that calls callbacks and appends to the file, if there is one."""
 
     def __init__(
         self,
@@ -56,12 +49,7 @@ class Reporter:
 
 
 class ProgressReader:
-    """Reads what trainings appended to their progress files since the last time.
-
-    Args:
-        files: progress files by instance; what they hold already is not read.
-        callbacks: called with everything that is new.
-    """
+    """Passes on what is appended, from now on, to the progress files of instances."""
 
     def __init__(self, files: Mapping[int, Path], callbacks: Sequence[Callback]) -> None:
         self._files, self._callbacks = files, callbacks
@@ -70,22 +58,17 @@ class ProgressReader:
     def poll(self) -> None:
         """Read what is new, and call the callbacks."""
         for instance, path in self._files.items():
-            for line in self._read_lines(instance, path):
+            if _get_size(path) <= self._offsets[instance]:
+                continue
+            with path.open("rb") as file:
+                file.seek(self._offsets[instance])
+                whole, end, _ = file.read().rpartition(b"\n")  # the last line may be half written
+            self._offsets[instance] += len(whole + end)
+            for line in whole.splitlines():
                 with suppress(ValueError):  # a line that a full disk cut
                     step, row = json.loads(line)
                     for callback in self._callbacks:
                         callback(instance, step, row)
-
-    def _read_lines(self, instance: int, path: Path) -> list[bytes]:
-        if _get_size(path) <= self._offsets[instance]:
-            return []
-        with path.open("rb") as file:
-            file.seek(self._offsets[instance])
-            whole, _, _ = file.read().rpartition(b"\n")  # the last line may be half written
-        if not whole:
-            return []
-        self._offsets[instance] += len(whole) + 1
-        return whole.split(b"\n")
 
 
 def _get_size(path: Path) -> int:
