@@ -39,11 +39,6 @@ _SET = {
 }
 _TAKEN = (  # starts of names
     "ACCELERATE_",  # accelerate: settings, over its arguments
-    "FORK_LAUNCHED",
-    "FSDP_",
-    "MEGATRON_LM_",
-    "PARALLELISM_CONFIG_",
-    "XLA_",
     "MV2_COMM_WORLD_",  # accelerate: ranks of MPI
     "OMPI_COMM_WORLD_",
     "PMI_",
@@ -59,7 +54,6 @@ _TAKEN = (  # starts of names
 )
 _KEPT = (  # starts of names that change no number: memory, caches, messages
     *_SET,
-    "MKL_DYNAMIC",
     "PYTORCH_ALLOC_CONF",
     "PYTORCH_CUDA_ALLOC_CONF",
     "TORCHELASTIC_",
@@ -67,31 +61,18 @@ _KEPT = (  # starts of names that change no number: memory, caches, messages
     "TORCH_DISTRIBUTED_DEBUG",
     "TORCH_ELASTIC_",
     "TORCH_GLOO_",
-    "TORCH_LOGS",
     "TORCH_NCCL_",
-    "TORCH_SHOW_CPP_STACKTRACES",
 )
 _KEPT_ENDS = ("_BUILD_NUMBER", "_DIR", "_HOME", "_VERSION")  # folders, and what containers say
 
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among those that torchrun started to train together.
+    """This process among those that torchrun started to train together."""
 
-    Attributes:
-        index: among all, on all hosts; 0 is the one that writes, reports and holds the lock.
-        local_index: among those of this host; decides its GPU.
-        size: how many there are, at least 2.
-    """
-
-    index: int
-    local_index: int
-    size: int
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is rank 0."""
-        return self.index == 0
+    index: int  # among all, on all hosts; 0 is the one that writes, reports and holds the lock
+    local_index: int  # among those of this host; decides its GPU
+    size: int  # at least 2
 
 
 def clean_environment() -> None:
@@ -133,10 +114,7 @@ def check_alone(command: str) -> None:
 
 
 def count_processes(option: int | None) -> int:
-    """Return how many processes train one instance together: as asked for, else 1.
-
-    Args:
-        option: of the command line, if given; at least 1.
+    """Return how many processes train one instance together: as the option says, else 1.
 
     Raises:
         UserError: when KGAPS_PROCESSES is no count, this machine has fewer GPUs (but some), or

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -27,12 +27,12 @@ def hash_code(places: Iterable[str], architectures: Collection[str] = ()) -> str
         architectures: names of the architectures in use. Of models/architectures, only their files
             count, so adding or editing another architecture changes nothing.
     """
-    paths = sorted({path for place in places for path in _list_modules(SOURCE / place)})
-    hashes = {
-        path.relative_to(SOURCE).as_posix(): hash_module(path)
-        for path in paths
-        if _is_used(path.relative_to(SOURCE), architectures)
-    }
+    hashes = {}
+    for place in (SOURCE / place for place in places):
+        for path in place.rglob("*.py") if place.is_dir() else [place]:
+            name = path.relative_to(SOURCE)
+            if _is_used(name, architectures):
+                hashes[name.as_posix()] = hash_module(path)
     return hashlib.sha256(dump_json(hashes).encode()).hexdigest()
 
 
@@ -52,10 +52,6 @@ def get_versions(distributions: Iterable[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:  # run from a source tree on a machine's own Python
             continue
     return versions
-
-
-def _list_modules(place: Path) -> Iterator[Path]:
-    return place.rglob("*.py") if place.is_dir() else iter([place])
 
 
 def _is_used(path: Path, architectures: Collection[str]) -> bool:

@@ -94,12 +94,12 @@ def _read_text(path: Path) -> pd.DataFrame:
 
 def _cast_column(path: Path, column: pd.Series[str], cast: Cast) -> pd.Series[float]:
     values = [_cast_value(text, cast) for text in column]
-    for line, (text, value) in enumerate(zip(column, values, strict=True), start=2):
-        if value is None:
-            raise UserError(
-                f"{path}: column {column.name!r}, line {line}: found {text!r}, "
-                f"{cast.value} is needed"
-            )
+    if None in values:
+        index = values.index(None)
+        raise UserError(
+            f"{path}: column {column.name!r}, line {index + 2}: found {column.iloc[index]!r}, "
+            f"{cast.value} is needed"
+        )
     return pd.Series(values, dtype=_DTYPES.get(cast, "float64"))
 
 

@@ -87,7 +87,7 @@ class DrawnFaces:
 
 
 def _draw_batch(style: str, image_shape: tuple[int, int, int], seeds: Sequence[int]) -> Images:
-    """Draw a face a seed, uint8 [n, C, H, W]."""
+    """Draw a face for each seed, uint8 [n, C, H, W]."""
     channels, resolution_px, _ = image_shape
     return np.stack([draw_face(style, str(seed), resolution_px, channels) for seed in seeds])
 
@@ -132,13 +132,14 @@ def describe_style(style: str) -> dict[str, str]:
         names = ", ".join(sorted(name for name in known if "." not in name and name[0] != "_"))
         raise UserError(f"data.style: {style!r} found, one of {names} is needed")
     meta = _read_definition(style)["meta"]
+    source, maker, licence = (meta.get(key, {}) for key in ("source", "creator", "license"))
     return {
         "style": style,
-        "title": meta.get("source", {}).get("name", style),
-        "creator": meta.get("creator", {}).get("name", "not named"),
-        "licence": meta.get("license", {}).get("name", "not named"),
-        "licence_url": meta.get("license", {}).get("url", ""),
-        "source_url": meta.get("source", {}).get("url", ""),
+        "title": source.get("name", style),
+        "creator": maker.get("name", "not named"),
+        "licence": licence.get("name", "not named"),
+        "licence_url": licence.get("url", ""),
+        "source_url": source.get("url", ""),
     }
 
 

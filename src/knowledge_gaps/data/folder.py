@@ -42,16 +42,7 @@ _Batch = tuple[Path, int, Sequence[_Entry]]
 
 
 class ImageFolder:
-    """Images of a folder or archive, with the last ones as test split.
-
-    Args:
-        settings: the study's `data` section, of source "images".
-        path: of the folder or archive.
-        state: folder for the list of images that cannot be used.
-
-    Raises:
-        UserError: when it is missing, holds too few images or others than its listing has.
-    """
+    """Images of a folder or archive, with the last ones as test split; see `reals.open_reals`."""
 
     def __init__(self, settings: DataSettings, path: Path, state: Path) -> None:
         self._path, self._bad_file = path, state / BAD_IMAGES_FILE

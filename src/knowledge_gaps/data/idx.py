@@ -78,11 +78,7 @@ class Dataset:
 
 
 def load_dataset(settings: DataSettings, root: Path) -> Dataset:
-    """Load reals from IDX files, of a directory that may be relative to the root.
-
-    Raises:
-        UserError: when a file is missing, corrupt, of the wrong checksum or does not fit.
-    """
+    """Load reals from IDX files; see `reals.open_reals`."""
     directory = root / settings.directory
     if settings.source == "torchvision":
         directory = _download(settings.name, directory)
@@ -125,7 +121,11 @@ def _read_checked(settings: DataSettings, directory: Path, name: str) -> Images:
         raise UserError(f"{candidates[0]}: missing, and so is {candidates[1].name}")
     listing = directory / CHECKSUMS_FILE
     if listing.exists():
-        _check_listed(path, listing)
+        expected, found = read_json(listing).get(path.name), hash_file(path)
+        if expected is None:
+            raise UserError(f"{listing}: does not list {path.name}")
+        if found != expected:
+            raise UserError(f"{path}: wrong checksum, sha256 is {found}, {expected} is listed")
     values = read_idx(path)
     known = {} if settings.source == "reduced" else _KNOWN_VALUES.get(settings.name, {})
     if name in known and hashlib.sha256(values.tobytes()).hexdigest() != known[name]:
@@ -133,14 +133,6 @@ def _read_checked(settings: DataSettings, directory: Path, name: str) -> Images:
             f"{path}: wrong checksum, these are not the values of the full {settings.name!r} set"
         )
     return values
-
-
-def _check_listed(path: Path, listing: Path) -> None:
-    expected, found = read_json(listing).get(path.name), hash_file(path)
-    if expected is None:
-        raise UserError(f"{listing}: does not list {path.name}")
-    if found != expected:
-        raise UserError(f"{path}: wrong checksum, sha256 is {found}, {listing.name} has {expected}")
 
 
 def _download(name: str, directory: Path) -> Path:

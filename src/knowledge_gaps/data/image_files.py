@@ -49,7 +49,7 @@ class ImageForm:
 
 
 def list_images(path: Path) -> list[str]:
-    """List the images of a folder and of the folders in it, or of a zip archive, by sorted names.
+    """Return the sorted names of the images in a folder and its folders, or in a zip archive.
 
     Raises:
         UserError: when it is missing, no zip archive, holds no image, or one whose name is not

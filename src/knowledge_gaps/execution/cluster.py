@@ -158,14 +158,15 @@ def _wait(
 
 
 def _stop(running: Sequence[Job[str | None]], assignments: Sequence[Assignment]) -> None:
-    """Let trainings save their states; cancel the tasks that do not end by themselves."""
+    """Let trainings save their states; cancel the tasks that wait, or do not end by themselves."""
     for entry in assignments:
         (entry.directory / _STOP_FILE).touch()
-    until = time.monotonic() + _STOP_SEC
-    waiting = [job for job in running if job.state == "PENDING"]
-    for job in waiting:
-        job.cancel(check=False)
-    left = [job for job in running if job not in waiting]
+    left, until = [], time.monotonic() + _STOP_SEC
+    for job in running:
+        if job.state == "PENDING":
+            job.cancel(check=False)
+        else:
+            left.append(job)
     while left and time.monotonic() < until:
         time.sleep(_POLL_SEC)
         left = [job for job in left if not job.done()]

@@ -80,10 +80,7 @@ def train_as_rank(
 ) -> None:
     """Train instances of a cohort as one of several ranks.
 
-    Args:
-        rank: of this process.
-        tasks: all that rank 0 may announce.
-        lead: of rank 0: trains by the `Executor` that it is given. None for other ranks.
+    Rank 0 leads: it trains by the `Executor` that it is given. Others train what it announces.
 
     Raises:
         StoppedError: when any rank was told to stop; the state is saved.

@@ -56,7 +56,7 @@ def train_and_track(
     if rank is None:
         launch_ranks(count, train_and_track, kind, root, study, name, count, instance)
     else:
-        train_as_rank(rank, tasks, lead if rank.is_main else None)
+        train_as_rank(rank, tasks, lead if rank.index == 0 else None)
 
 
 @contextmanager
