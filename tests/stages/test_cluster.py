@@ -14,7 +14,7 @@ import pytest
 from conftest import Refuse
 from interruption_tools import STATES, TIMEOUT_SEC
 from knowledge_gaps.execution import cluster
-from knowledge_gaps.execution.local import run_local
+from knowledge_gaps.execution.parallel import run_local
 from slurm_tools import make_slurm
 from study_tools import (
     change_params,

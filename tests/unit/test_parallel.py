@@ -16,8 +16,7 @@ import torch
 
 from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.execution.local import PRELOAD
-from knowledge_gaps.execution.parallel import map_parallel, start_fork_server
+from knowledge_gaps.execution.parallel import PRELOAD, map_parallel, start_fork_server
 
 _PRELOAD = "knowledge_gaps.core.errors"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from knowledge_gaps.core.printing import track_instances
-from knowledge_gaps.execution.progress import ProgressReader, Reporter, Row
+from knowledge_gaps.execution.assignment import ProgressReader, Reporter, Row
 
 
 def test_end_is_a_line_unless_the_block_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,7 @@ def track_items(items: Iterable[_Item], title: str, num_items: int) -> Iterator[
 def track_instances(
     cohort: str, instances: Iterable[int], num_steps: int
 ) -> Iterator[Callable[[int, int, object], None]]:
-    """Show the steps of a cohort's instances; yield an `execution.progress.Callback`."""
+    """Show the steps of a cohort's instances; yield an `execution.assignment.Callback`."""
     steps, is_terminal = dict.fromkeys(instances, 0), sys.stdout.isatty()
     started_at = said_at = time.monotonic()
 

@@ -1,14 +1,18 @@
 """One instance with the files of its training, and how a process trains it.
 
 Every process that trains an instance holds the instance's lock: workers of this machine, tasks of
-a cluster, `--instance`, and rank 0 of several ranks. A kill frees it.
+a cluster, `--instance`, and rank 0 of several ranks. A kill frees it. It appends its progress to a
+file, which the process that shows it reads: that crosses processes and hosts alike, and a killed
+process cannot hold up others.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +22,15 @@ from filelock import FileLock, Timeout
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
 from knowledge_gaps.core.layout import META_FILE, get_instance_directory, get_state_directory
-from knowledge_gaps.execution.progress import Callback, Reporter
 from knowledge_gaps.training.task import TrainingTask
 
 LOCK_SEC = 30.0  # a process that was told to stop saves its state within this time
+
+_REPORT_SEC = 0.5
+
+Row = dict[str, float]
+# gets an instance, its steps so far, and a row of its curves if one was finished
+Callback = Callable[[int, int, Row | None], None]
 
 
 class LockedError(UserError):
@@ -136,3 +145,59 @@ def hold_lock(file: Path, refusal: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+class Reporter:
+    """A `training.loop.Session` that calls callbacks and appends to the file, if there is one."""
+
+    def __init__(
+        self,
+        instance: int,
+        file: Path | None,
+        is_stopping: Callable[[], bool],
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self._instance, self._file = instance, file
+        self.is_stopping, self._callbacks = is_stopping, callbacks
+        self._reported_at = -_REPORT_SEC
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+
+    def report(self, step: int, row: Row | None) -> None:
+        """Report how many steps are done, and the newest row of the curves if there is one."""
+        now = time.monotonic()
+        if row is None and now - self._reported_at < _REPORT_SEC:
+            return
+        self._reported_at = now
+        for callback in self._callbacks:
+            callback(self._instance, step, row)
+        if self._file is not None:
+            with suppress(OSError), self._file.open("a") as file:  # a full disk stops no training
+                file.write(f"{json.dumps([step, row])}\n")
+
+
+class ProgressReader:
+    """Passes on what is appended, from now on, to the progress files of instances."""
+
+    def __init__(self, files: Mapping[int, Path], callbacks: Sequence[Callback]) -> None:
+        self._files, self._callbacks = files, callbacks
+        self._offsets = {instance: _get_size(path) for instance, path in files.items()}
+
+    def poll(self) -> None:
+        """Read what is new, and call the callbacks."""
+        for instance, path in self._files.items():
+            if _get_size(path) <= self._offsets[instance]:
+                continue
+            with path.open("rb") as file:
+                file.seek(self._offsets[instance])
+                whole, end, _ = file.read().rpartition(b"\n")  # the last line may be half written
+            self._offsets[instance] += len(whole + end)
+            for line in whole.splitlines():
+                with suppress(ValueError):  # a line that a full disk cut
+                    step, row = json.loads(line)
+                    for callback in self._callbacks:
+                        callback(instance, step, row)
+
+
+def _get_size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -19,9 +19,13 @@ from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.layout import get_state_directory
 from knowledge_gaps.core.signals import StopFlag
-from knowledge_gaps.execution.assignment import Assignment, train_assignment
-from knowledge_gaps.execution.local import Executor, describe_error, run_local
-from knowledge_gaps.execution.progress import Callback, ProgressReader
+from knowledge_gaps.execution.assignment import (
+    Assignment,
+    Callback,
+    ProgressReader,
+    train_assignment,
+)
+from knowledge_gaps.execution.parallel import Executor, describe_error, run_local
 
 if TYPE_CHECKING:
     from submitit import Job

@@ -1,6 +1,6 @@
 """A cohort from its tasks to its published directory.
 
-An executor trains the instances that are missing (`knowledge_gaps.execution.local`); one process
+An executor trains the instances that are missing (`knowledge_gaps.execution.parallel`); one process
 at a time holds the cohort's lock, and puts the finished instances together. Nothing that happens
 here changes an instance's bytes.
 """
@@ -25,13 +25,13 @@ from knowledge_gaps.core.signals import catch_stop_signals
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.execution.assignment import (
     Assignment,
+    Callback,
     get_cohort_file,
     get_cohort_state,
     hold_lock,
 )
 from knowledge_gaps.execution.fingerprint import check_fingerprint, compute_fingerprint
-from knowledge_gaps.execution.local import Executor, run_local
-from knowledge_gaps.execution.progress import Callback
+from knowledge_gaps.execution.parallel import Executor, run_local
 from knowledge_gaps.models.pool import read_pool
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Kind, Study
 from knowledge_gaps.study.graph import find_recipe, get_cohorts, need

@@ -27,9 +27,14 @@ from knowledge_gaps.core.devices import Rank, count_gpus, find_gpu
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.signals import StopFlag, catch_stop_signals
-from knowledge_gaps.execution.assignment import Assignment, LockedError, train_assignment
-from knowledge_gaps.execution.local import Executor
-from knowledge_gaps.execution.progress import Callback, Reporter
+from knowledge_gaps.execution.assignment import (
+    Assignment,
+    Callback,
+    LockedError,
+    Reporter,
+    train_assignment,
+)
+from knowledge_gaps.execution.parallel import Executor
 from knowledge_gaps.training.instance import train_instance
 from knowledge_gaps.training.loop import DivergedError
 from knowledge_gaps.training.ranks import Ranks

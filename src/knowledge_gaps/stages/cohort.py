@@ -9,10 +9,10 @@ from pathlib import Path
 from knowledge_gaps.core.devices import count_processes, read_rank
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.printing import track_instances
+from knowledge_gaps.execution.assignment import Callback, Row
 from knowledge_gaps.execution.cluster import EXECUTOR_VARIABLE, find_executor
 from knowledge_gaps.execution.cohort import make_tasks, train_cohort, train_instances
-from knowledge_gaps.execution.local import Executor, run_local
-from knowledge_gaps.execution.progress import Callback, Row
+from knowledge_gaps.execution.parallel import Executor, run_local
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.tracking.live import CohortTracker
 from knowledge_gaps.training.sizes import check_shares
