@@ -61,8 +61,7 @@ def read_columns(path: Path, columns: Mapping[str, Cast]) -> pd.DataFrame:
     """Read some columns of a CSV file, given by their names and types; others are left out.
 
     Raises:
-        UserError: when the file cannot be read as CSV, a column is missing, or a value is not of
-            its column's type.
+        UserError: when the file is no CSV, or a column is missing or has a value of another type.
     """
     text = _read_text(path)
     for name in columns:

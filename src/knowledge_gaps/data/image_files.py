@@ -69,13 +69,10 @@ def list_images(path: Path) -> list[str]:
 
 
 def read_listing(path: Path, images: Sequence[str]) -> tuple[str | None, dict[str, str]]:
-    """Read the sha256 of images by name, from a checksums.json or manifest.json.
+    """Read the name of the listing, None where there is none, and the sha256 of images by name.
 
-    It is in the folder or archive, or beside it with its name in front (ffhq.checksums.json beside
-    ffhq/ or ffhq.zip).
-
-    Returns:
-        The listing's name, None where there is none, and what it lists of images.
+    It is a checksums.json or manifest.json in the folder or archive, or beside it with its name in
+    front (ffhq.checksums.json beside ffhq/ or ffhq.zip).
 
     Raises:
         UserError: when it is no JSON object, or lists an image that is missing.

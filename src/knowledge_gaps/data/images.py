@@ -53,12 +53,9 @@ def save_array(path: Path, array: npt.NDArray[np.generic]) -> None:
 
 
 def save_batches(path: Path, num_images: int, batches: Iterable[Images]) -> None:
-    """Store images that come in batches, one in memory at a time; the bytes are `save_array`'s.
+    """Store images that come in batches, uint8 [n, C, H, W]; the bytes are `save_array`'s.
 
-    Args:
-        path: of the .npy file.
-        num_images: in all batches together, at least 1; a ValueError when another number comes.
-        batches: uint8 [n, C, H, W] each.
+    One batch is in memory at a time. Raises ValueError when another number of images comes.
     """
     num_written = 0
     with replace_atomically(path) as temporary:
@@ -106,12 +103,9 @@ def load_images(path: Path) -> Images:
 
 
 def save_grid(path: Path, images: Images, scale: int = 2) -> str:
-    """Write images as one PNG, in rows that are about as long as there are rows; return its sha256.
+    """Write images, uint8 [N, C, H, W] in grey or colour, as one PNG; return its sha256.
 
-    Args:
-        path: the file to write.
-        images: uint8 [N, C, H, W] with 1 or 3 channels.
-        scale: every pixel becomes so many pixels a side.
+    Rows are about as long as there are rows. Every pixel becomes `scale` pixels a side.
     """
     num_columns = math.ceil(math.sqrt(len(images)))
     num_rows = math.ceil(len(images) / num_columns)

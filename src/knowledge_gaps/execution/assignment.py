@@ -61,7 +61,7 @@ class Assignment:
 
     @property
     def progress_file(self) -> Path:
-        """File that the training's progress is appended to."""
+        """File that the progress is appended to."""
         return self.directory / "progress.jsonl"
 
     def find_result(self) -> Path | None:
@@ -93,12 +93,11 @@ def train_assignment(
         worker: index of this process; decides its GPU.
         is_stopping: asked at every step whether to save the state and stop.
         callbacks: called in this process; others read the progress file.
-        announce: called just before the training; not when there is nothing to train.
+        announce: called just before a training.
 
     Raises:
         StoppedError: when it was stopped; its state is saved.
-        LockedError: when another process trains this instance.
-        UserError: when the training failed.
+        UserError: when the training failed; LockedError when another process trains this instance.
     """
     from knowledge_gaps.training.instance import train_instance
 
@@ -127,12 +126,7 @@ def get_cohort_file(task: TrainingTask, ending: str) -> Path:
 
 @contextmanager
 def hold_lock(file: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock file, which stays where it is.
-
-    Raises:
-        LockedError: the refusal, when another process holds it.
-        UserError: on a disk without locks.
-    """
+    """Hold a lock file; raises LockedError, UserError on a disk without locks."""
     lock = FileLock(file, timeout=LOCK_SEC, fallback_to_soft=False)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -40,11 +40,7 @@ _POLL_SEC, _CHECK_SEC, _STOP_SEC = 1.0, 30.0, 60.0
 
 
 def find_executor() -> Executor:
-    """Return what KGAPS_EXECUTOR chooses: this machine, or CLUSTER[,KEY=VALUE...].
-
-    Raises:
-        UserError: for an unknown cluster, or a setting that is no KEY=VALUE.
-    """
+    """Return what KGAPS_EXECUTOR chooses: this machine, or CLUSTER[,KEY=VALUE...]."""
     text = os.environ.get(EXECUTOR_VARIABLE, "")
     if not text:
         return run_local

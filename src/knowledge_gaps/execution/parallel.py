@@ -120,11 +120,9 @@ def map_parallel(
     uses_gpu: bool = False,
     num_workers: int | None = None,
 ) -> Iterator[_Result]:
-    """Apply a function to items, one process a core, and yield the results in order.
+    """Apply a function of a module to items, and yield the results in order.
 
     Args:
-        function: of a module, so that a worker finds it by name.
-        items: what it is applied to.
         preload: module that is imported once for all workers.
         uses_gpu: the function runs on a GPU where there is one (`devices.find_device`); it is then
             applied in this process, for one keeps a GPU busy.
