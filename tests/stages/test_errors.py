@@ -93,10 +93,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         lambda path: change_meta(path, "settings.model.channels", [16, 4]),
         ("{file}", "does not fit architecture"),
     ),
-    "settings without model": (
-        lambda path: change_meta(path, "settings", {}),
-        ("meta.json", "model"),
-    ),
     "wrong shape": (
         lambda path: change_meta(path, "image_shape", "28 px"),
         ("meta.json", "unpack"),
@@ -112,11 +108,6 @@ def test_generator_checkpoint(trained_copy: Path, refuse: Refuse, damage: str) -
     shutil.rmtree(trained_copy / "data" / "samples" / "baseline")
     expected = tuple(word.format(file=GENERATOR) for word in words)
     refuse(trained_copy, "samples", expected, "data/samples/baseline/0.npy")
-
-
-def test_generator_of_a_cohort_that_was_not_trained(smoke_root: Path, refuse: Refuse) -> None:
-    words = ("models/gans/baseline/0/generator.safetensors", "cannot be read")
-    refuse(smoke_root, "samples", words, "data/samples")
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,7 @@ FIXED = {
 }
 KEPT = {
     "KGAPS_WORKERS": "2",
-    "MLFLOW_TRACKING_URI": "http://host",
-    "MLFLOW_TRACKING_PASSWORD": "secret",
     "CUDA_VISIBLE_DEVICES": "0",
-    "DVC_ROOT": "/repository",
     "HTTPS_PROXY": "http://proxy",
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
     "TORCH_HOME": "/cache",
@@ -57,7 +54,6 @@ KEPT = {
 }
 TAKEN = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "2",
-    "ACCELERATE_USE_DEEPSPEED": "true",
     "ATEN_CPU_CAPABILITY": "default",
     "NVIDIA_TF32_OVERRIDE": "1",
     "OMPI_COMM_WORLD_SIZE": "4",

@@ -111,13 +111,6 @@ def test_block_that_fails_replaces_nothing(tmp_path: Path) -> None:
     assert list_names(tmp_path) == ["file"]
 
 
-def test_folder_in_the_way_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").mkdir()
-    with pytest.raises(UserError, match="file: cannot be written"):
-        write_text(tmp_path / "file", "new")
-    assert list_names(tmp_path) == ["file"]
-
-
 # --- JSON
 
 
@@ -138,10 +131,8 @@ def test_json_without_a_number_for_it_is_refused(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b'{"a": 1', "not valid JSON"),
-        (b"", "not valid JSON"),
         (b"\xff", "not valid JSON"),
         (b"[1]", "holds a list, a JSON object is needed"),
-        (b"3", "holds a int, a JSON object is needed"),
         (b"[" * 100_000, "not valid JSON"),
     ],
 )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools import map_here
+from data_tools import draw_picture, make_deep_png, map_here, save_picture
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data import image_files, images
 from knowledge_gaps.data.folder import BAD_IMAGES_FILE, ImageFolder
@@ -25,7 +23,6 @@ from knowledge_gaps.data.images import load_images
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.study import DataSettings
 
-SIDE_PX = 8
 # in the order of their names
 NAMES = ["00000/a.png", "00000/b.PNG", "00001/a.jpg", "00001/b.jpeg", "c.webp", "d.png"]
 
@@ -44,20 +41,6 @@ def directory(tmp_path: Path, pictures: dict[str, Image.Image]) -> Path:
     (path / "README.txt").write_text("no image")
     (path / ".hidden.png").write_bytes(b"no image either")
     return path
-
-
-def draw_picture(shade: int, mode: str = "RGB", size: tuple[int, int] = (SIDE_PX,) * 2) -> Any:
-    width, height = size
-    rows, columns = np.mgrid[:height, :width]
-    colours = np.stack([20 * shade + 4 * rows, 100 + 4 * columns, 200 - 3 * rows], axis=-1)
-    return Image.fromarray(colours.astype(np.uint8)).convert(mode)
-
-
-def save_picture(path: Path, picture: Image.Image, **options: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".webp":
-        options = {"lossless": True, **options}
-    picture.save(path, **options)
 
 
 def pack(directory: Path) -> Path:
@@ -187,24 +170,9 @@ def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])
 
 
-def make_deep_png() -> bytes:
-    """A colour image of 16 bits a channel, which Pillow reads as one of 8 but cannot write."""
-
-    def make_chunk(kind: bytes, content: bytes) -> bytes:
-        checksum = zlib.crc32(kind + content)
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
-
-    header = struct.pack(">IIBBBBB", SIDE_PX, SIDE_PX, 16, 2, 0, 0, 0)
-    row = b"\0" + bytes(range(6 * SIDE_PX))
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(row * SIDE_PX)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(make_chunk(*chunk) for chunk in chunks)
-
-
 BAD: list[tuple[Callable[[Path], Any], str]] = [
     (damage, "damaged"),
     (lambda path: path.write_bytes(b"a text"), "not a PNG, JPEG or WebP image"),
-    (lambda path: draw_picture(1, "L").save(path), "mode L, RGB is needed"),
-    (lambda path: draw_picture(1, "RGBA").save(path), "mode RGBA, RGB is needed"),
     (lambda path: draw_picture(1, "CMYK").save(path, format="JPEG"), "mode CMYK, RGB is needed"),
     (lambda path: draw_picture(1, size=(8, 9)).save(path), "8 x 9 px, a square image is needed"),
     (lambda path: draw_picture(1, size=(16, 16)).save(path), "16 px, others have 8 px"),
@@ -327,7 +295,6 @@ def test_image_that_is_missing_or_not_listed(directory: Path) -> None:
     refuse(directory, "c.webp (its checksum is not listed)")
 
 
-@pytest.mark.parametrize("text", ["[", "[]", '{"d.png": 1}'])
-def test_listing_that_is_none(directory: Path, text: str) -> None:
-    (directory / "manifest.json").write_text(text)
-    refuse(directory, "faces: ")
+def test_listing_that_is_none(directory: Path) -> None:
+    (directory / "manifest.json").write_text("[]")
+    refuse(directory, "faces: manifest.json: holds a list")
