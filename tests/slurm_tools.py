@@ -71,11 +71,11 @@ elif NAME == "scancel":
 """
 
 
-def make_slurm(folder: Path) -> dict[str, str]:
-    """Write the stand-ins into a folder; return the environment that finds them."""
+def make_slurm(folder: Path) -> str:
+    """Write the stand-ins into a folder; return the PATH that finds them."""
     folder.mkdir()
     for name in ("sbatch", "srun", "sacct", "scontrol", "scancel"):
         path = folder / name
         path.write_text(_STAND_IN.format(python=sys.executable, play=str(folder)), encoding="utf-8")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"

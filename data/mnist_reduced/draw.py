@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from knowledge_gaps.core.files import write_json
-from knowledge_gaps.data.idx import write_idx
-from knowledge_gaps.data.source import (
+from knowledge_gaps.data.idx import (
     CHECKSUMS_FILE,
     IMAGE_FILES,
     LABEL_FILES,
     STORED,
     load_dataset,
+    write_idx,
 )
 from knowledge_gaps.study import DataSettings
 

@@ -15,8 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from knowledge_gaps import __version__
-from knowledge_gaps.core.devices import check_alone, has_gpu_driver
-from knowledge_gaps.core.environment import clean_environment
+from knowledge_gaps.core.devices import check_alone, clean_environment, has_gpu_driver
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.execution.parallel import start_fork_server
 from knowledge_gaps.study import PARAMS_FILE, Study, load_study

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from conftest import Refuse, RunKgaps
+from data_tools import write_reals
 from knowledge_gaps.core.files import hash_file, write_json
-from knowledge_gaps.data.idx import write_idx
-from knowledge_gaps.data.source import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES
+from knowledge_gaps.data.idx import CHECKSUMS_FILE
 from study_tools import change_params, start_kgaps
-
-TRAIN_IMAGES = f"{IMAGE_FILES['train']}.gz"
 
 # what is changed in params.yaml, and what the line must say
 BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
@@ -31,10 +28,8 @@ BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
     ),
     ({"report": None}, ("report", "missing")),  # DVC refuses a section that is not there
     ({"data.directory": ""}, ("data.directory", "no path", "found ''")),
-    ({"data.directory": "a\0b"}, ("data.directory", "no path")),
     ({"data.directory": "data/prepared/train"}, ("data.directory", "overlaps", "data/prepared")),
     ({"data.directory": "./data"}, ("data.directory", "overlaps with data/")),
-    ({"data.directory": "../.."}, ("data.directory", "overlaps")),
     ({"gan_recipes.dcgan.architecture": "dcgam"}, ("gan_recipes.dcgan", "'dcgam'", "known: dcgan")),
     ({"gan_recipes.dcgan.model.depth": 3}, ("gan_recipes.dcgan", "depth", "unknown key")),
     ({"classifier_recipes.cnn.model.channels": []}, ("classifier_recipes.cnn", "channels", "1")),
@@ -133,31 +128,12 @@ def test_no_traceback_of_the_real_process(smoke_root: Path) -> None:
 def data_root(smoke_root: Path) -> Path:
     """Return a study whose reals are a few random images in a folder of their own."""
     directory = smoke_root / "data" / "few"
-    random = np.random.default_rng(0)
-    for split, count in (("train", 24), ("test", 16)):
-        images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        write_idx(directory / f"{IMAGE_FILES[split]}.gz", images)
-        labels = random.integers(0, 10, count, dtype=np.uint8)
-        write_idx(directory / f"{LABEL_FILES[split]}.gz", labels)
-    list_checksums(directory)
-    changes = {
-        "data.directory": "data/few",
-        "data.num_train": 24,
-        "data.num_test": 16,
-        "evaluation.num_images": 16,
-    }
-    change_params(smoke_root, changes)
+    write_reals(directory)
+    checksums = {path.name: hash_file(path) for path in directory.glob("*.gz")}
+    write_json(directory / CHECKSUMS_FILE, checksums)
+    counts = {"data.num_train": 24, "data.num_test": 16, "evaluation.num_images": 16}
+    change_params(smoke_root, {"data.directory": "data/few", **counts})
     return smoke_root
-
-
-def list_checksums(directory: Path) -> None:
-    """Write the checksums of a folder's files as they are now."""
-    files = sorted(directory.glob("*.gz"))
-    write_json(directory / CHECKSUMS_FILE, {path.name: hash_file(path) for path in files})
-
-
-def refuse_data(root: Path, refuse: Refuse, *words: str) -> None:
-    refuse(root, "prepare", words, "data/prepared")
 
 
 def test_few_reals_are_fine_as_they_are(data_root: Path, run_kgaps: RunKgaps) -> None:
@@ -165,70 +141,11 @@ def test_few_reals_are_fine_as_they_are(data_root: Path, run_kgaps: RunKgaps) ->
     assert (data_root / "data" / "prepared" / "dataset.json").exists()
 
 
-def test_images_without_a_pixel_are_refused(data_root: Path, refuse: Refuse) -> None:
-    directory = data_root / "data" / "few"
-    write_idx(directory / f"{IMAGE_FILES['train']}.gz", np.zeros((0, 28, 28), np.uint8))
-    write_idx(directory / f"{LABEL_FILES['train']}.gz", np.zeros(0, np.uint8))
-    list_checksums(directory)
-    change_params(data_root, {"data.num_train": None})
-    refuse_data(data_root, refuse, "data/few", "hold no pixel")
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def alter(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
-
-
-@pytest.mark.parametrize(
-    ("name", "damage", "is_listed_anew", "words"),
-    [
-        (TRAIN_IMAGES, Path.unlink, False, (IMAGE_FILES["train"], "missing")),
-        (CHECKSUMS_FILE, Path.unlink, False, (CHECKSUMS_FILE, "missing")),
-        (
-            CHECKSUMS_FILE,
-            lambda path: write_json(path, {}),
-            False,
-            (CHECKSUMS_FILE, "does not list", TRAIN_IMAGES),
-        ),
-        (TRAIN_IMAGES, alter, False, (TRAIN_IMAGES, "wrong checksum")),
-        (
-            TRAIN_IMAGES,
-            lambda path: path.write_bytes(b"PNG, or so" * 9),
-            True,
-            (TRAIN_IMAGES, "bad magic number", "000008xx"),
-        ),
-        (TRAIN_IMAGES, truncate, True, (TRAIN_IMAGES, "truncated")),
-        (
-            f"{LABEL_FILES['train']}.gz",
-            lambda path: write_idx(path, np.zeros(23, np.uint8)),
-            True,
-            ("data/few", "(24, 28, 28)", "(23,)"),
-        ),
-    ],
-)
-def test_bad_file(
-    data_root: Path,
-    refuse: Refuse,
-    name: str,
-    damage: Callable[[Path], Any],
-    is_listed_anew: bool,
-    words: tuple[str, ...],
-) -> None:
-    directory = data_root / "data" / "few"
-    damage(directory / name)
-    if is_listed_anew:
-        list_checksums(directory)
-    refuse_data(data_root, refuse, *words)
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"data.num_train": 25}, ("data.num_train", "25", "24")),
-        ({"data.source": "idx"}, (TRAIN_IMAGES, "wrong checksum", "'mnist'")),
+        ({"data.source": "idx"}, ("train-images", "wrong checksum", "'mnist'")),
         (
             {"data.num_train": 15, "evaluation.num_images": 16},
             ("evaluation.num_images", "the training split has 15"),
@@ -243,4 +160,4 @@ def test_reals_that_do_not_fit_the_study(
     data_root: Path, refuse: Refuse, changes: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     change_params(data_root, changes)
-    refuse_data(data_root, refuse, *words)
+    refuse(data_root, "prepare", words, "data/prepared")

@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -18,13 +19,22 @@ from interruption_tools import STATES, TIMEOUT_SEC, act_at, read_saved_steps, wa
 from knowledge_gaps.core.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.execution import assignment
-from knowledge_gaps.execution.cohort import train_cohort
-from knowledge_gaps.execution.tasks import make_tasks
+from knowledge_gaps.execution.cohort import make_tasks, train_cohort
+from knowledge_gaps.stages import gans
 from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.training.state import write_state
-from study_tools import change_params, copy_root, hash_tree, run_stage, start_kgaps
+from study_tools import (
+    change_params,
+    copy_root,
+    hash_tree,
+    make_smoke_root,
+    run_stage,
+    start_fork_server,
+    start_kgaps,
+)
 
 BASELINE = Path("models") / "gans" / "baseline"
+STOPPED = "kgaps: interrupted: gans/baseline: state saved, the same command resumes\n"
 LONG_STEPS = 1000  # long enough to be interrupted in the middle
 
 
@@ -34,13 +44,16 @@ def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def long_root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def long_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a study whose baseline takes a while, trained without interruption."""
-    root = copy_root(trained_root, tmp_path_factory.mktemp("long") / "study", str(BASELINE))
+    root = make_smoke_root(tmp_path_factory.mktemp("long") / "study")
     change_params(root, {"gan_recipes.dcgan.steps": LONG_STEPS, "gan_recipes.dcgan.log_every": 10})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KGAPS_TRACKING", "off")
         patch.setenv("KGAPS_WORKERS", "2")
+        start_fork_server()
+        run_stage(root, "check")
+        run_stage(root, "prepare")
         train_baseline(root)
     return root
 
@@ -80,6 +93,13 @@ def train_and_note(root: Path) -> list[tuple[int, int]]:
     return noted
 
 
+def finish(process: subprocess.Popen[str], code: int = 0, err: str = "") -> str:
+    """Wait for the end of a command; return what it printed."""
+    out, found = process.communicate(timeout=TIMEOUT_SEC)
+    assert (process.returncode, found) == (code, err)
+    return out
+
+
 # ---------------------------------------------------------------------------- signals and kills
 
 
@@ -88,17 +108,13 @@ def test_interrupt_and_resume(long_root: Path, root: Path, monkeypatch: pytest.M
     process = start_kgaps(root, "gans", "baseline", start_new_session=True)
     wait_for_states(root, process, 2)
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: all processes get it
-    _, err = process.communicate(timeout=TIMEOUT_SEC)
-    assert process.returncode == 130
-    assert err == "kgaps: interrupted: gans/baseline: state saved, the same command resumes\n"
+    finish(process, 130, STOPPED)
     assert not (root / BASELINE).exists()
     steps = read_saved_steps(root)
     assert len(steps) == 2
     assert all(0 < step < LONG_STEPS for step in steps), steps
 
-    process = start_kgaps(root, "gans", "baseline")
-    assert process.communicate(timeout=TIMEOUT_SEC)[1] == ""
-    assert process.returncode == 0
+    finish(start_kgaps(root, "gans", "baseline"))
     assert hash_tree(root / BASELINE) == hash_tree(long_root / BASELINE)
     assert not (root / STATES).exists()
 
@@ -112,9 +128,7 @@ def test_interrupt_while_workers_start(root: Path) -> None:
         time.sleep(0.005)
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=TIMEOUT_SEC)
-    assert process.returncode == 130
-    assert err == "kgaps: interrupted: gans/baseline: state saved, the same command resumes\n"
+    finish(process, 130, STOPPED)
     assert not (root / BASELINE).exists()
 
 
@@ -238,27 +252,19 @@ def test_diverged_instances_are_all_named_and_leave_the_others(long_root: Path, 
 
 
 def test_instances_one_by_one_make_the_cohort(long_root: Path, root: Path) -> None:
-    study = load_study(root / "params.yaml")
     for _ in range(2):  # the second time nothing happens
-        process = start_kgaps(root, "gans", "baseline", "--instance", "1")
-        out, err = process.communicate(timeout=TIMEOUT_SEC)
-        assert (process.returncode, err) == (0, "")
+        out = finish(start_kgaps(root, "gans", "baseline", "--instance", "1"))
         assert f"gans/baseline: steps {LONG_STEPS} of {LONG_STEPS}" in out
     assert not (root / BASELINE).exists()
     trained = {instance for instance, step in train_and_note(root) if step < LONG_STEPS}
     assert trained == {0}
     assert hash_tree(root / BASELINE) == hash_tree(long_root / BASELINE)
     assert not (root / STATES).exists()
-    run_instance(root, study, 0)  # is in the published cohort
+    study = load_study(root / "params.yaml")
+    gans.run(root, study, "baseline", instance=0)  # is in the published cohort
     assert not (root / STATES).exists()
     with pytest.raises(UserError, match="--instance: 2 found, gans/baseline has 2"):
-        run_instance(root, study, 2)
-
-
-def run_instance(root: Path, study: object, instance: int) -> None:
-    from knowledge_gaps.stages import gans
-
-    gans.run(root, study, "baseline", instance=instance)  # type: ignore[arg-type]
+        gans.run(root, study, "baseline", instance=2)
 
 
 @pytest.mark.slow
@@ -267,13 +273,9 @@ def test_instance_is_interrupted_and_started_twice(long_root: Path, root: Path) 
     process = start_kgaps(root, *command)
     wait_for_states(root, process, 1)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=TIMEOUT_SEC)
-    assert process.returncode == 130
-    assert err == "kgaps: interrupted: gans/baseline: state saved, the same command resumes\n"
-    both = [start_kgaps(root, *command) for _ in range(2)]
-    for process in both:
-        _, err = process.communicate(timeout=TIMEOUT_SEC)
-        assert (process.returncode, err) == (0, "")
+    finish(process, 130, STOPPED)
+    for process in [start_kgaps(root, *command) for _ in range(2)]:
+        finish(process)
     [result] = (root / STATES).glob("0-*/result")
     assert hash_tree(result) == hash_tree(long_root / BASELINE / "0")
 
@@ -288,7 +290,7 @@ def test_other_processes_are_waited_for_then_named(
         with pytest.raises(UserError, match=words):
             run_stage(root, "gans", "baseline")
     with FileLock((root / STATES).with_suffix(".locks") / "0.lock"):
-        entry = assignment.Assignment.of(make_tasks(root, study, Kind.GANS, "baseline")[0])
+        entry = assignment.Assignment(make_tasks(root, study, Kind.GANS, "baseline")[0])
         with pytest.raises(UserError, match=r"^another process trains it \(.* is locked\)$"):
             assignment.train_assignment(entry, 0, lambda: False)
     assert not (root / BASELINE).exists()

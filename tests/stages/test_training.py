@@ -19,7 +19,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from knowledge_gaps.core.errors import StoppedError
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.execution.tasks import make_tasks
+from knowledge_gaps.execution.cohort import make_tasks
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.registry import gan_architectures, parse_settings
 from knowledge_gaps.study import GanRecipe, Kind, load_study

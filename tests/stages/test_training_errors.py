@@ -15,9 +15,8 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.core.layout import get_fingerprints_file
 from knowledge_gaps.data.images import save_array
-from knowledge_gaps.execution.cohort import train_cohort
+from knowledge_gaps.execution.cohort import make_tasks, train_cohort
 from knowledge_gaps.execution.fingerprint import write_fingerprints
-from knowledge_gaps.execution.tasks import make_tasks
 from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
 from study_tools import change_params, hash_tree, run_stage, start_kgaps
 

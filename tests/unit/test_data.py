@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import struct
 from pathlib import Path
 
@@ -14,34 +13,26 @@ import torch
 from PIL import Image
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import hash_file
-from knowledge_gaps.data.idx import read_idx, write_idx
-from knowledge_gaps.data.images import save_grid, to_float, to_uint8
-from knowledge_gaps.data.source import (
+from knowledge_gaps.core.files import hash_file, write_json
+from knowledge_gaps.data.idx import (
     CHECKSUMS_FILE,
     IMAGE_FILES,
     LABEL_FILES,
     Dataset,
     load_dataset,
+    read_idx,
+    write_idx,
 )
+from knowledge_gaps.data.images import save_grid, to_float, to_uint8
 from knowledge_gaps.study import DataSettings
 
 ROOT = Path(__file__).parents[2]
 REDUCED = ROOT / "data" / "mnist_reduced"
-# digits of the official training split, in percent of 60000
-MNIST_PERCENT = [9.87, 11.24, 9.93, 10.22, 9.74, 9.04, 9.86, 10.44, 9.75, 9.92]
 
 
 @pytest.fixture(scope="module")
 def reduced() -> Dataset:
     return load_dataset(make_settings(REDUCED, source="reduced", name="mnist"), ROOT)
-
-
-@pytest.fixture
-def reduced_copy(tmp_path: Path) -> Path:
-    for path in (REDUCED / CHECKSUMS_FILE, *REDUCED.glob("*.gz")):
-        shutil.copyfile(path, tmp_path / path.name)
-    return tmp_path
 
 
 @pytest.fixture
@@ -66,7 +57,7 @@ def make_idx(*shape: int, values: bytes, code: int = 8) -> bytes:
 # --- IDX
 
 
-@pytest.mark.parametrize("shape", [(7,), (3, 4, 5), (0, 28, 28), (2, 1)])
+@pytest.mark.parametrize("shape", [(7,), (3, 4, 5), (0, 28, 28)])
 @pytest.mark.parametrize("packed", [True, False])
 def test_idx_round_trip(tmp_path: Path, shape: tuple[int, ...], packed: bool) -> None:
     values = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
@@ -100,17 +91,7 @@ def test_idx_bytes_follow_the_format_and_no_clock(tmp_path: Path) -> None:
         (gzip.compress(make_idx(2, 3, values=b"abcdef")) + b"rest", "truncated or corrupt gzip"),
         (make_idx(2**31, 2**31, 4, values=b""), r"its header .* needs 18446744073709551632"),
     ],
-    ids=[
-        "empty",
-        "another format",
-        "another type",
-        "short header",
-        "short values",
-        "long values",
-        "truncated gzip",
-        "gzip with a tail",
-        "number of values beyond 64 bits",
-    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
 def test_damaged_idx_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "broken"
@@ -139,15 +120,6 @@ def test_first_images_are_taken(small: Path) -> None:
         np.testing.assert_array_equal(part.arrays[name], whole.arrays[name][:count])
 
 
-@pytest.mark.parametrize(("key", "count", "available"), [("num_train", 13, 12), ("num_test", 9, 8)])
-def test_count_that_is_too_large_is_refused(
-    small: Path, key: str, count: int, available: int
-) -> None:
-    message = f"data.{key}: {count} found, the source has {available} images"
-    with pytest.raises(UserError, match=message):
-        load_dataset(make_settings(small, **{key: count}), ROOT)
-
-
 @pytest.mark.parametrize(
     ("file_name", "values", "message"),
     [
@@ -155,6 +127,7 @@ def test_count_that_is_too_large_is_refused(
         ("t10k-labels-idx1-ubyte", np.zeros((8, 1)), r"test images \(8, 5, 6\) .*\(8, 1\)"),
         ("t10k-images-idx3-ubyte", np.zeros((8, 30)), r"test images \(8, 30\) and labels"),
         ("t10k-images-idx3-ubyte", np.zeros((8, 6, 6)), r"images are \(5, 6\) px, .*\(6, 6\) px"),
+        ("t10k-images-idx3-ubyte", np.zeros((8, 0, 6)), r"images \(8, 0, 6\) hold no pixel"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(
@@ -172,30 +145,21 @@ def test_missing_file_is_refused_with_both_names(small: Path) -> None:
         load_dataset(make_settings(small), ROOT)
 
 
-def test_values_of_a_known_name_are_checked(small: Path) -> None:
-    with pytest.raises(UserError, match="wrong checksum, these are not the values of the full"):
-        load_dataset(make_settings(small, name="mnist"), ROOT)
-
-
-def test_sample_without_checksums_is_refused(small: Path) -> None:
-    with pytest.raises(UserError, match=r"checksums\.json: missing, the reduced sample needs it"):
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        (None, "checksums.json: missing, the reduced sample needs it"),
+        ({}, "checksums.json: does not list train-images-idx3-ubyte"),
+        ({IMAGE_FILES["train"]: "0"}, "train-images-idx3-ubyte: wrong checksum, sha256 is"),
+    ],
+)
+def test_files_of_the_sample_must_be_listed(
+    small: Path, listed: dict[str, str] | None, message: str
+) -> None:
+    if listed is not None:
+        write_json(small / CHECKSUMS_FILE, listed)
+    with pytest.raises(UserError, match=message):
         load_dataset(make_settings(small, source="reduced"), ROOT)
-
-
-def test_unlisted_file_is_refused(reduced_copy: Path) -> None:
-    packed = reduced_copy / "train-images-idx3-ubyte.gz"
-    packed.rename(packed.with_suffix(""))
-    with pytest.raises(UserError, match=r"checksums\.json: does not list train-images-idx3-ubyte"):
-        load_dataset(make_settings(reduced_copy, source="reduced"), ROOT)
-
-
-def test_altered_sample_is_refused(reduced_copy: Path) -> None:
-    path = reduced_copy / "t10k-labels-idx1-ubyte.gz"
-    labels = read_idx(path).copy()
-    labels[0] = (labels[0] + 1) % 10
-    write_idx(path, labels)
-    with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte\.gz: wrong checksum, sha256 is"):
-        load_dataset(make_settings(reduced_copy, source="reduced"), ROOT)
 
 
 def test_download_of_an_unknown_name_is_refused(tmp_path: Path) -> None:
@@ -223,24 +187,6 @@ def test_committed_sample_is_whole(reduced: Dataset) -> None:
     assert reduced.compute_sha256() == (
         "f2774d69720fdfd062019196b44000ecb1f83662335d839f0c45ee9c94f49638"
     )
-
-
-def test_committed_classes_are_as_common_as_in_mnist(reduced: Dataset) -> None:
-    for name in ("train_labels.npy", "test_labels.npy"):
-        labels = reduced.arrays[name]
-        percent = 100 * np.bincount(labels, minlength=10) / len(labels)
-        assert percent.shape == (10,)
-        np.testing.assert_allclose(percent, MNIST_PERCENT, atol=1.2)
-
-
-def test_committed_images_are_digits(reduced: Dataset) -> None:
-    # a digit is bright inside and dark at the rim, and no image stands in both splits
-    images = [reduced.arrays[name] for name in ("train.npy", "test.npy")]
-    assert (images[0][:, 0, 0, 0] == 0).mean() > 0.99
-    assert 25 < images[0].mean() < 45
-    hashes = [{image.tobytes() for image in split} for split in images]
-    assert len(hashes[0]) > 19_990
-    assert not hashes[0] & hashes[1]
 
 
 # --- the conversion

@@ -1,6 +1,10 @@
-"""The machine: workers, GPUs, ranks, and the Accelerator that is built of them."""
+"""The machine: workers, GPUs, ranks, the Accelerator that is built of them, the environment."""
 
 from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +13,7 @@ from knowledge_gaps.core import devices
 from knowledge_gaps.core.devices import (
     Rank,
     check_alone,
+    clean_environment,
     count_processes,
     count_workers,
     find_gpu,
@@ -17,6 +22,7 @@ from knowledge_gaps.core.devices import (
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.training import accelerator
 from knowledge_gaps.training.accelerator import build_accelerator
+from study_tools import REPOSITORY, hash_tree, start_kgaps
 
 TORCHRUN = {
     "RANK": "1",
@@ -24,6 +30,36 @@ TORCHRUN = {
     "WORLD_SIZE": "4",
     "MASTER_ADDR": "host-a",
     "MASTER_PORT": "29500",
+}
+
+
+FIXED = {
+    "MPLBACKEND": "Agg",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "1073741824",
+}
+KEPT = {
+    "KGAPS_WORKERS": "2",
+    "CUDA_VISIBLE_DEVICES": "0",
+    "HTTPS_PROXY": "http://proxy",
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+    "TORCH_HOME": "/cache",
+    "CUDNN_VERSION": "9",
+    "TORCHELASTIC_RUN_ID": "none",
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+}
+TAKEN = {
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "2",
+    "ATEN_CPU_CAPABILITY": "default",
+    "NVIDIA_TF32_OVERRIDE": "1",
+    "OMPI_COMM_WORLD_SIZE": "4",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "BF16",
+    "TORCHDYNAMO_DISABLE": "1",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
 }
 
 
@@ -135,15 +171,57 @@ def test_accelerate_must_find_what_was_asked_for(monkeypatch: pytest.MonkeyPatch
         build_accelerator(0, gradient_accumulation_steps=2)
 
 
-def test_variables_of_accelerate_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    built = build_accelerator(0)
-    assert (built.gradient_accumulation_steps, built.mixed_precision) == (1, "no")
-
-
 def test_loss_scaling_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "count_gpus", lambda: 0)
     with pytest.raises(UserError, match="mixed_precision: 'fp16' needs a GPU"):
         build_accelerator(0, "fp16")
+
+
+# --- the inherited environment
+
+
+def clean(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> dict[str, str]:
+    """Clean an environment of these variables alone; return what is left of it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", dict(variables))
+        clean_environment()
+        return dict(os.environ)
+
+
+def test_what_changes_numbers_is_taken_out_and_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inherited = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "OMP_NUM_THREADS": "3"}
+    left = clean(monkeypatch, {**KEPT, **TAKEN, **TORCHRUN, **inherited})
+    assert left == {**KEPT, **TORCHRUN, **FIXED}
+    names = ", ".join(sorted(TAKEN))
+    assert capsys.readouterr().err == f"kgaps: environment: not used: {names}\n"
+    assert clean(monkeypatch, KEPT) == {**KEPT, **FIXED}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("missing", TORCHRUN)
+def test_half_of_torchruns_variables_is_none(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    left = clean(monkeypatch, {name: TORCHRUN[name] for name in TORCHRUN if name != missing})
+    assert not TORCHRUN.keys() & left.keys()
+
+
+@pytest.mark.slow
+def test_training_and_report_ignore_the_environment(
+    trained_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accelerate would skip updates; matplotlib would look for the notebook's module."""
+    expected = hash_tree(trained_copy / "models")
+    (trained_copy / "models/gans/baseline/cohort.json").unlink()
+    for file in (trained_copy / "models/gans/baseline").rglob("*.*"):
+        file.unlink()
+    shutil.copy(REPOSITORY / "findings.yaml", trained_copy)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    for command in (["gans", "baseline"], ["report"]):
+        process = start_kgaps(trained_copy, *command)
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        assert "not used: ACCELERATE_GRADIENT_ACCUMULATION_STEPS" in said
+    assert hash_tree(trained_copy / "models") == expected
+    assert (trained_copy / "reports" / "index.html").is_file()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -38,8 +36,10 @@ def list_names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def make_old_result(directory: Path) -> Path:
-    target = directory / "result"
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Return a directory of an older result."""
+    target = tmp_path / "result"
     target.mkdir()
     (target / "old").write_text("old")
     return target
@@ -50,12 +50,7 @@ def make_old_result(directory: Path) -> Path:
 
 @pytest.mark.parametrize(
     "write",
-    [
-        lambda path: write_bytes(path, b"new"),
-        lambda path: write_text(path, "new"),
-        lambda path: write_json(path, {"new": 1}),
-        lambda path: write_tensors(path, TENSORS),
-    ],
+    [lambda path: write_json(path, {"new": 1}), lambda path: write_tensors(path, TENSORS)],
 )
 @pytest.mark.parametrize("before", [None, b"old"])
 def test_full_disk_leaves_what_was_there(
@@ -116,21 +111,6 @@ def test_block_that_fails_replaces_nothing(tmp_path: Path) -> None:
     assert list_names(tmp_path) == ["file"]
 
 
-def test_folder_in_the_way_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").mkdir()
-    with pytest.raises(UserError, match="file: cannot be written"):
-        write_text(tmp_path / "file", "new")
-    assert list_names(tmp_path) == ["file"]
-
-
-def test_hash_of_a_large_file_is_of_all_its_bytes(tmp_path: Path) -> None:
-    content = bytes(range(256)) * 5000
-    (tmp_path / "file").write_bytes(content)
-    assert hash_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
-    with pytest.raises(UserError, match="absent: cannot be read"):
-        hash_file(tmp_path / "absent")
-
-
 # --- JSON
 
 
@@ -141,10 +121,9 @@ def test_json_depends_on_the_value_alone(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") == {"a": 0.1}
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_json_without_a_number_for_it_is_refused(tmp_path: Path, value: float) -> None:
+def test_json_without_a_number_for_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "a.json", {"fid": value})
+        write_json(tmp_path / "a.json", {"fid": float("nan")})
     assert list_names(tmp_path) == []
 
 
@@ -152,10 +131,8 @@ def test_json_without_a_number_for_it_is_refused(tmp_path: Path, value: float) -
     ("content", "message"),
     [
         (b'{"a": 1', "not valid JSON"),
-        (b"", "not valid JSON"),
         (b"\xff", "not valid JSON"),
         (b"[1]", "holds a list, a JSON object is needed"),
-        (b"3", "holds a int, a JSON object is needed"),
         (b"[" * 100_000, "not valid JSON"),
     ],
 )
@@ -172,46 +149,24 @@ def test_damaged_json_is_refused(tmp_path: Path, content: bytes, message: str) -
 # --- cached rows
 
 
-def alter(stored: dict[str, Any], key: str, value: Any) -> None:
-    stored["a"]["row"][key] = value
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda stored: alter(stored, "rate", 0.75),
-        lambda stored: alter(stored, "other", 1),
-        lambda stored: alter(stored, "rate", float("nan")),
-        lambda stored: stored.update(a={"rate": 0.5}),
-        lambda stored: stored.update(a=[0.5]),
-        lambda stored: stored.update(a=stored["b"]),
-    ],
-    ids=["value", "column", "no number", "without hash", "list", "another key's"],
-)
-def test_cached_row_that_was_altered_is_not_returned(
-    tmp_path: Path, damage: Callable[[dict[str, Any]], None]
-) -> None:
+def test_only_rows_that_were_asked_for_stay_in_the_cache(tmp_path: Path) -> None:
     cache = RowCache(tmp_path, "scores")
-    cache.put("a", {"rate": 0.5})
-    cache.put("b", {"rate": 0.25})
+    for key, rate in (("a", 0.5), ("b", 0.25)):
+        cache.put(key, {"rate": rate})
+    cache.save()
+    cache = RowCache(tmp_path, "scores")
+    assert (cache.get("b"), cache.get("c")) == ({"rate": 0.25}, None)
     cache.save()
     [path] = tmp_path.rglob("scores.json")
-    stored = read_json(path)
-    damage(stored)
-    path.write_text(json.dumps(stored))
-    cache = RowCache(tmp_path, "scores")
-    assert cache.get("a") is None
-    assert cache.get("b") == {"rate": 0.25}
-    cache.save()
-    assert list(read_json(path)) == ["b"]  # only rows that were asked for are kept
+    assert list(read_json(path)) == ["b"]
+    path.write_text("{")
+    assert RowCache(tmp_path, "scores").get("b") is None
 
 
 # --- directories
 
 
-def test_published_directory_replaces_the_old_one_whole(tmp_path: Path) -> None:
-    target = make_old_result(tmp_path)
-
+def test_published_directory_replaces_the_old_one_whole(tmp_path: Path, target: Path) -> None:
     def fill(directory: Path) -> None:
         assert (target / "old").exists()  # until the new one is whole
         (directory / "new").write_text("new")
@@ -219,12 +174,6 @@ def test_published_directory_replaces_the_old_one_whole(tmp_path: Path) -> None:
     publish_directory(target, fill)
     assert list_names(target) == ["new"]
     assert list_names(tmp_path) == ["result"]
-
-
-def test_directory_is_published_below_folders_that_are_not_there(tmp_path: Path) -> None:
-    publish_directory(tmp_path / "a" / "b", lambda directory: (directory / "new").touch())
-    assert list_names(tmp_path / "a") == ["b"]
-    assert list_names(tmp_path / "a" / "b") == ["new"]
 
 
 @pytest.mark.parametrize(
@@ -236,10 +185,8 @@ def test_directory_is_published_below_folders_that_are_not_there(tmp_path: Path)
     ],
 )
 def test_failed_fill_keeps_the_old_directory(
-    tmp_path: Path, error: BaseException, raised: type[BaseException]
+    tmp_path: Path, target: Path, error: BaseException, raised: type[BaseException]
 ) -> None:
-    target = make_old_result(tmp_path)
-
     def fill(directory: Path) -> None:
         (directory / "new").write_text("half")
         raise error
@@ -252,11 +199,12 @@ def test_failed_fill_keeps_the_old_directory(
 
 def test_rest_of_a_killed_process_with_the_same_id_is_no_obstacle(tmp_path: Path) -> None:
     # in a container every run of a stage may well have the same process id
-    killed = tmp_path / f".result.{os.getpid()}.tmp"
-    killed.mkdir()
+    killed = tmp_path / "models" / f".result.{os.getpid()}.tmp"
+    killed.mkdir(parents=True)
     (killed / "half").touch()
-    publish_directory(tmp_path / "result", lambda directory: (directory / "new").touch())
-    assert list_names(tmp_path / "result") == ["new"]
+    target = tmp_path / "models" / "result"
+    publish_directory(target, lambda directory: (directory / "new").touch())
+    assert (list_names(target.parent), list_names(target)) == (["result"], ["new"])
 
 
 # --- tensors
@@ -279,13 +227,10 @@ def test_bytes_do_not_depend_on_order_or_memory_layout(tmp_path: Path) -> None:
     reordered = {"a": TENSORS["a"], "b": TENSORS["b"].T.contiguous().T}
     first = write_tensors(tmp_path / "first", TENSORS)
     assert write_tensors(tmp_path / "second", reordered) == first
+    trained = {**TENSORS, "b": torch.nn.Parameter(TENSORS["b"])}
+    assert write_tensors(tmp_path / "third", trained) == first
     altered = {**TENSORS, "a": torch.tensor(4)}
-    assert write_tensors(tmp_path / "third", altered) != first
-
-
-def test_tensors_that_are_trained_are_stored_detached(tmp_path: Path) -> None:
-    write_tensors(tmp_path / "a", {"w": torch.nn.Parameter(torch.ones(2))})
-    assert not read_tensors(tmp_path / "a")["w"].requires_grad
+    assert write_tensors(tmp_path / "fourth", altered) != first
 
 
 def test_other_hash_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from knowledge_gaps.core import fingerprint
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.fingerprint import SOURCE, hash_module
 from knowledge_gaps.core.layout import get_fingerprints_file
 from knowledge_gaps.execution.fingerprint import (
@@ -84,16 +84,13 @@ class C: ...
     ("file", "text", "changed"),
     [
         ("training/loop.py", "\n_MORE = 1\n", COHORTS),
-        ("losses.py", "\n_MORE = 1\n", COHORTS),
         ("data/images.py", "\n_MORE = 1\n", COHORTS),
         ("training/loop.py", '\n# a comment\n"""Words."""\n', set()),
-        ("models/architectures/dcgan.py", "\n# a comment\n", set()),
         ("models/architectures/dcgan.py", "\n_MORE = 1\n", COHORTS),
         # the baseline is trained against no classifier
         ("models/architectures/cnn.py", "\n_MORE = 1\n", COHORTS - {"gans/baseline"}),
         ("models/architectures/mine.py", "_NEW = 1\n", set()),
         ("execution/cohort.py", "\n_MORE = 1\n", set()),
-        ("report/build.py", "\n_MORE = 1\n", set()),
     ],
 )
 def test_code_that_decides_bytes_makes_cohorts_due(
@@ -105,11 +102,14 @@ def test_code_that_decides_bytes_makes_cohorts_due(
     assert {cohort for cohort in before if before[cohort] != after[cohort]} == changed
 
 
-def test_another_torch_makes_all_cohorts_due(
+def test_another_torch_makes_all_cohorts_due_and_trains_none(
     smoke_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, file = load_study(smoke_root / PARAMS_FILE), get_fingerprints_file(smoke_root)
+    found = compute_fingerprint(study, Kind.GANS, "baseline")
+    check_fingerprint(smoke_root, "gans/baseline", found)  # nothing is recorded yet
     write_fingerprints(smoke_root, study)
+    check_fingerprint(smoke_root, "gans/baseline", found)
     before = read_json(file)
     monkeypatch.setattr(fingerprint.metadata, "version", lambda name: "9.9.9")
     write_fingerprints(smoke_root, study)
@@ -118,14 +118,5 @@ def test_another_torch_makes_all_cohorts_due(
         kind, _, name = cohort.partition("/")
         assert after[kind][name] != before[kind][name]
         assert "9.9.9" in after[kind][name]
-
-
-def test_training_by_other_code_than_recorded_is_refused(smoke_root: Path) -> None:
-    study, file = load_study(smoke_root / PARAMS_FILE), get_fingerprints_file(smoke_root)
-    found = compute_fingerprint(study, Kind.GANS, "baseline")
-    check_fingerprint(smoke_root, "gans/baseline", found)  # nothing is recorded yet
-    write_fingerprints(smoke_root, study)
-    check_fingerprint(smoke_root, "gans/baseline", found)
-    write_json(file, {**read_json(file), "gans": {"baseline": "torch 1.0"}})
-    with pytest.raises(UserError, match=r"^gans/baseline: .*torch 1\.0"):
+    with pytest.raises(UserError, match=r"^gans/baseline: .*torch 9\.9\.9"):
         check_fingerprint(smoke_root, "gans/baseline", found)

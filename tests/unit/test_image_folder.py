@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools import map_here
+from data_tools import draw_picture, make_deep_png, map_here, save_picture
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.data import image_files, mapping
+from knowledge_gaps.data import image_files, images
 from knowledge_gaps.data.folder import BAD_IMAGES_FILE, ImageFolder
 from knowledge_gaps.data.image_files import open_archive
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.study import DataSettings
 
-SIDE_PX = 8
 # in the order of their names
 NAMES = ["00000/a.png", "00000/b.PNG", "00001/a.jpg", "00001/b.jpeg", "c.webp", "d.png"]
 
@@ -44,20 +41,6 @@ def directory(tmp_path: Path, pictures: dict[str, Image.Image]) -> Path:
     (path / "README.txt").write_text("no image")
     (path / ".hidden.png").write_bytes(b"no image either")
     return path
-
-
-def draw_picture(shade: int, mode: str = "RGB", size: tuple[int, int] = (SIDE_PX,) * 2) -> Any:
-    width, height = size
-    rows, columns = np.mgrid[:height, :width]
-    colours = np.stack([20 * shade + 4 * rows, 100 + 4 * columns, 200 - 3 * rows], axis=-1)
-    return Image.fromarray(colours.astype(np.uint8)).convert(mode)
-
-
-def save_picture(path: Path, picture: Image.Image, **options: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".webp":
-        options = {"lossless": True, **options}
-    picture.save(path, **options)
 
 
 def pack(directory: Path) -> Path:
@@ -96,9 +79,12 @@ def test_images_are_stored_in_the_order_of_their_names(
     batch_images: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(mapping, "BATCH_IMAGES", batch_images)
+    monkeypatch.setattr(images, "BATCH_IMAGES", batch_images)
     train, test, described = read_folder(directory)
     assert (train.shape, test.shape) == ((4, 3, 8, 8), (2, 3, 8, 8))
+    fewer = read_folder(directory, num_train=1, num_test=3)
+    np.testing.assert_array_equal(fewer[0], train[:1])
+    np.testing.assert_array_equal(fewer[1], np.concatenate([train[3:], test]))
     for name, image in zip(NAMES, np.concatenate([train, test]), strict=True):
         difference = np.abs(image.astype(int) - to_stored(pictures[name]))
         assert difference.max() <= (12 if "j" in name else 0), name  # JPEG alone is lossy
@@ -108,13 +94,6 @@ def test_images_are_stored_in_the_order_of_their_names(
 def test_archive_and_folder_are_alike(directory: Path) -> None:
     for ours, theirs in zip(read_folder(pack(directory)), read_folder(directory), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-
-
-def test_first_train_and_last_test(directory: Path) -> None:
-    every = np.concatenate(read_folder(directory)[:2])
-    train, test, _ = read_folder(directory, num_train=1, num_test=3)
-    np.testing.assert_array_equal(train, every[:1])
-    np.testing.assert_array_equal(test, every[3:])
 
 
 def test_grey_images(tmp_path: Path) -> None:
@@ -147,12 +126,6 @@ def test_larger_images_are_averaged_down(tmp_path: Path) -> None:
     assert (test == 77).all()
 
 
-def test_images_of_several_sizes_are_brought_to_one(directory: Path) -> None:
-    save_picture(directory / "00000" / "a.png", draw_picture(0, size=(16, 16)))
-    train, _, _ = read_folder(directory, resolution_px=4)
-    assert train.shape == (4, 3, 4, 4)
-
-
 # --- what is refused
 
 
@@ -165,19 +138,14 @@ def refuse(path: Path, *words: str, **settings: Any) -> str:
     return message
 
 
-def test_missing_directory(tmp_path: Path) -> None:
-    refuse(tmp_path / "faces", "faces: missing", "folder or a zip archive")
-
-
 def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "README.txt").write_text("no image")
     refuse(tmp_path, "holds no image", "PNG, JPEG and WebP")
 
 
-@pytest.mark.parametrize("kept", [0, 20, -30])
-def test_broken_archive(directory: Path, kept: int) -> None:
+def test_broken_archive(directory: Path) -> None:
     archive = pack(directory)
-    archive.write_bytes(archive.read_bytes()[:kept])
+    archive.write_bytes(archive.read_bytes()[:-30])
     refuse(archive, "faces.zip: not a whole zip archive")
 
 
@@ -202,29 +170,11 @@ def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])
 
 
-def make_deep_png() -> bytes:
-    """A colour image of 16 bits a channel, which Pillow reads as one of 8 but cannot write."""
-
-    def make_chunk(kind: bytes, content: bytes) -> bytes:
-        checksum = zlib.crc32(kind + content)
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
-
-    header = struct.pack(">IIBBBBB", SIDE_PX, SIDE_PX, 16, 2, 0, 0, 0)
-    row = b"\0" + bytes(range(6 * SIDE_PX))
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(row * SIDE_PX)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(make_chunk(*chunk) for chunk in chunks)
-
-
 BAD: list[tuple[Callable[[Path], Any], str]] = [
     (damage, "damaged"),
     (lambda path: path.write_bytes(b"a text"), "not a PNG, JPEG or WebP image"),
-    (lambda path: path.write_bytes(b""), "not a PNG, JPEG or WebP image"),
-    (lambda path: draw_picture(1, "L").save(path), "mode L, RGB is needed"),
-    (lambda path: draw_picture(1, "RGBA").save(path), "mode RGBA, RGB is needed"),
-    (lambda path: draw_picture(1, "P").save(path), "mode P, RGB is needed"),
     (lambda path: draw_picture(1, "CMYK").save(path, format="JPEG"), "mode CMYK, RGB is needed"),
     (lambda path: draw_picture(1, size=(8, 9)).save(path), "8 x 9 px, a square image is needed"),
-    (lambda path: draw_picture(1, size=(4, 4)).save(path), "4 px, others have 8 px"),
     (lambda path: draw_picture(1, size=(16, 16)).save(path), "16 px, others have 8 px"),
     (
         lambda path: draw_picture(1).save(path, save_all=True, append_images=[draw_picture(2)]),
@@ -276,17 +226,16 @@ def test_no_image_can_be_used(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "found"),
+    ("settings", "found", "usable"),
     [
-        ({"num_train": 5, "num_test": 2}, "5 + 2"),
-        ({"num_test": 6}, "1 + 6"),
-        ({"num_train": 4, "num_test": 2, "allow_bad": ["c.webp"]}, "4 + 2"),
+        ({"num_test": 6}, "1 + 6", 6),
+        ({"num_train": 4, "num_test": 2, "allow_bad": ["c.webp"]}, "4 + 2", 5),
     ],
 )
-def test_splits_that_overlap(directory: Path, settings: dict[str, Any], found: str) -> None:
-    damage(directory / "c.webp")
-    num_usable = 5 if "allow_bad" in settings else 6
-    refuse(directory, f"{found} found", f"has {num_usable} images", **settings)
+def test_splits_that_overlap(
+    directory: Path, settings: dict[str, Any], found: str, usable: int
+) -> None:
+    refuse(directory, f"{found} found", f"has {usable} images", **settings)
 
 
 # --- bad images that are allowed by name
@@ -303,22 +252,12 @@ def test_allowed_bad_images_are_left_out(directory: Path) -> None:
     assert described["left_out"]["c.webp"].startswith("damaged")
 
 
-@pytest.mark.parametrize("name", ["00000/b.PNG", "c.webp"])
-def test_fine_image_is_not_allowed_to_be_bad(directory: Path, name: str) -> None:
-    refuse(directory, f"data.allow_bad: '{name}' found, that image can", allow_bad=[name])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("c.webp", "that image can be used"), ("x.png", "no such image")]
+)
+def test_name_that_needs_no_allowance_is_refused(directory: Path, name: str, reason: str) -> None:
     settings = {"allow_bad": [name], "num_train": 1, "num_test": 1}  # it is in no split
-    refuse(directory, f"data.allow_bad: '{name}' found, that image can", **settings)
-
-
-def test_bad_image_between_the_splits_is_allowed(directory: Path) -> None:
-    damage(directory / "00001" / "a.jpg")
-    train, _, described = read_folder(directory, allow_bad=["00001/a.jpg"], num_train=1, num_test=1)
-    assert len(train) == 1
-    assert list(described["left_out"]) == ["00001/a.jpg"]
-
-
-def test_name_of_no_image_is_refused(directory: Path) -> None:
-    refuse(directory, "data.allow_bad: 'x.png' found", "no such image", allow_bad=["x.png"])
+    refuse(directory, f"data.allow_bad: '{name}' found", reason, **settings)
 
 
 # --- checksums
@@ -328,21 +267,23 @@ def list_checksums(directory: Path) -> dict[str, str]:
     return {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in NAMES}
 
 
-@pytest.mark.parametrize("is_packed", [False, True])
 @pytest.mark.parametrize("place", ["checksums.json", "manifest.json", "../faces.checksums.json"])
-def test_checksums_are_checked(directory: Path, place: str, is_packed: bool) -> None:
-    path = pack(directory) if is_packed else directory
+def test_checksums_are_checked(directory: Path, place: str) -> None:
     for altered in ({}, {"d.png": "0" * 64}):
-        text = json.dumps({**list_checksums(directory), "README.txt": "0" * 64, **altered})
-        if is_packed and not place.startswith(".."):
-            pack(directory)
-            with zipfile.ZipFile(path, "a") as packed:
-                packed.writestr(place, text)
-        else:
-            (directory / place).write_text(text)
+        listing = {**list_checksums(directory), "README.txt": "0" * 64, **altered}
+        (directory / place).write_text(json.dumps(listing))
         if not altered:
-            assert read_folder(path)[2]["checked_against"] == Path(place).name
-    refuse(path, "1 images", "d.png (wrong checksum, sha256 is", f"{'0' * 64} is listed")
+            assert read_folder(directory)[2]["checked_against"] == Path(place).name
+    refuse(directory, "1 images", "d.png (wrong checksum, sha256 is", f"{'0' * 64} is listed")
+
+
+def test_checksums_of_an_archive_are_in_it_or_beside_it(directory: Path) -> None:
+    archive, text = pack(directory), json.dumps(list_checksums(directory))
+    (directory.parent / "faces.checksums.json").write_text(text)
+    assert read_folder(archive)[2]["checked_against"] == "faces.checksums.json"
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr("checksums.json", json.dumps({"d.png": "0" * 64}))
+    refuse(archive, "6 images", "00000/a.png (its checksum is not listed)")
 
 
 def test_image_that_is_missing_or_not_listed(directory: Path) -> None:
@@ -354,9 +295,6 @@ def test_image_that_is_missing_or_not_listed(directory: Path) -> None:
     refuse(directory, "c.webp (its checksum is not listed)")
 
 
-@pytest.mark.parametrize(
-    "text", ["[", "[]", '{"d.png": 1}', pytest.param("[" * 100_000, id="deep")]
-)
-def test_listing_that_is_none(directory: Path, text: str) -> None:
-    (directory / "manifest.json").write_text(text)
-    refuse(directory, "faces: ")
+def test_listing_that_is_none(directory: Path) -> None:
+    (directory / "manifest.json").write_text("[]")
+    refuse(directory, "faces: manifest.json: holds a list")

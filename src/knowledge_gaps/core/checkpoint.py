@@ -19,13 +19,8 @@ def write_tensors(
 ) -> str:
     """Write named tensors as safetensors, atomically; return the file's sha256.
 
-    Args:
-        path: the file to write.
-        tensors: any dtypes and devices; stored contiguous, in the order of their names.
-        metadata: texts that go into the file's header.
-
-    Raises:
-        UserError: as `replace_atomically`.
+    Tensors of any dtypes and devices are stored contiguous, in the order of their names; the
+    metadata goes into the file's header.
     """
     stored = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     return write_bytes(path, save_safetensors(stored, metadata))

@@ -1,4 +1,4 @@
-"""The machine: how many workers, which device, and which rank this process is.
+"""The machine: how many workers, which device, which rank this process is, and its environment.
 
 None of it is a parameter of a study. Environment variables override what is found: KGAPS_WORKERS
 (processes side by side), KGAPS_WORKERS_PER_GPU, KGAPS_PROCESSES (that train one instance together)
@@ -7,7 +7,6 @@ and KGAPS_DEVICE ("cpu" keeps off a GPU, "cuda" insists on one).
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from dataclasses import dataclass
@@ -26,37 +25,75 @@ DEVICE_VARIABLE = "KGAPS_DEVICE"
 
 # all of them are there in a process that torchrun started
 _RANK_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-_LARGEST_MMAP_THRESHOLD_BYTES = 32 << 20
-_KEPT_BYTES = 1 << 30
+_SET = {
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # one of the two that are deterministic
+    "MPLBACKEND": "Agg",  # a notebook's own is not installed here
+    # one thread a process: more change the last digits of sums, and take cores from other workers
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # workers keep the memory that a step frees for the next step; giving it back to the system
+    # and taking it anew costs about a fifth of a small network's step
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+}
+_TAKEN = (  # starts of names
+    "ACCELERATE_",  # accelerate: settings, over its arguments
+    "MV2_COMM_WORLD_",  # accelerate: ranks of MPI
+    "OMPI_COMM_WORLD_",
+    "PMI_",
+    "ATEN_",  # torch, and what it computes by: the choice of kernels, reduced precision
+    "CUBLAS",
+    "CUDNN_",
+    "DNNL_",
+    "MKL_",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_",
+    "PYTORCH_",
+    "TORCH",
+)
+_KEPT = (  # starts of names that change no number: memory, caches, messages
+    *_SET,
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "TORCHELASTIC_",
+    "TORCH_CUDA_ARCH_LIST",
+    "TORCH_DISTRIBUTED_DEBUG",
+    "TORCH_ELASTIC_",
+    "TORCH_GLOO_",
+    "TORCH_NCCL_",
+)
+_KEPT_ENDS = ("_BUILD_NUMBER", "_DIR", "_HOME", "_VERSION")  # folders, and what containers say
 
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among those that torchrun started to train together.
+    """This process among those that torchrun started to train together."""
 
-    Attributes:
-        index: among all, on all hosts; 0 is the one that writes.
-        local_index: among those of this host; decides its GPU.
-        size: how many there are, at least 2.
+    index: int  # among all, on all hosts; 0 is the one that writes, reports and holds the lock
+    local_index: int  # among those of this host; decides its GPU
+    size: int  # at least 2
+
+
+def clean_environment() -> None:
+    """Remove inherited variables that could change a number, and name them in one line.
+
+    To be called before torch or matplotlib is imported: they and Accelerate read hundreds of
+    variables, some of them over their arguments. Of torchrun's variables, all stay or none.
     """
-
-    index: int
-    local_index: int
-    size: int
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is the process that writes, reports and holds the lock."""
-        return self.index == 0
+    os.environ.update(_SET)
+    kept = {name for name in os.environ if name.startswith(_KEPT) or name.endswith(_KEPT_ENDS)}
+    found = {name for name in os.environ if name.startswith(_TAKEN)} - kept
+    if not all(name in os.environ for name in _RANK_VARIABLES):
+        found |= {name for name in _RANK_VARIABLES if name in os.environ}
+    for name in found:
+        del os.environ[name]
+    if found:
+        print(f"kgaps: environment: not used: {', '.join(sorted(found))}", file=sys.stderr)
 
 
 def read_rank() -> Rank | None:
-    """Return which rank torchrun made this process; None when it is on its own.
-
-    Raises:
-        UserError: when torchrun's variables are no counts.
-    """
+    """Return which rank torchrun made this process; None when it is on its own."""
     if any(name not in os.environ for name in _RANK_VARIABLES):
         return None
     values = [os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")]
@@ -77,10 +114,7 @@ def check_alone(command: str) -> None:
 
 
 def count_processes(option: int | None) -> int:
-    """Return how many processes train one instance together: as asked for, else 1.
-
-    Args:
-        option: of the command line, if given; at least 1.
+    """Return how many processes train one instance together: as the option says, else 1.
 
     Raises:
         UserError: when KGAPS_PROCESSES is no count, this machine has fewer GPUs (but some), or
@@ -97,15 +131,10 @@ def count_processes(option: int | None) -> int:
 
 
 def count_workers(num_tasks: int, use_gpus: bool = True) -> int:
-    """Return how many processes work side by side: one a GPU, or as many as
-    KGAPS_WORKERS_PER_GPU says, otherwise one a core.
+    """Return how many processes work side by side, no more than there are tasks.
 
-    Args:
-        num_tasks: no more workers than that are of use.
-        use_gpus: False for work that stays on the CPU.
-
-    Raises:
-        UserError: when KGAPS_WORKERS or KGAPS_WORKERS_PER_GPU is no count.
+    One a GPU, or as many as KGAPS_WORKERS_PER_GPU says; one a core without GPUs, or for work that
+    stays on the CPU (`use_gpus` is False).
     """
     num_gpus = count_gpus() if use_gpus else 0
     usual = num_gpus * _read_count(WORKERS_PER_GPU_VARIABLE, 1) or count_cores()
@@ -135,22 +164,17 @@ def count_gpus() -> int:
     chosen = os.environ.get(DEVICE_VARIABLE)
     if chosen not in (None, "cpu", "cuda"):
         raise UserError(f"{DEVICE_VARIABLE}: {chosen!r} found, 'cpu' or 'cuda' is needed")
-    num_gpus = 0 if chosen == "cpu" else _count_visible_gpus()
+    num_gpus = 0
+    if chosen != "cpu" and has_gpu_driver():  # importing torch takes long: only where it pays
+        import torch
+
+        num_gpus = torch.cuda.device_count()
     if chosen == "cuda" and num_gpus == 0:
         raise UserError(
             f"{DEVICE_VARIABLE}: 'cuda' found, there is no GPU here that torch can use: unset it, "
             "or set 'cpu'"
         )
     return num_gpus
-
-
-def _count_visible_gpus() -> int:
-    # importing torch takes longer than all else that a parent process does: ask only where it pays
-    if not has_gpu_driver():
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def has_gpu_driver() -> bool:
@@ -163,19 +187,6 @@ def find_device() -> torch.device:
     import torch
 
     return torch.device("cuda" if count_gpus() > 0 else "cpu")
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep the memory that this process frees, for its next allocation.
-
-    A training frees and allocates the same tensors at every step. By default glibc gives the larger
-    ones back to the system each time, and the page faults of taking them anew cost about a fifth
-    of a small network's step. Other C libraries are left as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def find_gpu(rank: Rank, num_gpus: int) -> int:

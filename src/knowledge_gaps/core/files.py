@@ -43,15 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_json(content: bytes, name: str) -> dict[str, Any]:
-    """Parse a JSON object.
-
-    Args:
-        content: as UTF-8.
-        name: of the file, for the error.
-
-    Raises:
-        UserError: when it is no JSON object.
-    """
+    """Parse a JSON object in UTF-8; raises UserError with the file's name when it is none."""
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -100,10 +92,6 @@ def write_json(path: Path, value: Any) -> str:
 
 def publish_directory(target: Path, fill: Callable[[Path], None]) -> None:
     """Fill a temporary directory and rename it to `target`, whose older content goes first.
-
-    Args:
-        target: the result's directory; an older one is replaced.
-        fill: writes the content into the directory that it is given.
 
     Raises:
         UserError: when the disk is full or the folder cannot be written.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -20,35 +20,27 @@ ARCHITECTURES = Path("models", "architectures")
 
 
 def hash_code(places: Iterable[str], architectures: Collection[str] = ()) -> str:
-    """Hash modules of the package.
+    """Hash names and syntax trees of modules of the package.
 
     Args:
         places: files or folders below the package, such as "losses.py" or "training".
         architectures: names of the architectures in use. Of models/architectures, only their files
             count, so adding or editing another architecture changes nothing.
-
-    Returns:
-        sha256 over the modules' names and syntax trees.
     """
-    paths = sorted({path for place in places for path in _list_modules(SOURCE / place)})
-    hashes = {
-        path.relative_to(SOURCE).as_posix(): hash_module(path)
-        for path in paths
-        if _is_used(path.relative_to(SOURCE), architectures)
-    }
+    hashes = {}
+    for place in (SOURCE / place for place in places):
+        for path in place.rglob("*.py") if place.is_dir() else [place]:
+            name = path.relative_to(SOURCE)
+            if _is_used(name, architectures):
+                hashes[name.as_posix()] = hash_module(path)
     return hashlib.sha256(dump_json(hashes).encode()).hexdigest()
 
 
 @cache
 def hash_module(path: Path) -> str:
     """Hash the syntax tree of a Python file without comments, docstrings and line breaks."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            node.body = [entry for entry in node.body if not _is_docstring(entry)] or [ast.Pass()]
-        elif isinstance(node, ast.JoinedStr):  # some versions find empty text between values
-            node.values = [part for part in node.values if not _is_empty_text(part)]
-    return hashlib.sha256(dump_json(_list_fields(tree)).encode()).hexdigest()
+    tree = _simplify(ast.parse(path.read_text(encoding="utf-8")))
+    return hashlib.sha256(dump_json(tree).encode()).hexdigest()
 
 
 def get_versions(distributions: Iterable[str]) -> dict[str, str]:
@@ -62,36 +54,28 @@ def get_versions(distributions: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def _list_modules(place: Path) -> Iterator[Path]:
-    return place.rglob("*.py") if place.is_dir() else iter([place])
-
-
 def _is_used(path: Path, architectures: Collection[str]) -> bool:
     if not path.is_relative_to(ARCHITECTURES):
         return True
     return path.relative_to(ARCHITECTURES).parts[0].removesuffix(".py") in architectures
 
 
-def _is_docstring(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+def _simplify(syntax: object) -> object:
+    """Turn syntax into lists without docstrings, and without what versions of Python differ in.
 
-
-def _is_empty_text(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value == ""
-
-
-def _list_fields(syntax: object) -> object:
-    """Turn syntax into lists without empty fields, of which later versions of Python have more."""
+    Those are empty fields, and empty text between the values of an f-string.
+    """
     if isinstance(syntax, list):
-        return [_list_fields(entry) for entry in syntax]
-    if isinstance(syntax, ast.AST):
-        fields = [(name, value) for name, value in ast.iter_fields(syntax)]
-        kept = [
-            [n, _list_fields(value)] for n, value in fields if value is not None and value != []
-        ]
-        return [type(syntax).__name__, *kept]
-    return repr(syntax)
+        return [_simplify(entry) for entry in syntax if not _is_docstring(entry)]
+    if not isinstance(syntax, ast.AST):
+        return repr(syntax)
+    fields = dict(ast.iter_fields(syntax))
+    if isinstance(syntax, ast.JoinedStr):
+        fields["values"] = [part for part in syntax.values if ast.unparse(part) != "''"]
+    kept = {name: value for name, value in fields.items() if value is not None and value != []}
+    return [type(syntax).__name__, *([name, _simplify(value)] for name, value in kept.items())]
+
+
+def _is_docstring(node: object) -> bool:
+    constant = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(constant, ast.Constant) and isinstance(constant.value, str)

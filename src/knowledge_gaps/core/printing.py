@@ -1,25 +1,30 @@
-"""What commands print: tables as wide as the terminal, unbroken in a pipe, and counted things."""
+"""What commands print: counted things, tables as wide as the terminal, and progress.
+
+Progress is bars on a terminal, otherwise a line now and then.
+"""
 
 from __future__ import annotations
 
 import io
 import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console, ConsoleDimensions
+from rich.progress import Progress, track
 from rich.table import Table
 
 _UNBROKEN_WIDTH = 1000  # characters; a line in a pipe is as long as it needs to be
 _HEIGHT = 25  # lines; nothing depends on it
+_LINE_SEC = 15.0
+
+_Item = TypeVar("_Item")
 
 
 def count_words(count: int, noun: str, plural: str | None = None) -> str:
-    """Write how many things there are: 1 pair, 2 pairs.
-
-    Args:
-        count: of the things.
-        noun: what one of them is called.
-        plural: what several are called; the noun with an s if None.
-    """
+    """Write how many things there are: 1 pair, 2 pairs."""
     return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
@@ -44,3 +49,44 @@ def draw_table(table: Table) -> str:
     console.size = ConsoleDimensions(max(width, needed), _HEIGHT)
     console.print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def track_items(items: Iterable[_Item], title: str, num_items: int) -> Iterator[_Item]:
+    """Yield items, and show how many of them have come."""
+    if sys.stdout.isatty():
+        yield from track(items, description=title, total=num_items)
+        return
+    started_at = said_at = time.monotonic()
+    for count, item in enumerate(items, start=1):
+        if time.monotonic() - said_at > _LINE_SEC:
+            said_at = time.monotonic()
+            print(f"{title}: {count} of {num_items}, {said_at - started_at:.0f} s", flush=True)
+        yield item
+
+
+@contextmanager
+def track_instances(
+    cohort: str, instances: Iterable[int], num_steps: int
+) -> Iterator[Callable[[int, int, object], None]]:
+    """Show the steps of a cohort's instances; yield an `execution.assignment.Callback`."""
+    steps, is_terminal = dict.fromkeys(instances, 0), sys.stdout.isatty()
+    started_at = said_at = time.monotonic()
+
+    def say() -> None:
+        done = " ".join(str(step) for step in steps.values())
+        elapsed_sec = time.monotonic() - started_at
+        print(f"{cohort}: steps {done} of {num_steps}, {elapsed_sec:.0f} s", flush=True)
+
+    def report(instance: int, step: int, row: object) -> None:
+        nonlocal said_at
+        steps[instance] = step
+        bars.update(tasks[instance], completed=step)
+        if not is_terminal and time.monotonic() - said_at > _LINE_SEC:
+            said_at = time.monotonic()
+            say()
+
+    with Progress(console=Console(), disable=not is_terminal) as bars:
+        tasks = {index: bars.add_task(f"{cohort}/{index}", total=num_steps) for index in steps}
+        yield report
+    if not is_terminal:
+        say()

@@ -12,15 +12,12 @@ import torch
 
 
 def derive_seed(seed: int, purpose: str, *names: str | int) -> int:
-    """Derive an independent 63-bit seed from the study's seed and what the numbers are for.
+    """Derive an independent seed in [0, 2**63), the first bytes of a sha256 over all arguments.
 
     Args:
         seed: the study's seed; 0 is a seed like any other.
         purpose: what the numbers are used for, such as "latents".
-        *names: cohort, instance, step: whatever tells two draws of one purpose apart.
-
-    Returns:
-        An integer in [0, 2**63), the first bytes of a sha256 over all arguments.
+        *names: cohort, instance, step: what tells two draws of one purpose apart.
     """
     text = "\x1f".join([str(seed), purpose, *(str(name) for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -43,16 +43,7 @@ _DTYPES = {Cast.NAME: "str", Cast.COUNT: "int64", Cast.FLAG: "bool"}  # others a
 
 
 def write_table(path: Path, table: pd.DataFrame, float_format: str = SIX_DECIMALS) -> None:
-    """Write a table as CSV; NaN becomes nothing.
-
-    Args:
-        path: of the file.
-        table: without its index.
-        float_format: of every float, for `str.format`.
-
-    Raises:
-        UserError: when the file cannot be written.
-    """
+    """Write a table without its index as CSV; NaN becomes nothing."""
     write_text(path, format_table(table, float_format))
 
 
@@ -67,15 +58,10 @@ def read_header(path: Path) -> tuple[str, ...]:
 
 
 def read_columns(path: Path, columns: Mapping[str, Cast]) -> pd.DataFrame:
-    """Read some columns of a CSV file; others are left out.
-
-    Args:
-        path: the file.
-        columns: their names and types.
+    """Read some columns of a CSV file, given by their names and types; others are left out.
 
     Raises:
-        UserError: when the file cannot be read as CSV, a column is missing, or a value is not of
-            its column's type.
+        UserError: when the file is no CSV, or a column is missing or has a value of another type.
     """
     text = _read_text(path)
     for name in columns:
@@ -107,12 +93,12 @@ def _read_text(path: Path) -> pd.DataFrame:
 
 def _cast_column(path: Path, column: pd.Series[str], cast: Cast) -> pd.Series[float]:
     values = [_cast_value(text, cast) for text in column]
-    for line, (text, value) in enumerate(zip(column, values, strict=True), start=2):
-        if value is None:
-            raise UserError(
-                f"{path}: column {column.name!r}, line {line}: found {text!r}, "
-                f"{cast.value} is needed"
-            )
+    if None in values:
+        index = values.index(None)
+        raise UserError(
+            f"{path}: column {column.name!r}, line {index + 2}: found {column.iloc[index]!r}, "
+            f"{cast.value} is needed"
+        )
     return pd.Series(values, dtype=_DTYPES.get(cast, "float64"))
 
 

@@ -24,15 +24,14 @@ from PIL import Image
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.fingerprint import get_versions
 from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES
-from knowledge_gaps.data.images import save_batches
-from knowledge_gaps.data.mapping import MapImages, cut_batches
+from knowledge_gaps.data.images import MapImages, cut_batches, save_batches
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.study import DataSettings
 
 if TYPE_CHECKING:
     from dicebear import Style
 
-BACKGROUND = "#ffffff"
+_BACKGROUND = "#ffffff"
 _SUPERSAMPLING = 4  # every pixel is the mean of a square of so many pixels a side
 _MOST_TURNS = 10  # of as many seeds as faces; then the style has no more distinct ones
 _LIBRARIES = ("dicebear-core", "dicebear-styles", "resvg_py")
@@ -40,9 +39,6 @@ _LIBRARIES = ("dicebear-core", "dicebear-styles", "resvg_py")
 
 class DrawnFaces:
     """Distinct faces of one style: of the seeds 0, 1, 2 ... those that differ from all before.
-
-    Args:
-        settings: the study's `data` section, of source "dicebear".
 
     Raises:
         UserError: when the extra is not installed, or has no such style.
@@ -57,15 +53,8 @@ class DrawnFaces:
         self.image_shape = (settings.channels or 3, settings.resolution_px, settings.resolution_px)
         self.num_train, self.num_test = settings.num_train, settings.num_test
 
-    def write(self, directory: Path, map_images: MapImages) -> dict[str, Any]:
-        """Draw the faces and write both splits.
-
-        Args:
-            directory: of the files.
-            map_images: draws batches side by side.
-
-        Returns:
-            What dataset.json holds of them beside shapes and counts.
+    def write(self, directory: Path, map_images: MapImages[Sequence[int]]) -> dict[str, Any]:
+        """Draw the faces and write both splits; return maker, licence and versions.
 
         Raises:
             UserError: when the style has too few distinct faces.
@@ -75,7 +64,7 @@ class DrawnFaces:
                 save_batches(directory / name, number, islice(faces, number))
         return {"drawn_faces": {**self._source, "versions": get_versions(_LIBRARIES)}}
 
-    def _draw_distinct(self, map_images: MapImages) -> Generator[Images, None, None]:
+    def _draw_distinct(self, map_images: MapImages[Sequence[int]]) -> Generator[Images, None, None]:
         """Draw as many faces as are asked for, each as uint8 [1, C, H, W]."""
         num_faces = self.num_train + self.num_test
         draw = partial(_draw_batch, self._style, self.image_shape)
@@ -98,33 +87,23 @@ class DrawnFaces:
 
 
 def _draw_batch(style: str, image_shape: tuple[int, int, int], seeds: Sequence[int]) -> Images:
-    """Draw a face a seed, uint8 [n, C, H, W]."""
+    """Draw a face for each seed, uint8 [n, C, H, W]."""
     channels, resolution_px, _ = image_shape
     return np.stack([draw_face(style, str(seed), resolution_px, channels) for seed in seeds])
 
 
 def draw_face(style: str, seed: str, resolution_px: int, channels: int) -> Images:
-    """Draw the face of a seed on a plain background.
-
-    Args:
-        style: a name of DiceBear's styles.
-        seed: any text.
-        resolution_px: side of the image.
-        channels: 1 for grey, 3 for colour.
-
-    Returns:
-        uint8 [C, H, W].
-    """
+    """Draw the face of a seed on a plain background, uint8 [C, H, W], in grey or colour."""
     from dicebear import Avatar
     from resvg_py import svg_to_bytes
 
     side_px = _SUPERSAMPLING * resolution_px
-    svg = Avatar(_load_style(style), {"seed": seed, "backgroundColor": [BACKGROUND]}).to_string()
+    svg = Avatar(_load_style(style), {"seed": seed, "backgroundColor": [_BACKGROUND]}).to_string()
     png = svg_to_bytes(
         svg_string=svg,
         width=side_px,
         height=side_px,
-        background=BACKGROUND,
+        background=_BACKGROUND,
         skip_system_fonts=True,  # or the drawing would hang on the machine
     )
     with Image.open(io.BytesIO(png)) as picture:
@@ -153,20 +132,19 @@ def describe_style(style: str) -> dict[str, str]:
         names = ", ".join(sorted(name for name in known if "." not in name and name[0] != "_"))
         raise UserError(f"data.style: {style!r} found, one of {names} is needed")
     meta = _read_definition(style)["meta"]
+    source, maker, licence = (meta.get(key, {}) for key in ("source", "creator", "license"))
     return {
         "style": style,
-        "title": meta.get("source", {}).get("name", style),
-        "creator": meta.get("creator", {}).get("name", "not named"),
-        "licence": meta.get("license", {}).get("name", "not named"),
-        "licence_url": meta.get("license", {}).get("url", ""),
-        "source_url": meta.get("source", {}).get("url", ""),
+        "title": source.get("name", style),
+        "creator": maker.get("name", "not named"),
+        "licence": licence.get("name", "not named"),
+        "licence_url": licence.get("url", ""),
+        "source_url": source.get("url", ""),
     }
 
 
-def _read_definition(style: str) -> dict[str, Any]:
-    definition = files("dicebear_styles").joinpath(f"{style}.json").read_text("utf-8")
-    content: dict[str, Any] = json.loads(definition)
-    return content
+def _read_definition(style: str) -> Any:
+    return json.loads(files("dicebear_styles").joinpath(f"{style}.json").read_text("utf-8"))
 
 
 @cache

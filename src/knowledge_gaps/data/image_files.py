@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,8 +21,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import parse_json
 from knowledge_gaps.data.store import Images
 
-Mode = Literal["L", "RGB"]
-MODES: dict[int, Mode] = {1: "L", 3: "RGB"}  # Pillow's name by channels
+_MODES = {1: "L", 3: "RGB"}  # Pillow's name by channels
 _FORMATS = ("PNG", "JPEG", "WEBP")
 # other formats are listed too, so that none is left out unnoticed
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -44,15 +42,14 @@ class ImageForm:
     side_px: int
     resizes: bool
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.channels, self.side_px, self.side_px
+
 
 def list_images(path: Path) -> list[str]:
-    """List the images of a folder and of the folders in it, or of a zip archive.
-
-    Args:
-        path: of the folder; a file is read as an archive.
-
-    Returns:
-        Names in sorted order, relative to the folder or as in the archive.
+    """Return the sorted names of the images in a folder and its folders, or in a zip archive.
 
     Raises:
         UserError: when it is missing, no zip archive, holds no image, or one whose name is not
@@ -72,17 +69,10 @@ def list_images(path: Path) -> list[str]:
 
 
 def read_listing(path: Path, images: Sequence[str]) -> tuple[str | None, dict[str, str]]:
-    """Read the sha256 of images by name, from a checksums.json or manifest.json.
+    """Read the name of the listing, None where there is none, and the sha256 of images by name.
 
-    It is in the folder or archive, or beside it with its name in front (ffhq.checksums.json beside
-    ffhq/ or ffhq.zip).
-
-    Args:
-        path: of the folder or archive.
-        images: names of the images in it.
-
-    Returns:
-        The listing's name, None where there is none, and what it lists of images.
+    It is a checksums.json or manifest.json in the folder or archive, or beside it with its name in
+    front (ffhq.checksums.json beside ffhq/ or ffhq.zip).
 
     Raises:
         UserError: when it is no JSON object, or lists an image that is missing.
@@ -119,23 +109,27 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         raise UserError(f"{path}: not a whole zip archive ({error})") from error
 
 
-def identify_image(content: bytes) -> tuple[str, tuple[int, int]]:
-    """Return mode and size of an image from its header; raises BadImageError."""
+def find_form(content: bytes, channels: int | None, resolution_px: int | None) -> ImageForm:
+    """Return the form of stored images: an image's own where it is left open.
+
+    Raises:
+        BadImageError: when the image is damaged, or has no such form.
+    """
     with _open_image(content) as image:
-        return image.mode, image.size
+        known = {mode: number for number, mode in _MODES.items()}
+        channels = known.get(image.mode) if channels is None else channels
+        if channels is None:
+            raise BadImageError(f"mode {image.mode}, {' or '.join(known)} is needed")
+        if resolution_px is not None:
+            return ImageForm(channels, resolution_px, resizes=True)
+        _check_square(image)
+        return ImageForm(channels, image.width, resizes=False)
 
 
 def decode_image(content: bytes, form: ImageForm) -> Images:
-    """Turn a file into a stored image; a larger one is resized once, by Lanczos.
+    """Turn a file into a stored image, uint8 [C, H, W]; a larger one is resized once, by Lanczos.
 
     The filter is Pillow's, whose support grows with the scale: it averages what it leaves out.
-
-    Args:
-        content: of a PNG, JPEG or WebP file.
-        form: of the stored image.
-
-    Returns:
-        uint8 [C, H, W].
 
     Raises:
         BadImageError: when it is damaged, has another mode or size than it should, or holds more
@@ -192,14 +186,18 @@ def _open_image(content: bytes) -> Iterator[Image.Image]:
 
 
 def _check_form(image: Image.Image, form: ImageForm) -> None:
-    num_frames, (width, height) = getattr(image, "n_frames", 1), image.size
+    num_frames, width = getattr(image, "n_frames", 1), image.width
     if num_frames != 1:
         raise BadImageError(f"{num_frames} frames, one is needed")
-    if image.mode != MODES[form.channels]:
-        raise BadImageError(f"mode {image.mode}, {MODES[form.channels]} is needed")
-    if width != height:
-        raise BadImageError(f"{width} x {height} px, a square image is needed")
+    if image.mode != _MODES[form.channels]:
+        raise BadImageError(f"mode {image.mode}, {_MODES[form.channels]} is needed")
+    _check_square(image)
     if form.resizes and width < form.side_px:
         raise BadImageError(f"{width} px, {form.side_px} px or more are needed")
     if not form.resizes and width != form.side_px:
         raise BadImageError(f"{width} px, others have {form.side_px} px; set data.resolution_px")
+
+
+def _check_square(image: Image.Image) -> None:
+    if image.width != image.height:
+        raise BadImageError(f"{image.width} x {image.height} px, a square image is needed")

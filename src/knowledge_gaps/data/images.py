@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,57 +18,44 @@ from PIL import Image
 from torch import Tensor
 
 from knowledge_gaps.core.files import replace_atomically, write_bytes
-from knowledge_gaps.data.store import Images, StoreShape, open_images
+from knowledge_gaps.data.store import Images, StoreShape, load_array, open_images
 
+BATCH_IMAGES = 1024
+_BATCH_BYTES = 64 << 20  # of stored images
 _HALF_RANGE = 127.5
+
+_Item = TypeVar("_Item")
+MapImages = Callable[[Callable[[_Item], Any], Sequence[_Item], str], Iterator[Any]]
+"""Yields the results of a function for items, in their order; the text is the progress's title.
+
+The function can be pickled, for `knowledge_gaps.stages.prepare` lets several processes apply it.
+"""
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Map stored images to the values that networks take.
-
-    Args:
-        images: uint8 [N, C, H, W].
-
-    Returns:
-        float32 of the same shape in [-1, 1].
-    """
+    """Map stored images, uint8 [N, C, H, W], to what networks take: float32 in [-1, 1]."""
     return images.float().div(_HALF_RANGE).sub_(1)
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Map generated images to how reals are stored: scaled, rounded, clamped.
+    """Map generated images, float [N, C, H, W], to how reals are stored: scaled, rounded, clamped.
 
-    Args:
-        images: float [N, C, H, W], nominally in [-1, 1].
-
-    Returns:
-        uint8 of the same shape; `to_float(to_uint8(x))` puts generated images onto the same 256
-        levels as reals, so that no classifier can tell them apart by their levels.
+    `to_float(to_uint8(x))` puts them onto the same 256 levels as reals, so that no classifier can
+    tell them apart by their levels.
     """
     return images.float().add(1).mul_(_HALF_RANGE).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def save_array(path: Path, array: npt.NDArray[np.generic]) -> None:
-    """Store images (uint8 [N, C, H, W]) or labels as .npy, atomically.
-
-    Raises:
-        UserError: when the disk is full or the folder cannot be written.
-    """
+    """Store images (uint8 [N, C, H, W]) or labels as .npy, atomically."""
     with replace_atomically(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
 
 
 def save_batches(path: Path, num_images: int, batches: Iterable[Images]) -> None:
-    """Store images that come in batches, one in memory at a time; the bytes are `save_array`'s.
+    """Store images that come in batches, uint8 [n, C, H, W]; the bytes are `save_array`'s.
 
-    Args:
-        path: of the .npy file.
-        num_images: in all batches together, at least 1.
-        batches: uint8 [n, C, H, W] each.
-
-    Raises:
-        UserError: as `save_array`.
-        ValueError: when the batches hold another number of images.
+    One batch is in memory at a time. Raises ValueError when another number of images comes.
     """
     num_written = 0
     with replace_atomically(path) as temporary:
@@ -81,55 +69,43 @@ def save_batches(path: Path, num_images: int, batches: Iterable[Images]) -> None
 
 
 def create_images(path: Path, shape: StoreShape) -> None:
-    """Create a .npy file for images that `write_images` writes in parts; all are 0 at first.
-
-    Raises:
-        OSError: when the disk is full or the folder cannot be written.
-    """
+    """Create a .npy file for images that `write_images` writes in parts; all are 0 at first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
 
 
 def write_images(path: Path, start: int, images: Images) -> None:
-    """Write consecutive images into a file of `create_images`; processes may do so side by side.
+    """Write images, uint8 [n, C, H, W], into a file of `create_images` from an index on.
 
-    Args:
-        path: of the .npy file.
-        start: index of the first image.
-        images: uint8 [n, C, H, W].
-
-    Raises:
-        OSError: when the disk is full; a mapped file would end the process instead.
+    Several processes may do so side by side. Raises OSError when the disk is full, where writing
+    into mapped memory would end the process.
     """
-    store = open_images(path)
+    stored = load_array(path, is_mapped=True)
+    assert isinstance(stored, np.memmap)
     with path.open("r+b") as file:
-        file.seek(store.offset + start * math.prod(store.shape[1:]))
+        file.seek(stored.offset + start * images[0].nbytes)
         file.write(images.tobytes())
 
 
+def cut_batches(
+    items: Sequence[_Item], image_shape: tuple[int, int, int]
+) -> Iterator[tuple[int, Sequence[_Item]]]:
+    """Cut items, each of one image [C, H, W], into small batches; yield each with its start."""
+    num_each = max(1, min(BATCH_IMAGES, _BATCH_BYTES // math.prod(image_shape)))
+    for start in range(0, len(items), num_each):
+        yield start, items[start : start + num_each]
+
+
 def load_images(path: Path) -> Images:
-    """Read all stored images of a file.
-
-    Returns:
-        uint8 [N, C, H, W].
-
-    Raises:
-        UserError: when the file is missing, truncated or holds anything else.
-    """
+    """Read all stored images of a file, uint8 [N, C, H, W]; raises as `open_images`."""
     store = open_images(path)
     return store.read(0, len(store))
 
 
 def save_grid(path: Path, images: Images, scale: int = 2) -> str:
-    """Write images as one PNG, in rows that are about as long as there are rows.
+    """Write images, uint8 [N, C, H, W] in grey or colour, as one PNG; return its sha256.
 
-    Args:
-        path: the file to write.
-        images: uint8 [N, C, H, W] with 1 or 3 channels.
-        scale: every pixel becomes so many pixels a side.
-
-    Returns:
-        The file's sha256.
+    Rows are about as long as there are rows. Every pixel becomes `scale` pixels a side.
     """
     num_columns = math.ceil(math.sqrt(len(images)))
     num_rows = math.ceil(len(images) / num_columns)

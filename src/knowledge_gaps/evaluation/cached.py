@@ -22,7 +22,7 @@ def compute_rows(
     """Return the row of every item; only those that are not in the cache are computed.
 
     Args:
-        root: of the repository, whose `.kgaps/cache` holds the rows.
+        root: of the repository, whose `.kgaps/rows` holds the rows.
         table: name of the cache file; it also opens the line that is printed at the end.
         keys: for each item a hash of all that its row depends on (`core.cache.make_key`).
         compute: computes the rows of the items it is given, usually by `map_parallel`, and yields

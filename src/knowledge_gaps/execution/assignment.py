@@ -1,15 +1,20 @@
 """One instance with the files of its training, and how a process trains it.
 
 Every process that trains an instance holds the instance's lock: workers of this machine, tasks of
-a cluster, `--instance`, and rank 0 of several ranks. A kill frees it.
+a cluster, `--instance`, and rank 0 of several ranks. A kill frees it. It appends its progress to a
+file, which the process that shows it reads: that crosses processes and hosts alike, and a killed
+process cannot hold up others.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,10 +22,15 @@ from filelock import FileLock, Timeout
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
 from knowledge_gaps.core.layout import META_FILE, get_instance_directory, get_state_directory
-from knowledge_gaps.execution.progress import Callback, Reporter
 from knowledge_gaps.training.task import TrainingTask
 
 LOCK_SEC = 30.0  # a process that was told to stop saves its state within this time
+
+_REPORT_SEC = 0.5
+
+Row = dict[str, float]
+# gets an instance, its steps so far, and a row of its curves if one was finished
+Callback = Callable[[int, int, Row | None], None]
 
 
 class LockedError(UserError):
@@ -29,21 +39,15 @@ class LockedError(UserError):
 
 @dataclass(frozen=True)
 class Assignment:
-    """A task, and the directory of its state and result.
-
-    Attributes:
-        task: what to train.
-        directory: named by the instance and a hash of all that its result depends on.
-    """
+    """A training task with the files of its state and result."""
 
     task: TrainingTask
-    directory: Path
 
-    @classmethod
-    def of(cls, task: TrainingTask) -> Assignment:
-        """Find the directory of a task."""
-        name = f"{task.instance}-{task.compute_identity()[:16]}"
-        return cls(task, get_cohort_state(task) / name)
+    @cached_property
+    def directory(self) -> Path:
+        """Directory named by the instance and a hash of all that its result depends on."""
+        name = f"{self.task.instance}-{self.task.compute_identity()[:16]}"
+        return get_cohort_state(self.task) / name
 
     @property
     def result(self) -> Path:
@@ -57,7 +61,7 @@ class Assignment:
 
     @property
     def progress_file(self) -> Path:
-        """File that the training's progress is appended to."""
+        """File that the progress is appended to."""
         return self.directory / "progress.jsonl"
 
     def find_result(self) -> Path | None:
@@ -74,13 +78,6 @@ class Assignment:
         is_this = read_json(record).get(self.directory.name) == hash_file(published / META_FILE)
         return published if is_this else None
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the instance's lock; raises LockedError while another process trains it."""
-        file = get_cohort_file(self.task, ".locks") / f"{self.task.instance}.lock"
-        with hold_lock(file, "another process trains it"):
-            yield
-
 
 def train_assignment(
     assignment: Assignment,
@@ -92,20 +89,20 @@ def train_assignment(
     """Train or resume one instance in this process; nothing happens when it is trained already.
 
     Args:
-        assignment: what to train, and where.
+        assignment: what to train.
         worker: index of this process; decides its GPU.
         is_stopping: asked at every step whether to save the state and stop.
         callbacks: called in this process; others read the progress file.
-        announce: called just before the training; not when there is nothing to train.
+        announce: called just before a training.
 
     Raises:
         StoppedError: when it was stopped; its state is saved.
-        LockedError: when another process trains this instance.
-        UserError: when the training failed.
+        UserError: when the training failed; LockedError when another process trains this instance.
     """
     from knowledge_gaps.training.instance import train_instance
 
-    with assignment.lock():
+    lock = get_cohort_file(assignment.task, ".locks") / f"{assignment.task.instance}.lock"
+    with hold_lock(lock, "another process trains it"):
         if assignment.find_result() is not None:
             return
         shutil.rmtree(assignment.result, ignore_errors=True)  # of a process killed while writing
@@ -129,12 +126,7 @@ def get_cohort_file(task: TrainingTask, ending: str) -> Path:
 
 @contextmanager
 def hold_lock(file: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock file, which stays where it is.
-
-    Raises:
-        LockedError: the refusal, when another process holds it.
-        UserError: on a disk without locks.
-    """
+    """Hold a lock file; raises LockedError, UserError on a disk without locks."""
     lock = FileLock(file, timeout=LOCK_SEC, fallback_to_soft=False)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -147,3 +139,59 @@ def hold_lock(file: Path, refusal: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+class Reporter:
+    """A `training.loop.Session` that calls callbacks and appends to the file, if there is one."""
+
+    def __init__(
+        self,
+        instance: int,
+        file: Path | None,
+        is_stopping: Callable[[], bool],
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self._instance, self._file = instance, file
+        self.is_stopping, self._callbacks = is_stopping, callbacks
+        self._reported_at = -_REPORT_SEC
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+
+    def report(self, step: int, row: Row | None) -> None:
+        """Report how many steps are done, and the newest row of the curves if there is one."""
+        now = time.monotonic()
+        if row is None and now - self._reported_at < _REPORT_SEC:
+            return
+        self._reported_at = now
+        for callback in self._callbacks:
+            callback(self._instance, step, row)
+        if self._file is not None:
+            with suppress(OSError), self._file.open("a") as file:  # a full disk stops no training
+                file.write(f"{json.dumps([step, row])}\n")
+
+
+class ProgressReader:
+    """Passes on what is appended, from now on, to the progress files of instances."""
+
+    def __init__(self, files: Mapping[int, Path], callbacks: Sequence[Callback]) -> None:
+        self._files, self._callbacks = files, callbacks
+        self._offsets = {instance: _get_size(path) for instance, path in files.items()}
+
+    def poll(self) -> None:
+        """Read what is new, and call the callbacks."""
+        for instance, path in self._files.items():
+            if _get_size(path) <= self._offsets[instance]:
+                continue
+            with path.open("rb") as file:
+                file.seek(self._offsets[instance])
+                whole, end, _ = file.read().rpartition(b"\n")  # the last line may be half written
+            self._offsets[instance] += len(whole + end)
+            for line in whole.splitlines():
+                with suppress(ValueError):  # a line that a full disk cut
+                    step, row = json.loads(line)
+                    for callback in self._callbacks:
+                        callback(instance, step, row)
+
+
+def _get_size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

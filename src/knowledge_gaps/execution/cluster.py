@@ -10,43 +10,43 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.layout import get_state_directory
 from knowledge_gaps.core.signals import StopFlag
-from knowledge_gaps.execution.assignment import Assignment, train_assignment
-from knowledge_gaps.execution.local import Executor, Outcome, describe_error, run_local
-from knowledge_gaps.execution.parallel import prepare_process
-from knowledge_gaps.execution.progress import Callback, ProgressReader
+from knowledge_gaps.execution.assignment import (
+    Assignment,
+    Callback,
+    ProgressReader,
+    train_assignment,
+)
+from knowledge_gaps.execution.parallel import Executor, describe_error, run_local
 
 if TYPE_CHECKING:
     from submitit import Job
     from submitit.core.utils import DelayedSubmission
 
 EXECUTOR_VARIABLE = "KGAPS_EXECUTOR"
-CLUSTERS = ("slurm", "local")  # local: submitit's processes on this machine, to try it out
-STOP_FILE = "stop"  # beside an instance's state; its training saves and ends
+_CLUSTERS = ("slurm", "local")  # local: submitit's processes on this machine, to try it out
+_STOP_FILE = "stop"  # beside an instance's state; its training saves and ends
 _COMMON = ("timeout_min", "mem_gb", "gpus_per_node", "cpus_per_task", "name")
 _DEFAULTS = {"timeout_min": 24 * 60}
 _POLL_SEC, _CHECK_SEC, _STOP_SEC = 1.0, 30.0, 60.0
 
 
 def find_executor() -> Executor:
-    """Return what KGAPS_EXECUTOR chooses: this machine, or CLUSTER[,KEY=VALUE...].
-
-    Raises:
-        UserError: for an unknown cluster, or a setting that is no KEY=VALUE.
-    """
+    """Return what KGAPS_EXECUTOR chooses: this machine, or CLUSTER[,KEY=VALUE...]."""
     text = os.environ.get(EXECUTOR_VARIABLE, "")
     if not text:
         return run_local
     cluster, *settings = text.split(",")
-    if cluster not in CLUSTERS:
-        raise UserError(f"{EXECUTOR_VARIABLE}: {cluster!r} found, one of {CLUSTERS} is needed")
+    if cluster not in _CLUSTERS:
+        raise UserError(f"{EXECUTOR_VARIABLE}: {cluster!r} found, one of {_CLUSTERS} is needed")
     parameters: dict[str, Any] = dict(_DEFAULTS)
     for setting in settings:
         key, sign, value = setting.partition("=")
@@ -63,36 +63,31 @@ def run_cluster(
     assignments: Sequence[Assignment],
     callbacks: Sequence[Callback],
     stop: StopFlag,
-) -> Outcome:
+) -> dict[int, str]:
     """Train instances as the tasks of one array job, and wait for them; an `Executor`.
 
-    Args:
-        cluster: one of CLUSTERS.
-        parameters: of the job, by submitit's names.
-        assignments: of one cohort, at least one.
-        callbacks: called with the progress of all instances.
-        stop: when it is set, running tasks save their states and end, waiting ones are cancelled.
-
     Raises:
+        StoppedError: when the stop is set: running tasks saved their states, waiting ones are
+            cancelled.
         UserError: without submitit, for parameters that it refuses, or without such a cluster.
     """
     for entry in assignments:
         entry.directory.mkdir(parents=True, exist_ok=True)
-        (entry.directory / STOP_FILE).unlink(missing_ok=True)
+        (entry.directory / _STOP_FILE).unlink(missing_ok=True)
     task = assignments[0].task
     folder = get_state_directory(task.root) / "cluster" / f"{task.kind}-{task.name}"
     jobs = _submit(cluster, parameters, folder, assignments)
     print(f"{task.cohort_path}: submitted {len(jobs)} tasks to {cluster}, logs in {folder}")
     files = {entry.task.instance: entry.progress_file for entry in assignments}
-    is_stopped = _wait(list(jobs.values()), ProgressReader(files, callbacks), assignments, stop)
-    outcome = Outcome(stopped=is_stopped)
-    for entry in assignments:
-        error = None if is_stopped else _find_error(entry, jobs[entry.task.instance])
-        if error is not None:
-            outcome.errors[entry.task.instance] = error
-    if not outcome.stopped and not outcome.errors:
+    _wait(jobs, ProgressReader(files, callbacks), assignments, stop)
+    failed = {
+        entry.task.instance: _describe_failure(job)
+        for entry, job in zip(assignments, jobs, strict=True)
+        if entry.find_result() is None
+    }
+    if not failed:
         shutil.rmtree(folder, ignore_errors=True)
-    return outcome
+    return failed
 
 
 class InstanceTask:
@@ -104,10 +99,9 @@ class InstanceTask:
 
     def __call__(self, assignment: Assignment) -> str | None:
         """Train or resume the instance; return why that failed, in one line."""
-        prepare_process()
-        is_stopping = _watch_file(assignment.directory / STOP_FILE)
+        configure_process()
         try:
-            train_assignment(assignment, 0, is_stopping)
+            train_assignment(assignment, 0, (assignment.directory / _STOP_FILE).exists)
         except StoppedError:
             return None
         except Exception as error:
@@ -123,7 +117,7 @@ class InstanceTask:
 
 def _submit(
     cluster: str, parameters: Mapping[str, Any], folder: Path, assignments: Sequence[Assignment]
-) -> dict[int, Job[str | None]]:
+) -> list[Job[str | None]]:
     try:
         from submitit import AutoExecutor
     except ImportError as error:
@@ -135,11 +129,10 @@ def _submit(
         executor = AutoExecutor(folder, cluster=cluster)
         executor.update_parameters(**{"name": assignments[0].task.name, **parameters})
         with executor.batch():
-            jobs = [executor.submit(InstanceTask(), entry) for entry in assignments]
+            return [executor.submit(InstanceTask(), entry) for entry in assignments]
     except (NameError, RuntimeError, TypeError, ValueError, OSError) as error:
         text = " ".join(str(error).split())
         raise UserError(f"{EXECUTOR_VARIABLE}: {cluster} refuses the job: {text}") from error
-    return {entry.task.instance: job for entry, job in zip(assignments, jobs, strict=True)}
 
 
 def _wait(
@@ -147,8 +140,8 @@ def _wait(
     progress: ProgressReader,
     assignments: Sequence[Assignment],
     stop: StopFlag,
-) -> bool:
-    """Wait for the end of all tasks; tell whether they were stopped."""
+) -> None:
+    """Wait for the end of all tasks; raises StoppedError when they were stopped before."""
     checked_at = time.monotonic()
     while True:
         # a killed task leaves no result; the scheduler is asked for its state now and then
@@ -157,22 +150,23 @@ def _wait(
         running = [job for job in jobs if not job.done(force_check=is_due)]
         progress.poll()
         if not running:
-            return False
+            return
         if stop.is_set():
             _stop(running, assignments)
-            return True
+            raise StoppedError
         time.sleep(_POLL_SEC)
 
 
 def _stop(running: Sequence[Job[str | None]], assignments: Sequence[Assignment]) -> None:
-    """Let trainings save their states; cancel the tasks that do not end by themselves."""
+    """Let trainings save their states; cancel the tasks that wait, or do not end by themselves."""
     for entry in assignments:
-        (entry.directory / STOP_FILE).touch()
-    until = time.monotonic() + _STOP_SEC
-    waiting = [job for job in running if job.state == "PENDING"]
-    for job in waiting:
-        job.cancel(check=False)
-    left = [job for job in running if job not in waiting]
+        (entry.directory / _STOP_FILE).touch()
+    left, until = [], time.monotonic() + _STOP_SEC
+    for job in running:
+        if job.state == "PENDING":
+            job.cancel(check=False)
+        else:
+            left.append(job)
     while left and time.monotonic() < until:
         time.sleep(_POLL_SEC)
         left = [job for job in left if not job.done()]
@@ -180,23 +174,8 @@ def _stop(running: Sequence[Job[str | None]], assignments: Sequence[Assignment])
         job.cancel(check=False)
 
 
-def _find_error(entry: Assignment, job: Job[str | None]) -> str | None:
-    """Return why an instance is not trained, with the path of its task's log."""
-    if entry.find_result() is not None:
-        return None
-    log, result = job.paths.stderr, job.paths.result_pickle
-    text = job.result() if result.exists() else None
-    return f"{text or f'its task ended without a result ({job.state})'} (log: {log})"
-
-
-def _watch_file(file: Path) -> Callable[[], bool]:
-    """Return a function that tells whether a file exists, and asks the disk once a second."""
-    asked_at, found = time.monotonic(), file.exists()
-
-    def exists() -> bool:
-        nonlocal asked_at, found
-        if time.monotonic() - asked_at > _POLL_SEC:
-            asked_at, found = time.monotonic(), file.exists()
-        return found
-
-    return exists
+def _describe_failure(job: Job[str | None]) -> str:
+    """Say why an instance is not trained, with the path of its task's log."""
+    text = job.result() if job.paths.result_pickle.exists() else None
+    reason = text or f"its task ended without a result ({job.state})"
+    return f"{reason} (log: {job.paths.stderr})"

@@ -1,6 +1,6 @@
 """A cohort from its tasks to its published directory.
 
-An executor trains the instances that are missing (`knowledge_gaps.execution.local`); one process
+An executor trains the instances that are missing (`knowledge_gaps.execution.parallel`); one process
 at a time holds the cohort's lock, and puts the finished instances together. Nothing that happens
 here changes an instance's bytes.
 """
@@ -14,29 +14,74 @@ from pathlib import Path
 
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.files import hash_file, publish_directory, write_json
-from knowledge_gaps.core.layout import COHORT_FILE, META_FILE, get_cohort_directory
+from knowledge_gaps.core.layout import (
+    COHORT_FILE,
+    META_FILE,
+    TRAIN_IMAGES,
+    get_cohort_directory,
+    get_prepared_directory,
+)
 from knowledge_gaps.core.signals import catch_stop_signals
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.execution.assignment import (
     Assignment,
+    Callback,
     get_cohort_file,
     get_cohort_state,
     hold_lock,
 )
-from knowledge_gaps.execution.fingerprint import check_fingerprint
-from knowledge_gaps.execution.local import Executor, Outcome, run_local
-from knowledge_gaps.execution.progress import Callback
+from knowledge_gaps.execution.fingerprint import check_fingerprint, compute_fingerprint
+from knowledge_gaps.execution.parallel import Executor, run_local
+from knowledge_gaps.models.pool import read_pool
+from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Kind, Study
+from knowledge_gaps.study.graph import find_recipe, get_cohorts, need
 from knowledge_gaps.training.task import TrainingTask
+
+
+def make_tasks(
+    root: Path, study: Study, kind: Kind, name: str, instance: int | None = None
+) -> list[TrainingTask]:
+    """Make the tasks of a cohort: of all instances, in order, or of one.
+
+    Raises:
+        UserError: for an unknown cohort or instance; when the prepared data or the pool's manifest
+            is missing; for other code or versions than the study was checked with.
+    """
+    need(name, get_cohorts(study, kind), "cohort", kind.value)
+    cohort = get_cohorts(study, kind)[name]
+    if instance is not None and instance >= cohort.instances:
+        raise UserError(
+            f"--instance: {instance} found, {kind}/{name} has {cohort.instances}, from 0"
+        )
+    recipe = find_recipe(study, f"{kind}/{name}")
+    members = read_pool(root, cohort.pool)
+    data_sha256 = open_images(get_prepared_directory(root) / TRAIN_IMAGES).compute_sha256()
+    code = compute_fingerprint(study, kind, name)
+    check_fingerprint(root, f"{kind}/{name}", code)
+    weights_sha256 = _hash_initial_weights(recipe, root)
+    return [
+        TrainingTask(
+            root=root,
+            kind=kind,
+            name=name,
+            instance=index,
+            seed=study.study.seed,
+            recipe=recipe,
+            cohort=cohort,
+            members=members,
+            data_name=study.data.name,
+            data_sha256=data_sha256,
+            code=code,
+            initial_weights_sha256=weights_sha256,
+        )
+        for index in (range(cohort.instances) if instance is None else [instance])
+    ]
 
 
 def train_cohort(
     tasks: Sequence[TrainingTask], callbacks: Sequence[Callback], executor: Executor = run_local
 ) -> None:
-    """Train the instances of a cohort that are missing, and publish its directory.
-
-    Args:
-        tasks: of one cohort, all instances, in order.
-        callbacks: called with every instance's progress.
-        executor: runs the trainings.
+    """Train the instances of a cohort (all, in order) that are missing, and publish its directory.
 
     Raises:
         StoppedError: as `train_instances`.
@@ -45,12 +90,13 @@ def train_cohort(
     """
     lock, cohort = get_cohort_file(tasks[0], ".lock"), tasks[0].cohort_path
     with hold_lock(lock, f"{cohort}: another process is training this cohort"):
-        kept = {Assignment.of(task).directory for task in tasks}
+        entries = [Assignment(task) for task in tasks]
+        kept = {entry.directory for entry in entries}
         for path in get_cohort_state(tasks[0]).glob("*"):
             if path not in kept:  # of trainings that depended on something else
                 shutil.rmtree(path)
         train_instances(tasks, callbacks, executor)
-        _publish([Assignment.of(task) for task in tasks])
+        _publish(entries)
 
 
 def train_instances(
@@ -58,36 +104,28 @@ def train_instances(
 ) -> None:
     """Train instances of a cohort, for `train_cohort` to find them finished.
 
-    Finished ones are kept, interrupted ones resume.
-
-    Args:
-        tasks: of one cohort.
-        callbacks: called with every instance's progress.
-        executor: runs the trainings.
+    Finished ones are kept, interrupted ones resume. Callbacks get every instance's progress.
 
     Raises:
         StoppedError: when the process was told to stop; all states are saved.
         UserError: names every instance that failed, after the others were trained.
     """
-    missing = []
-    for entry in map(Assignment.of, tasks):
+    missing, cohort = [], tasks[0].cohort_path
+    for entry in map(Assignment, tasks):
         if entry.find_result() is None:
             missing.append(entry)
         else:
             for callback in callbacks:
                 callback(entry.task.instance, entry.task.recipe.steps, None)
-    if missing:
+    if not missing:
+        return
+    try:
         with catch_stop_signals() as stop:
-            outcome = executor(missing, callbacks, stop)
-        check_outcome(outcome, tasks[0].cohort_path)
-
-
-def check_outcome(outcome: Outcome, cohort: str) -> None:
-    """Raise StoppedError or UserError if that is the outcome of a cohort's trainings."""
-    if outcome.stopped:
-        raise StoppedError(f"{cohort}: state saved, the same command resumes")
+            errors = executor(missing, callbacks, stop)
+    except StoppedError as error:
+        raise StoppedError(f"{cohort}: state saved, the same command resumes") from error
     instances = defaultdict(list)
-    for instance, text in sorted(outcome.errors.items()):
+    for instance, text in sorted(errors.items()):
         instances[text].append(f"{cohort}/{instance}")
     if instances:
         raise UserError("; ".join(f"{', '.join(i)}: {text}" for text, i in instances.items()))
@@ -113,3 +151,13 @@ def _publish(entries: Sequence[Assignment]) -> None:
     publish_directory(get_cohort_directory(task.root, task.cohort_path), assemble)
     write_json(get_cohort_file(task, ".json"), record)  # before the states go: see find_result
     shutil.rmtree(get_cohort_state(task), ignore_errors=True)
+
+
+def _hash_initial_weights(recipe: GanRecipe | ClassifierRecipe, root: Path) -> str | None:
+    if isinstance(recipe, GanRecipe) or recipe.initialisation == "random":
+        return None
+    # imports torch, which the parent process does without otherwise
+    from knowledge_gaps.training.initial_weights import find_initial_weights
+
+    found = find_initial_weights(recipe, root)
+    return None if found is None else found.sha256

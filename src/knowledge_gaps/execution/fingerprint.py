@@ -7,7 +7,6 @@ due; an added architecture, a comment or a docstring does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from knowledge_gaps.core.cache import make_key
@@ -31,7 +30,7 @@ TRAINING_CODE = (
     "training",
 )
 # likewise what decides the tables, without what only reads them
-EVALUATION_CODE = (
+_EVALUATION_CODE = (
     "analyses",
     "data",
     "evaluation",
@@ -41,8 +40,8 @@ EVALUATION_CODE = (
     "statistics",
     "training",
 )
-PREPARATION_CODE = ("data", "stages/prepare.py")
-VERSIONS = ("numpy", "torch")
+_PREPARATION_CODE = ("data", "stages/prepare.py")
+_VERSIONS = ("numpy", "torch")
 _NUM_DIGITS = 12  # of a hash, so that a value is one line of dvc.lock
 
 Fingerprint = dict[str, str]
@@ -50,8 +49,10 @@ Fingerprint = dict[str, str]
 
 def compute_fingerprint(study: Study, kind: Kind, name: str) -> Fingerprint:
     """Return the fingerprint of a cohort: "code", a sha256, and the versions of numpy and torch."""
-    architectures = set(_list_architectures(study, kind, name))
-    return {"code": hash_code(TRAINING_CODE, architectures), **get_versions(VERSIONS)}
+    pool = list_members(study, get_cohorts(study, kind)[name].pool)
+    paths = (f"{kind}/{name}", *(path for path, _ in pool))
+    architectures = {find_recipe(study, path).architecture for path in paths}
+    return {"code": hash_code(TRAINING_CODE, architectures), **get_versions(_VERSIONS)}
 
 
 def write_fingerprints(root: Path, study: Study) -> None:
@@ -65,8 +66,8 @@ def write_fingerprints(root: Path, study: Study) -> None:
     }
     hashes = {
         # evaluations have a row for every cohort, so a removed one makes them due
-        "evaluation": make_key(hash_code(EVALUATION_CODE, architectures), cohorts),
-        "prepare": hash_code(PREPARATION_CODE),
+        "evaluation": make_key(hash_code(_EVALUATION_CODE, architectures), cohorts),
+        "prepare": hash_code(_PREPARATION_CODE),
         "readings": make_key(study.report.model_dump()),
     }
     stages = {name: value[:_NUM_DIGITS] for name, value in hashes.items()}
@@ -76,13 +77,8 @@ def write_fingerprints(root: Path, study: Study) -> None:
 def check_fingerprint(root: Path, cohort: str, found: Fingerprint) -> None:
     """Refuse to train, or to publish, by other code or versions than DVC has recorded.
 
-    Args:
-        root: the repository's root.
-        cohort: as "gans/COHORT" or "classifiers/COHORT".
-        found: its present fingerprint.
-
-    Raises:
-        UserError: names what differs; nothing where no fingerprint was written yet.
+    The cohort is "gans/COHORT" or "classifiers/COHORT". Raises UserError, which says what differs;
+    nothing where no fingerprint was written yet.
     """
     path = get_fingerprints_file(root)
     kind, _, name = cohort.partition("/")
@@ -98,10 +94,3 @@ def _format(fingerprint: Fingerprint) -> str:
     """Write a fingerprint as one line, as it is shown by `dvc status`."""
     short = {**fingerprint, "code": fingerprint["code"][:_NUM_DIGITS]}
     return ", ".join(f"{key} {value}" for key, value in short.items())
-
-
-def _list_architectures(study: Study, kind: Kind, name: str) -> Iterator[str]:
-    """Yield the architectures of a cohort and of the pool that it is trained against."""
-    members = list_members(study, get_cohorts(study, kind)[name].pool)
-    for path in (f"{kind}/{name}", *(path for path, _ in members)):
-        yield find_recipe(study, path).architecture

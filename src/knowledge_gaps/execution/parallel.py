@@ -1,4 +1,6 @@
-"""Worker processes of this machine, and a function over items on all cores.
+"""Worker processes of this machine: they train instances, or apply a function to items.
+
+There is one a core, or a GPU. This process runs no tensor operation.
 
 Workers ignore signals: this process decides when they stop. It does so by closing a pipe, which
 its death does as well. (A shared Event would not do: a killed worker could leave its lock taken.)
@@ -10,59 +12,67 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.sharedctypes import Synchronized
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from knowledge_gaps.core.determinism import configure_process
-from knowledge_gaps.core.devices import count_gpus, count_workers, keep_freed_memory
-from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.devices import count_gpus, count_workers
+from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.core.signals import StopFlag
+from knowledge_gaps.execution.assignment import (
+    Assignment,
+    Callback,
+    ProgressReader,
+    train_assignment,
+)
 
 KILLED = (
     "a worker process was killed (often too little memory; KGAPS_WORKERS=1 needs less); "
     "the same command resumes"
 )
 
+# imported once for all workers; the first optimizer of a process imports torch._dynamo
+PRELOAD = ("knowledge_gaps.training.instance", "torch._dynamo")
+_POLL_SEC = 0.2
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+Executor = Callable[[Sequence[Assignment], Sequence[Callback], StopFlag], dict[int, str]]
+"""How the trainings of a cohort are run: on this machine, on a cluster, or by several ranks.
 
-@dataclass
-class Worker:
-    """This process, if it is a worker.
-
-    Attributes:
-        index: 0 for the first one; decides the GPU.
-        stopping: set when the worker has to stop.
-        busy: held while something must not be cut off; the worker stops after that.
-    """
-
-    index: int = 0
-    stopping: threading.Event = field(default_factory=threading.Event)
-    busy: threading.Lock = field(default_factory=threading.Lock)
+It gets instances that are not trained yet, at least one, all of one cohort. It lets each be trained
+by `train_assignment`, in any process that shares the disk, and passes their progress on to the
+callbacks (`ProgressReader`). An instance that fails does not end the others: it returns why each
+failed, in one line, by instance. It asks the stop a few times a second: when it is set, states are
+saved, nothing further is started, and StoppedError is raised.
+"""
 
 
-WORKER = Worker()
+class _Worker:
+    """This process, if it is a worker."""
+
+    index = 0  # of the worker; decides the GPU
+    stopping = threading.Event()  # set when the worker has to stop
+    busy = threading.Lock()  # held while something must not be cut off; the worker stops after that
 
 
-def prepare_process() -> None:
-    """Prepare a process for trainings: deterministic, with one thread, keeping freed memory."""
-    configure_process()
-    keep_freed_memory()
+WORKER = _Worker()
 
 
 def start_fork_server(preload: Sequence[str]) -> ForkServerContext:
-    """Start the process that workers are forked from; it imports modules once for all of them.
+    """Start the process that workers are forked from, if there is none yet.
 
-    Args:
-        preload: modules to import; those of the first call count.
+    It imports the modules to preload once for all of them.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
@@ -110,11 +120,9 @@ def map_parallel(
     uses_gpu: bool = False,
     num_workers: int | None = None,
 ) -> Iterator[_Result]:
-    """Apply a function to items, one process a core, and yield the results in order.
+    """Apply a function of a module to items, and yield the results in order.
 
     Args:
-        function: of a module, so that a worker finds it by name.
-        items: what it is applied to, one after the other on each worker.
         preload: module that is imported once for all workers.
         uses_gpu: the function runs on a GPU where there is one (`devices.find_device`); it is then
             applied in this process, for one keeps a GPU busy.
@@ -143,7 +151,7 @@ def _initialize_worker(reader: Connection, counter: Synchronized[int]) -> None:
     """Prepare a worker; Ctrl-C reaches it too, and is left to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    prepare_process()
+    configure_process()
     with counter.get_lock():
         WORKER.index = counter.value
         counter.value += 1
@@ -156,3 +164,65 @@ def _stop_with_parent(reader: Connection) -> None:
     WORKER.stopping.set()
     WORKER.busy.acquire()
     os._exit(1)
+
+
+def run_local(
+    assignments: Sequence[Assignment], callbacks: Sequence[Callback], stop: StopFlag
+) -> dict[int, str]:
+    """Train instances side by side on this machine; an `Executor`.
+
+    A killed worker ends all trainings: the others save their states first.
+    """
+    files = {entry.task.instance: entry.progress_file for entry in assignments}
+    progress, is_killed = ProgressReader(files, callbacks), False
+    errors: dict[int, str] = {}
+    with open_pool(count_workers(len(assignments)), PRELOAD) as (pool, stop_workers):
+        futures = {_submit(pool, entry): entry.task.instance for entry in assignments}
+        # Ctrl-C while this thread waits for a future itself could leave the future's lock taken
+        ended: SimpleQueue[Future[None]] = SimpleQueue()
+        for future in futures:
+            future.add_done_callback(ended.put)
+        while futures:
+            progress.poll()
+            if stop.is_set() or is_killed:
+                stop_workers()
+            with suppress(Empty):
+                future = ended.get(timeout=_POLL_SEC)
+                error, instance = future.exception(), futures.pop(future)
+                if isinstance(error, BrokenProcessPool):
+                    is_killed = True
+                elif error is not None and not isinstance(error, StoppedError):
+                    errors[instance] = describe_error(error)
+        if is_killed:  # an idle worker may wait for a lock that the killed one had
+            stop_workers()
+    progress.poll()
+    if stop.is_set():
+        raise StoppedError
+    if is_killed:
+        killed = [entry.task.instance for entry in assignments if entry.find_result() is None]
+        errors = {**dict.fromkeys(killed, KILLED), **errors}
+    return errors
+
+
+def _submit(pool: ProcessPoolExecutor, entry: Assignment) -> Future[None]:
+    try:
+        return pool.submit(_train, entry)
+    except BrokenProcessPool as error:  # a worker was killed while it started
+        future: Future[None] = Future()
+        future.set_exception(error)
+        return future
+
+
+def _train(entry: Assignment) -> None:
+    with WORKER.busy:
+        if WORKER.stopping.is_set():  # the worker is about to end
+            raise StoppedError(entry.task.path)
+        train_assignment(entry, WORKER.index, WORKER.stopping.is_set)
+
+
+def describe_error(error: BaseException) -> str:
+    """Put an error into one line; the traceback of an unexpected one is printed."""
+    if isinstance(error, UserError):
+        return str(error)
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,14 +22,19 @@ from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, Sign
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.devices import Rank, count_gpus, find_gpu
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.signals import StopFlag, catch_stop_signals
-from knowledge_gaps.execution.assignment import Assignment, LockedError, train_assignment
-from knowledge_gaps.execution.local import Executor, Outcome
-from knowledge_gaps.execution.parallel import prepare_process
-from knowledge_gaps.execution.progress import Callback, Reporter
+from knowledge_gaps.execution.assignment import (
+    Assignment,
+    Callback,
+    LockedError,
+    Reporter,
+    train_assignment,
+)
+from knowledge_gaps.execution.parallel import Executor
 from knowledge_gaps.training.instance import train_instance
 from knowledge_gaps.training.loop import DivergedError
 from knowledge_gaps.training.ranks import Ranks
@@ -81,17 +85,14 @@ def train_as_rank(
 ) -> None:
     """Train instances of a cohort as one of several ranks.
 
-    Args:
-        rank: of this process.
-        tasks: all that rank 0 may announce.
-        lead: of rank 0: trains by the `Executor` that it is given. None for other ranks.
+    Rank 0 leads: it trains by the `Executor` that it is given. Others train what it announces.
 
     Raises:
         StoppedError: when any rank was told to stop; the state is saved.
         UserError: rank 0's; when this rank would train something else than rank 0.
     """
-    prepare_process()
-    entries = {entry.directory.name: entry for entry in map(Assignment.of, tasks)}
+    configure_process()
+    entries = {entry.directory.name: entry for entry in map(Assignment, tasks)}
     with join_ranks(rank) as ranks:
         if ranks.agree(ranks.share(list(entries)) != list(entries)):
             raise UserError(f"{tasks[0].cohort_path}: hosts differ in code, data or params.yaml")
@@ -112,7 +113,6 @@ def train_as_rank(
 def join_ranks(rank: Rank) -> Iterator[Ranks]:
     """Meet the other ranks by torchrun's variables, and leave them at the end of a good run."""
     num_gpus = count_gpus()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Accelerate would share out all cores
     if num_gpus > 0:
         torch.cuda.set_device(find_gpu(rank, num_gpus))
     dist.init_process_group("cpu:gloo,cuda:nccl" if num_gpus > 0 else "gloo")
@@ -126,21 +126,18 @@ def _run_together(
     assignments: Sequence[Assignment],
     callbacks: Sequence[Callback],
     stop: StopFlag,
-) -> Outcome:
+) -> dict[int, str]:
     """Train instances one after the other by all ranks; an `Executor` of rank 0."""
-    outcome = Outcome()
+    errors = {}
     for entry in assignments:
         announce = partial(ranks.share, entry.directory.name)
         try:
             train_assignment(entry, rank.local_index, stop.is_set, callbacks, announce)
-        except StoppedError:
-            outcome.stopped = True
-            break
         except (DivergedError, LockedError) as error:  # all ranks have it, or none has begun
-            outcome.errors[entry.task.instance] = str(error)
+            errors[entry.task.instance] = str(error)
         except UserError as error:
             raise RankError(f"{entry.task.path}: {error}") from error
-    return outcome
+    return errors
 
 
 def _follow(ranks: Ranks, rank: Rank, entries: Mapping[str, Assignment]) -> None:

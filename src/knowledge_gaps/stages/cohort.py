@@ -8,12 +8,11 @@ from pathlib import Path
 
 from knowledge_gaps.core.devices import count_processes, read_rank
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.progress import InstanceProgress
+from knowledge_gaps.core.printing import track_instances
+from knowledge_gaps.execution.assignment import Callback, Row
 from knowledge_gaps.execution.cluster import EXECUTOR_VARIABLE, find_executor
-from knowledge_gaps.execution.cohort import train_cohort, train_instances
-from knowledge_gaps.execution.local import Executor, run_local
-from knowledge_gaps.execution.progress import Callback, Row
-from knowledge_gaps.execution.tasks import make_tasks
+from knowledge_gaps.execution.cohort import make_tasks, train_cohort, train_instances
+from knowledge_gaps.execution.parallel import Executor, run_local
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.tracking.live import CohortTracker
 from knowledge_gaps.training.sizes import check_shares
@@ -57,19 +56,18 @@ def train_and_track(
     if rank is None:
         launch_ranks(count, train_and_track, kind, root, study, name, count, instance)
     else:
-        train_as_rank(rank, tasks, lead if rank.is_main else None)
+        train_as_rank(rank, tasks, lead if rank.index == 0 else None)
 
 
 @contextmanager
 def _watch(study: Study, tasks: Sequence[TrainingTask]) -> Iterator[list[Callback]]:
     """Show trainings on the terminal and in MLflow."""
     first, live = tasks[0], {task.instance: task.describe() for task in tasks}
-    progress = InstanceProgress(first.cohort_path, live, first.recipe.steps)
     tracker = CohortTracker(first.root, study.study.name, first.kind.value, first.name, live)
 
     def log(instance: int, step: int, row: Row | None) -> None:
         if row is not None:
             tracker.log(instance, step, {key: row[key] for key in row if key != "step"})
 
-    with tracker, progress:
-        yield [progress.report, log]
+    with tracker, track_instances(first.cohort_path, live, first.recipe.steps) as report:
+        yield [report, log]

@@ -17,7 +17,7 @@ from knowledge_gaps.core.layout import (
     get_prepared_directory,
     get_state_directory,
 )
-from knowledge_gaps.core.progress import track_items
+from knowledge_gaps.core.printing import track_items
 from knowledge_gaps.data.images import save_grid
 from knowledge_gaps.data.reals import Reals, open_reals
 from knowledge_gaps.data.store import open_images

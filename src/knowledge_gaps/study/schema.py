@@ -55,7 +55,7 @@ class DataSettings(Section):
 
     name: Name
     """The dataset; the report names it. "mnist" has checksums in
-    `knowledge_gaps.data.source`, others what their directory lists."""
+    `knowledge_gaps.data.idx`, others what their directory lists."""
     source: Literal["reduced", "idx", "torchvision", "images", "dicebear"]
     """"reduced" for the sample in the repository, "idx" for the four IDX files in `directory`,
     "torchvision" for torchvision's downloader into `directory`, "images" for a folder or a zip
