@@ -232,7 +232,7 @@ def test_samples_that_were_finished_before_a_kill_are_kept(
     trained_root: Path, trained_copy: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     shutil.rmtree(trained_copy / "data" / "samples")
-    (trained_copy / ".kgaps" / "rows" / "samples.json").unlink()
+    (trained_copy / ".kgaps" / "cache" / "samples.json").unlink()
     left = get_samples(trained_copy, "fool_all_1", 0)
     put = RowCache.put
 

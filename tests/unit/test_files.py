@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -149,18 +151,38 @@ def test_damaged_json_is_refused(tmp_path: Path, content: bytes, message: str) -
 # --- cached rows
 
 
-def test_only_rows_that_were_asked_for_stay_in_the_cache(tmp_path: Path) -> None:
+def alter(stored: dict[str, Any], key: str, value: Any) -> None:
+    stored["a"]["row"][key] = value
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda stored: alter(stored, "rate", 0.75),
+        lambda stored: alter(stored, "other", 1),
+        lambda stored: alter(stored, "rate", float("nan")),
+        lambda stored: stored.update(a={"rate": 0.5}),
+        lambda stored: stored.update(a=[0.5]),
+        lambda stored: stored.update(a=stored["b"]),
+    ],
+    ids=["value", "column", "no number", "without hash", "list", "another key's"],
+)
+def test_cached_row_that_was_altered_is_not_returned(
+    tmp_path: Path, damage: Callable[[dict[str, Any]], None]
+) -> None:
     cache = RowCache(tmp_path, "scores")
-    for key, rate in (("a", 0.5), ("b", 0.25)):
-        cache.put(key, {"rate": rate})
-    cache.save()
-    cache = RowCache(tmp_path, "scores")
-    assert (cache.get("b"), cache.get("c")) == ({"rate": 0.25}, None)
+    cache.put("a", {"rate": 0.5})
+    cache.put("b", {"rate": 0.25})
     cache.save()
     [path] = tmp_path.rglob("scores.json")
-    assert list(read_json(path)) == ["b"]
-    path.write_text("{")
-    assert RowCache(tmp_path, "scores").get("b") is None
+    stored = read_json(path)
+    damage(stored)
+    path.write_text(json.dumps(stored))
+    cache = RowCache(tmp_path, "scores")
+    assert cache.get("a") is None
+    assert cache.get("b") == {"rate": 0.25}
+    cache.save()
+    assert list(read_json(path)) == ["b"]  # only rows that were asked for are kept
 
 
 # --- directories

@@ -17,14 +17,22 @@ Row = dict[str, Any]
 
 
 class RowCache:
-    """Rows of one table by key; only rows that were asked for are kept when it is saved."""
+    """Rows of one table by key; only rows that were asked for are kept when it is saved.
+
+    A row is stored with its sha256. One that was altered is computed again.
+
+    Args:
+        root: the repository's root.
+        name: of the table.
+    """
 
     def __init__(self, root: Path, name: str) -> None:
-        self._path = get_state_directory(root) / "rows" / f"{name}.json"
+        self._path = get_state_directory(root) / "cache" / f"{name}.json"
         try:
-            self._known = read_json(self._path)
+            stored = read_json(self._path)
         except UserError:  # absent at first, and a damaged one is worth no more than none
-            self._known = {}
+            stored = {}
+        self._known = {key: entry["row"] for key, entry in stored.items() if _is_whole(key, entry)}
         self._used: dict[str, Row] = {}
 
     def get(self, key: str) -> Row | None:
@@ -40,9 +48,19 @@ class RowCache:
 
     def save(self) -> None:
         """Write the rows that were asked for or put since the cache was opened."""
-        write_json(self._path, self._used)
+        rows = self._used.items()
+        write_json(
+            self._path, {key: {"row": row, "sha256": make_key(key, row)} for key, row in rows}
+        )
 
 
 def make_key(*parts: Any) -> str:
     """Hash JSON-able parts into a key."""
     return hashlib.sha256(dump_json(list(parts)).encode()).hexdigest()
+
+
+def _is_whole(key: str, entry: Any) -> bool:
+    try:
+        return bool(entry["sha256"] == make_key(key, entry["row"]))
+    except (KeyError, TypeError, ValueError):  # of another shape, or with numbers that are not JSON
+        return False
