@@ -73,7 +73,7 @@ def test_images_of_another_size_are_refused() -> None:
     classifier = GanClassifier(Recorder(), make_spec((8, 8), (4, 4)))
     for shape in ((5, 3, 8, 9), (5, 1, 8, 8)):
         found = "x".join(map(str, shape[1:]))
-        with pytest.raises(UserError, match=f"takes images of 3x8x8 .*given images of {found} "):
+        with pytest.raises(UserError, match=f"takes images of 3x8x8, .*given images of {found} "):
             classifier(torch.zeros(shape))
 
 

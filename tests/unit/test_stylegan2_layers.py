@@ -13,22 +13,17 @@ from scipy.signal import convolve2d
 from stylegan2_tools import draw
 from torch import Tensor
 
-from knowledge_gaps.models.architectures.stylegan2.equalized import (
+from knowledge_gaps.models.architectures.stylegan2.layers import (
     EqualizedConv,
     EqualizedLinear,
-)
-from knowledge_gaps.models.architectures.stylegan2.maps import (
+    StyledConv,
     downsample,
     filter_maps,
     make_kernel,
     upsample,
 )
-from knowledge_gaps.models.architectures.stylegan2.modulated import (
-    LayerOptions,
-    StyledConv,
-)
+from knowledge_gaps.models.architectures.stylegan2.settings import Stage
 
-OPTIONS = LayerOptions(style_dim=4, has_noise=False, clamp=None)
 KERNEL = make_kernel()
 TAPS = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 
@@ -111,6 +106,13 @@ def test_resampling_has_its_first_and_second_gradients() -> None:
 # --- modulated convolution
 
 
+def make_layer(
+    channels_in: int, channels_out: int, has_noise: bool = False, is_up: bool = False
+) -> StyledConv:
+    torch.manual_seed(0)
+    return StyledConv(channels_in, Stage(8, channels_out, False), 4, has_noise, is_up)
+
+
 def convolve_by_samples(layer: StyledConv, maps: Tensor, scales: Tensor) -> Tensor:
     """Equations 1 and 3 as they stand, one sample after another, with scipy's convolution."""
     he = 1 / math.sqrt(layer.weight[0].numel())
@@ -139,8 +141,7 @@ def convolve_plane(image: np.ndarray, kernel: np.ndarray, is_up: bool) -> np.nda
 
 @pytest.mark.parametrize("is_up", [False, True])
 def test_modulated_convolution_equals_the_papers_form(is_up: bool) -> None:
-    torch.manual_seed(0)
-    layer = StyledConv(5, 3, OPTIONS, is_up).double()
+    layer = make_layer(5, 3, is_up=is_up).double()
     maps = draw(4, 5, 6, 6, dtype=torch.float64)
     scales = draw(4, 5, seed=1, dtype=torch.float64)
     bias = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
@@ -153,8 +154,7 @@ def test_modulated_convolution_equals_the_papers_form(is_up: bool) -> None:
 
 
 def test_noise_is_one_image_for_all_channels_with_a_learned_strength() -> None:
-    torch.manual_seed(0)
-    layer = StyledConv(5, 3, LayerOptions(4, True, None))
+    layer = make_layer(5, 3, has_noise=True)
     maps, styles = draw(2, 5, 8, 8), draw(2, 4)
     silent = layer(maps, styles)
     assert torch.equal(layer(maps, styles), silent)  # the strength is 0 at first
@@ -175,8 +175,7 @@ def test_noise_is_one_image_for_all_channels_with_a_learned_strength() -> None:
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float16, 3e-3), (torch.bfloat16, 3e-2)])
 @pytest.mark.parametrize("is_up", [False, True])
 def test_half_precision_stays_near_full(dtype: torch.dtype, limit: float, is_up: bool) -> None:
-    torch.manual_seed(0)
-    layer = StyledConv(16, 8, OPTIONS, is_up)
+    layer = make_layer(16, 8, is_up=is_up)
     maps = draw(2, 16, 8, 8)
     scales = draw(2, 16, seed=1) * 1000
     bias = torch.zeros(8)
@@ -187,8 +186,7 @@ def test_half_precision_stays_near_full(dtype: torch.dtype, limit: float, is_up:
 
 
 def test_float16_does_not_overflow_where_the_result_is_moderate() -> None:
-    torch.manual_seed(0)
-    layer = StyledConv(64, 8, OPTIONS)
+    layer = make_layer(64, 8)
     with torch.no_grad():
         layer.weight.mul_(1000)
     maps = torch.full((1, 64, 8, 8), 200.0)

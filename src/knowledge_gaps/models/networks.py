@@ -53,25 +53,16 @@ def build_classifier(
 def build_on_meta(
     kind: str, architecture: str, model: Mapping[str, Any], shape: ImageShape
 ) -> dict[str, nn.Module]:
-    """Build the networks of a recipe on the meta device.
-
-    Args:
-        kind: "gans" or "classifiers".
-        architecture: of the recipe.
-        model: its settings.
-        shape: channels, height, width of the reals.
-
-    Returns:
-        "G" and "D" of a GAN, "C" of a classifier.
+    """Build "G" and "D" of a GAN's recipe, "C" of a classifier's, on the meta device.
 
     Raises:
         UserError: for an unknown architecture, or settings that do not fit.
     """
-    own = (architecture, model, shape)
+    builders: dict[str, Callable[..., nn.Module]] = {"C": build_classifier}
+    if kind == Kind.GANS:
+        builders = {"G": build_generator, "D": build_discriminator}
     with torch.device("meta"):
-        if kind == Kind.GANS:
-            return {"G": build_generator(*own), "D": build_discriminator(*own)}
-        return {"C": build_classifier(*own)}
+        return {key: build(architecture, model, shape) for key, build in builders.items()}
 
 
 def count_parameters(network: nn.Module) -> int:

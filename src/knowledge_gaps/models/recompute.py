@@ -9,7 +9,7 @@ Source: Chen et al. 2016, by way of torch.utils.checkpoint.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 from torch import Tensor, is_grad_enabled, nn
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute_blocks(network: nn.Module, blocks: Collection[str]) -> None:
-    """Let a network's blocks compute their activations again, in place.
+    """Let the blocks of a network compute their activations again, in place.
 
     Names in the state dict stay as they are.
 
@@ -31,17 +31,17 @@ def recompute_blocks(network: nn.Module, blocks: Collection[str]) -> None:
 
 
 def _run_block(block: nn.Module, images: Tensor) -> Tensor:
-    def compute(images: Tensor) -> Tensor:
-        outputs: Tensor = type(block).forward(block, images)
-        return outputs
-
-    if not is_grad_enabled():
-        return compute(images)
-
-    def make_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _spare_buffers(block)
-
-    outputs: Tensor = checkpoint(compute, images, use_reentrant=False, context_fn=make_contexts)
+    compute = partial(type(block).forward, block)
+    outputs: Tensor
+    if is_grad_enabled():
+        outputs = checkpoint(
+            compute,
+            images,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _spare_buffers(block)),
+        )
+    else:
+        outputs = compute(images)
     return outputs
 
 

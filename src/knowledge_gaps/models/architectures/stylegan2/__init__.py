@@ -3,9 +3,6 @@
 Source: Karras, Laine & Aila 2019 (StyleGAN: mapping network, styles, noise inputs, style mixing,
 truncation) and Karras et al. 2020 (StyleGAN2: modulated convolutions, skip generator, residual
 discriminator; its configuration F), written with plain tensor operations.
-
-Read in this order: settings, equalized, maps, modulated, generator, discriminator. Losses are in
-`knowledge_gaps.losses`, their schedule in `knowledge_gaps.training`.
 """
 
 from __future__ import annotations
