@@ -61,7 +61,7 @@ def test_equalized_weights_are_standard_normal_and_scaled_at_run_time() -> None:
 def test_multiplier_slows_learning_and_keeps_the_function(multiplier: float) -> None:
     inputs = draw(9, 400)
     torch.manual_seed(0)
-    layer = EqualizedLinear(400, 100, initial_bias=1.0, lr_multiplier=multiplier)
+    layer = EqualizedLinear(400, 100, initial_bias=1.0, rate=multiplier)
     before = layer(inputs)
     assert (before - 1).std().item() == pytest.approx(1, abs=0.1)
     assert before.mean().item() == pytest.approx(1, abs=0.1)

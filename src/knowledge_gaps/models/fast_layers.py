@@ -2,14 +2,12 @@
 
 Each layer is torch's own function up to rounding, and torch's own layer on a GPU or under autocast.
 
-Strided convolutions: on the way from a feature map to an image, which has few channels (a
-transposed convolution, or a convolution's gradient with respect to the image), the CPU's library
+Strided convolutions: from a feature map to an image, which has few channels, the CPU's library
 takes many times as long as in other layers of as many operations. Here that way is a product and an
 overlapping sum, the transpose of unfolding.
 
-Batch normalisation: torch takes most of its forward pass for mean and variance, one value after the
-other. Here they are sums over whole tensors, in two passes. In a frozen network they are constants,
-which are folded into the layer before.
+Batch normalisation: mean and variance are sums over whole tensors, in two passes. In a frozen
+network they are constants, which are folded into the layer before.
 """
 
 from __future__ import annotations
@@ -121,11 +119,8 @@ class _ToImages(Function):
 
 
 def _differentiate_weight(features: Tensor, images: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """Return the gradient of sum(features * convolution(images)) with respect to the weight.
-
-    `torch.nn.grad.conv2d_weight` gives the library no weight whose memory format it could see, and
-    so has it rearrange its input.
-    """
+    """Return the gradient of sum(features * convolution(images)) with respect to the weight."""
+    # `torch.nn.grad.conv2d_weight` shows the library no memory format, and it rearranges its input
     pads, once = [padding] * 2, [1, 1]
     grads = torch.ops.aten.convolution_backward(
         features, images, weight, None, [_STRIDE] * 2, pads, once, False, [0, 0], 1, _WEIGHT_ONLY
@@ -159,7 +154,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class _Normalise(Function):
-    """Normalisation by a batch's own mean and variance, which it returns too, without gradient."""
+    """Normalisation by a batch's own mean and variance, which are returned without gradient."""
 
     @staticmethod
     def forward(
@@ -188,10 +183,7 @@ class _Normalise(Function):
 def fold_batch_norm(network: _Module) -> _Module:
     """Copy a frozen network, with every normalisation that follows a convolution folded into it.
 
-    The same function up to rounding. Neighbours in a `torch.nn.Sequential` are folded.
-
-    Raises:
-        ValueError: when the network is in training mode.
+    Neighbours in a `torch.nn.Sequential` are folded. Raises ValueError in training mode.
     """
     if network.training:
         raise ValueError("only a frozen network's batch normalisation can be folded")

@@ -1,8 +1,4 @@
-"""Stored instances, loaded as frozen networks.
-
-Frozen means evaluation mode, no gradient to the weights, in no optimiser, buffers untouched; the
-gradient with respect to the images still flows.
-"""
+"""Stored instances, loaded as frozen networks: the gradient reaches the images and no weight."""
 
 from __future__ import annotations
 

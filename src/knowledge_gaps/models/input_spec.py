@@ -20,12 +20,11 @@ class InputSpec(BaseModel):
     """Size and normalisation of a classifier's input; stored with its weights.
 
     Attributes:
-        channels: of the images that it is given.
-        image_px: height and width of the images that it is given.
+        channels: of the images that it is given; grey ones are repeated for a network of more.
+        image_px: their height and width.
         input_px: height and width that the network sees.
         mean: subtracted, per channel that the network sees, after [-1, 1] was mapped to [0, 1].
-            Grey images are repeated where it has more than one entry.
-        std: divided by, per channel that the network sees.
+        std: divided by, likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

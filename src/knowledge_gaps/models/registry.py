@@ -19,7 +19,7 @@ ImageShape = tuple[int, int, int]  # channels, height, width
 
 
 class ModelSettings(BaseModel):
-    """Base of an architecture's settings: frozen, unknown keys refused, nothing converted."""
+    """Base of an architecture's settings."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
@@ -47,12 +47,9 @@ class StyleGenerator(Generator, ABC):
 
     Its forward pass mixes styles and tracks their average in training mode alone. Noise inputs,
     mixing latents and crossovers come from the device's global random numbers, seeded every step.
-
-    Attributes:
-        style_average: float32 [W], moving average of styles; a buffer, stored with the weights.
     """
 
-    style_average: Tensor
+    style_average: Tensor  # float32 [W], moving average; a buffer, stored with the weights
 
     @abstractmethod
     def map_latents(self, latents: Tensor) -> Tensor:
@@ -79,14 +76,14 @@ class StyleGenerator(Generator, ABC):
 
 @dataclass(frozen=True)
 class GanArchitecture:
-    """A generator and its discriminator.
+    """A generator and its discriminator, built of settings and image shape.
 
     Attributes:
         name: the value of `architecture` in a recipe.
         settings: type of the recipe's `model` section.
-        build_generator: from settings and image shape to a freshly initialised generator that maps
-            latents [N, latent_dim] to images float32 [N, C, H, W], nominally in [-1, 1].
-        build_discriminator: likewise, mapping images to logits float32 [N], positive = real.
+        build_generator: of latents [N, latent_dim] -> images float32 [N, C, H, W], nominally in
+            [-1, 1].
+        build_discriminator: of images -> logits float32 [N], positive = real.
     """
 
     name: str
@@ -101,7 +98,7 @@ class ImagenetWeights:
 
     Attributes:
         file_name: torchvision's, which ends in the first digits of the file's sha256.
-        load: puts the published state into a network; its heads stay as they are.
+        load: puts the published state into a network, but for its heads.
         settings: what a recipe's `model` section must say for the weights to mean what they do.
     """
 
@@ -122,12 +119,10 @@ class ClassifierArchitecture:
     Attributes:
         name: the value of `architecture` in a recipe.
         settings: type of the recipe's `model` section.
-        build: from settings and input shape to a freshly initialised network that maps images as
-            the InputSpec prepares them to logits float32 [N], positive = real; in training mode,
-            where it has auxiliary heads, to a tuple of such with the main head's first.
-        make_input_spec: from settings and the dataset's image shape to what the network expects.
-        blocks: names of the types of its blocks, for gradient checkpointing; none where it is not
-            offered.
+        build: of settings and input shape, a network of prepared images -> logits float32 [N],
+            positive = real; in training mode, with auxiliary heads, a tuple, the main head's first.
+        make_input_spec: of settings and the dataset's image shape.
+        blocks: names of the types of its blocks; none where gradient checkpointing is not offered.
         imagenet: published weights, where there are any.
     """
 

@@ -41,16 +41,12 @@ class TorchvisionSettings(ModelSettings):
     together leave 1 px."""
 
     def list_options(self) -> dict[str, Any]:
-        """List the arguments of torchvision's constructor, besides the number of classes."""
+        """List further arguments of torchvision's constructor."""
         return {}
 
 
 class TorchvisionClassifier(nn.Module):
-    """One of torchvision's networks whose heads have one class.
-
-    Args:
-        body: returns [N, 1], or in training mode a tuple of such with the main head first.
-    """
+    """One of torchvision's networks, whose heads have one class."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -78,8 +74,7 @@ def make_architecture(
 
     Args:
         name: torchvision's, and the architecture's.
-        initialise: the rule by which torchvision's constructor initialises, for the new layers of a
-            narrower variant; draws from torch's global generator.
+        initialise: the rule of torchvision's constructor, for the layers of a narrower variant.
         blocks: as in `ClassifierArchitecture`.
         heads: names of the linear layers that end in classes.
         file_name: of torchvision's published weights.
@@ -137,10 +132,7 @@ def _make_narrow(layer: nn.Module, divide: Callable[[int], int]) -> nn.Module | 
 
 
 def _make_input_spec(settings: TorchvisionSettings, image_shape: ImageShape) -> InputSpec:
-    """Resize to the network's square and normalise as its published weights expect.
-
-    The network sees three channels; grey images are repeated.
-    """
+    """Resize to the network's square and normalise as its published weights expect."""
     channels, height, width = image_shape
     return InputSpec(
         channels=channels,
@@ -152,11 +144,7 @@ def _make_input_spec(settings: TorchvisionSettings, image_shape: ImageShape) -> 
 
 
 def _load_body(network: nn.Module, state: Mapping[str, Tensor], heads: tuple[str, ...]) -> None:
-    """Load a published state into a body; its own heads stay, and parts that it lacks are left out.
-
-    Raises:
-        RuntimeError: when the state is of another network; torch names the keys.
-    """
+    """Load a published state into a body, without its heads and without parts that it lacks."""
     assert isinstance(network, TorchvisionClassifier)
     body, prefixes = network.body, tuple(f"{head}." for head in heads)
     kept = {

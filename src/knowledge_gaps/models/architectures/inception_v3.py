@@ -30,7 +30,7 @@ class InceptionSettings(TorchvisionSettings):
     1], for which its published weights were made."""
 
     def list_options(self) -> dict[str, Any]:
-        """List the arguments of torchvision's constructor, besides the number of classes."""
+        """List further arguments of torchvision's constructor."""
         return {
             "aux_logits": self.input_px >= _AUXILIARY_PX,
             "transform_input": self.transform_input,

@@ -83,8 +83,7 @@ class StyleGan2Discriminator(nn.Module):
             for index, block in enumerate(self.blocks):
                 maps = to_block(maps, half_dtype if block.is_half else None)
                 if index == 0:
-                    maps = self.from_image(maps, ACTIVATION_GAIN)
-                    maps = activate(maps, self._clamp)
+                    maps = activate(self.from_image(maps, ACTIVATION_GAIN), self._clamp)
                 maps = block(maps)
             return self._judge(to_block(maps, None))
 
@@ -99,13 +98,9 @@ class StyleGan2Discriminator(nn.Module):
 def append_deviation(maps: Tensor, group_size: int) -> Tensor:
     """Append each group's mean standard deviation over its images as one more channel.
 
-    Groups are contiguous: a batch that is cut at a multiple of the group size keeps its values. A
-    batch that is no multiple is cut into as few groups as the size allows, of sizes that differ by
-    at most 1, the larger first.
-
-    Args:
-        maps: [N, C, H, W]; [N, C + 1, H, W] is returned.
-        group_size: images in a group, at least 1.
+    [N, C, H, W] -> [N, C + 1, H, W]. Groups are contiguous: a batch that is cut at a multiple of
+    the group size keeps its values. A batch that is no multiple is cut into as few groups as the
+    size allows, of sizes that differ by at most 1, the larger first.
     """
     num_groups = -(-len(maps) // group_size)
     if len(maps) % num_groups == 0:

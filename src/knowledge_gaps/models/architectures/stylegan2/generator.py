@@ -1,6 +1,4 @@
-"""StyleGAN2's generator: from latents to styles, which are mixed, and to an image of them.
-
-The image is a sum over the resolutions.
+"""StyleGAN2's generator: from latents to mixed styles, and to an image, a sum over resolutions.
 
 Source: Karras et al. 2020, figure 2 (layers) and section 4.1 (output skips).
 """
@@ -44,7 +42,7 @@ class MappingNetwork(nn.Module):
         super().__init__()
         widths = [settings.latent_dim, *[settings.style_dim] * settings.mapping_layers]
         self.layers = nn.ModuleList(
-            EqualizedLinear(num_inputs, num_outputs, lr_multiplier=settings.mapping_lr_multiplier)
+            EqualizedLinear(num_inputs, num_outputs, rate=settings.mapping_lr_multiplier)
             for num_inputs, num_outputs in pairwise(widths)
         )
 
@@ -60,11 +58,7 @@ class MappingNetwork(nn.Module):
 class SynthesisBlock(nn.Module):
     """The layers of one resolution: one convolution at 4 px, two above, and the way to an image.
 
-    Args:
-        channels_in: of the resolution below; None at 4 px.
-        stage: the resolution.
-        settings: of both networks.
-        colours: channels of the image.
+    `channels_in` is of the resolution below, None at 4 px; `colours` is of the image.
     """
 
     def __init__(
@@ -82,9 +76,7 @@ class SynthesisBlock(nn.Module):
     def forward(self, maps: Tensor, styles: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return feature maps, and the image's part of this resolution.
 
-        Args:
-            maps: [N, channels_in, H, W].
-            styles: [N, style_dim] for each convolution and the way to the image.
+        Each convolution, and the way to the image, takes a style [N, style_dim].
         """
         for conv, style in zip(self.convs, styles, strict=False):
             maps = conv(maps, style)
@@ -128,9 +120,8 @@ class SynthesisNetwork(nn.Module):
 class StyleGan2Generator(StyleGenerator):
     """Generator G; see `StyleGan2Settings`.
 
-    Its images lie in [-1, 1] nominally: there is no tanh at the end, and single pixels may leave
-    the range. Noise inputs are drawn anew by every call, in evaluation too, from the device's
-    global random numbers.
+    There is no tanh at the end: single pixels may leave [-1, 1]. Noise inputs are drawn anew by
+    every call, in evaluation too.
     """
 
     def __init__(self, settings: StyleGan2Settings, image_shape: ImageShape) -> None:

@@ -1,17 +1,15 @@
 """Layers of both StyleGAN2 networks: filtered resampling, equalised and modulated convolutions.
 
 - Equalised learning rate (Karras et al. 2018, section 4.1): weights are drawn from N(0, 1) and
-  scaled at run time by He's constant, so that Adam, whose steps know no scale, changes every layer
-  at the same relative speed.
+  scaled at run time by He's constant, so that Adam changes every layer at the same relative speed.
 - Resampling by two (Karras et al. 2019, section 2.1; Karras et al. 2020, section 4.1): the FIR
   filter [1, 3, 3, 1] along both axes; outside of the image are zeros.
 - Modulated convolutions (Karras et al. 2020, section 2.2). The paper scales the weights for every
-  sample, w'_ijk = s_i w_ijk, and runs a convolution with one group a sample. Scaling the input by s
-  and the output by the demodulation is the same function with one set of weights for the batch.
+  sample, w'_ijk = s_i w_ijk. Scaling the input by s and the output by the demodulation is the same
+  function with one set of weights for the batch.
 - Mixed precision (Karras et al. 2020b, Training Generative Adversarial Networks with Limited Data,
   appendix): the highest resolutions only, activations clamped. A network's forward pass asks for
-  the autocast once and switches it off: what runs in half precision is a setting and not a list of
-  operations.
+  the autocast once and switches it off, so that what runs in half precision is a setting.
 """
 
 from __future__ import annotations
@@ -120,28 +118,18 @@ def activate(values: Tensor, clamp: float | None = None) -> Tensor:
 
 
 class EqualizedLinear(nn.Module):
-    """A linear layer with an equalised learning rate.
+    """A linear layer that learns `rate` times as fast as the optimiser says.
 
-    Args:
-        num_inputs: length of an input vector.
-        num_outputs: length of an output vector.
-        initial_bias: of all outputs.
-        lr_multiplier: the layer learns so many times as fast as the optimiser says; the initial
-            function does not depend on it.
+    The initial function does not depend on the rate.
     """
 
     def __init__(
-        self,
-        num_inputs: int,
-        num_outputs: int,
-        initial_bias: float = 0.0,
-        lr_multiplier: float = 1.0,
+        self, num_inputs: int, num_outputs: int, initial_bias: float = 0.0, rate: float = 1.0
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(num_outputs, num_inputs) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full((num_outputs,), initial_bias / lr_multiplier))
-        self._bias_scale = lr_multiplier
-        self._weight_scale = lr_multiplier / math.sqrt(num_inputs)
+        self.weight = nn.Parameter(torch.randn(num_outputs, num_inputs) / rate)
+        self.bias = nn.Parameter(torch.full((num_outputs,), initial_bias / rate))
+        self._bias_scale, self._weight_scale = rate, rate / math.sqrt(num_inputs)
 
     def forward(self, inputs: Tensor, gain: float = 1.0) -> Tensor:
         """Return gain * (W x + b) [N, num_outputs] of inputs [N, num_inputs]."""
@@ -174,12 +162,7 @@ class EqualizedConv(nn.Module):
 class StyledConv(nn.Module):
     """A modulated 3x3 convolution with demodulation, noise, bias and leaky ReLU.
 
-    Args:
-        channels_in: of the input.
-        stage: of the output: its channels, and the bound of its activations.
-        style_dim: length of a style vector.
-        has_noise: a noise input is added before the bias.
-        is_up: the resolution is doubled, by a transposed convolution and the FIR filter.
+    Where `is_up`, the resolution is doubled, by a transposed convolution and the FIR filter.
     """
 
     _kernel: Tensor
@@ -197,12 +180,7 @@ class StyledConv(nn.Module):
             self.register_buffer("_kernel", make_kernel() * _UPSAMPLING_GAIN, persistent=False)
 
     def forward(self, maps: Tensor, styles: Tensor) -> Tensor:
-        """Return activations [N, channels_out, H', W'] in the precision of the maps.
-
-        Args:
-            maps: [N, channels_in, H, W].
-            styles: [N, style_dim], full precision.
-        """
+        """Return activations, in the precision of maps [N, C, H, W], by styles [N, style_dim]."""
         # the activation's gain goes into everything that is added up before it
         values = self.convolve(maps, self.affine(styles), self.bias, ACTIVATION_GAIN)
         if self.noise_strength is not None:
@@ -213,13 +191,9 @@ class StyledConv(nn.Module):
         return activate(values, self._clamp)
 
     def convolve(self, maps: Tensor, scales: Tensor, bias: Tensor, gain: float = 1.0) -> Tensor:
-        """Return gain * (modulated and demodulated convolution + bias).
+        """Return gain * (modulated and demodulated convolution + bias [channels_out]).
 
-        Args:
-            maps: [N, channels_in, H, W].
-            scales: s of eq. 1, [N, channels_in], full precision.
-            bias: [channels_out].
-            gain: factor of the result.
+        The scales are s of eq. 1, [N, channels_in], in full precision.
         """
         weight, scales = self._scale_weight(scales, maps.dtype)
         energy = weight.square().sum(dim=(2, 3))  # [channels_out, channels_in]
@@ -260,12 +234,7 @@ class ToImage(nn.Module):
         self._clamp = stage.clamp
 
     def forward(self, maps: Tensor, styles: Tensor) -> Tensor:
-        """Return the image's part of this resolution, full precision [N, image_channels, H, W].
-
-        Args:
-            maps: [N, channels_in, H, W].
-            styles: [N, style_dim], full precision.
-        """
+        """Return the image's part of this resolution, full precision [N, image_channels, H, W]."""
         # a matrix a sample: few outputs make it cheaper than scaling the maps
         matrices = self.affine(styles, self._scale)[:, :, None] * self.weight.T
         pixels = maps.permute(0, 2, 3, 1).flatten(1, 2)  # [N, H * W, channels_in]

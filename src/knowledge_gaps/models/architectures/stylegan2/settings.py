@@ -49,17 +49,11 @@ class StyleGan2Settings(ModelSettings):
 
 @dataclass(frozen=True)
 class Stage:
-    """What both networks do at one resolution.
-
-    Attributes:
-        resolution_px: side of its feature maps.
-        channels: how many feature maps.
-        is_half: runs in half precision under autocast, with clamped activations.
-    """
+    """What both networks do at one resolution, the side of its feature maps."""
 
     resolution_px: int
     channels: int
-    is_half: bool
+    is_half: bool  # runs in half precision under autocast, with clamped activations
 
     @property
     def clamp(self) -> float | None:
