@@ -29,11 +29,7 @@ def freeze(module: _Module) -> _Module:
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
-    """Read an instance's meta.json.
-
-    Raises:
-        UserError: when it is missing, not JSON, of another format or lacks a key.
-    """
+    """Read an instance's meta.json; raises UserError when it is missing, damaged or outdated."""
     path = directory / META_FILE
     meta = read_json(path)
     if meta.get("format") != FORMAT:

@@ -76,8 +76,7 @@ def check_networks(
     A network that cannot run without values is let through.
 
     Raises:
-        UserError: for settings that do not fit, or names the network, the found and the needed
-            shape.
+        UserError: for settings that do not fit; names the network, the found and needed shape.
     """
     images, logits = (_BATCH_SIZE, *shape), (_BATCH_SIZE,)
     for key, network in build_on_meta(kind, architecture, model, shape).items():

@@ -32,11 +32,10 @@ class Generator(nn.Module):
     latent_dim: int
 
     def sample(self, latents: Tensor, truncation: float = 1.0) -> Tensor:
-        """Generate images float32 [N, C, H, W], of lower diversity where asked (finding 11).
+        """Generate images float32 [N, C, H, W] of standard normal latents [N, latent_dim].
 
-        Args:
-            latents: float32 [N, latent_dim], standard normal.
-            truncation: in (0, 1]; here the standard deviation of the latents; 1 is `forward`.
+        Truncation in (0, 1] lowers their diversity (the paper's finding 11); 1 is `forward`. Here
+        it is the standard deviation of the latents.
         """
         images: Tensor = self(latents * truncation)
         return images
@@ -64,10 +63,8 @@ class StyleGenerator(Generator, ABC):
         return self.synthesize(self.map_latents(latents))
 
     def sample(self, latents: Tensor, truncation: float = 1.0) -> Tensor:
-        """Generate images; truncation psi pulls all styles towards their average.
-
-        Source: Karras et al. 2019, appendix B.
-        """
+        """Generate images; truncation pulls all styles towards their average."""
+        # psi of Karras et al. 2019, appendix B
         styles = self.map_latents(latents)
         if truncation != 1:
             styles = self.style_average.lerp(styles, truncation)
@@ -181,11 +178,7 @@ classifier_architectures: Registry[ClassifierArchitecture] = Registry("classifie
 def parse_settings(
     architecture: GanArchitecture | ClassifierArchitecture, model: Mapping[str, Any]
 ) -> ModelSettings:
-    """Check a recipe's `model` section against its architecture.
-
-    Raises:
-        UserError: names the architecture, the key, what was found and what is allowed.
-    """
+    """Check a recipe's `model` section; raises UserError that names architecture and key."""
     try:
         return architecture.settings.model_validate(dict(model))
     except ValidationError as error:

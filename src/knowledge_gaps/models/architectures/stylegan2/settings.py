@@ -65,8 +65,7 @@ def plan_stages(settings: StyleGan2Settings, image_shape: ImageShape) -> list[St
     """List the resolutions from 4 px up to that of the images.
 
     Raises:
-        UserError: when the images are not square, their side is no allowed power of two, or a
-            setting does not fit them.
+        UserError: when the images' side is no allowed power of two, or a setting does not fit it.
     """
     _, height, width = image_shape
     found = f"{height}x{width} px"
