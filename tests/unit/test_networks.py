@@ -84,7 +84,7 @@ def check(monkeypatch: pytest.MonkeyPatch, **given: Callable[[Tensor], Any]) -> 
         },  # asks for a value
     ],
 )
-def test_right_shapes_and_networks_that_need_values_pass(
+def test_right_shapes_pass_and_no_values(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
 ) -> None:
     check(monkeypatch, **given)
