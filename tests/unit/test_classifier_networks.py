@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
-from knowledge_gaps.models.architectures import inception_v3, mobilenet_v2, resnet50
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.networks import build_classifier
@@ -18,19 +18,9 @@ from knowledge_gaps.models.recompute import recompute_blocks
 from knowledge_gaps.models.registry import classifier_architectures
 from knowledge_gaps.models.torchvision_nets import divide_widths
 
-# parameters of the published network, and of its head for 1000 classes, as torchvision states them
-SIZES = {
-    "resnet50": (25_557_032, [2048]),
-    "inception_v3": (27_161_264, [2048, 768]),
-    "mobilenet_v2": (3_504_872, [1280]),
-}
-INITIALISE = {
-    "resnet50": resnet50.initialise,
-    "inception_v3": inception_v3.initialise,
-    "mobilenet_v2": mobilenet_v2.initialise,
-}
+NAMES = ["inception_v3", "mobilenet_v2", "resnet50"]
 
-each_name = pytest.mark.parametrize("name", sorted(SIZES))
+each_name = pytest.mark.parametrize("name", NAMES)
 
 
 def build(name: str, **settings: Any) -> GanClassifier:
@@ -64,9 +54,6 @@ def draw_images(num_images: int = 6) -> Tensor:
 @each_name
 def test_network_is_torchvisions_but_for_the_head(name: str) -> None:
     classifier = build(name)
-    num_published, features = SIZES[name]
-    num_expected = num_published - sum(999 * (w + 1) for w in features)
-    assert sum(p.numel() for p in classifier.parameters()) == num_expected
     torch.manual_seed(0)
     expected = make_published(name).state_dict()
     state = get_body(classifier).state_dict()
@@ -121,7 +108,7 @@ def test_narrower_variant_starts_by_torchvisions_rule(name: str) -> None:
     with torch.device("meta"):
         body = make_published(name)
     divide_widths(body, 1)  # the narrow way at the published width
-    INITIALISE[name](body)
+    import_module(f"knowledge_gaps.models.architectures.{name}").initialise(body)
     for key, value in body.named_parameters():
         num_values, spread = value.numel(), expected[key].std(correction=0).item()
         if torch.equal(expected[key], expected[key].round()):  # zeros or ones
@@ -202,30 +189,23 @@ def run_pass(classifier: GanClassifier) -> dict[str, Tensor]:
 def test_recomputed_activations_change_no_bit(name: str) -> None:
     plain, recomputing = build_small(name), build_small(name)
     blocks = classifier_architectures.get(name).blocks
+    found = [m for m in recomputing.modules() if type(m).__name__ in blocks]
+    assert len(found) >= 10
     recompute_blocks(recomputing, blocks)
     assert list(plain.state_dict()) == list(recomputing.state_dict())
-    for _ in range(2):
-        expected, found = run_pass(plain), run_pass(recomputing)
-        assert list(found) == list(expected)
-        assert all(torch.equal(value, expected[key]) for key, value in found.items())
-
-
-@each_name
-def test_every_block_is_run_again_and_only_for_gradients(name: str) -> None:
-    classifier = build_small(name)
-    blocks = classifier_architectures.get(name).blocks
-    found = [m for m in classifier.modules() if type(m).__name__ in blocks]
-    recompute_blocks(classifier, blocks)
     runs: list[int] = []
     for index, block in enumerate(found):
         inner = next(m for m in block.modules() if isinstance(m, nn.BatchNorm2d))
         inner.register_forward_hook(lambda *_, index=index: runs.append(index))
-    run_pass(classifier)
-    assert sorted(runs) == sorted([*range(len(found))] * 2)
-    assert len(found) >= 10
+    for _ in range(2):
+        runs.clear()
+        expected, passed = run_pass(plain), run_pass(recomputing)
+        assert list(passed) == list(expected)
+        assert all(torch.equal(value, expected[key]) for key, value in passed.items())
+        assert sorted(runs) == sorted([*range(len(found))] * 2)  # every block is run again
     runs.clear()
     with torch.no_grad():
-        classifier(draw_images())
+        recomputing(draw_images())
     assert runs == [*range(len(found))]
 
 

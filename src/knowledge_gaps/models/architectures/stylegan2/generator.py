@@ -10,19 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from knowledge_gaps.models.architectures.stylegan2.layers import (
-    ACTIVATION_GAIN,
-    EPSILON,
-    EqualizedLinear,
-    StyledConv,
-    ToImage,
-    activate,
-    find_half_dtype,
-    make_kernel,
-    to_block,
-    to_full,
-    upsample,
-)
+from knowledge_gaps.models.architectures.stylegan2 import layers
 from knowledge_gaps.models.architectures.stylegan2.settings import (
     BASE_PX,
     Stage,
@@ -42,16 +30,16 @@ class MappingNetwork(nn.Module):
         super().__init__()
         widths = [settings.latent_dim, *[settings.style_dim] * settings.mapping_layers]
         self.layers = nn.ModuleList(
-            EqualizedLinear(num_inputs, num_outputs, rate=settings.mapping_lr_multiplier)
+            layers.EqualizedLinear(num_inputs, num_outputs, rate=settings.mapping_lr_multiplier)
             for num_inputs, num_outputs in pairwise(widths)
         )
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return styles [N, style_dim] of latents [N, latent_dim]."""
         # each latent has a mean square of 1
-        values = latents * torch.rsqrt(latents.square().mean(dim=1, keepdim=True) + EPSILON)
+        values = latents * torch.rsqrt(latents.square().mean(dim=1, keepdim=True) + layers.EPSILON)
         for layer in self.layers:
-            values = activate(layer(values, ACTIVATION_GAIN))
+            values = layers.activate(layer(values, layers.ACTIVATION_GAIN))
         return values
 
 
@@ -67,11 +55,11 @@ class SynthesisBlock(nn.Module):
         super().__init__()
         self.is_half = stage.is_half
         shared = stage, settings.style_dim, settings.noise
-        convs = [StyledConv(stage.channels, *shared)]
+        convs = [layers.StyledConv(stage.channels, *shared)]
         if channels_in is not None:
-            convs.insert(0, StyledConv(channels_in, *shared, is_up=True))
+            convs.insert(0, layers.StyledConv(channels_in, *shared, is_up=True))
         self.convs = nn.ModuleList(convs)
-        self.to_image = ToImage(stage, colours, settings.style_dim)
+        self.to_image = layers.ToImage(stage, colours, settings.style_dim)
 
     def forward(self, maps: Tensor, styles: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return feature maps, and the image's part of this resolution.
@@ -98,11 +86,11 @@ class SynthesisNetwork(nn.Module):
             SynthesisBlock(channels, stage, settings, image_shape[0])
             for channels, stage in zip(channels_in, stages, strict=False)
         )
-        self.register_buffer("_kernel", make_kernel(), persistent=False)
+        self.register_buffer("_kernel", layers.make_kernel(), persistent=False)
 
     def forward(self, styles: Tensor) -> Tensor:
         """Return images, full precision [N, C, H, W], of styles [N, num_styles, style_dim]."""
-        half_dtype = find_half_dtype(styles.device)
+        half_dtype = layers.find_half_dtype(styles.device)
         by_layer = list(styles.unbind(dim=1))
         maps = self.constant.expand(len(styles), -1, -1, -1)
         image: Tensor | None = None
@@ -110,9 +98,9 @@ class SynthesisNetwork(nn.Module):
             for index, block in enumerate(self.blocks):
                 # the way to the image shares its style with the next resolution's first convolution
                 first = max(2 * index - 1, 0)
-                maps = to_block(maps, half_dtype if block.is_half else None)
+                maps = layers.to_block(maps, half_dtype if block.is_half else None)
                 maps, part = block(maps, by_layer[first : 2 * index + 2])
-                image = part if image is None else upsample(image, self._kernel) + part
+                image = part if image is None else layers.upsample(image, self._kernel) + part
         assert image is not None
         return image.contiguous()
 
@@ -135,7 +123,7 @@ class StyleGan2Generator(StyleGenerator):
     def map_latents(self, latents: Tensor) -> Tensor:
         """Return styles [N, L, style_dim]; in training mode mixed, and their average tracked."""
         with torch.autocast(latents.device.type, enabled=False):
-            latents = to_full(latents)
+            latents = layers.to_full(latents)
             if not self.training:
                 return self._repeat(self.mapping(latents))
             if self._mixing == 0:
