@@ -29,13 +29,17 @@ from knowledge_gaps.models.architectures.stylegan2.discriminator import (
     StyleGan2Discriminator,
     append_deviation,
 )
-from knowledge_gaps.models.architectures.stylegan2.equalized import EqualizedConv, EqualizedLinear
 from knowledge_gaps.models.architectures.stylegan2.generator import (
     StyleGan2Generator,
     SynthesisBlock,
 )
-from knowledge_gaps.models.architectures.stylegan2.maps import make_kernel
-from knowledge_gaps.models.architectures.stylegan2.modulated import StyledConv, ToImage
+from knowledge_gaps.models.architectures.stylegan2.layers import (
+    EqualizedConv,
+    EqualizedLinear,
+    StyledConv,
+    ToImage,
+    make_kernel,
+)
 from knowledge_gaps.study import GanRecipe
 
 _EPSILON = 1e-8

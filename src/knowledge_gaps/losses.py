@@ -1,8 +1,8 @@
 """The losses of the paper as pure functions of logits, written for minimisation.
 
-D and C of the paper are probabilities of "real"; here they are logits, so that
--log sigmoid(l) = softplus(-l) stays finite. Every function takes float tensors and returns a
-scalar; nothing here knows a network, an optimiser or a device.
+D and C of the paper are probabilities of "real"; here they are logits, float [N], so that
+-log sigmoid(l) = softplus(-l) stays finite. Every function returns a scalar, a mean over the batch,
+where nothing else is said.
 """
 
 from __future__ import annotations
@@ -19,52 +19,36 @@ LABEL_GENERATED = 0
 
 
 def compute_discriminator_loss(logits_real: Tensor, logits_generated: Tensor) -> Tensor:
-    """Discriminator's loss, -log D(x) - log(1 - D(G(w))), means over the batch.
+    """Discriminator's loss, -log D(x) - log(1 - D(G(w))).
 
     Source: Goodfellow et al. 2014, eq. 1.
-
-    Args:
-        logits_real: [N] of reals.
-        logits_generated: [M] of generated images.
     """
     return F.softplus(-logits_real).mean() + F.softplus(logits_generated).mean()
 
 
 def compute_adversarial_loss(logits_generated: Tensor) -> Tensor:
-    """Generator's non-saturating loss, -log D(G(w)), mean over the batch.
+    """Generator's non-saturating loss, -log D(G(w)).
 
     Source: Goodfellow et al. 2014, section 3; first term of every generator loss of the paper.
-
-    Args:
-        logits_generated: [N], the discriminator's for generated images.
     """
     return F.softplus(-logits_generated).mean()
 
 
 def compute_fooling_loss(logits_by_classifier: Sequence[Tensor]) -> Tensor:
-    """Fooling term, -sum_k log C_k(G(w)), mean over the batch.
+    """Fooling term, -sum_k log C_k(G(w)), over at least one frozen classifier.
 
     Fool-all, memoryless and multi-instance differ only in which classifiers are in the list.
 
     Source: the sum in the paper's fool-all and multi-instance losses.
-
-    Args:
-        logits_by_classifier: one tensor [N] for each frozen classifier; at least one.
     """
     return torch.stack([F.softplus(-logits).mean() for logits in logits_by_classifier]).sum()
 
 
 def weigh_generator_loss(adversarial: Tensor, fooling: Tensor, phi: float, form: str) -> Tensor:
-    """Weigh the generator's two terms.
+    """Weigh the generator's two terms, both scalars, with phi at least 0.
 
     Source: "sum" is the paper's fool-all loss, adversarial + phi * fooling; "weighted" its MNIST
     form, 1/(1+phi) * adversarial + phi/(1+phi) * fooling.
-
-    Args:
-        adversarial: scalar.
-        fooling: scalar.
-        phi: at least 0, finite.
-        form: "sum" or "weighted".
 
     Raises:
         ValueError: for any other form.
@@ -77,12 +61,7 @@ def weigh_generator_loss(adversarial: Tensor, fooling: Tensor, phi: float, form:
 
 
 def compute_classifier_loss(logits_real: Tensor, logits_generated: Tensor) -> Tensor:
-    """Binary cross-entropy of a GAN-classifier, both halves with equal weight.
-
-    Args:
-        logits_real: [N] of reals.
-        logits_generated: [M] of generated images.
-    """
+    """Binary cross-entropy of a GAN-classifier, both halves with equal weight."""
     return 0.5 * compute_discriminator_loss(logits_real, logits_generated)
 
 
@@ -100,7 +79,7 @@ def compute_r1_penalty(images_real: Tensor, logits_real: Tensor) -> Tensor:
 
 
 def compute_path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
-    """Path lengths |J_w^T y|: how far an image moves for a step of its styles, seen by y.
+    """Path lengths |J_w^T y| [N]: how far an image moves for a step of its styles, seen by y.
 
     y is the noise divided by sqrt(H W), and the square root is of a mean over the layers. With that
     scale the paper's weight of the penalty, ln 2 / (r^2 (ln r - ln 2)), is 2 at every resolution r.
@@ -111,9 +90,6 @@ def compute_path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tenso
         images: [N, C, H, W], computed from `styles`.
         styles: [N, L, W] that have a gradient.
         noise: [N, C, H, W], standard normal.
-
-    Returns:
-        [N].
     """
     height, width = images.shape[2:]
     seen = (images * noise).sum() / math.sqrt(height * width)
@@ -123,25 +99,16 @@ def compute_path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tenso
 
 
 def average_path_lengths(mean: Tensor, lengths: Tensor, decay: float) -> Tensor:
-    """Carry the moving average of path lengths, a of eq. 4, on by one batch.
+    """Carry the moving average of path lengths, a of eq. 4 and 0 at first, on by one batch.
 
     Source: Karras et al. 2020, section 3.2.
-
-    Args:
-        mean: scalar, 0 at first.
-        lengths: [N]; no gradient goes through the average.
-        decay: in [0, 1).
     """
     return mean.lerp(lengths.detach().mean(), 1 - decay)
 
 
 def compute_path_length_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
-    """Mean squared distance of path lengths from their average.
+    """Mean squared distance of path lengths [N] from their average, a constant.
 
     Source: Karras et al. 2020, eq. 4.
-
-    Args:
-        lengths: [N].
-        mean: scalar, constant.
     """
     return (lengths - mean).square().mean()

@@ -13,7 +13,8 @@ from torch import Tensor
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.models.registry import classifier_architectures, parse_settings
+from knowledge_gaps.models.networks import build_classifier as build
+from knowledge_gaps.models.registry import classifier_architectures
 
 SHAPE = (1, 12, 12)
 SETTINGS: dict[str, dict[str, Any]] = {  # of each registered architecture
@@ -40,11 +41,8 @@ def prepare(images: npt.NDArray[np.uint8]) -> Tensor:
 
 def build_classifier(name: str, seed: int = 0) -> GanClassifier:
     """Build a frozen classifier whose running statistics have seen images."""
-    architecture = classifier_architectures.get(name)
-    settings = parse_settings(architecture, SETTINGS[name])
-    spec = architecture.make_input_spec(settings, SHAPE)
     torch.manual_seed(seed)
-    classifier = GanClassifier(architecture.build(settings, spec.input_shape), spec)
+    classifier = build(name, SETTINGS[name], SHAPE)
     for layer in classifier.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 1.0  # a deep network whose statistics lag behind has no signal left

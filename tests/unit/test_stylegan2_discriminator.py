@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from stylegan2_tools import SHAPE, build_discriminator, draw
+from stylegan2_tools import SHAPE, build_discriminator, check_half_blocks, check_slopes, draw
 from torch import Tensor
 
 from knowledge_gaps.losses import compute_r1_penalty
@@ -58,56 +58,22 @@ def test_batch_cut_at_a_multiple_of_the_group_keeps_its_logits() -> None:
     assert (cut_elsewhere - whole).abs().max() > 1e-4
 
 
-# --- gradients
+# --- gradients and half precision
 
 
 def test_r1_has_the_gradient_of_finite_differences() -> None:
     discriminator = build_discriminator((1, 8, 8)).double()
     images = draw(4, 1, 8, 8, dtype=torch.float64).requires_grad_(True)
-    names, parameters = zip(*discriminator.named_parameters(), strict=True)
-
-    def compute() -> Tensor:
-        return compute_r1_penalty(images, discriminator(images))
-
-    gradients = torch.autograd.grad(compute(), parameters, allow_unused=True)
-    assert sum(gradient is not None for gradient in gradients) >= len(names) - 5  # biases have none
-    step = 1e-6
-    for name, parameter, gradient in zip(names, parameters, gradients, strict=True):
-        if gradient is None:
-            assert name.endswith("bias"), name
-            continue
-        direction = draw(*parameter.shape, seed=9, dtype=torch.float64)
-        values = []
-        for sign in (1, -1):
-            with torch.no_grad():
-                parameter.add_(direction, alpha=sign * step)
-            values.append(compute().item())
-            with torch.no_grad():
-                parameter.sub_(direction, alpha=sign * step)
-        slope = (values[0] - values[1]) / (2 * step)
-        assert slope == pytest.approx((gradient * direction).sum().item(), rel=1e-4, abs=1e-9), name
-
-
-# --- half precision
+    check_slopes(
+        discriminator, lambda: compute_r1_penalty(images, discriminator(images)), constant="bias"
+    )
 
 
 @pytest.mark.parametrize("num_half_blocks", [0, 1, 2])
 def test_autocast_reaches_the_highest_resolutions_alone(num_half_blocks: int) -> None:
     discriminator = build_discriminator(num_half_blocks=num_half_blocks)
-    dtypes: list[torch.dtype] = []
-    for block in discriminator.blocks:
-        block.register_forward_hook(lambda _, __, result: dtypes.append(result.dtype))
-    images = draw(4, *SHAPE)
-    full = discriminator(images)
-    assert dtypes == [torch.float32] * 2
-    dtypes.clear()
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = discriminator(images)
-    assert dtypes == [torch.bfloat16] * num_half_blocks + [torch.float32] * (2 - num_half_blocks)
-    assert logits.dtype == torch.float32
-    assert torch.isfinite(logits).all()
-    assert torch.equal(logits, full) == (num_half_blocks == 0)
-    torch.testing.assert_close(logits, full, rtol=0, atol=0.05)
+    expected = [torch.bfloat16] * num_half_blocks + [torch.float32] * (2 - num_half_blocks)
+    check_half_blocks(discriminator, discriminator.blocks, draw(4, *SHAPE), expected)
 
 
 def test_half_precision_blocks_are_clamped() -> None:

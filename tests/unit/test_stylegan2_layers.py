@@ -1,49 +1,34 @@
-"""StyleGAN2's layers against slow independent versions, and the statistics of the papers."""
+"""StyleGAN2's layers: statistics of the papers, second gradients, noise, half precision.
+
+`tests/reference/test_stylegan2_parity.py` compares what they compute with a plain version.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.signal import convolve2d
 from stylegan2_tools import draw
-from torch import Tensor
 
-from knowledge_gaps.models.architectures.stylegan2.equalized import (
+from knowledge_gaps.models.architectures.stylegan2.layers import (
     EqualizedConv,
     EqualizedLinear,
-)
-from knowledge_gaps.models.architectures.stylegan2.maps import (
+    StyledConv,
     downsample,
     filter_maps,
     make_kernel,
     upsample,
 )
-from knowledge_gaps.models.architectures.stylegan2.modulated import (
-    LayerOptions,
-    StyledConv,
-)
-
-OPTIONS = LayerOptions(style_dim=4, has_noise=False, clamp=None)
-KERNEL = make_kernel()
-TAPS = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
+from knowledge_gaps.models.architectures.stylegan2.settings import Stage
 
 
-def insert_zeros(image: np.ndarray) -> np.ndarray:
-    """Put a zero between any two pixels."""
-    doubled = np.zeros([2 * side - 1 for side in image.shape])
-    doubled[::2, ::2] = image
-    return doubled
-
-
-def apply_to_channels(function: Callable[[np.ndarray], np.ndarray], maps: Tensor) -> Tensor:
-    images = maps.flatten(0, 1).numpy()
-    results = torch.from_numpy(np.stack([function(image) for image in images]))
-    return results.unflatten(0, maps.shape[:2])
+def make_layer(
+    channels_in: int, channels_out: int, has_noise: bool = False, is_up: bool = False
+) -> StyledConv:
+    torch.manual_seed(0)
+    return StyledConv(channels_in, Stage(8, channels_out, False), 4, has_noise, is_up)
 
 
 # --- equalised learning rate
@@ -66,7 +51,7 @@ def test_equalized_weights_are_standard_normal_and_scaled_at_run_time() -> None:
 def test_multiplier_slows_learning_and_keeps_the_function(multiplier: float) -> None:
     inputs = draw(9, 400)
     torch.manual_seed(0)
-    layer = EqualizedLinear(400, 100, initial_bias=1.0, lr_multiplier=multiplier)
+    layer = EqualizedLinear(400, 100, initial_bias=1.0, rate=multiplier)
     before = layer(inputs)
     assert (before - 1).std().item() == pytest.approx(1, abs=0.1)
     assert before.mean().item() == pytest.approx(1, abs=0.1)
@@ -83,21 +68,8 @@ def test_multiplier_slows_learning_and_keeps_the_function(multiplier: float) -> 
 # --- the FIR filter
 
 
-def test_resampling_equals_scipy() -> None:
-    maps = draw(2, 3, 6, 8, dtype=torch.float64)
-    kernel = KERNEL.double()
-    up = apply_to_channels(
-        lambda image: convolve2d(insert_zeros(image), TAPS * 4)[1:-1, 1:-1], maps
-    )
-    torch.testing.assert_close(upsample(maps, kernel), up)
-    down = apply_to_channels(lambda image: convolve2d(image, TAPS)[2:-2:2, 2:-2:2], maps)
-    torch.testing.assert_close(downsample(maps, kernel), down)
-    blurred = apply_to_channels(lambda image: convolve2d(image, TAPS)[1:-1, 1:-1], maps)
-    torch.testing.assert_close(filter_maps(maps, kernel, padding=2), blurred)
-
-
 def test_resampling_has_its_first_and_second_gradients() -> None:
-    kernel = KERNEL.double()
+    kernel = make_kernel().double()
     maps = draw(1, 2, 4, 4, dtype=torch.float64).requires_grad_(True)
     for function in (
         lambda values: upsample(values, kernel),
@@ -111,50 +83,8 @@ def test_resampling_has_its_first_and_second_gradients() -> None:
 # --- modulated convolution
 
 
-def convolve_by_samples(layer: StyledConv, maps: Tensor, scales: Tensor) -> Tensor:
-    """Equations 1 and 3 as they stand, one sample after another, with scipy's convolution."""
-    he = 1 / math.sqrt(layer.weight[0].numel())
-    results = []
-    for sample, scale in zip(maps, scales, strict=True):
-        modulated = layer.weight.detach() * he * scale[None, :, None, None]
-        outputs = []
-        for kernels in (
-            modulated / (modulated.square().sum((1, 2, 3)) + 1e-8).sqrt()[:, None, None, None]
-        ):
-            parts = [
-                convolve_plane(image.numpy(), kernel.numpy(), layer.is_up)
-                for image, kernel in zip(sample, kernels, strict=True)
-            ]
-            outputs.append(torch.from_numpy(np.sum(parts, axis=0)))
-        results.append(torch.stack(outputs))
-    return torch.stack(results)
-
-
-def convolve_plane(image: np.ndarray, kernel: np.ndarray, is_up: bool) -> np.ndarray:
-    if not is_up:  # networks correlate: a convolution with the turned kernel
-        return convolve2d(image, kernel[::-1, ::-1], mode="same")
-    filtered = convolve2d(convolve2d(insert_zeros(image), kernel), TAPS * 4)
-    return filtered[2:-2, 2:-2]
-
-
-@pytest.mark.parametrize("is_up", [False, True])
-def test_modulated_convolution_equals_the_papers_form(is_up: bool) -> None:
-    torch.manual_seed(0)
-    layer = StyledConv(5, 3, OPTIONS, is_up).double()
-    maps = draw(4, 5, 6, 6, dtype=torch.float64)
-    scales = draw(4, 5, seed=1, dtype=torch.float64)
-    bias = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
-    expected = convolve_by_samples(layer, maps, scales)
-    assert expected.shape[2:] == ((12, 12) if is_up else (6, 6))
-    torch.testing.assert_close(layer.convolve(maps, scales, bias * 0), expected)
-    torch.testing.assert_close(
-        layer.convolve(maps, scales, bias, 1.5), 1.5 * (expected + bias[:, None, None])
-    )
-
-
 def test_noise_is_one_image_for_all_channels_with_a_learned_strength() -> None:
-    torch.manual_seed(0)
-    layer = StyledConv(5, 3, LayerOptions(4, True, None))
+    layer = make_layer(5, 3, has_noise=True)
     maps, styles = draw(2, 5, 8, 8), draw(2, 4)
     silent = layer(maps, styles)
     assert torch.equal(layer(maps, styles), silent)  # the strength is 0 at first
@@ -175,8 +105,7 @@ def test_noise_is_one_image_for_all_channels_with_a_learned_strength() -> None:
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float16, 3e-3), (torch.bfloat16, 3e-2)])
 @pytest.mark.parametrize("is_up", [False, True])
 def test_half_precision_stays_near_full(dtype: torch.dtype, limit: float, is_up: bool) -> None:
-    torch.manual_seed(0)
-    layer = StyledConv(16, 8, OPTIONS, is_up)
+    layer = make_layer(16, 8, is_up=is_up)
     maps = draw(2, 16, 8, 8)
     scales = draw(2, 16, seed=1) * 1000
     bias = torch.zeros(8)
@@ -187,8 +116,7 @@ def test_half_precision_stays_near_full(dtype: torch.dtype, limit: float, is_up:
 
 
 def test_float16_does_not_overflow_where_the_result_is_moderate() -> None:
-    torch.manual_seed(0)
-    layer = StyledConv(64, 8, OPTIONS)
+    layer = make_layer(64, 8)
     with torch.no_grad():
         layer.weight.mul_(1000)
     maps = torch.full((1, 64, 8, 8), 200.0)

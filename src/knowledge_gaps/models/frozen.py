@@ -1,8 +1,4 @@
-"""Stored instances, loaded as frozen networks.
-
-Frozen means evaluation mode, no gradient to the weights, in no optimiser, buffers untouched; the
-gradient with respect to the images still flows.
-"""
+"""Stored instances, loaded as frozen networks: the gradient reaches the images and no weight."""
 
 from __future__ import annotations
 
@@ -19,12 +15,8 @@ from knowledge_gaps.core.errors import UserError, describe_first_error
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
-from knowledge_gaps.models.registry import (
-    Generator,
-    classifier_architectures,
-    gan_architectures,
-    parse_settings,
-)
+from knowledge_gaps.models.networks import build_generator
+from knowledge_gaps.models.registry import Generator, classifier_architectures, parse_settings
 
 FORMAT = 1  # of meta.json and of the files that it lists
 
@@ -37,11 +29,7 @@ def freeze(module: _Module) -> _Module:
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
-    """Read an instance's meta.json.
-
-    Raises:
-        UserError: when it is missing, not JSON, of another format or lacks a key.
-    """
+    """Read an instance's meta.json; raises UserError when it is missing, damaged or outdated."""
     path = directory / META_FILE
     meta = read_json(path)
     if meta.get("format") != FORMAT:
@@ -49,8 +37,6 @@ def read_meta(directory: Path) -> dict[str, Any]:
     for key in ("kind", "architecture", "settings", "image_shape", "files"):
         if key not in meta:
             raise UserError(f"{path}: key {key!r} is missing")
-    if "model" not in meta["settings"]:
-        raise UserError(f"{path}: key 'settings.model' is missing")
     return meta
 
 
@@ -66,11 +52,9 @@ def load_generator(directory: Path, sha256: str | None = None) -> Generator:
     """
     meta = read_meta(directory)
     with _name_meta_file(directory):
-        architecture = gan_architectures.get(meta["architecture"])
-        settings = parse_settings(architecture, meta["settings"]["model"])
-        generator = architecture.build_generator(settings, tuple(meta["image_shape"]))
-    _load_weights(generator, directory, meta, GENERATOR_FILE, sha256)
-    return freeze(generator)
+        model, shape = meta["settings"]["model"], tuple(meta["image_shape"])
+        generator = build_generator(meta["architecture"], model, shape)
+    return _load_weights(generator, directory / GENERATOR_FILE, meta, sha256)
 
 
 def load_classifier(directory: Path, sha256: str | None = None) -> GanClassifier:
@@ -79,14 +63,9 @@ def load_classifier(directory: Path, sha256: str | None = None) -> GanClassifier
     with _name_meta_file(directory):
         architecture = classifier_architectures.get(meta["architecture"])
         settings = parse_settings(architecture, meta["settings"]["model"])
-    try:
         spec = InputSpec.model_validate(meta.get("input_spec"))
-    except ValidationError as error:
-        message = describe_first_error(error, InputSpec)
-        raise UserError(f"{directory / META_FILE}: input_spec: {message}") from error
-    classifier = GanClassifier(architecture.build(settings, spec.input_shape), spec)
-    _load_weights(classifier, directory, meta, CLASSIFIER_FILE, sha256)
-    return freeze(classifier)
+        classifier = GanClassifier(architecture.build(settings, spec.input_shape), spec)
+    return _load_weights(classifier, directory / CLASSIFIER_FILE, meta, sha256)
 
 
 @contextmanager
@@ -97,17 +76,18 @@ def _name_meta_file(directory: Path) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    except ValidationError as error:
+        raise UserError(f"{path}: input_spec: {describe_first_error(error, InputSpec)}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {type(error).__name__} {' '.join(str(error).split())}") from error
 
 
-def _load_weights(
-    module: nn.Module, directory: Path, meta: dict[str, Any], file_name: str, sha256: str | None
-) -> None:
-    path = directory / file_name
-    recorded = meta["files"].get(file_name)
+def _load_weights(module: _Module, path: Path, meta: dict[str, Any], sha256: str | None) -> _Module:
+    recorded = meta["files"].get(path.name)
     if recorded is None:
-        raise UserError(f"{directory / META_FILE}: lists no {file_name}; kind is {meta['kind']!r}")
+        raise UserError(
+            f"{path.with_name(META_FILE)}: lists no {path.name}; kind is {meta['kind']!r}"
+        )
     if sha256 is not None and sha256 != recorded:
         raise UserError(f"{path}: sha256 is {recorded}, the pool recorded {sha256}: run dvc repro")
     try:
@@ -117,3 +97,4 @@ def _load_weights(
         raise UserError(
             f"{path}: does not fit architecture {meta['architecture']!r} ({reason})"
         ) from error
+    return freeze(module)

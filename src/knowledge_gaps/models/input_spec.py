@@ -6,7 +6,6 @@ CUDA's bilinear upsampling is not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -21,12 +20,11 @@ class InputSpec(BaseModel):
     """Size and normalisation of a classifier's input; stored with its weights.
 
     Attributes:
-        channels: of the images that it is given.
-        image_px: height and width of the images that it is given.
+        channels: of the images that it is given; grey ones are repeated for a network of more.
+        image_px: their height and width.
         input_px: height and width that the network sees.
         mean: subtracted, per channel that the network sees, after [-1, 1] was mapped to [0, 1].
-            Grey images are repeated where it has more than one entry.
-        std: divided by, per channel that the network sees.
+        std: divided by, likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,16 +72,13 @@ class GanClassifier(nn.Module):
         self.network = network
         self.spec = spec
         per_channel = (1, len(spec.mean), 1, 1)
-        # not in the state dict: the spec is stored beside the weights, and rebuilds them
-        # ((x + 1) / 2 - mean) / std as one multiplication and one addition
-        mean, std = (
-            torch.tensor(spec.mean).view(per_channel),
-            torch.tensor(spec.std).view(per_channel),
-        )
+        mean, std = (torch.tensor(values).view(per_channel) for values in (spec.mean, spec.std))
+        # ((x + 1) / 2 - mean) / std as one multiplication and one addition; not in the state dict,
+        # for the spec is stored beside the weights
         self.register_buffer("_scale", 0.5 / std, persistent=False)
         self.register_buffer("_shift", (0.5 - mean) / std, persistent=False)
         for axis, name in enumerate(("_rows", "_columns")):
-            matrix = make_resize_matrix(spec.image_px[axis], spec.input_px[axis])
+            matrix = _make_resize_matrix(spec.image_px[axis], spec.input_px[axis])
             self.register_buffer(name, matrix, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -95,16 +90,19 @@ class GanClassifier(nn.Module):
         return self.compute_heads(images)[0]
 
     def compute_heads(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits of all heads, each as `forward`'s: the main one, then auxiliary ones.
-
-        Auxiliary heads take part in training mode only.
-        """
+        """Return the logits of all heads: the main one, then in training mode auxiliary ones."""
         outputs = self.network(self._prepare(images))
         heads: tuple[Tensor, ...] = outputs if isinstance(outputs, tuple) else (outputs,)
         return tuple(logits.float() for logits in heads)
 
     def _prepare(self, images: Tensor) -> Tensor:
-        self._check_images(images)
+        expected = (self.spec.channels, *self.spec.image_px)
+        if images.shape[1:] != expected:
+            needed, found = ("x".join(map(str, sizes)) for sizes in (expected, images.shape[1:]))
+            raise UserError(
+                f"input_spec: the classifier takes images of {needed}, it was given images of "
+                f"{found} (channels x height x width)"
+            )
         # unlike `clamp`, a clone keeps the strides, by which convolutions choose how to sum
         images = images.clone().clamp_(-1, 1)
         if self.spec.image_px != self.spec.input_px:
@@ -114,25 +112,9 @@ class GanClassifier(nn.Module):
         # grey images are repeated by broadcasting
         return torch.addcmul(self._shift, images, self._scale)
 
-    def _check_images(self, images: Tensor) -> None:
-        expected = (self.spec.channels, *self.spec.image_px)
-        if images.shape[1:] != expected:
-            raise UserError(
-                f"input_spec: the classifier takes images of {_format_shape(expected)}, "
-                f"it was given images of {_format_shape(images.shape[1:])}"
-            )
 
-
-def _format_shape(shape: Sequence[int]) -> str:
-    return f"{'x'.join(str(size) for size in shape)} (channels x height x width)"
-
-
-def make_resize_matrix(from_px: int, to_px: int) -> Tensor:
-    """Make the matrix of antialiased bilinear resizing along one axis.
-
-    Returns:
-        float32 [to_px, from_px]; rows sum to 1.
-    """
+def _make_resize_matrix(from_px: int, to_px: int) -> Tensor:
+    """Make the matrix [to_px, from_px] of antialiased bilinear resizing along one axis."""
     # one unit impulse a channel; two columns wide, for torch's resize of one column is wrong
     impulses = torch.eye(from_px).view(1, from_px, from_px, 1).repeat(1, 1, 1, 2)
     resized = F.interpolate(

@@ -1,8 +1,4 @@
-"""Networks of a recipe: freshly built, counted, and checked for the shapes that training needs.
-
-Inside `torch.device("meta")` a network has shapes and no values: counting and checking take a
-moment and no memory, whatever its size.
-"""
+"""Networks of a recipe: freshly built, counted, and checked for the shapes that training needs."""
 
 from __future__ import annotations
 
@@ -53,25 +49,12 @@ def build_classifier(
 def build_on_meta(
     kind: str, architecture: str, model: Mapping[str, Any], shape: ImageShape
 ) -> dict[str, nn.Module]:
-    """Build the networks of a recipe on the meta device.
-
-    Args:
-        kind: "gans" or "classifiers".
-        architecture: of the recipe.
-        model: its settings.
-        shape: channels, height, width of the reals.
-
-    Returns:
-        "G" and "D" of a GAN, "C" of a classifier.
-
-    Raises:
-        UserError: for an unknown architecture, or settings that do not fit.
-    """
-    own = (architecture, model, shape)
+    """Build "G" and "D" of a GAN's recipe, "C" of a classifier's, as shapes without values."""
+    builders: dict[str, Callable[..., nn.Module]] = {"C": build_classifier}
+    if kind == Kind.GANS:
+        builders = {"G": build_generator, "D": build_discriminator}
     with torch.device("meta"):
-        if kind == Kind.GANS:
-            return {"G": build_generator(*own), "D": build_discriminator(*own)}
-        return {"C": build_classifier(*own)}
+        return {key: build(architecture, model, shape) for key, build in builders.items()}
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -90,14 +73,13 @@ def check_networks(
 ) -> None:
     """Check that a recipe's networks give images of the reals' shape and one logit an image.
 
-    A network that cannot run without values is let through. Arguments as `build_on_meta`.
+    A network that cannot run without values is let through.
 
     Raises:
-        UserError: for settings that do not fit, or names the network, the found and the needed
-            shape.
+        UserError: for settings that do not fit; names the network, the found and needed shape.
     """
+    images, logits = (_BATCH_SIZE, *shape), (_BATCH_SIZE,)
     for key, network in build_on_meta(kind, architecture, model, shape).items():
-        images, logits = (_BATCH_SIZE, *shape), (_BATCH_SIZE,)
         if isinstance(network, GanClassifier):
             # all heads: in training mode there may be auxiliary ones. The input is as prepared,
             # for preparing images switches autocast off, which the meta device does not know
@@ -112,7 +94,7 @@ def check_networks(
             _compare(f"the generator of {architecture!r}", found, images)
 
 
-def _run(network: Callable[[Tensor], Any], shape: Sequence[int]) -> Any:
+def _run(network: nn.Module, shape: Sequence[int]) -> Any:
     """Run a network; None where it fails, as one does here that asks for values or autocast."""
     try:
         with torch.no_grad(), torch.device("meta"):
@@ -122,15 +104,13 @@ def _run(network: Callable[[Tensor], Any], shape: Sequence[int]) -> Any:
 
 
 def _compare(network: str, found: Any, needed: Sequence[int]) -> None:
-    if found is None:
-        return
-    if not isinstance(found, Tensor):
-        described = type(found).__name__
-    elif tuple(found.shape) == tuple(needed) and found.is_floating_point():
-        return
-    else:
+    described = type(found).__name__
+    if isinstance(found, Tensor):
         described = f"{str(found.dtype).removeprefix('torch.')} {list(found.shape)}"
-    raise UserError(
-        f"architecture: {network} gives {described} for a batch of {_BATCH_SIZE}, "
-        f"float32 {list(needed)} is needed"
-    )
+        if tuple(found.shape) == tuple(needed) and found.is_floating_point():
+            return
+    if found is not None:
+        raise UserError(
+            f"architecture: {network} gives {described} for a batch of {_BATCH_SIZE}, "
+            f"float32 {list(needed)} is needed"
+        )

@@ -9,8 +9,6 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.core.layout import get_instance_directory, get_pool_file
 
-_FORMAT = 1
-
 
 @dataclass(frozen=True)
 class Member:
@@ -26,11 +24,7 @@ class Member:
 
 
 def read_pool(root: Path, name: str) -> tuple[Member, ...]:
-    """Read the members of a pool, in order; the pool "none" has none.
-
-    Raises:
-        UserError: when the manifest is missing, damaged or lacks a key.
-    """
+    """Read the members of a pool, in order; raises UserError for a missing or damaged manifest."""
     path = get_pool_file(root, name)
     manifest = read_json(path)
     try:
@@ -41,5 +35,5 @@ def read_pool(root: Path, name: str) -> tuple[Member, ...]:
 
 def write_pool(root: Path, name: str, members: tuple[Member, ...]) -> None:
     """Write a pool's manifest; raises UserError when it cannot be written."""
-    manifest = {"format": _FORMAT, "pool": name, "members": [asdict(member) for member in members]}
+    manifest = {"format": 1, "pool": name, "members": [asdict(member) for member in members]}
     write_json(get_pool_file(root, name), manifest)

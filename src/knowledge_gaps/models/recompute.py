@@ -9,40 +9,34 @@ Source: Chen et al. 2016, by way of torch.utils.checkpoint.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 from torch import Tensor, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 
 
 def recompute_blocks(network: nn.Module, blocks: Collection[str]) -> None:
-    """Let a network's blocks compute their activations again, in place.
+    """Let the blocks of a network, given by their types' names, compute their activations again.
 
-    Names in the state dict stay as they are.
-
-    Args:
-        network: whose blocks.
-        blocks: names of the blocks' types; each maps one tensor to one tensor.
+    Each maps one tensor to one tensor. Names in the state dict stay as they are.
     """
     for block in network.modules():
         if type(block).__name__ in blocks:
             block.forward = partial(_run_block, block)
 
 
-def _run_block(block: nn.Module, images: Tensor) -> Tensor:
-    def compute(images: Tensor) -> Tensor:
-        outputs: Tensor = type(block).forward(block, images)
-        return outputs
-
+def _run_block(block: nn.Module, images: Tensor) -> Any:
+    compute = partial(type(block).forward, block)
     if not is_grad_enabled():
         return compute(images)
-
-    def make_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _spare_buffers(block)
-
-    outputs: Tensor = checkpoint(compute, images, use_reentrant=False, context_fn=make_contexts)
-    return outputs
+    return checkpoint(
+        compute,
+        images,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _spare_buffers(block)),
+    )
 
 
 @contextmanager

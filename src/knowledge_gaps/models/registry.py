@@ -1,7 +1,4 @@
-"""Architectures by name: a new one is a file in `architectures`, of its name, that registers it.
-
-A cohort depends on the files of its own architectures alone. Tests walk over all of them.
-"""
+"""Architectures by name: a new one is a file in `architectures`, of its name, that registers it."""
 
 from __future__ import annotations
 
@@ -18,13 +15,11 @@ from knowledge_gaps.core.errors import UserError, describe_first_error
 from knowledge_gaps.core.fingerprint import ARCHITECTURES, SOURCE
 from knowledge_gaps.models.input_spec import InputSpec
 
-_ARCHITECTURES = "knowledge_gaps.models.architectures"
-
 ImageShape = tuple[int, int, int]  # channels, height, width
 
 
 class ModelSettings(BaseModel):
-    """Base of an architecture's settings: frozen, unknown keys refused, nothing converted."""
+    """Base of an architecture's settings."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
@@ -32,23 +27,15 @@ class ModelSettings(BaseModel):
 
 
 class Generator(nn.Module):
-    """What every generator offers beside `forward`.
-
-    Attributes:
-        latent_dim: length of a latent vector.
-    """
+    """Base of every generator; `latent_dim` is the length of a latent vector."""
 
     latent_dim: int
 
     def sample(self, latents: Tensor, truncation: float = 1.0) -> Tensor:
-        """Generate images, of lower diversity where asked (paper's finding 11).
+        """Generate images float32 [N, C, H, W] of standard normal latents [N, latent_dim].
 
-        Args:
-            latents: float32 [N, latent_dim], standard normal.
-            truncation: in (0, 1]; here the standard deviation of the latents; 1 is `forward`.
-
-        Returns:
-            Images float32 [N, C, H, W].
+        Truncation in (0, 1] lowers their diversity (the paper's finding 11); 1 is `forward`. Here
+        it is the standard deviation of the latents.
         """
         images: Tensor = self(latents * truncation)
         return images
@@ -59,12 +46,9 @@ class StyleGenerator(Generator, ABC):
 
     Its forward pass mixes styles and tracks their average in training mode alone. Noise inputs,
     mixing latents and crossovers come from the device's global random numbers, seeded every step.
-
-    Attributes:
-        style_average: float32 [W], moving average of styles; a buffer, stored with the weights.
     """
 
-    style_average: Tensor
+    style_average: Tensor  # float32 [W], moving average; a buffer, stored with the weights
 
     @abstractmethod
     def map_latents(self, latents: Tensor) -> Tensor:
@@ -79,10 +63,8 @@ class StyleGenerator(Generator, ABC):
         return self.synthesize(self.map_latents(latents))
 
     def sample(self, latents: Tensor, truncation: float = 1.0) -> Tensor:
-        """Generate images; truncation psi pulls all styles towards their average.
-
-        Source: Karras et al. 2019, appendix B.
-        """
+        """Generate images; truncation pulls all styles towards their average."""
+        # psi of Karras et al. 2019, appendix B
         styles = self.map_latents(latents)
         if truncation != 1:
             styles = self.style_average.lerp(styles, truncation)
@@ -91,14 +73,14 @@ class StyleGenerator(Generator, ABC):
 
 @dataclass(frozen=True)
 class GanArchitecture:
-    """A generator and its discriminator.
+    """A generator and its discriminator, built of settings and image shape.
 
     Attributes:
         name: the value of `architecture` in a recipe.
         settings: type of the recipe's `model` section.
-        build_generator: from settings and image shape to a freshly initialised generator that maps
-            latents [N, latent_dim] to images float32 [N, C, H, W], nominally in [-1, 1].
-        build_discriminator: likewise, mapping images to logits float32 [N], positive = real.
+        build_generator: of latents [N, latent_dim] -> images float32 [N, C, H, W], nominally in
+            [-1, 1].
+        build_discriminator: of images -> logits float32 [N], positive = real.
     """
 
     name: str
@@ -113,8 +95,7 @@ class ImagenetWeights:
 
     Attributes:
         file_name: torchvision's, which ends in the first digits of the file's sha256.
-        load: puts the published state into a network of the published width; its heads, which end
-            in other classes, stay as they are.
+        load: puts the published state into a network, but for its heads.
         settings: what a recipe's `model` section must say for the weights to mean what they do.
     """
 
@@ -135,12 +116,10 @@ class ClassifierArchitecture:
     Attributes:
         name: the value of `architecture` in a recipe.
         settings: type of the recipe's `model` section.
-        build: from settings and input shape to a freshly initialised network that maps images as
-            the InputSpec prepares them to logits float32 [N], positive = real; in training mode,
-            where it has auxiliary heads, to a tuple of such with the main head's first.
-        make_input_spec: from settings and the dataset's image shape to what the network expects.
-        blocks: names of the types of its blocks, for `recompute.recompute_blocks`; none where
-            gradient checkpointing is not offered.
+        build: of settings and input shape, a network of prepared images -> logits float32 [N],
+            positive = real; in training mode, with auxiliary heads, a tuple, the main head's first.
+        make_input_spec: of settings and the dataset's image shape.
+        blocks: names of the types of its blocks; none where gradient checkpointing is not offered.
         imagenet: published weights, where there are any.
     """
 
@@ -156,45 +135,40 @@ _Architecture = TypeVar("_Architecture", GanArchitecture, ClassifierArchitecture
 
 
 class Registry(Generic[_Architecture]):
-    """Architectures of one kind by name."""
+    """Architectures of one kind by name, each registered by the file of its name."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._entries: dict[str, _Architecture] = {}
 
     def register(self, architecture: _Architecture) -> None:
-        """Add an architecture; raises UserError, which names both files, when the name is taken."""
-        name, file = architecture.name, _get_file(architecture)
-        if name in self._entries:
-            raise UserError(
-                f"architecture: {name!r} is registered twice, by {_get_file(self._entries[name])} "
-                f"and {file}: a file registers its own name"
-            )
-        self._entries[name] = architecture
+        """Add an architecture; raises ValueError when the name is taken."""
+        if architecture.name in self._entries:
+            raise ValueError(f"{architecture.name!r} is registered twice")
+        self._entries[architecture.name] = architecture
 
     def list_names(self) -> list[str]:
         """List what is registered, in alphabetical order."""
-        for name in list_architectures():
-            _import_architecture(name)
-        return sorted(self._entries)
+        return [name for name in list_architectures() if self._find(name) is not None]
 
     def get(self, name: str) -> _Architecture:
-        """Look an architecture up, in the file of its name.
-
-        Raises:
-            UserError: when there is none of that name, or another file registers it.
-        """
-        if name in list_architectures():
-            _import_architecture(name)
-        elif name in self.list_names():
-            raise UserError(
-                f"architecture: {name!r} is registered by a file of another name; "
-                f"architectures/{name}.py has to do that"
-            )
-        if name not in self._entries:
+        """Look an architecture up; raises UserError when no file of that name registers it."""
+        architecture = self._find(name) if name in list_architectures() else None
+        if architecture is None:
             known = ", ".join(self.list_names())
-            raise UserError(f"architecture: unknown {self._kind} {name!r} (known: {known})")
-        return self._entries[name]
+            raise UserError(
+                f"architecture: unknown {self._kind} {name!r} (known: {known}; each is registered "
+                "by a file of its name)"
+            )
+        return architecture
+
+    def _find(self, name: str) -> _Architecture | None:
+        try:
+            importlib.import_module(f"knowledge_gaps.models.architectures.{name}")
+        except Exception as error:  # whatever a file that is being written may raise
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(f"{ARCHITECTURES}/{name}: cannot be imported: {said}") from error
+        return self._entries.get(name)
 
 
 gan_architectures: Registry[GanArchitecture] = Registry("GAN")
@@ -204,11 +178,7 @@ classifier_architectures: Registry[ClassifierArchitecture] = Registry("classifie
 def parse_settings(
     architecture: GanArchitecture | ClassifierArchitecture, model: Mapping[str, Any]
 ) -> ModelSettings:
-    """Check a recipe's `model` section against its architecture.
-
-    Raises:
-        UserError: names the architecture, the key, what was found and what is allowed.
-    """
+    """Check a recipe's `model` section; raises UserError that names architecture and key."""
     try:
         return architecture.settings.model_validate(dict(model))
     except ValidationError as error:
@@ -229,25 +199,3 @@ def list_architectures() -> list[str]:
     """List the architectures that have a file or folder of their name."""
     paths = (SOURCE / ARCHITECTURES).iterdir()
     return sorted(path.stem for path in paths if not path.name.startswith(("_", ".")))
-
-
-def _import_architecture(name: str) -> None:
-    try:
-        importlib.import_module(f"{_ARCHITECTURES}.{name}")
-    except UserError:
-        raise
-    except Exception as error:  # whatever a file that is being written may raise
-        said = " ".join(str(error).split())
-        raise UserError(
-            f"{ARCHITECTURES}/{name}: cannot be imported: {type(error).__name__}: {said}"
-        ) from error
-
-
-def _get_file(architecture: GanArchitecture | ClassifierArchitecture) -> str:
-    """Return the file or folder in `architectures` whose code builds the networks."""
-    if isinstance(architecture, GanArchitecture):
-        module = architecture.build_generator.__module__
-    else:
-        module = architecture.build.__module__
-    name = module.removeprefix(f"{_ARCHITECTURES}.").partition(".")[0]
-    return f"{ARCHITECTURES}/{name}"

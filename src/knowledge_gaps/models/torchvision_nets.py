@@ -8,19 +8,26 @@ the second that it takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from knowledge_gaps.models.input_spec import InputSpec
-from knowledge_gaps.models.registry import ImageShape, ModelSettings
+from knowledge_gaps.models.registry import (
+    ClassifierArchitecture,
+    ImagenetWeights,
+    ImageShape,
+    ModelSettings,
+)
 
 # of torchvision's published weights; random ones start from the same range of values
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-_COLOURS = len(IMAGENET_MEAN)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_COLOURS = len(_IMAGENET_MEAN)
+_PUBLISHED = {"width_divisor": 1}
 
 
 class TorchvisionSettings(ModelSettings):
@@ -33,13 +40,13 @@ class TorchvisionSettings(ModelSettings):
     """Side of the square that images are resized to, as published by default; at 32, all strides
     together leave 1 px."""
 
+    def list_options(self) -> dict[str, Any]:
+        """List further arguments of torchvision's constructor."""
+        return {}
+
 
 class TorchvisionClassifier(nn.Module):
-    """One of torchvision's networks whose heads have one class.
-
-    Args:
-        body: returns [N, 1], or in training mode a tuple of such with the main head first.
-    """
+    """One of torchvision's networks, whose heads have one class."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -54,25 +61,41 @@ class TorchvisionClassifier(nn.Module):
         return tuple(head.squeeze(1) for head in outputs)
 
 
-def build_classifier(
-    settings: TorchvisionSettings,
-    make_body: Callable[[], nn.Module],
+def make_architecture(
+    name: str,
     initialise: Callable[[nn.Module], None],
-) -> TorchvisionClassifier:
-    """Build a network with fresh weights, drawn from torch's global generator.
+    blocks: tuple[str, ...],
+    heads: tuple[str, ...],
+    file_name: str,
+    settings: type[TorchvisionSettings] = TorchvisionSettings,
+    published: Mapping[str, int | bool] = _PUBLISHED,
+) -> ClassifierArchitecture:
+    """Describe one of torchvision's networks as a GAN-classifier.
 
     Args:
-        settings: with the divisor of the widths.
-        make_body: torchvision's constructor, with one class; it initialises the published width.
-        initialise: the same rule for the layers of a narrower variant.
+        name: torchvision's, and the architecture's.
+        initialise: the rule of torchvision's constructor, for the layers of a narrower variant.
+        blocks: as in `ClassifierArchitecture`.
+        heads: names of the linear layers that end in classes.
+        file_name: of torchvision's published weights.
+        settings: type of the recipe's `model` section.
+        published: settings for which those weights were made.
     """
-    if settings.width_divisor == 1:
-        return TorchvisionClassifier(make_body())
-    with torch.device("meta"):  # the layout alone: no memory, no random number
-        body = make_body()
-    divide_widths(body, settings.width_divisor)
-    initialise(body)
-    return TorchvisionClassifier(body)
+
+    def build(settings: TorchvisionSettings, input_shape: ImageShape) -> TorchvisionClassifier:
+        from torchvision.models import get_model
+
+        make_body = partial(get_model, name, num_classes=1, **settings.list_options())
+        if settings.width_divisor == 1:
+            return TorchvisionClassifier(make_body())
+        with torch.device("meta"):  # the layout alone: no memory, no random number
+            body = make_body()
+        divide_widths(body, settings.width_divisor)
+        initialise(body)
+        return TorchvisionClassifier(body)
+
+    imagenet = ImagenetWeights(file_name, partial(_load_body, heads=heads), published)
+    return ClassifierArchitecture(name, settings, build, _make_input_spec, blocks, imagenet)
 
 
 def divide_widths(network: nn.Module, divisor: int) -> None:
@@ -108,35 +131,27 @@ def _make_narrow(layer: nn.Module, divide: Callable[[int], int]) -> nn.Module | 
     return None
 
 
-def make_input_spec(settings: TorchvisionSettings, image_shape: ImageShape) -> InputSpec:
-    """Resize to the network's square and normalise as its published weights expect.
-
-    The network sees three channels; grey images are repeated.
-    """
+def _make_input_spec(settings: TorchvisionSettings, image_shape: ImageShape) -> InputSpec:
+    """Resize to the network's square and normalise as its published weights expect."""
     channels, height, width = image_shape
     return InputSpec(
         channels=channels,
         image_px=(height, width),
         input_px=(settings.input_px, settings.input_px),
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
     )
 
 
-def load_body(network: nn.Module, state: Mapping[str, Tensor], heads: tuple[str, ...]) -> None:
-    """Load a published state into a classifier's body; its own heads stay as they are.
-
-    Args:
-        network: a `TorchvisionClassifier` of the published width.
-        state: of torchvision's network for 1000 classes.
-        heads: names of the linear layers that end in classes.
-
-    Raises:
-        RuntimeError: when the state is of another network; torch names the keys.
-    """
+def _load_body(network: nn.Module, state: Mapping[str, Tensor], heads: tuple[str, ...]) -> None:
+    """Load a published state into a body, without its heads and without parts that it lacks."""
     assert isinstance(network, TorchvisionClassifier)
-    prefixes = tuple(f"{head}." for head in heads)
-    kept = {key: value for key, value in state.items() if not key.startswith(prefixes)}
-    own = network.body.state_dict()
+    body, prefixes = network.body, tuple(f"{head}." for head in heads)
+    kept = {
+        key: value
+        for key, value in state.items()
+        if not key.startswith(prefixes) and getattr(body, key.partition(".")[0], body) is not None
+    }
+    own = body.state_dict()
     kept.update({key: value for key, value in own.items() if key.startswith(prefixes)})
-    network.body.load_state_dict(kept, strict=True)
+    body.load_state_dict(kept, strict=True)

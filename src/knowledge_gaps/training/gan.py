@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from knowledge_gaps.data.store import ImageStore
 from knowledge_gaps.losses import average_path_lengths
-from knowledge_gaps.models.folding import fold_batch_norm
+from knowledge_gaps.models.fast_layers import fold_batch_norm
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.study import GanRecipe, OptimizerSettings

@@ -1,7 +1,6 @@
 """DCGAN: the small generator and discriminator of the low-parameter setting.
 
-Source: Radford, Metz & Chintala 2016, section 3 (strided and transposed convolutions, batch
-normalisation, ReLU in G, LeakyReLU in D, tanh at the end, weights from N(0, 0.02)).
+Source: Radford, Metz & Chintala 2016, section 3.
 
 DEVIATION: the paper's DCGAN layers are not published; the sizes are a choice of the recipe.
 """
@@ -50,14 +49,13 @@ class DcganGenerator(Generator):
         self.project = nn.Linear(settings.latent_dim, widest * base_px[0] * base_px[1], bias=False)
         layers: list[nn.Module] = [nn.Unflatten(1, (widest, *base_px))]
         outputs = [*settings.channels[1:], image_shape[0]]
-        for depth, (channels_in, channels_out) in enumerate(
-            zip(settings.channels, outputs, strict=True), start=1
-        ):
-            layers += [BatchNorm2d(channels_in), nn.ReLU(inplace=True)]
+        for depth, sizes in enumerate(zip(settings.channels, outputs, strict=True), start=1):
             is_last = depth == len(outputs)  # batch normalisation brings the others' bias
-            layers.append(
-                DoublingConv2d(channels_in, channels_out, settings.kernel_px, bias=is_last)
-            )
+            layers += [
+                BatchNorm2d(sizes[0]),
+                nn.ReLU(inplace=True),
+                DoublingConv2d(*sizes, settings.kernel_px, bias=is_last),
+            ]
         self.layers = nn.Sequential(*layers, nn.Tanh())
         self.apply(_init_weights)
 
@@ -75,13 +73,11 @@ class DcganDiscriminator(nn.Module):
         base_px = _compute_base_px(settings, image_shape)
         outputs = list(reversed(settings.channels))
         inputs = [image_shape[0], *outputs[:-1]]
+        padding = settings.kernel_px // 2 - 1
         layers: list[nn.Module] = []
-        for depth, (channels_in, channels_out) in enumerate(zip(inputs, outputs, strict=True)):
-            padding = settings.kernel_px // 2 - 1
-            layers.append(
-                HalvingConv2d(channels_in, channels_out, settings.kernel_px, padding, depth == 0)
-            )
-            layers += [] if depth == 0 else [BatchNorm2d(channels_out)]
+        for depth, sizes in enumerate(zip(inputs, outputs, strict=True)):
+            layers.append(HalvingConv2d(*sizes, settings.kernel_px, padding, bias=depth == 0))
+            layers += [] if depth == 0 else [BatchNorm2d(sizes[1])]
             layers.append(nn.LeakyReLU(_LEAK, inplace=True))
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Linear(outputs[-1] * base_px[0] * base_px[1], 1)

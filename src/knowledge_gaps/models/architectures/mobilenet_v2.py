@@ -7,26 +7,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from knowledge_gaps.models.registry import (
-    ClassifierArchitecture,
-    ImagenetWeights,
-    ImageShape,
-    classifier_architectures,
-)
-from knowledge_gaps.models.torchvision_nets import (
-    TorchvisionClassifier,
-    TorchvisionSettings,
-    build_classifier,
-    load_body,
-    make_input_spec,
-)
-
-_HEAD_STD = 0.01
-
-
-def build(settings: TorchvisionSettings, input_shape: ImageShape) -> TorchvisionClassifier:
-    """Build the network; it takes any size of input."""
-    return build_classifier(settings, _make_body, initialise)
+from knowledge_gaps.models.registry import classifier_architectures
+from knowledge_gaps.models.torchvision_nets import make_architecture
 
 
 def initialise(body: nn.Module) -> None:
@@ -35,28 +17,16 @@ def initialise(body: nn.Module) -> None:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out")
         elif isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, 0.0, _HEAD_STD)
+            nn.init.normal_(layer.weight, 0.0, 0.01)
             nn.init.zeros_(layer.bias)
 
 
-def _make_body() -> nn.Module:
-    from torchvision.models import mobilenet_v2
-
-    body: nn.Module = mobilenet_v2(num_classes=1)
-    return body
-
-
 classifier_architectures.register(
-    ClassifierArchitecture(
+    make_architecture(
         "mobilenet_v2",
-        TorchvisionSettings,
-        build,
-        make_input_spec,
+        initialise,
         blocks=("InvertedResidual",),
-        imagenet=ImagenetWeights(
-            "mobilenet_v2-7ebf99e0.pth",
-            lambda network, state: load_body(network, state, ("classifier.1",)),
-            {"width_divisor": 1},
-        ),
+        heads=("classifier.1",),
+        file_name="mobilenet_v2-7ebf99e0.pth",
     )
 )

@@ -7,24 +7,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from knowledge_gaps.models.registry import (
-    ClassifierArchitecture,
-    ImagenetWeights,
-    ImageShape,
-    classifier_architectures,
-)
-from knowledge_gaps.models.torchvision_nets import (
-    TorchvisionClassifier,
-    TorchvisionSettings,
-    build_classifier,
-    load_body,
-    make_input_spec,
-)
-
-
-def build(settings: TorchvisionSettings, input_shape: ImageShape) -> TorchvisionClassifier:
-    """Build the network; it takes any size of input."""
-    return build_classifier(settings, _make_body, initialise)
+from knowledge_gaps.models.registry import classifier_architectures
+from knowledge_gaps.models.torchvision_nets import make_architecture
 
 
 def initialise(body: nn.Module) -> None:
@@ -34,24 +18,12 @@ def initialise(body: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _make_body() -> nn.Module:
-    from torchvision.models import resnet50
-
-    body: nn.Module = resnet50(num_classes=1)
-    return body
-
-
 classifier_architectures.register(
-    ClassifierArchitecture(
+    make_architecture(
         "resnet50",
-        TorchvisionSettings,
-        build,
-        make_input_spec,
+        initialise,
         blocks=("Bottleneck",),
-        imagenet=ImagenetWeights(
-            "resnet50-11ad3fa6.pth",
-            lambda network, state: load_body(network, state, ("fc",)),
-            {"width_divisor": 1},
-        ),
+        heads=("fc",),
+        file_name="resnet50-11ad3fa6.pth",
     )
 )

@@ -1,11 +1,6 @@
-"""StyleGAN2: the generator and discriminator of the high-parameter setting, registered.
+"""StyleGAN2 of the high-parameter setting, registered.
 
-Source: Karras, Laine & Aila 2019 (StyleGAN: mapping network, styles, noise inputs, style mixing,
-truncation) and Karras et al. 2020 (StyleGAN2: modulated convolutions, skip generator, residual
-discriminator; its configuration F), written with plain tensor operations.
-
-Read in this order: settings, equalized, maps, modulated, generator, discriminator. Losses are in
-`knowledge_gaps.losses`, their schedule in `knowledge_gaps.training`.
+Source: Karras, Laine & Aila 2019 (StyleGAN) and Karras et al. 2020 (StyleGAN2, configuration F).
 """
 
 from __future__ import annotations

@@ -12,13 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from knowledge_gaps.models.architectures.stylegan2 import maps as feature_maps
-from knowledge_gaps.models.architectures.stylegan2.equalized import (
-    ACTIVATION_GAIN,
-    EqualizedConv,
-    EqualizedLinear,
-    activate,
-)
+from knowledge_gaps.models.architectures.stylegan2 import layers
 from knowledge_gaps.models.architectures.stylegan2.settings import (
     BASE_PX,
     Stage,
@@ -28,35 +22,29 @@ from knowledge_gaps.models.architectures.stylegan2.settings import (
 from knowledge_gaps.models.registry import ImageShape
 
 _RESIDUAL_GAIN = math.sqrt(0.5)  # of each branch, so that their sum keeps its variance
-_EPSILON = 1e-8
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions that halve the resolution, beside a filtered 1x1 convolution.
-
-    Args:
-        stage: the resolution of the input.
-        channels_out: of the resolution below.
-    """
+    """From one resolution to the next below: two convolutions beside a filtered 1x1 convolution."""
 
     _kernel: Tensor
 
     def __init__(self, stage: Stage, channels_out: int) -> None:
         super().__init__()
-        self.is_half = stage.is_half
-        self.conv = EqualizedConv(stage.channels, stage.channels, kernel_px=3)
-        self.conv_down = EqualizedConv(stage.channels, channels_out, kernel_px=3)
-        self.skip = EqualizedConv(stage.channels, channels_out, kernel_px=1, has_bias=False)
-        self.register_buffer("_kernel", feature_maps.make_kernel(), persistent=False)
+        self.is_half, self._clamp = stage.is_half, stage.clamp
+        self.conv = layers.EqualizedConv(stage.channels, stage.channels, kernel_px=3)
+        self.conv_down = layers.EqualizedConv(stage.channels, channels_out, kernel_px=3)
+        self.skip = layers.EqualizedConv(stage.channels, channels_out, kernel_px=1, has_bias=False)
+        self.register_buffer("_kernel", layers.make_kernel(), persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return feature maps [N, channels_out, H / 2, W / 2] of maps [N, C, H, W]."""
-        clamp = feature_maps.CLAMP if self.is_half else None
-        skipped: Tensor = self.skip(feature_maps.downsample(maps, self._kernel), _RESIDUAL_GAIN)
-        maps = activate(self.conv(maps, ACTIVATION_GAIN), clamp)
-        blurred = feature_maps.filter_maps(maps, self._kernel, padding=2)  # H + 1 px
-        maps = self.conv_down(blurred, ACTIVATION_GAIN * _RESIDUAL_GAIN, stride=2)
-        return skipped + activate(maps, None if clamp is None else clamp * _RESIDUAL_GAIN)
+        skipped: Tensor = self.skip(layers.downsample(maps, self._kernel), _RESIDUAL_GAIN)
+        maps = layers.activate(self.conv(maps, layers.ACTIVATION_GAIN), self._clamp)
+        blurred = layers.filter_maps(maps, self._kernel, padding=2)  # H + 1 px
+        maps = self.conv_down(blurred, layers.ACTIVATION_GAIN * _RESIDUAL_GAIN, stride=2)
+        clamp = None if self._clamp is None else self._clamp * _RESIDUAL_GAIN
+        return skipped + layers.activate(maps, clamp)
 
 
 class StyleGan2Discriminator(nn.Module):
@@ -66,49 +54,43 @@ class StyleGan2Discriminator(nn.Module):
         super().__init__()
         stages = plan_stages(settings, image_shape)[::-1]
         base = stages[-1].channels
-        self._group_size = settings.mbstd_group
-        self.from_image = EqualizedConv(image_shape[0], stages[0].channels, kernel_px=1)
+        self._group_size, self._clamp = settings.mbstd_group, stages[0].clamp
+        self.from_image = layers.EqualizedConv(image_shape[0], stages[0].channels, kernel_px=1)
         self.blocks = nn.ModuleList(
             ResidualBlock(stage, below.channels) for stage, below in pairwise(stages)
         )
-        self.conv = EqualizedConv(base + 1, base, kernel_px=3)
-        self.hidden = EqualizedLinear(base * BASE_PX**2, base)
-        self.head = EqualizedLinear(base, 1)
+        self.conv = layers.EqualizedConv(base + 1, base, kernel_px=3)
+        self.hidden = layers.EqualizedLinear(base * BASE_PX**2, base)
+        self.head = layers.EqualizedLinear(base, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits float32 [N], positive = real, of images float32 [N, C, H, W]."""
-        half_dtype = feature_maps.find_half_dtype(images.device)
-        with feature_maps.disable_autocast(images.device):
+        half_dtype = layers.find_half_dtype(images.device)
+        with torch.autocast(images.device.type, enabled=False):
             maps = images
             for index, block in enumerate(self.blocks):
-                maps = feature_maps.to_block(maps, half_dtype if block.is_half else None)
+                maps = layers.to_block(maps, half_dtype if block.is_half else None)
                 if index == 0:
-                    maps = self.from_image(maps, ACTIVATION_GAIN)
-                    maps = activate(maps, feature_maps.CLAMP if block.is_half else None)
+                    maps = layers.activate(
+                        self.from_image(maps, layers.ACTIVATION_GAIN), self._clamp
+                    )
                 maps = block(maps)
-            return self._judge(feature_maps.to_block(maps, None))
+            return self._judge(layers.to_block(maps, None))
 
     def _judge(self, maps: Tensor) -> Tensor:
         maps = append_deviation(maps, self._group_size)
-        maps = activate(self.conv(maps, ACTIVATION_GAIN))
-        features = activate(self.hidden(maps.flatten(1), ACTIVATION_GAIN))
+        maps = layers.activate(self.conv(maps, layers.ACTIVATION_GAIN))
+        features = layers.activate(self.hidden(maps.flatten(1), layers.ACTIVATION_GAIN))
         logits: Tensor = self.head(features)
-        return feature_maps.to_full(logits.squeeze(1))
+        return layers.to_full(logits.squeeze(1))
 
 
 def append_deviation(maps: Tensor, group_size: int) -> Tensor:
     """Append each group's mean standard deviation over its images as one more channel.
 
-    Groups are contiguous: a batch that is cut at a multiple of the group size keeps its values. A
-    batch that is no multiple is cut into as few groups as the size allows, of sizes that differ by
-    at most 1, the larger first.
-
-    Args:
-        maps: [N, C, H, W].
-        group_size: images in a group, at least 1.
-
-    Returns:
-        [N, C + 1, H, W].
+    [N, C, H, W] -> [N, C + 1, H, W]. Groups are contiguous: a batch that is cut at a multiple of
+    the group size keeps its values. A batch that is no multiple is cut into as few groups as the
+    size allows, of sizes that differ by at most 1, the larger first.
     """
     num_groups = -(-len(maps) // group_size)
     if len(maps) % num_groups == 0:
@@ -123,5 +105,5 @@ def append_deviation(maps: Tensor, group_size: int) -> Tensor:
 def _compute_deviations(groups: Tensor) -> Tensor:
     """Return one number for each image, [M * G], of groups [M, G, C, H, W]."""
     variance = (groups - groups.mean(dim=1, keepdim=True)).square().mean(dim=1)
-    deviations = (variance + _EPSILON).sqrt().mean(dim=(1, 2, 3))
+    deviations = (variance + layers.EPSILON).sqrt().mean(dim=(1, 2, 3))
     return deviations[:, None].expand(-1, groups.shape[1]).flatten()

@@ -1,22 +1,16 @@
-"""StyleGAN2's generator: from latents to styles, which are mixed, and to an image of them.
-
-The image is a sum over the resolutions.
+"""StyleGAN2's generator: from latents to mixed styles, and to an image, a sum over resolutions.
 
 Source: Karras et al. 2020, figure 2 (layers) and section 4.1 (output skips).
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
-from knowledge_gaps.models.architectures.stylegan2 import maps as feature_maps
-from knowledge_gaps.models.architectures.stylegan2.equalized import MappingNetwork
-from knowledge_gaps.models.architectures.stylegan2.modulated import (
-    LayerOptions,
-    StyledConv,
-    ToImage,
-)
+from knowledge_gaps.models.architectures.stylegan2 import layers
 from knowledge_gaps.models.architectures.stylegan2.settings import (
     BASE_PX,
     Stage,
@@ -26,33 +20,51 @@ from knowledge_gaps.models.architectures.stylegan2.settings import (
 from knowledge_gaps.models.registry import ImageShape, StyleGenerator
 
 
+class MappingNetwork(nn.Module):
+    """A multilayer perceptron over normalised latents, with its own learning-rate multiplier.
+
+    Source: Karras et al. 2019, section 2 and appendix C.
+    """
+
+    def __init__(self, settings: StyleGan2Settings) -> None:
+        super().__init__()
+        widths = [settings.latent_dim, *[settings.style_dim] * settings.mapping_layers]
+        self.layers = nn.ModuleList(
+            layers.EqualizedLinear(num_inputs, num_outputs, rate=settings.mapping_lr_multiplier)
+            for num_inputs, num_outputs in pairwise(widths)
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return styles [N, style_dim] of latents [N, latent_dim]."""
+        # each latent has a mean square of 1
+        values = latents * torch.rsqrt(latents.square().mean(dim=1, keepdim=True) + layers.EPSILON)
+        for layer in self.layers:
+            values = layers.activate(layer(values, layers.ACTIVATION_GAIN))
+        return values
+
+
 class SynthesisBlock(nn.Module):
     """The layers of one resolution: one convolution at 4 px, two above, and the way to an image.
 
-    Args:
-        channels_in: of the resolution below; None at 4 px.
-        stage: the resolution.
-        options: see `LayerOptions`.
-        image_channels: of the image.
+    `channels_in` is of the resolution below, None at 4 px; `colours` is of the image.
     """
 
     def __init__(
-        self, channels_in: int | None, stage: Stage, options: LayerOptions, image_channels: int
+        self, channels_in: int | None, stage: Stage, settings: StyleGan2Settings, colours: int
     ) -> None:
         super().__init__()
         self.is_half = stage.is_half
-        convs = [StyledConv(stage.channels, stage.channels, options)]
+        shared = stage, settings.style_dim, settings.noise
+        convs = [layers.StyledConv(stage.channels, *shared)]
         if channels_in is not None:
-            convs.insert(0, StyledConv(channels_in, stage.channels, options, is_up=True))
+            convs.insert(0, layers.StyledConv(channels_in, *shared, is_up=True))
         self.convs = nn.ModuleList(convs)
-        self.to_image = ToImage(stage.channels, image_channels, options)
+        self.to_image = layers.ToImage(stage, colours, settings.style_dim)
 
     def forward(self, maps: Tensor, styles: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return feature maps, and the image's part of this resolution.
 
-        Args:
-            maps: [N, channels_in, H, W].
-            styles: [N, style_dim] for each convolution and the way to the image.
+        Each convolution, and the way to the image, takes a style [N, style_dim].
         """
         for conv, style in zip(self.convs, styles, strict=False):
             maps = conv(maps, style)
@@ -60,11 +72,7 @@ class SynthesisBlock(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """From styles to images; see the module.
-
-    Attributes:
-        num_styles: how many style vectors an image takes, two a resolution.
-    """
+    """From styles to images; an image takes `num_styles` style vectors, two a resolution."""
 
     _kernel: Tensor
 
@@ -75,33 +83,24 @@ class SynthesisNetwork(nn.Module):
         self.constant = nn.Parameter(torch.randn(stages[0].channels, BASE_PX, BASE_PX))
         channels_in = [None, *(stage.channels for stage in stages)]
         self.blocks = nn.ModuleList(
-            SynthesisBlock(
-                channels,
-                stage,
-                LayerOptions(
-                    settings.style_dim,
-                    settings.noise,
-                    feature_maps.CLAMP if stage.is_half else None,
-                ),
-                image_shape[0],
-            )
+            SynthesisBlock(channels, stage, settings, image_shape[0])
             for channels, stage in zip(channels_in, stages, strict=False)
         )
-        self.register_buffer("_kernel", feature_maps.make_kernel(), persistent=False)
+        self.register_buffer("_kernel", layers.make_kernel(), persistent=False)
 
     def forward(self, styles: Tensor) -> Tensor:
         """Return images, full precision [N, C, H, W], of styles [N, num_styles, style_dim]."""
-        half_dtype = feature_maps.find_half_dtype(styles.device)
+        half_dtype = layers.find_half_dtype(styles.device)
         by_layer = list(styles.unbind(dim=1))
         maps = self.constant.expand(len(styles), -1, -1, -1)
         image: Tensor | None = None
-        with feature_maps.disable_autocast(styles.device):
+        with torch.autocast(styles.device.type, enabled=False):
             for index, block in enumerate(self.blocks):
                 # the way to the image shares its style with the next resolution's first convolution
                 first = max(2 * index - 1, 0)
-                maps = feature_maps.to_block(maps, half_dtype if block.is_half else None)
+                maps = layers.to_block(maps, half_dtype if block.is_half else None)
                 maps, part = block(maps, by_layer[first : 2 * index + 2])
-                image = part if image is None else feature_maps.upsample(image, self._kernel) + part
+                image = part if image is None else layers.upsample(image, self._kernel) + part
         assert image is not None
         return image.contiguous()
 
@@ -109,9 +108,8 @@ class SynthesisNetwork(nn.Module):
 class StyleGan2Generator(StyleGenerator):
     """Generator G; see `StyleGan2Settings`.
 
-    Its images lie in [-1, 1] nominally: there is no tanh at the end, and single pixels may leave
-    the range. Noise inputs are drawn anew by every call, in evaluation too, from the device's
-    global random numbers.
+    There is no tanh at the end: single pixels may leave [-1, 1]. Noise inputs are drawn anew by
+    every call, in evaluation too.
     """
 
     def __init__(self, settings: StyleGan2Settings, image_shape: ImageShape) -> None:
@@ -124,8 +122,8 @@ class StyleGan2Generator(StyleGenerator):
 
     def map_latents(self, latents: Tensor) -> Tensor:
         """Return styles [N, L, style_dim]; in training mode mixed, and their average tracked."""
-        with feature_maps.disable_autocast(latents.device):
-            latents = feature_maps.to_full(latents)
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = layers.to_full(latents)
             if not self.training:
                 return self._repeat(self.mapping(latents))
             if self._mixing == 0:

@@ -11,7 +11,8 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.models.registry import ImageShape, ModelSettings
 
 BASE_PX = 4  # side of the learned constant, and of the discriminator's last feature maps
-MIN_PX, MAX_PX = 8, 1024
+_MIN_PX, _MAX_PX = 8, 1024
+_CLAMP = 256.0  # |activation| of a half-precision block is kept below
 
 _Size = Annotated[int, Field(ge=1)]
 
@@ -48,46 +49,44 @@ class StyleGan2Settings(ModelSettings):
 
 @dataclass(frozen=True)
 class Stage:
-    """What both networks do at one resolution.
-
-    Attributes:
-        resolution_px: side of its feature maps.
-        channels: how many feature maps.
-        is_half: runs in half precision under autocast, with clamped activations.
-    """
+    """What both networks do at one resolution, the side of its feature maps."""
 
     resolution_px: int
     channels: int
-    is_half: bool
+    is_half: bool  # runs in half precision under autocast, with clamped activations
+
+    @property
+    def clamp(self) -> float | None:
+        """Largest magnitude of an activation; None for no bound."""
+        return _CLAMP if self.is_half else None
 
 
 def plan_stages(settings: StyleGan2Settings, image_shape: ImageShape) -> list[Stage]:
     """List the resolutions from 4 px up to that of the images.
 
     Raises:
-        UserError: when the images are not square, their side is no allowed power of two, or a
-            setting does not fit them.
+        UserError: when the images' side is no allowed power of two, or a setting does not fit it.
     """
     _, height, width = image_shape
+    found = f"{height}x{width} px"
     is_power_of_two = width & (width - 1) == 0
-    if height != width or not is_power_of_two or not MIN_PX <= width <= MAX_PX:
+    if height != width or not is_power_of_two or not _MIN_PX <= width <= _MAX_PX:
         raise UserError(
-            f"architecture 'stylegan2': the data has images of {height}x{width} px, square ones "
-            f"with a power of two from {MIN_PX} to {MAX_PX} as their side are needed"
+            f"architecture 'stylegan2': the data has images of {found}, square ones with a power "
+            f"of two from {_MIN_PX} to {_MAX_PX} as their side are needed"
         )
     if settings.channel_base < width:
         raise UserError(
-            f"model.channel_base: found {settings.channel_base}, the data has {height}x{width} px "
-            f"and needs at least {width}"
+            f"model.channel_base: found {settings.channel_base}, the data has {found} and needs at "
+            f"least {width}"
         )
     resolutions = [BASE_PX << doubling for doubling in range((width // BASE_PX).bit_length())]
-    num_halvable = len(resolutions) - 1  # the lowest is always full
-    if settings.num_half_blocks > num_halvable:
-        raise UserError(
-            f"model.num_half_blocks: found {settings.num_half_blocks}, images of {height}x{width} "
-            f"px allow at most {num_halvable}"
-        )
     first_half = len(resolutions) - settings.num_half_blocks
+    if first_half < 1:  # the lowest is always full
+        raise UserError(
+            f"model.num_half_blocks: found {settings.num_half_blocks}, images of {found} allow at "
+            f"most {len(resolutions) - 1}"
+        )
     return [
         Stage(px, min(settings.channel_base // px, settings.max_channels), index >= first_half)
         for index, px in enumerate(resolutions)
