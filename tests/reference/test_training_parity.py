@@ -22,11 +22,10 @@ from knowledge_gaps.models.architectures.dcgan import (
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
-from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals, split_evenly
 from knowledge_gaps.training.classifier import ClassifierTrainer
-from knowledge_gaps.training.gan import GanTrainer
-from knowledge_gaps.training.phases import Fooling
+from knowledge_gaps.training.gan import Fooling, GanTrainer
+from knowledge_gaps.training.ranks import build_accelerator
 
 SHAPE = (1, 28, 28)
 STEPS = 6

@@ -23,11 +23,10 @@ from knowledge_gaps.execution.tasks import make_tasks
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.registry import gan_architectures, parse_settings
 from knowledge_gaps.study import GanRecipe, Kind, load_study
-from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream
-from knowledge_gaps.training.gan import GanTrainer
+from knowledge_gaps.training.gan import Fooling, GanTrainer
 from knowledge_gaps.training.instance import train_instance
-from knowledge_gaps.training.phases import Fooling
+from knowledge_gaps.training.ranks import build_accelerator
 from study_tools import (
     change_params,
     copy_root,

@@ -7,9 +7,9 @@ import torch
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study import GanRecipe, OptimizerSettings
-from knowledge_gaps.training.memory import explain_shortage
+from knowledge_gaps.training.instance import explain_shortage
 from knowledge_gaps.training.ranks import Ranks
-from knowledge_gaps.training.sizes import check_shares
+from knowledge_gaps.training.task import check_shares
 
 ADAM = OptimizerSettings(learning_rate=1e-3)
 

@@ -31,13 +31,11 @@ from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 from knowledge_gaps.models.registry import Generator, gan_architectures, parse_settings
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
-from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream, cut_shares
 from knowledge_gaps.training.classifier import ClassifierTrainer
-from knowledge_gaps.training.gan import GanTrainer
+from knowledge_gaps.training.gan import Fooling, GanTrainer
 from knowledge_gaps.training.loop import run_training
-from knowledge_gaps.training.phases import Fooling
-from knowledge_gaps.training.ranks import Ranks
+from knowledge_gaps.training.ranks import Ranks, build_accelerator
 from rank_tools import run_ranks
 
 SHAPE = (1, 8, 8)

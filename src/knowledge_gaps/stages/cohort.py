@@ -16,8 +16,7 @@ from knowledge_gaps.execution.progress import Callback, Row
 from knowledge_gaps.execution.tasks import make_tasks
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.tracking.live import CohortTracker
-from knowledge_gaps.training.sizes import check_shares
-from knowledge_gaps.training.task import TrainingTask
+from knowledge_gaps.training.task import TrainingTask, check_shares
 
 
 def train_and_track(
