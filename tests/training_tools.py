@@ -72,10 +72,15 @@ def make_classifier(seed: int = 0) -> GanClassifier:
     return classifier
 
 
-def accelerate_anew(recipe: TrainingSettings) -> Accelerator:
-    """Build a recipe's Accelerator, without the precision that another one left behind."""
+def forget_accelerator() -> None:
+    """Drop Accelerate's precision, which is one for a whole process."""
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
+
+
+def accelerate_anew(recipe: TrainingSettings) -> Accelerator:
+    """Build a recipe's Accelerator in place of another trainer's."""
+    forget_accelerator()
     return build_accelerator(0, recipe.mixed_precision, recipe.gradient_accumulation_steps)
 
 

@@ -22,7 +22,7 @@ from knowledge_gaps.study import load_study
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import GanTrainer
-from knowledge_gaps.training.optimizers import compute_decay
+from knowledge_gaps.training.trainer import compute_decay
 from measuring import JSON_FILE, PAGE_FILE, Figure, Results, Row, compare, take_turns
 from short_study import CLASSIFIERS, GANS, POOL, ShortStudy
 from study_tools import REPOSITORY

@@ -19,7 +19,7 @@ from knowledge_gaps.study import OptimizerSettings
 from knowledge_gaps.training.batches import draw_reals
 from knowledge_gaps.training.gan import GanBatch, GanTrainer
 from knowledge_gaps.training.loop import DivergedError, run_training
-from knowledge_gaps.training.optimizers import WeightAverage
+from knowledge_gaps.training.trainer import WeightAverage
 from training_tools import STREAM, Session, are_equal, clone_state, make_gan_trainer, make_images
 
 SHAPE = (1, 4, 4)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +17,14 @@ from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.seeding import make_generator
 from knowledge_gaps.study import OptimizerSettings, TrainingSettings
 from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
-from knowledge_gaps.training.optimizers import WeightAverage, build_optimizer, compute_decay
 from knowledge_gaps.training.state import Curves, load_state
-from knowledge_gaps.training.trainer import Losses, Trainer
+from knowledge_gaps.training.trainer import (
+    Losses,
+    Trainer,
+    WeightAverage,
+    build_optimizer,
+    compute_decay,
+)
 from training_tools import STREAM, Session, accelerate_anew, are_equal, collect, make_images
 
 ADAM = OptimizerSettings(learning_rate=0.1, schedule="cosine")
@@ -77,9 +83,7 @@ def make_settings(steps: int = STEPS, log_every: int = 3) -> TrainingSettings:
 
 
 def read_step(state_file: Path) -> int:
-    step = json.loads(read_metadata(state_file)["counters"])["step"]
-    assert isinstance(step, int)
-    return step
+    return int(json.loads(read_metadata(state_file)["counters"])["step"])
 
 
 def is_finite(state_file: Path) -> bool:
@@ -108,50 +112,31 @@ def state_file(tmp_path: Path) -> Path:
     ("schedule", "decay_from", "factors"),
     [
         ("constant", 0.0, [1, 1, 1, 1]),
-        ("linear", 0.0, [1, 0.75, 0.5, 0.25]),
-        ("linear", 0.5, [1, 1, 1, 0.5]),
-        ("cosine", 0.0, [1, (2 + math.sqrt(2)) / 4, 0.5, (2 - math.sqrt(2)) / 4]),
-        ("cosine", 0.5, [1, 1, 1, 0.5]),
+        ("linear", 0.0, [1, 0.75, 0.5, 0.25, 0]),
+        ("linear", 0.5, [1, 1, 1, 0.5, 0]),
+        ("cosine", 0.0, [1, (2 + math.sqrt(2)) / 4, 0.5, (2 - math.sqrt(2)) / 4, 0]),
+        ("cosine", 0.5, [1, 1, 1, 0.5, 0]),
+        ("step", 0.0, [1, 1, 0.1, 0.1, 0.01, 0.01]),  # of 6 steps; thirds of the fall
+        ("step", 0.5, [1, 1, 1, 1, 0.1, 0.01]),
     ],
 )
 def test_schedule_has_its_hand_values(
-    schedule: str, decay_from: float, factors: list[float]
+    schedule: Any, decay_from: float, factors: list[float]
 ) -> None:
-    settings = OptimizerSettings.model_validate(
-        {"learning_rate": 1.0, "schedule": schedule, "decay_from": decay_from}
-    )
-    assert [compute_decay(settings, step, 4) for step in range(4)] == pytest.approx(factors)
-    if schedule != "constant":
-        assert compute_decay(settings, 4, 4) == pytest.approx(0)
+    settings = OptimizerSettings(learning_rate=1.0, schedule=schedule, decay_from=decay_from)
+    num_steps = 6 if schedule == "step" else 4
+    found = [compute_decay(settings, step, num_steps) for step in range(len(factors))]
+    assert found == pytest.approx(factors)
 
 
-@pytest.mark.parametrize(
-    ("decay_from", "factors"),
-    [(0.0, [1, 1, 0.1, 0.1, 0.01, 0.01]), (0.5, [1, 1, 1, 1, 0.1, 0.01])],
-)
-def test_steps_of_a_schedule_are_thirds_of_its_fall(
-    decay_from: float, factors: list[float]
-) -> None:
-    settings = OptimizerSettings(learning_rate=1.0, schedule="step", decay_from=decay_from)
-    assert [compute_decay(settings, step, 6) for step in range(6)] == factors
-
-
-def test_optimizer_takes_the_recipe() -> None:
+@pytest.mark.parametrize(("interval", "c"), [(1, 1.0), (16, 16 / 17)])
+def test_optimizer_takes_the_recipe(interval: int, c: float) -> None:
+    """A lazy regulariser corrects rate and betas by c = k / (k + 1)."""
     settings = OptimizerSettings(learning_rate=0.01, betas=(0.5, 0.9), weight_decay=0.1)
-    (group,) = build_optimizer(
-        accelerate_anew(make_settings()), nn.Linear(2, 1), settings
-    ).param_groups
-    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.01, (0.5, 0.9), 0.1)
-
-
-def test_lazy_regulariser_corrects_rate_and_betas() -> None:
-    # Karras et al. 2020, appendix B: c = k / (k + 1)
-    settings = OptimizerSettings(learning_rate=0.01, betas=(0.5, 0.99))
-    (group,) = build_optimizer(
-        accelerate_anew(make_settings()), nn.Linear(2, 1), settings, interval=16
-    ).param_groups
-    assert group["lr"] == pytest.approx(0.01 * 16 / 17)
-    assert group["betas"] == pytest.approx((0.5 ** (16 / 17), 0.99 ** (16 / 17)))
+    accelerator = accelerate_anew(make_settings())
+    (group,) = build_optimizer(accelerator, nn.Linear(2, 1), settings, interval).param_groups
+    assert (group["lr"], group["weight_decay"]) == (pytest.approx(0.01 * c), 0.1)
+    assert group["betas"] == pytest.approx((0.5**c, 0.9**c))
 
 
 def test_average_has_its_hand_values() -> None:
@@ -175,26 +160,15 @@ def test_average_has_its_hand_values() -> None:
 # --- curves
 
 
-def add_rows(curves: Curves, name: str, *values: float) -> None:
-    for value in values:
-        curves.add({name: torch.tensor(value)})
-
-
-def test_row_is_the_mean_since_the_last_one() -> None:
+def test_row_is_the_mean_over_the_steps_that_have_a_scalar_since_the_last_one() -> None:
     curves = Curves()
-    add_rows(curves, "loss", 1.0, 2.0, 6.0)
-    assert curves.close_row(3) == {"step": 3, "loss": 3.0}
-    add_rows(curves, "loss", 5.0)
+    for loss in (1.0, 2.0, 6.0):
+        penalty = {"r1_penalty": torch.tensor(8.0)} if loss == 1 else {}  # a lazy one
+        curves.add({"loss": torch.tensor(loss), **penalty})
+    assert curves.close_row(3) == {"step": 3, "loss": 3.0, "r1_penalty": 8.0}
+    curves.add({"loss": torch.tensor(5.0)})
     assert curves.close_row(4) == {"step": 4, "loss": 5.0}
     assert len(curves.rows) == 2
-
-
-def test_mean_of_a_lazy_scalar_is_over_the_steps_that_have_it() -> None:
-    curves = Curves()
-    for step in range(4):
-        penalty = {"r1_penalty": torch.tensor(8.0)} if step == 0 else {}
-        curves.add({"loss": torch.tensor(1.0), **penalty})
-    assert curves.close_row(4) == {"step": 4, "loss": 1.0, "r1_penalty": 8.0}
 
 
 def test_curves_as_csv() -> None:
@@ -251,16 +225,12 @@ def test_no_flipped_bit_of_a_saved_state_goes_unnoticed(state_file: Path) -> Non
 
 
 @pytest.mark.usefixtures("save_always")
-def test_finished_training_is_not_continued(state_file: Path) -> None:
-    first = run_training(TinyTrainer(), make_settings(), state_file, Session())
-    again = TinyTrainer()
-    assert run_training(again, make_settings(), state_file, Session()) == first
-    assert again.rates == []
-
-
-@pytest.mark.usefixtures("save_always")
-@pytest.mark.parametrize(("last_step", "rows"), [(5, [3, 5]), (6, [3, 6]), (0, [])])
-def test_training_that_finishes_early(state_file: Path, last_step: int, rows: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("last_step", "rows"), [(5, [3, 5]), (6, [3, 6]), (0, []), (10, [3, 6, 9, 10])]
+)
+def test_finished_training_is_not_continued(
+    state_file: Path, last_step: int, rows: list[int]
+) -> None:
     trainer, session = TinyTrainer(last_step=last_step), Session()
     curves, steps = run_training(trainer, make_settings(), state_file, session)
     assert steps == len(trainer.rates) == last_step
@@ -285,15 +255,14 @@ def test_loss_that_is_not_finite_ends_the_training_with_the_last_good_state(
 
 
 @pytest.mark.usefixtures("save_always")
-def test_stop_after_a_bad_loss_keeps_the_last_good_state(state_file: Path) -> None:
-    with pytest.raises((StoppedError, UserError)):
-        run_training(TinyTrainer(bad_step=3), make_settings(20, 20), state_file, Session(5))
+@pytest.mark.parametrize(
+    ("is_hidden", "settings", "stop_before"), [(True, (10, 3), None), (False, (20, 20), 5)]
+)
+def test_state_that_is_not_finite_is_never_saved(
+    state_file: Path, is_hidden: bool, settings: tuple[int, int], stop_before: int | None
+) -> None:
+    trainer, session = TinyTrainer(bad_step=3, is_hidden=is_hidden), Session(stop_before)
+    with pytest.raises(UserError if is_hidden else StoppedError):
+        run_training(trainer, make_settings(*settings), state_file, session)
     assert is_finite(state_file)
-
-
-@pytest.mark.usefixtures("save_always")
-def test_weights_that_are_not_finite_are_never_saved(state_file: Path) -> None:
-    trainer = TinyTrainer(bad_step=3, is_hidden=True)
-    with pytest.raises(UserError, match="loss is nan"):
-        run_training(trainer, make_settings(), state_file, Session())
-    assert is_finite(state_file)
+    assert read_step(state_file) == 3

@@ -10,11 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.losses import compute_classifier_loss
 from knowledge_gaps.models.frozen import freeze
+from knowledge_gaps.study import GanRecipe
 from knowledge_gaps.training.gan import Fooling, GanBatch
-from knowledge_gaps.training.optimizers import build_optimizer
+from knowledge_gaps.training.instance import explain_shortage
+from knowledge_gaps.training.task import check_shares
+from knowledge_gaps.training.trainer import build_optimizer
 from training_tools import (
     ADAM,
     BATCH,
@@ -24,6 +28,11 @@ from training_tools import (
     make_classifier_trainer,
     make_gan_trainer,
     make_generator,
+)
+
+CPU_ERROR = (
+    "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 400 bytes. Error code 12 (Cannot allocate memory)"
 )
 
 
@@ -201,3 +210,32 @@ def test_a_step_is_one_update_whatever_is_accumulated(accumulated: int) -> None:
         for name, (optimizer, _) in trainer.optimizers.items()
     }
     assert updates == {"generator": 2, "discriminator": 3}  # one of them R1's
+
+
+# --- batches that do not fit
+
+
+def test_ranks_share_every_batch_evenly() -> None:
+    keys = {"batch_size": 32, "path_length_weight": 2.0, "path_length_shrink": 8}
+    adams = {"generator_optimizer": ADAM, "discriminator_optimizer": ADAM}
+    recipe = GanRecipe.model_validate({"architecture": "stylegan2", "steps": 4, **keys, **adams})
+    check_shares(recipe, 4)  # batches of 32 and 4
+    with pytest.raises(UserError, match=r"batch_size // path_length_shrink: 4 images .* 8 proc"):
+        check_shares(recipe, 8)
+    with pytest.raises(UserError, match="batch_size: 32 images found, a multiple of the 3"):
+        check_shares(recipe, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "device", "raised", "words"),
+    [
+        (RuntimeError(CPU_ERROR), "cpu", UserError, "^batch_size: 32 images .* of this machine;"),
+        (torch.OutOfMemoryError("CUDA"), "cuda", UserError, "^batch_size: 32 images .* of a GPU;"),
+        (RuntimeError("shapes do not fit"), "cpu", RuntimeError, "^shapes do not fit$"),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    error: RuntimeError, device: str, raised: type[Exception], words: str
+) -> None:
+    with pytest.raises(raised, match=words), explain_shortage(32, torch.device(device)):
+        raise error

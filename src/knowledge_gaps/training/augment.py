@@ -21,12 +21,8 @@ def augment(
 ) -> Tensor:
     """Mirror, shift and cut out images as a recipe asks.
 
-    Args:
-        images: uint8 [N, C, H, W], this rank's reals, then as many generated images.
-        recipe: how.
-        stream: random numbers of the instance.
-        ranks: numbers are drawn for the batch of them all.
-        *names: tell this draw from others, the step first of all.
+    Images are uint8 [N, C, H, W], this rank's reals, then as many generated images; numbers are
+    drawn for the batch of all ranks. The names tell this draw from others, the step first of all.
     """
     num_images, device = len(images) * ranks.size, images.device
     if recipe.mirror:
@@ -80,13 +76,10 @@ def translate(images: Tensor, shifts: Tensor, max_shift_px: int) -> Tensor:
 def cut_out(images: Tensor, centres: Tensor, side_px: int) -> Tensor:
     """Set a square of each image to mid-grey; what reaches over the border is lost.
 
-    Source: DeVries & Taylor 2017, section 3.
+    Images are uint8 [N, C, H, W], centres int64 [N, 2], row and column within the image; of an even
+    side, the first pixel behind the centre.
 
-    Args:
-        images: uint8 [N, C, H, W].
-        centres: int64 [N, 2], row and column of the square's centre, within the image; of an even
-            side, the first pixel behind the centre.
-        side_px: at least 1.
+    Source: DeVries & Taylor 2017, section 3.
     """
     is_inside = []
     for axis, size in enumerate(images.shape[2:]):

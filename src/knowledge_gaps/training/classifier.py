@@ -81,22 +81,16 @@ class ClassifierTrainer(Trainer):
             self.modules["best"] = self._stopper.best
         self.generators = pool[: len(pool) - num_held_out]
         if recipe.gradient_checkpointing:
-            blocks = classifier_architectures.get(recipe.architecture).blocks
-            recompute_blocks(classifier, blocks)
+            recompute_blocks(classifier, classifier_architectures.get(recipe.architecture).blocks)
 
     def is_finished(self) -> bool:
         """Tell whether early stopping ends the training before the last step."""
         return self._stopper is not None and self._stopper.is_finished()
 
     def get_result(self) -> GanClassifier:
-        """Return the classifier that the training is for.
-
-        It is the best one that was checked, with early stopping; else the average where there is
-        one; else the last.
-        """
-        return cast(
-            GanClassifier, super().get_result() if not self._stopper else self._stopper.best
-        )
+        """Return the best classifier that was checked; without checks the average or the last."""
+        best = super().get_result() if self._stopper is None else self._stopper.best
+        return cast(GanClassifier, best)
 
     def _update(self, step: int) -> dict[str, Tensor]:
         def compute(micro_step: int) -> Losses:
@@ -127,8 +121,7 @@ class ClassifierTrainer(Trainer):
     def _draw_batch(self, step: int, micro_step: int) -> Tensor:
         """Draw reals, then as many generated images, shared evenly among the generators.
 
-        Returns:
-            This rank's part of both, float32 [2 * batch_size, C, H, W] in [-1, 1].
+        Returns this rank's part of both, float32 [2 * N, C, H, W] in [-1, 1].
         """
         num_images, names = self.recipe.batch_size, (step, micro_step)
         part, device = self.ranks.cut(num_images), self.accelerator.device
@@ -147,15 +140,9 @@ class ClassifierTrainer(Trainer):
 
 
 class EarlyStopper:
-    """Checks a classifier from time to time, keeps the best weights, says when to stop.
+    """Checks a trainer's classifier, or its average, by held-out generators from time to time.
 
-    Args:
-        trainer: of the classifier that is checked: the trained one, or its average.
-        held_out: frozen generators, in no batch of the training; a check's images are the same at
-            every check.
-
-    Attributes:
-        best: a copy of the classifier as it was at its best check.
+    The images are the same at every check. `best` is a copy of the classifier at its best check.
     """
 
     def __init__(self, trainer: ClassifierTrainer, held_out: Sequence[Generator]) -> None:
@@ -190,24 +177,18 @@ class EarlyStopper:
     @torch.no_grad()
     def _measure_accuracy(self) -> Tensor:
         """Count right answers in evaluation mode; the next step sets training mode again."""
-        accelerator, batch_size = self._trainer.accelerator, self._trainer.recipe.batch_size
+        accelerator, stream = self._trainer.accelerator, self._trainer.stream
+        device, batch_size = accelerator.device, self._trainer.recipe.batch_size
         self._classifier.eval()
-        self._trainer.stream.seed_layers(_PURPOSE, accelerator.device)
+        stream.seed_layers(_PURPOSE, device)
         num_right, num_images = 0, self._settings.num_images
         for index, generator in enumerate(self._held_out):
             for start in range(0, num_images, batch_size):
-                num_each = min(batch_size, num_images - start)
-                batch = self._draw_batch(generator, num_each, index, start)
+                num_each, names = min(batch_size, num_images - start), (_PURPOSE, index, start)
+                latents = draw_latents(stream, num_each, generator.latent_dim, *names).to(device)
+                generated = sample_images(generator, latents, self._trainer.truncation)
+                reals = draw_reals(stream, self._trainer.images, num_each, *names).to(device)
                 with accelerator.autocast():
-                    is_real = self._classifier(to_float(batch)) > 0
+                    is_real = self._classifier(to_float(torch.cat([reals, generated]))) > 0
                 num_right += int(is_real[:num_each].sum()) + int((~is_real[num_each:]).sum())
         return torch.tensor(num_right / (2 * num_images * len(self._held_out)))
-
-    def _draw_batch(self, generator: Generator, num_each: int, *names: int) -> Tensor:
-        """Draw reals, then as many generated images, uint8 [2 * num_each, C, H, W]."""
-        trainer, stream = self._trainer, self._trainer.stream
-        device = trainer.accelerator.device
-        latents = draw_latents(stream, num_each, generator.latent_dim, _PURPOSE, *names)
-        generated = sample_images(generator, latents.to(device), trainer.truncation)
-        reals = draw_reals(stream, trainer.images, num_each, _PURPOSE, *names)
-        return torch.cat([reals.to(device), generated])

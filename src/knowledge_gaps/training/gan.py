@@ -48,12 +48,9 @@ _PATH_LENGTH, _PATH_LENGTH_MEAN = "path_length", "path_length_mean"
 
 @dataclass(frozen=True)
 class Fooling:
-    """The fooling term of a generator's loss.
+    """The fooling term of a generator's loss, see `losses.weigh_generator_loss`.
 
-    Attributes:
-        classifiers: frozen, in the order of their pool; none for a baseline.
-        phi: weight, at least 0.
-        form: "sum" or "weighted", see `losses.weigh_generator_loss`.
+    The classifiers are frozen, in the order of their pool; a baseline has none.
     """
 
     classifiers: Sequence[GanClassifier]
@@ -91,9 +88,8 @@ class GanBatch:
     @cached_property
     def images_real(self) -> Tensor:
         """The reals, float32 [N, C, H, W] in [-1, 1]."""
-        num_images = self._recipe.batch_size
+        num_images, images = self._recipe.batch_size, self._trainer.images
         part = self._ranks.cut(num_images)
-        images = self._trainer.images
         reals = draw_reals(self._stream, images, num_images, *self._names, part=part)
         if self._recipe.mirror:
             reals = mirror(reals, draw_mirrored(self._stream, num_images, *self._names)[part])
@@ -156,13 +152,11 @@ class GanTrainer(Trainer):
                 f"path_length_weight: {recipe.path_length_weight} found, but architecture "
                 f"{recipe.architecture!r} has no styles: 0.0 is needed"
             )
-        intervals = (
-            recipe.path_length_interval if has_paths else 1,
-            recipe.r1_interval if has_r1 else 1,
-        )
+        path_interval = recipe.path_length_interval if has_paths else 1
+        r1_interval = recipe.r1_interval if has_r1 else 1
         networks = {
-            _GENERATOR: (generator, recipe.generator_optimizer, intervals[0]),
-            _DISCRIMINATOR: (discriminator, recipe.discriminator_optimizer, intervals[1]),
+            _GENERATOR: (generator, recipe.generator_optimizer, path_interval),
+            _DISCRIMINATOR: (discriminator, recipe.discriminator_optimizer, r1_interval),
         }
         super().__init__(networks, images, recipe, stream, accelerator)
         self.generator, self._discriminator = generator, discriminator
@@ -175,12 +169,11 @@ class GanTrainer(Trainer):
             self.scalars[_PATH_LENGTH_MEAN] = torch.zeros((), device=accelerator.device)
         self.phases = [Phase("discriminator", _DISCRIMINATOR, self._compute_discriminator_losses)]
         if has_r1:
-            interval = recipe.r1_interval
-            self.phases += [Phase("r1", _DISCRIMINATOR, self._compute_r1_losses, interval, True)]
+            self.phases += [Phase("r1", _DISCRIMINATOR, self._compute_r1_losses, r1_interval, True)]
         self.phases += [Phase("generator", _GENERATOR, self._compute_generator_losses)]
         if has_paths:
-            compute, interval = self._compute_path_length_losses, recipe.path_length_interval
-            self.phases += [Phase(_PATH_LENGTH, _GENERATOR, compute, interval, True)]
+            compute = self._compute_path_length_losses
+            self.phases += [Phase(_PATH_LENGTH, _GENERATOR, compute, path_interval, True)]
 
     def get_result(self) -> Generator:
         """Return the generator that the training is for: the average where there is one."""

@@ -60,13 +60,9 @@ def find_initial_weights(recipe: ClassifierRecipe, root: Path) -> InitialWeights
 
 
 def load_initial_weights(network: nn.Module, recipe: ClassifierRecipe, root: Path) -> str | None:
-    """Put a recipe's initial weights into a network, whose heads keep theirs.
+    """Put a recipe's initial weights into a network, whose heads keep theirs; return their sha256.
 
-    Returns:
-        sha256 of the file, or None where the weights start at random.
-
-    Raises:
-        UserError: as `find_initial_weights`.
+    None and errors are as of `find_initial_weights`.
     """
     found = find_initial_weights(recipe, root)
     if found is None:

@@ -51,12 +51,7 @@ def train_instance(
 ) -> None:
     """Train one instance and write its result files; all ranks together where there are several.
 
-    Args:
-        task: what to train.
-        worker: index of this worker process.
-        directory: of the result files; meta.json is written last and makes them a result.
-        state_file: where the resume state is kept while training.
-        session: asked for stopping and told of progress.
+    The state file is that of resuming. meta.json is written last and makes the directory a result.
 
     Raises:
         StoppedError: when the session stopped it, after its state was saved.
@@ -129,8 +124,8 @@ def write_result(
         spec = classifier.spec.model_dump(mode="json")
         described = {"weights": CLASSIFIER_FILE, "input_spec": spec}
     write_text(directory / CURVES_FILE, curves.to_csv())
+    recipe = task.recipe
     files = sorted(path for path in directory.iterdir() if path.name != META_FILE)
-    images_a_step = task.recipe.batch_size * task.recipe.gradient_accumulation_steps
     meta = {
         "format": FORMAT,
         "kind": task.kind.value,
@@ -138,7 +133,7 @@ def write_result(
         "instance": task.instance,
         **task.describe(),
         "steps_done": steps,
-        "images_seen": steps * images_a_step,
+        "images_seen": steps * recipe.batch_size * recipe.gradient_accumulation_steps,
         "image_shape": list(trainer.images.shape[1:]),
         "versions": get_versions(_RECORDED_VERSIONS),
         "files": {path.name: hash_file(path) for path in files},

@@ -16,9 +16,8 @@ import torch
 
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.study import TrainingSettings
-from knowledge_gaps.training.optimizers import compute_decay
 from knowledge_gaps.training.state import Curves, Row, load_state, save_state
-from knowledge_gaps.training.trainer import Trainer
+from knowledge_gaps.training.trainer import Trainer, compute_decay
 
 SAVE_VARIABLE = "KGAPS_SAVE_EVERY_SEC"  # how often the resume state is saved; changes no result
 _DEFAULT_SAVE_SEC = 20.0
@@ -34,11 +33,9 @@ class Session(Protocol):
 
     def is_stopping(self) -> bool:
         """Tell whether the training should save its state and stop."""
-        ...
 
     def report(self, step: int, row: Row | None) -> None:
         """Tell how many steps are done, and the newest row of the curves if there is one."""
-        ...
 
 
 def run_training(
@@ -46,11 +43,7 @@ def run_training(
 ) -> tuple[Curves, int]:
     """Train from the saved state, or from the start, to the last step.
 
-    Args:
-        trainer: freshly built; its state is overwritten when there is a saved one.
-        settings: steps and log_every are read here.
-        state_file: where the state is saved while training; by rank 0 alone.
-        session: asked for stopping and told of progress.
+    The trainer is freshly built; its state is overwritten when there is a saved one.
 
     Returns:
         The curves, and how many steps were made.
@@ -60,10 +53,6 @@ def run_training(
         DivergedError: when a loss is not finite; the last good state stays saved.
     """
     ranks, save_every_sec = trainer.ranks, _read_save_interval()
-    base_rates = {
-        name: [group["lr"] for group in optimizer.param_groups]
-        for name, (optimizer, _) in trainer.optimizers.items()
-    }
     step, curves = load_state(trainer, state_file)
     saved_at = time.monotonic()
     session.report(step, None)
@@ -71,10 +60,9 @@ def run_training(
         if ranks.agree(session.is_stopping()):
             _save_if_sound(trainer, step, curves, state_file)
             raise StoppedError(f"saved at step {step}")
-        for name, (optimizer, adam) in trainer.optimizers.items():
-            factor = compute_decay(adam, step, settings.steps)
-            for group, rate in zip(optimizer.param_groups, base_rates[name], strict=True):
-                group["lr"] = rate * factor
+        for optimizer, adam in trainer.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * compute_decay(adam, step, settings.steps)
         losses = trainer.run_step(step)
         step += 1
         curves.add(losses, skips_non_finite=trainer.accelerator.scaler is not None)
@@ -95,9 +83,8 @@ def _read_save_interval() -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise UserError(
-            f"{SAVE_VARIABLE}: {text!r} found, a number of seconds is needed"
-        ) from error
+        message = f"{SAVE_VARIABLE}: {text!r} found, a number of seconds is needed"
+        raise UserError(message) from error
 
 
 def _save_if_sound(trainer: Trainer, step: int, curves: Curves, path: Path) -> None:

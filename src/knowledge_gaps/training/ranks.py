@@ -34,13 +34,8 @@ def build_accelerator(
 ) -> Accelerator:
     """Build the Accelerator of one worker on its own, or of one rank among those of torchrun.
 
-    Variables of the environment change nothing: those of Accelerate are removed first.
-
-    Args:
-        worker: index of the worker; worker k takes GPU k modulo their number. A rank takes the GPU
-            of its index on its host instead.
-        mixed_precision: "no", "bf16" or "fp16".
-        gradient_accumulation_steps: batches whose gradients are averaged for one update.
+    Worker k takes GPU k modulo their number, a rank the GPU of its index on its host. Variables of
+    the environment change nothing: those of Accelerate are removed first.
 
     Raises:
         UserError: for fp16 without a GPU, where no loss scaling would protect it; for more ranks on
@@ -65,11 +60,8 @@ def build_accelerator(
 class Ranks:
     """The processes that train one instance together, from the view of one of them.
 
-    Every method with more than one rank must be called by all of them, in the same order.
-
-    Attributes:
-        size: how many there are; with 1 nothing is ever sent.
-        index: this process's; 0 writes and reports.
+    Every method with more than one rank must be called by all of them, in the same order; with one
+    nothing is ever sent. Rank 0 writes and reports.
     """
 
     size: int = 1
@@ -94,8 +86,7 @@ class Ranks:
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors on the training's device by their means over the ranks, in one message.
 
-        Args:
-            tensors: of any float types and shapes; they travel as the widest of these types.
+        They may have any float types and shapes, and travel as the widest of these types.
         """
         if self.size == 1 or not tensors:
             return

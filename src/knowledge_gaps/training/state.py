@@ -43,12 +43,7 @@ class Curves:
     skipped: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, losses: dict[str, Tensor], skips_non_finite: bool = False) -> None:
-        """Add one step's scalars.
-
-        Args:
-            losses: scalars by name.
-            skips_non_finite: leave out those that are not finite, without waiting for the device.
-        """
+        """Add one step's scalars; skip those not finite, if asked, without waiting for them."""
         for name, value in losses.items():
             value = value.double()
             if skips_non_finite:
@@ -108,11 +103,7 @@ def write_state(path: Path, tensors: dict[str, Tensor], counters: str) -> None:
 
 
 def load_state(trainer: Trainer, path: Path) -> tuple[int, Curves]:
-    """Restore a training from what rank 0 saved, if it did.
-
-    Args:
-        trainer: freshly built; what it holds is overwritten.
-        path: of the file; only rank 0 reads it, and the others get its content.
+    """Restore a training from what rank 0 saved, if it did; the others get it from rank 0.
 
     Returns:
         How many steps were made, and the curves.

@@ -19,15 +19,9 @@ from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """One instance to train.
+    """One instance of the cohort of a kind and name to train.
 
     Attributes:
-        root: the repository's root.
-        kind, name: of the cohort.
-        instance: index in the cohort.
-        seed: the study's.
-        recipe: how it is trained.
-        cohort: the cohort's entry in the study.
         members: the pool that it is trained against.
         data_name, data_sha256: of the prepared training images.
         code: fingerprint of the code and versions.

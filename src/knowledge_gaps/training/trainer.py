@@ -1,21 +1,23 @@
-"""What both trainers share: networks with their optimisers and their average, and how a step goes.
+"""What both trainers share: Adam, the average of the weights, and how a step goes.
 
 `knowledge_gaps.training.gan` and `knowledge_gaps.training.classifier` say what is computed in it.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from knowledge_gaps.data.store import ImageStore
 from knowledge_gaps.study import OptimizerSettings
 from knowledge_gaps.training.batches import Stream
-from knowledge_gaps.training.optimizers import WeightAverage, build_optimizer
 from knowledge_gaps.training.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -25,16 +27,68 @@ if TYPE_CHECKING:
 Losses = tuple[Tensor, dict[str, Tensor]]
 
 
+def build_optimizer(
+    accelerator: Accelerator, module: nn.Module, settings: OptimizerSettings, interval: int = 1
+) -> Optimizer:
+    """Build Adam for a network.
+
+    The interval is that of a lazy regulariser that shares the optimiser, 1 for none: learning rate
+    and betas are corrected by c = k / (k + 1) (Karras et al. 2020, appendix B).
+    """
+    correction = interval / (interval + 1) if interval > 1 else 1.0
+    rate = settings.learning_rate * correction
+    optimizer = torch.optim.AdamW(
+        [{"params": module.parameters(), "initial_lr": rate}],
+        lr=rate,
+        betas=(settings.betas[0] ** correction, settings.betas[1] ** correction),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    if accelerator.scaler is not None:
+        # only there: the wrapper looks for packages at every step, which takes as long as a small
+        # network's update
+        optimizer = accelerator.prepare_optimizer(optimizer)
+    return optimizer
+
+
+def compute_decay(settings: OptimizerSettings, step: int, steps: int) -> float:
+    """Return the factor of the learning rate at a step: 1 at first, towards 0 at the end."""
+    start = settings.decay_from * steps
+    if settings.schedule == "constant" or step < start:
+        return 1.0
+    if settings.schedule == "step":  # plateaus of a third each
+        return 10.0 ** -math.floor(3 * (step - start) / (steps - start))
+    remaining = (steps - step) / (steps - start)
+    return remaining if settings.schedule == "linear" else (1 - math.cos(math.pi * remaining)) / 2
+
+
+class WeightAverage(AveragedModel):
+    """Exponential moving average of a network's weights; its buffers follow the network's.
+
+    The half-life is at most the share `ramp_up` of the steps so far, if that is not None.
+
+    Source: Karras et al. 2018, appendix A (a running average of the generator's weights).
+    """
+
+    def __init__(self, module: nn.Module, decay: float, ramp_up: float | None = None) -> None:
+        super().__init__(module, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self._decay, self._ramp_up = decay, ramp_up
+        self.requires_grad_(False)
+
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move the average towards the weights after so many steps; the first call copies them."""
+        if self._ramp_up is not None:
+            half_life = self._ramp_up * step
+            decay = math.exp(-math.log(2) / half_life) if half_life > 0 else 0.0
+            self.multi_avg_fn = get_ema_multi_avg_fn(min(self._decay, decay))
+        self.update_parameters(module)
+
+
 class Trainer(ABC):
     """One instance in training.
 
-    Args:
-        networks: to be trained, by name, each with its Adam's settings and the interval of a lazy
-            regulariser (see `build_optimizer`); the first becomes the result.
-        images: the reals.
-        recipe: how to train.
-        stream: random numbers of the instance.
-        accelerator: device, precision and processes.
+    Networks are given by name with Adam's settings and interval (see `build_optimizer`); the first
+    one becomes the result. Images are the reals.
 
     Attributes:
         modules: every network with state, by name: what is trained, and averages of it.
@@ -50,13 +104,8 @@ class Trainer(ABC):
         stream: Stream,
         accelerator: Accelerator,
     ) -> None:
-        self.images, self.recipe, self.stream, self.accelerator = (
-            images,
-            recipe,
-            stream,
-            accelerator,
-        )
-        self.ranks = Ranks.of(accelerator)
+        self.images, self.recipe, self.stream = images, recipe, stream
+        self.accelerator, self.ranks = accelerator, Ranks.of(accelerator)
         self._trained = [network.to(accelerator.device) for network, _, _ in networks.values()]
         self.modules = dict(zip(networks, self._trained, strict=True))
         self.optimizers: dict[str, tuple[Optimizer, OptimizerSettings]] = {
