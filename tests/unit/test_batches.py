@@ -81,12 +81,6 @@ def test_layers_are_seeded_for_their_step_and_rank() -> None:
     assert len({tuple(one) for one in [first, *others]}) == 7
 
 
-def test_parts_of_reals_are_the_whole_draw() -> None:
-    store = hold_images(np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1))
-    parts = [draw_reals(STREAM, store, 8, 3, part=slice(at, at + 4)) for at in (0, 4)]
-    assert torch.equal(torch.cat(parts), draw_reals(STREAM, store, 8, 3))
-
-
 # --- the balance over generators
 
 
@@ -186,17 +180,6 @@ def translate_by_hand(images: Tensor, shifts: Tensor, max_shift_px: int) -> Tens
     return shifted
 
 
-@pytest.mark.parametrize("max_shift_px", [1, 2, 5])
-@pytest.mark.parametrize("shape", [(7, 1, 4, 6), (5, 3, 5, 3)])
-def test_translation_equals_the_loop(shape: tuple[int, ...], max_shift_px: int) -> None:
-    images = draw_stored(*shape)
-    generator = torch.Generator().manual_seed(1)
-    shifts = torch.randint(2 * max_shift_px + 1, (shape[0], 2), generator=generator)
-    shifted = translate(images, shifts, max_shift_px)
-    assert shifted.dtype == torch.uint8
-    assert torch.equal(shifted, translate_by_hand(images, shifts, max_shift_px))
-
-
 def cut_out_by_hand(images: Tensor, centres: Tensor, side_px: int) -> Tensor:
     altered = images.clone()
     _, _, height, width = images.shape
@@ -208,18 +191,17 @@ def cut_out_by_hand(images: Tensor, centres: Tensor, side_px: int) -> Tensor:
     return altered
 
 
-@pytest.mark.parametrize("side_px", [1, 2, 3, 9])
+@pytest.mark.parametrize("size_px", [1, 2, 3, 9])
 @pytest.mark.parametrize("shape", [(7, 1, 4, 6), (5, 3, 5, 3)])
-def test_cutout_equals_the_loop(shape: tuple[int, ...], side_px: int) -> None:
-    images = draw_stored(*shape)
-    generator = torch.Generator().manual_seed(1)
+def test_alterations_equal_the_loops(shape: tuple[int, ...], size_px: int) -> None:
+    images, generator = draw_stored(*shape), torch.Generator().manual_seed(1)
+    shifts = torch.randint(2 * size_px + 1, (shape[0], 2), generator=generator)
+    shifted = translate(images, shifts, size_px)
     centres = torch.stack(
         [torch.randint(size, (shape[0],), generator=generator) for size in shape[2:]], 1
     )
-    altered = cut_out(images, centres, side_px)
-    assert altered.dtype == torch.uint8
-    assert torch.equal(altered, cut_out_by_hand(images, centres, side_px))
-
-
-def test_cutout_is_mid_grey() -> None:
-    assert int(to_uint8(torch.zeros(1, 1, 1, 1))) == MID_GREY
+    altered = cut_out(images, centres, size_px)
+    assert shifted.dtype == altered.dtype == torch.uint8
+    assert torch.equal(shifted, translate_by_hand(images, shifts, size_px))
+    assert torch.equal(altered, cut_out_by_hand(images, centres, size_px))
+    assert int(to_uint8(torch.zeros(1, 1, 1, 1))) == MID_GREY == 128

@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
+from knowledge_gaps.core.devices import read_rank
 from knowledge_gaps.core.errors import StoppedError
+from knowledge_gaps.execution.parallel import prepare_process
+from knowledge_gaps.execution.ranks import join_ranks, launch_ranks
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 from knowledge_gaps.models.networks import build_discriminator, build_generator
 from knowledge_gaps.models.registry import Generator
@@ -27,8 +30,7 @@ from knowledge_gaps.study import OptimizerSettings
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import Fooling, GanTrainer
 from knowledge_gaps.training.loop import run_training
-from knowledge_gaps.training.ranks import Ranks, build_accelerator
-from rank_tools import run_ranks
+from knowledge_gaps.training.ranks import Ranks
 from training_tools import (
     SHAPE,
     Session,
@@ -154,9 +156,17 @@ def train_to_end(state: Path, stop_before: int | None) -> dict[str, Tensor]:
 # ------------------------------------------------------------------------ what the ranks run
 
 
-def train_in_ranks(directory: Path) -> None:
+def enter_rank(directory: Path) -> None:
+    """Run `train_in_ranks` in a process that `launch_ranks` started."""
+    prepare_process()
+    rank = read_rank()
+    assert rank is not None
+    with join_ranks(rank) as ranks:
+        train_in_ranks(directory, ranks)
+
+
+def train_in_ranks(directory: Path, ranks: Ranks) -> None:
     """Run everything that needs two ranks; each leaves its results in a folder of its own."""
-    ranks = Ranks.of(build_accelerator(0))
     own = directory / str(ranks.index)
 
     def keep(name: str, tensors: Mapping[str, Tensor]) -> None:
@@ -195,7 +205,7 @@ def ranks_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_to_end(directory / "alone.state", STOP_AT)
     for index in (0, 1):
         (directory / str(index)).mkdir()
-    assert run_ranks(train_in_ranks, directory) == [0, 0]
+    launch_ranks(2, enter_rank, directory)
     return directory
 
 
