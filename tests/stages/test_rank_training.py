@@ -143,17 +143,6 @@ def test_failure_of_the_ranks_is_one_line(ranks_root: Path, tmp_path: Path) -> N
     assert not (root / BASELINE).exists()
 
 
-def test_four_ranks_of_torchrun_train_every_instance(trained_root: Path, tmp_path: Path) -> None:
-    root = copy_root(trained_root, tmp_path / "study", str(BASELINE))
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4")
-    process = start_kgaps(root, "gans", "baseline", launcher=torchrun)
-    out, err = process.communicate(timeout=TIMEOUT_SEC)
-    assert process.returncode == 0, err
-    assert "steps 24 24 of 24" in out
-    for instance in "01":
-        assert load_generator(root / BASELINE / instance).latent_dim == 8
-
-
 def test_one_instance_by_two_ranks(ranks_root: Path, tmp_path: Path) -> None:
     root = copy_root(ranks_root, tmp_path / "study", str(BASELINE))
     for _ in range(2):  # the second time nothing happens

@@ -15,32 +15,34 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from knowledge_gaps.core.errors import StoppedError
-from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.execution.cohort import make_tasks
 from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.models.registry import gan_architectures, parse_settings
-from knowledge_gaps.study import GanRecipe, Kind, load_study
-from knowledge_gaps.training.accelerator import build_accelerator
-from knowledge_gaps.training.batches import Stream
-from knowledge_gaps.training.gan import GanTrainer
+from knowledge_gaps.models.networks import build_discriminator, build_generator
+from knowledge_gaps.study import Kind, load_study
+from knowledge_gaps.training.gan import Fooling
 from knowledge_gaps.training.instance import train_instance
-from knowledge_gaps.training.phases import Fooling
-from study_tools import (
-    change_params,
-    copy_root,
-    hash_tree,
-    run_stage,
+from study_tools import change_params, copy_root, hash_tree, run_stage
+from training_tools import (
+    NO_FOOLING,
+    Session,
+    are_equal,
+    collect,
+    forget_accelerator,
+    make_gan_trainer,
+    make_images,
 )
 
 BASELINE = Path("models") / "gans" / "baseline"
 
 
 @pytest.fixture(autouse=True)
-def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("KGAPS_WORKERS", "1")
+    forget_accelerator()
+    yield
+    forget_accelerator()
 
 
 @pytest.fixture
@@ -129,44 +131,17 @@ def test_initial_weights_are_lineage_and_decide_the_state(trained_root: Path) ->
     assert other.compute_identity() != task.compute_identity()
 
 
-# --------------------------------------------------------------------------------- divergence
-
-
-class _Session:
-    """Stops a training after some steps, or never."""
-
-    def __init__(self, stop_at: int | None = None) -> None:
-        self._stop_at, self._step = stop_at, 0
-
-    def is_stopping(self) -> bool:
-        return self._step == self._stop_at
-
-    def report(self, step: int, row: dict[str, float] | None) -> None:
-        self._step = step
-
-
-@pytest.fixture
-def reset_accelerate() -> Iterator[None]:
-    """Forget accelerate's process-wide state, which would keep the precision of another test."""
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
-    yield
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
-
-
 # ------------------------------------------------------------------------- settings of a recipe
 
 
 def train_one(root: Path, directory: Path) -> tuple[bytes, pd.DataFrame]:
     """Train instance 0 of fool_all_1 in this process; return its generator and its curves."""
     task = make_tasks(root, load_study(root / "params.yaml"), Kind.GANS, "fool_all_1")[0]
-    train_instance(task, 0, directory, directory.with_suffix(".state"), _Session())
+    train_instance(task, 0, directory, directory.with_suffix(".state"), Session())
     weights = (directory / "generator.safetensors").read_bytes()
     return weights, pd.read_csv(directory / "curves.csv")
 
 
-@pytest.mark.usefixtures("reset_accelerate")
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -197,7 +172,6 @@ def test_setting_counts(
     assert losses.lt(20).all(axis=None)
 
 
-@pytest.mark.usefixtures("reset_accelerate")
 @pytest.mark.parametrize("cohort", ["gans/fool_all_1", "classifiers/iteration_0"])
 @pytest.mark.parametrize("stop_at", [0, 8, 11])
 def test_resumed_at_any_step(trained_root: Path, tmp_path: Path, cohort: str, stop_at: int) -> None:
@@ -207,9 +181,9 @@ def test_resumed_at_any_step(trained_root: Path, tmp_path: Path, cohort: str, st
     task = make_tasks(trained_root, study, Kind(kind), name)[0]
     result, state = tmp_path / "result", tmp_path / "state.safetensors"
     with pytest.raises(StoppedError):
-        train_instance(task, 0, result, state, _Session(stop_at))
+        train_instance(task, 0, result, state, Session(stop_at))
     assert not result.exists()
-    train_instance(task, 0, result, state, _Session())
+    train_instance(task, 0, result, state, Session())
     assert hash_tree(result) == hash_tree(trained_root / "models" / cohort / "0")
 
 
@@ -229,54 +203,19 @@ def test_log_every_changes_curves_only(trained_root: Path, fresh_root: Path) -> 
 # -------------------------------------------------------------------------------- the GAN loop
 
 
-def build_trainer(root: Path, pool: list[Any], phi: float, form: str = "sum") -> GanTrainer:
-    """Build the trainer of one and the same instance, against a pool of classifiers."""
-    recipe: GanRecipe = load_study(root / "params.yaml").gan_recipes["dcgan"]
-    architecture = gan_architectures.get(recipe.architecture)
-    settings = parse_settings(architecture, recipe.model)
-    torch.manual_seed(0)
-    images = torch.randint(
-        0, 256, (32, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
-    return GanTrainer(
-        architecture.build_generator(settings, (1, 28, 28)),
-        architecture.build_discriminator(settings, (1, 28, 28)),
-        Fooling(pool, phi, form),
-        hold_images(images.numpy()),
-        recipe,
-        Stream(0, "gans/baseline", 0),
-        build_accelerator(0),
-    )
-
-
-def collect_tensors(trainer: GanTrainer) -> dict[str, torch.Tensor]:
-    """Collect all weights, buffers and optimiser states of a trainer."""
-    found = {
-        f"{name}/{key}": value
-        for name, module in trainer.modules.items()
-        for key, value in module.state_dict().items()
-    }
-    for name, (optimizer, _) in trainer.optimizers.items():
-        for index, entries in optimizer.state_dict()["state"].items():
-            found.update({f"{name}/{index}/{key}": value for key, value in entries.items()})
-    return found
-
-
-def are_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(first[name], second[name]) for name in first
-    )
-
-
-@pytest.mark.usefixtures("reset_accelerate")
 @pytest.mark.parametrize("form", ["sum", "weighted"])
 def test_phi_0_is_the_baseline(trained_root: Path, form: str) -> None:
     pool = [load_classifier(trained_root / "models" / "classifiers" / "iteration_0" / "0")]
-    baseline = build_trainer(trained_root, [], 0.0)
-    with_pool = build_trainer(trained_root, pool, 0.0, form)
-    fooling = build_trainer(trained_root, pool, 0.1, form)
-    for step in range(5):
-        for trainer in (baseline, with_pool, fooling):
-            trainer.run_step(step)
-    assert are_equal(collect_tensors(with_pool), collect_tensors(baseline))
-    assert not are_equal(collect_tensors(fooling), collect_tensors(baseline))
+    recipe = load_study(trained_root / "params.yaml").gan_recipes["dcgan"].model_dump()
+    shape, fooling = (1, 28, 28), [NO_FOOLING, Fooling(pool, 0.0, form), Fooling(pool, 0.1, form)]
+    trainers = []
+    for term in fooling:
+        torch.manual_seed(0)
+        own = (recipe["architecture"], recipe["model"], shape)
+        networks = build_generator(*own), build_discriminator(*own)
+        trainers.append(make_gan_trainer(term, networks, make_images(shape), **recipe))
+        for step in range(5):
+            trainers[-1].run_step(step)
+    baseline, with_pool, fooling_pool = map(collect, trainers)
+    assert are_equal(with_pool, baseline)
+    assert not are_equal(fooling_pool, baseline)

@@ -1,16 +1,20 @@
-"""What a step trains on: stateless, balanced, and the same for any number of processes."""
+"""What a step trains on: stateless, balanced, altered alike, the same for any number of ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.registry import Generator
+from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
+from knowledge_gaps.training.augment import MID_GREY, augment, cut_out, translate
 from knowledge_gaps.training.batches import (
     Stream,
     draw_latents,
@@ -18,6 +22,7 @@ from knowledge_gaps.training.batches import (
     sample_images,
     split_evenly,
 )
+from knowledge_gaps.training.ranks import Ranks
 
 STREAM = Stream(0, "gans/baseline", 0)
 OTHERS = [Stream(1, "gans/baseline", 0), Stream(0, "gans/other", 0), Stream(0, "gans/baseline", 1)]
@@ -40,15 +45,13 @@ def draw_both(stream: Stream, *names: str | int) -> tuple[Tensor, Tensor]:
     return draw_latents(stream, 6, 5, *names), draw_reals(stream, store, 40, *names)
 
 
-def test_same_step_draws_the_same() -> None:
-    for first, again in zip(draw_both(STREAM, 3, 0), draw_both(STREAM, 3, 0), strict=True):
-        assert torch.equal(first, again)
-
-
-@pytest.mark.parametrize("other", OTHERS)
-def test_other_stream_draws_other_numbers(other: Stream) -> None:
-    for first, second in zip(draw_both(STREAM, 3, 0), draw_both(other, 3, 0), strict=True):
-        assert not torch.equal(first, second)
+def test_same_step_draws_the_same_and_another_stream_others() -> None:
+    before = torch.random.get_rng_state()
+    drawn = draw_both(STREAM, 3, 0)
+    assert all(map(torch.equal, drawn, draw_both(STREAM, 3, 0)))
+    for other in OTHERS:
+        assert not any(map(torch.equal, drawn, draw_both(other, 3, 0)))
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("names", [(4, 0), (3, 1), (3,), (3, 0, 0)])
@@ -66,30 +69,16 @@ def test_reals_are_drawn_from_all_images_alike() -> None:
     assert counts.max() < 600
 
 
-def test_layers_are_seeded_for_their_step() -> None:
-    def draw(stream: Stream, step: int) -> list[float]:
-        stream.seed_layers(step, torch.device("cpu"))
+def test_layers_are_seeded_for_their_step_and_rank() -> None:
+    def draw(stream: Stream, *step_and_rank: int) -> list[float]:
+        stream.seed_layers(step_and_rank[0], torch.device("cpu"), *step_and_rank[1:])
         return torch.rand(4).tolist()
 
     first = draw(STREAM, 5)
-    assert draw(STREAM, 5) == first
-    assert all(draw(*other) != first for other in [(STREAM, 6), *((s, 5) for s in OTHERS)])
-
-
-def test_layers_of_every_rank_draw_their_own_numbers() -> None:
-    def draw(*rank: int) -> Tensor:
-        STREAM.seed_layers(3, torch.device("cpu"), *rank)
-        return torch.rand(4)
-
-    assert torch.equal(draw(0), draw())
-    assert torch.equal(draw(1), draw(1))
-    assert len({tuple(draw(rank).tolist()) for rank in range(3)}) == 3
-
-
-def test_parts_of_reals_are_the_whole_draw() -> None:
-    store = hold_images(np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1))
-    parts = [draw_reals(STREAM, store, 8, 3, part=slice(at, at + 4)) for at in (0, 4)]
-    assert torch.equal(torch.cat(parts), draw_reals(STREAM, store, 8, 3))
+    assert draw(STREAM, 5) == draw(STREAM, 5, 0) == first
+    others = [draw(STREAM, 6), draw(STREAM, 5, 1), draw(STREAM, 5, 2)]
+    others += [draw(stream, 5) for stream in OTHERS]
+    assert len({tuple(one) for one in [first, *others]}) == 7
 
 
 # --- the balance over generators
@@ -118,11 +107,101 @@ def test_samples_are_stored_the_way_reals_are() -> None:
     assert images.flatten().tolist() == [0, 0, 128, 191, 255, 153, 51, 255]
 
 
-@pytest.mark.parametrize("draw", [draw_latents, draw_reals])
-def test_drawing_leaves_torchs_global_state(draw: Callable[..., Tensor]) -> None:
-    before = torch.random.get_rng_state()
-    draw(
-        STREAM,
-        *((6, 5) if draw is draw_latents else (hold_images(np.zeros((4, 1, 1, 1), np.uint8)), 2)),
+# --- augmentation
+
+KINDS: list[dict[str, Any]] = [{"mirror": True}, {"translation_px": 2}, {"cutout_px": 3}]
+
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: next(iter(kind)))
+
+
+def draw_stored(*shape: int) -> Tensor:
+    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+
+
+def make_recipe(**keys: Any) -> ClassifierRecipe:
+    adam = OptimizerSettings(learning_rate=1e-3)
+    return ClassifierRecipe(architecture="cnn", steps=1, batch_size=2, optimizer=adam, **keys)
+
+
+@each_kind
+def test_draw_depends_on_stream_and_step_alone(kind: dict[str, Any]) -> None:
+    images, recipe = draw_stored(40, 1, 8, 8), make_recipe(**kind)
+    first = augment(images, recipe, STREAM, Ranks(), 3, 0)
+    assert torch.equal(augment(images, recipe, STREAM, Ranks(), 3, 0), first)
+    others = [(STREAM, (4, 0)), (STREAM, (3, 1)), *((other, (3, 0)) for other in OTHERS)]
+    for stream, names in others:
+        assert not torch.equal(augment(images, recipe, stream, Ranks(), *names), first)
+
+
+def test_draws_do_not_depend_on_one_another() -> None:
+    images = draw_stored(40, 1, 8, 8)
+    recipe = make_recipe(mirror=True, translation_px=2, cutout_px=3)
+    altered = images
+    for kind in KINDS:
+        altered = augment(altered, make_recipe(**kind), STREAM, Ranks(), 3, 0)
+    assert torch.equal(augment(images, recipe, STREAM, Ranks(), 3, 0), altered)
+
+
+@each_kind
+def test_ranks_alter_their_parts_as_one_process_alters_the_whole(kind: dict[str, Any]) -> None:
+    images, recipe = draw_stored(16, 1, 8, 8), make_recipe(**kind)
+    whole = augment(images, recipe, STREAM, Ranks(), 3, 0)
+    for rank in range(2):  # 8 reals, then 8 generated images: each rank has 4 of both
+        part = [*range(4 * rank, 4 * rank + 4), *range(8 + 4 * rank, 12 + 4 * rank)]
+        altered = augment(images[part], recipe, STREAM, Ranks(2, rank), 3, 0)
+        assert torch.equal(altered, whole[part])
+
+
+def test_half_of_the_images_are_mirrored() -> None:
+    images = torch.tensor([0, 255], dtype=torch.uint8).expand(4000, 1, 1, 2)
+    altered = augment(images, make_recipe(mirror=True), STREAM, Ranks(), 0, 0)
+    is_mirrored = altered[:, 0, 0, 0] == 255
+    assert abs(int(is_mirrored.sum()) - 2000) < 4 * 1000**0.5  # four standard deviations
+    assert torch.equal(altered[:, 0, 0, 1] == 0, is_mirrored)
+
+
+def test_every_pixel_may_be_the_centre_of_a_cutout() -> None:
+    images = torch.zeros(4000, 1, 4, 5, dtype=torch.uint8)
+    altered = augment(images, make_recipe(cutout_px=1), STREAM, Ranks(), 0, 0)
+    assert (altered.flatten(1) == MID_GREY).sum(dim=1).tolist() == [1] * 4000
+    counts = (altered == MID_GREY).sum(dim=0)  # 200 expected of each, deviation 14
+    assert counts.min() > 140
+    assert counts.max() < 260
+
+
+def translate_by_hand(images: Tensor, shifts: Tensor, max_shift_px: int) -> Tensor:
+    shifted = torch.zeros_like(images)
+    num_images, channels, height, width = images.shape
+    for n, c, y, x in itertools.product(*map(range, (num_images, channels, height, width))):
+        row = y + int(shifts[n, 0]) - max_shift_px
+        column = x + int(shifts[n, 1]) - max_shift_px
+        if 0 <= row < height and 0 <= column < width:
+            shifted[n, c, y, x] = images[n, c, row, column]
+    return shifted
+
+
+def cut_out_by_hand(images: Tensor, centres: Tensor, side_px: int) -> Tensor:
+    altered = images.clone()
+    _, _, height, width = images.shape
+    for n, (row, column) in enumerate(centres.tolist()):
+        for y, x in itertools.product(range(height), range(width)):
+            top, left = row - side_px // 2, column - side_px // 2
+            if top <= y < top + side_px and left <= x < left + side_px:
+                altered[n, :, y, x] = 128
+    return altered
+
+
+@pytest.mark.parametrize("size_px", [1, 2, 3, 9])
+@pytest.mark.parametrize("shape", [(7, 1, 4, 6), (5, 3, 5, 3)])
+def test_alterations_equal_the_loops(shape: tuple[int, ...], size_px: int) -> None:
+    images, generator = draw_stored(*shape), torch.Generator().manual_seed(1)
+    shifts = torch.randint(2 * size_px + 1, (shape[0], 2), generator=generator)
+    shifted = translate(images, shifts, size_px)
+    centres = torch.stack(
+        [torch.randint(size, (shape[0],), generator=generator) for size in shape[2:]], 1
     )
-    assert torch.equal(torch.random.get_rng_state(), before)
+    altered = cut_out(images, centres, size_px)
+    assert shifted.dtype == altered.dtype == torch.uint8
+    assert torch.equal(shifted, translate_by_hand(images, shifts, size_px))
+    assert torch.equal(altered, cut_out_by_hand(images, centres, size_px))
+    assert int(to_uint8(torch.zeros(1, 1, 1, 1))) == MID_GREY == 128

@@ -22,7 +22,7 @@ from knowledge_gaps.study import load_study
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import GanTrainer
-from knowledge_gaps.training.optimizers import compute_decay
+from knowledge_gaps.training.trainer import compute_decay
 from measuring import JSON_FILE, PAGE_FILE, Figure, Results, Row, compare, take_turns
 from short_study import CLASSIFIERS, GANS, POOL, ShortStudy
 from study_tools import REPOSITORY
@@ -97,7 +97,7 @@ def test_plain_gan_loop_does_the_trainers_step() -> None:
     plain.generator.load_state_dict(trainer.modules["generator"].state_dict())
     plain.discriminator.load_state_dict(trainer.modules["discriminator"].state_dict())
     for step in (0, 1):  # R1 is in the first, and its update decides the second
-        reals = to_float(draw_reals(stream, trainer._source.images, GAN.batch_size, step, 0))
+        reals = to_float(draw_reals(stream, trainer.images, GAN.batch_size, step, 0))
         latents = draw_latents(stream, GAN.batch_size, dcgan_loop.LATENT_DIM, step, 0)
         expected, found = trainer.run_step(step), plain.step(step, reals, latents)
         assert_same(found, expected, relative=SAME if step == 0 else NEARLY)
@@ -109,13 +109,13 @@ def test_plain_classifier_loop_does_the_trainers_step() -> None:
     trainer, stream = build_trainer(CNN, [GAN] * 3, SHAPE), get_stream()
     assert isinstance(trainer, ClassifierTrainer)
     plain = classifier_loop.Training(CNN.steps)
-    plain.classifier.load_state_dict(trainer._classifier.network.state_dict())
+    plain.classifier.load_state_dict(trainer.classifier.network.state_dict())
     others = [dcgan_loop.Generator() for _ in range(3)]
-    for other, generator in zip(others, trainer._generators, strict=True):
+    for other, generator in zip(others, trainer.generators, strict=True):
         other.load_state_dict(generator.state_dict())
         other.eval()
     for step in (0, 3):  # at both, the first of three generators has the image that is left over
-        reals = to_float(draw_reals(stream, trainer._images, CNN.batch_size, step, 0))
+        reals = to_float(draw_reals(stream, trainer.images, CNN.batch_size, step, 0))
         parts = [
             draw_latents(stream, count, dcgan_loop.LATENT_DIM, step, 0, index)
             for index, count in enumerate((22, 21, 21))

@@ -20,8 +20,8 @@ from knowledge_gaps.core.devices import (
     read_rank,
 )
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.training import accelerator
-from knowledge_gaps.training.accelerator import build_accelerator
+from knowledge_gaps.training import ranks
+from knowledge_gaps.training.ranks import build_accelerator
 from study_tools import REPOSITORY, hash_tree, start_kgaps
 
 TORCHRUN = {
@@ -156,23 +156,16 @@ def test_counts_are_counts(monkeypatch: pytest.MonkeyPatch, name: str, text: str
         count(None if name == "KGAPS_PROCESSES" else 2)
 
 
-def test_accelerate_must_find_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Alone:
-        num_processes, mixed_precision, gradient_accumulation_steps = 1, "no", 2
-
-        def __init__(self, **_: object) -> None: ...
-
-    monkeypatch.setattr(accelerator, "Accelerator", Alone)
-    monkeypatch.setattr(accelerator, "count_gpus", lambda: 0)
-    with pytest.raises(UserError, match="gradient_accumulation_steps: Accelerate has 2, 1 is"):
-        build_accelerator(0)
-    set_variables(monkeypatch, TORCHRUN)
-    with pytest.raises(UserError, match="num_processes: Accelerate has 1, 4 is needed"):
-        build_accelerator(0, gradient_accumulation_steps=2)
+def test_variables_of_accelerate_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    built = build_accelerator(0)
+    assert (built.gradient_accumulation_steps, built.mixed_precision) == (1, "no")
 
 
 def test_loss_scaling_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accelerator, "count_gpus", lambda: 0)
+    monkeypatch.setattr(ranks, "count_gpus", lambda: 0)
     with pytest.raises(UserError, match="mixed_precision: 'fp16' needs a GPU"):
         build_accelerator(0, "fp16")
 

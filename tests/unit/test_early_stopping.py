@@ -12,78 +12,33 @@ from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.data.images import to_float, to_uint8
-from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
-from knowledge_gaps.models.architectures.dcgan import DcganGenerator, DcganSettings
-from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
-from knowledge_gaps.study.recipes import EarlyStopping
-from knowledge_gaps.training.accelerator import build_accelerator
-from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
-from knowledge_gaps.training.classifier import ClassifierTrainer
-from knowledge_gaps.training.curves import Row
-from knowledge_gaps.training.early_stopping import EarlyStopper, split_pool
+from knowledge_gaps.models.registry import Generator
+from knowledge_gaps.training.batches import draw_latents, draw_reals
+from knowledge_gaps.training.classifier import ClassifierTrainer, EarlyStopper
 from knowledge_gaps.training.loop import run_training
-
-SHAPE = (1, 8, 8)
-STREAM = Stream(0, "classifiers/test", 0)
-IMAGES = hold_images(
-    torch.randint(
-        128, 256, (40, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    ).numpy()
+from training_tools import (
+    STREAM,
+    Session,
+    are_equal,
+    clone_state,
+    collect,
+    make_classifier_trainer,
+    make_generator,
+    make_images,
 )
 
-
-def make_generator(seed: int) -> DcganGenerator:
-    torch.manual_seed(seed)
-    return DcganGenerator(DcganSettings(latent_dim=3, channels=[6]), SHAPE)
+STOPPING = {"held_out_generators": 2, "num_images": 7, "check_every": 2, "patience": 2}
 
 
-def make_trainer(generators: Sequence[DcganGenerator] = (), **keys: Any) -> ClassifierTrainer:
-    stopping = {"held_out_generators": 2, "num_images": 7, "check_every": 2, "patience": 2}
-    recipe = {"steps": 9, "batch_size": 4, **keys}
-    settings = CnnSettings(channels=[4])
-    torch.manual_seed(9)
-    classifier = GanClassifier(Cnn(settings, SHAPE), make_input_spec(settings, SHAPE))
-    return ClassifierTrainer(
-        classifier,
-        generators or [make_generator(seed) for seed in range(3)],
-        1.0,
-        IMAGES,
-        ClassifierRecipe(
-            architecture="cnn",
-            optimizer=OptimizerSettings(learning_rate=1e-2),
-            early_stopping=EarlyStopping(**stopping),
-            **recipe,
-        ),
-        STREAM,
-        build_accelerator(0),
-    )
+def make_trainer(generators: Sequence[Generator] = (), **keys: Any) -> ClassifierTrainer:
+    pool = generators or [make_generator(seed) for seed in range(3)]
+    return make_classifier_trainer(pool, batch_size=4, early_stopping=STOPPING, **keys)
 
 
-def script_looks(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> None:
-    """Let the looks measure these accuracies, one after the other."""
+def script_checks(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> None:
+    """Let the checks measure these accuracies, one after the other."""
     left = list(accuracies)
     monkeypatch.setattr(EarlyStopper, "_measure_accuracy", lambda self: torch.tensor(left.pop(0)))
-
-
-def clone_state(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def is_same(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return all(torch.equal(state[name], other[name]) for name in state)
-
-
-# --- what is held out
-
-
-def test_last_generators_are_held_out() -> None:
-    generators = [make_generator(seed) for seed in range(4)]
-    settings = EarlyStopping(held_out_generators=3, num_images=1, check_every=1, patience=1)
-    trained, held_out = split_pool(generators, settings)
-    assert (list(trained), list(held_out)) == (generators[:1], generators[1:])
-    assert split_pool(generators, None) == (generators, ())
 
 
 def test_a_generator_must_be_left() -> None:
@@ -91,7 +46,7 @@ def test_a_generator_must_be_left() -> None:
         make_trainer([make_generator(seed) for seed in range(2)])
 
 
-def test_held_out_generators_are_in_no_batch() -> None:
+def test_last_generators_are_held_out_of_every_batch() -> None:
     generators = [make_generator(seed) for seed in range(4)]
     calls: list[int] = []
     for index, generator in enumerate(generators):
@@ -116,13 +71,13 @@ def measure_by_hand(classifier: nn.Module) -> float:
             names = ("early_stopping", index, start)
             latents = draw_latents(STREAM, num_each, 3, *names)
             generated = [to_float(to_uint8(generator(latent[None]))) for latent in latents]
-            reals = [to_float(real[None]) for real in draw_reals(STREAM, IMAGES, num_each, *names)]
+            reals = draw_reals(STREAM, make_images(), num_each, *names)
             num_right += sum(bool(classifier(image) <= 0) for image in generated)
-            num_right += sum(bool(classifier(image) > 0) for image in reals)
+            num_right += sum(bool(classifier(to_float(real[None])) > 0) for real in reals)
     return num_right / (2 * 2 * 7)
 
 
-def test_a_look_is_balanced_accuracy_in_evaluation_mode() -> None:
+def test_a_check_is_balanced_accuracy_in_evaluation_mode() -> None:
     trainer = make_trainer()
     accuracies = [trainer.run_step(step).get("accuracy_held_out") for step in range(6)]
     assert [accuracy is not None for accuracy in accuracies] == [False, True] * 3
@@ -133,83 +88,66 @@ def test_a_look_is_balanced_accuracy_in_evaluation_mode() -> None:
     assert 0.5 <= accuracies[5] <= 1
 
 
-def test_a_look_moves_nothing_and_sees_the_same_images_again() -> None:
+def test_a_check_moves_nothing_and_sees_the_same_images_again() -> None:
     trainer = make_trainer()
     trainer.run_step(0)
-    stopper = trainer._stopper
-    assert stopper is not None
+    assert trainer._stopper is not None
     seen: list[Tensor] = []
     classifier = trainer.modules["classifier"]
     classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     before = clone_state(classifier)
-    first, again = stopper.check(), stopper.check()
-    assert first == again
-    assert is_same(before, clone_state(classifier))
+    assert trainer._stopper.check() == trainer._stopper.check()
+    assert are_equal(before, clone_state(classifier))
     half = len(seen) // 2
     assert [len(images) for images in seen] == [8, 6] * 4
     assert all(torch.equal(*pair) for pair in zip(seen[:half], seen[half:], strict=True))
     assert not torch.equal(seen[0], seen[2])  # of the next generator
 
 
-def test_looks_do_not_disturb_the_training() -> None:
+def test_checks_do_not_disturb_the_training() -> None:
     often, rarely = make_trainer(), make_trainer()
     assert rarely._stopper is not None
     rarely._stopper.is_due = lambda step: False  # type: ignore[method-assign]
     for step in range(5):
         often.run_step(step)
         rarely.run_step(step)
-    pair = (often.modules["classifier"], rarely.modules["classifier"])
-    assert is_same(clone_state(pair[0]), clone_state(pair[1]))
+    assert are_equal(*(clone_state(each.modules["classifier"]) for each in (often, rarely)))
 
 
 # --- what is kept, and the end
 
 
-def test_weights_of_the_best_look_are_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    script_looks(monkeypatch, 0.6, 0.8, 0.8, 0.7)
+def test_weights_of_the_best_check_are_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    script_checks(monkeypatch, 0.6, 0.8, 0.8, 0.7)
     trainer = make_trainer()
     states, finished = [], []
     for step in range(8):
         trainer.run_step(step)
         states.append(clone_state(trainer.modules["classifier"]))
-        finished.append(trainer.is_finished(step + 1))
+        finished.append(trainer.is_finished())
     assert finished == [False] * 7 + [True]  # the second check without a gain
-    assert is_same(clone_state(trainer.get_result()), states[3])
-    assert not is_same(states[3], states[7])
+    assert are_equal(clone_state(trainer.get_result()), states[3])
+    assert not are_equal(states[3], states[7])
     assert trainer.scalars["best_accuracy"].item() == pytest.approx(0.8)
     assert trainer.scalars["checks_without_gain"].item() == 2
 
 
-def test_average_is_looked_at_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    script_looks(monkeypatch, 0.6)
+def test_average_is_checked_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    script_checks(monkeypatch, 0.6)
     trainer = make_trainer(ema_decay=0.5)
     trainer.run_step(0)
     trainer.run_step(1)
     average = trainer.modules["average"].module
     assert isinstance(average, nn.Module)
-    assert is_same(clone_state(trainer.get_result()), clone_state(average))
-    assert not is_same(clone_state(average), clone_state(trainer.modules["classifier"]))
+    assert are_equal(clone_state(trainer.get_result()), clone_state(average))
+    assert not are_equal(clone_state(average), clone_state(trainer.modules["classifier"]))
 
 
 # --- in the loop
 
 
-class Session:
-    """Asks for a stop before a step."""
-
-    def __init__(self, stop_before: int | None = None) -> None:
-        self._stop_before, self._step = stop_before, 0
-
-    def is_stopping(self) -> bool:
-        return self._step == self._stop_before
-
-    def report(self, step: int, row: Row | None) -> None:
-        self._step = step
-
-
 def run(trainer: ClassifierTrainer, path: Path, stop_before: int | None = None) -> tuple[str, int]:
-    recipe = trainer._recipe
-    curves, num_steps = run_training(trainer, recipe, path, Session(stop_before))
+    curves, num_steps = run_training(trainer, trainer.recipe, path, Session(stop_before))
     return curves.to_csv(), num_steps
 
 
@@ -221,12 +159,11 @@ def test_resumed_training_ends_in_the_same_bytes(stop_before: int, tmp_path: Pat
     with pytest.raises(StoppedError):
         run(stopped, path, stop_before)
     assert run(resumed, path) == expected
-    assert is_same(clone_state(whole.get_result()), clone_state(resumed.get_result()))
-    assert whole.scalars == resumed.scalars
+    assert are_equal(collect(whole), collect(resumed))
 
 
 def test_loop_ends_where_patience_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    script_looks(monkeypatch, 0.9, 0.6, 0.6)
+    script_checks(monkeypatch, 0.9, 0.6, 0.6)
     curves, num_steps = run(make_trainer(steps=20, log_every=50), tmp_path / "s.safetensors")
     assert num_steps == 6
     names, values = (line.split(",") for line in curves.splitlines())

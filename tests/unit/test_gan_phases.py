@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.data.store import hold_images
+from knowledge_gaps.losses import compute_path_length_penalty, compute_path_lengths
 from knowledge_gaps.models.registry import StyleGenerator
-from knowledge_gaps.study import GanRecipe, OptimizerSettings
-from knowledge_gaps.training.accelerator import build_accelerator
-from knowledge_gaps.training.average import WeightAverage
-from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
-from knowledge_gaps.training.gan import GanTrainer
-from knowledge_gaps.training.gan_batch import GanBatch
+from knowledge_gaps.study import OptimizerSettings
+from knowledge_gaps.training.batches import draw_reals
+from knowledge_gaps.training.gan import GanBatch, GanTrainer
 from knowledge_gaps.training.loop import DivergedError, run_training
-from knowledge_gaps.training.phases import Fooling
+from knowledge_gaps.training.trainer import WeightAverage
+from training_tools import STREAM, Session, are_equal, clone_state, make_gan_trainer, make_images
 
 SHAPE = (1, 4, 4)
 BATCH = 8
-STREAM = Stream(0, "gans/test", 0)
-IMAGES = hold_images(
-    torch.randint(
-        0, 256, (40, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    ).numpy()
-)
+IMAGES = make_images(SHAPE, 0)
 PATH = {"path_length_weight": 2.0, "path_length_interval": 2, "path_length_decay": 0.75}
 
 
@@ -65,53 +56,19 @@ class LinearDiscriminator(nn.Module):
         return logits
 
 
-class Session:
-    def __init__(self, stop_before: int | None = None) -> None:
-        self._stop_before, self._step = stop_before, 0
-
-    def is_stopping(self) -> bool:
-        return self._step == self._stop_before
-
-    def report(self, step: int, row: dict[str, float] | None) -> None:
-        self._step = step
-
-
-@pytest.fixture(autouse=True)
-def _reset_accelerate() -> Iterator[None]:
-    yield
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
-
-
-def make_recipe(rate: float = 1e-2, **recipe: Any) -> GanRecipe:
-    adam = OptimizerSettings(learning_rate=rate, betas=(0.5, 0.9))
-    settings = {"architecture": "linear", "steps": 6, "batch_size": BATCH, "log_every": 3, **recipe}
-    return GanRecipe(generator_optimizer=adam, discriminator_optimizer=adam, **settings)
-
-
-def make_trainer(
-    recipe: GanRecipe, generator: nn.Module | None = None, accelerator: Accelerator | None = None
-) -> GanTrainer:
+def make_trainer(rate: float = 1e-2, generator: Any = None, **keys: Any) -> GanTrainer:
     torch.manual_seed(3)
-    own = LinearStyles()
-    accumulated = recipe.gradient_accumulation_steps
-    return GanTrainer(
-        own if generator is None else generator,  # type: ignore[arg-type]
-        LinearDiscriminator(),
-        Fooling([], 0.0, "sum"),
-        IMAGES,
-        recipe,
-        STREAM,
-        accelerator or build_accelerator(0, "no", accumulated),
-    )
+    networks = LinearStyles() if generator is None else generator, LinearDiscriminator()
+    adam = OptimizerSettings(learning_rate=rate, betas=(0.5, 0.9))
+    adams = {"generator_optimizer": adam, "discriminator_optimizer": adam}
+    usual = {"architecture": "linear", "steps": 6, "batch_size": BATCH, "log_every": 3, **adams}
+    return make_gan_trainer(networks=networks, images=IMAGES, **{**usual, **keys})
 
 
 # ------------------------------------------------------------------------------------ path length
 
 
-def measure_paths(
-    generator: LinearStyles, step: int, num_images: int, micro_step: int = 0
-) -> Tensor:
+def measure_paths(generator: Any, step: int, num_images: int, micro_step: int = 0) -> Tensor:
     """Path lengths by hand: for images linear in the styles, J^T y is the weights times y."""
     lengths = []
     for index in range(num_images):
@@ -123,9 +80,8 @@ def measure_paths(
 
 
 def test_path_length_phase_has_its_hand_values() -> None:
-    trainer = make_trainer(make_recipe(rate=1e-30, **PATH))
-    generator = trainer.modules["generator"]
-    assert isinstance(generator, LinearStyles)
+    trainer = make_trainer(rate=1e-30, **PATH)
+    generator: Any = trainer.generator
     mean = 0.0
     for step in range(4):
         logged = trainer.run_step(step)
@@ -141,24 +97,21 @@ def test_path_length_phase_has_its_hand_values() -> None:
 
 
 def test_path_length_moves_the_generator_alone_by_its_weighted_gradient() -> None:
-    trainer = make_trainer(make_recipe(**PATH))
+    trainer = make_trainer(**PATH)
     phase = trainer.phases[-1]
-    assert (phase.name, phase.interval) == ("path_length", 2)
-    assert phase.module is trainer.modules["generator"]
-    loss, _ = phase.compute_losses(GanBatch(trainer._source, 0, 0))
-    generator = trainer.modules["generator"]
-    assert isinstance(generator, LinearStyles)
+    assert (phase.name, phase.network, phase.interval) == ("path_length", "generator", 2)
+    loss, _ = phase.compute_losses(GanBatch(trainer, 0, 0))
+    generator: Any = trainer.generator
     lengths = measure_paths(generator, 0, BATCH // 2)
     torch.testing.assert_close(loss, 2.0 * 2 * lengths.square().mean())  # weight times interval
 
 
 def test_accumulated_path_length_is_that_of_all_micro_steps() -> None:
     """The gradient of every micro-step pulls towards one mean, and that is moved once."""
-    trainer = make_trainer(make_recipe(gradient_accumulation_steps=2, **PATH))
+    trainer = make_trainer(gradient_accumulation_steps=2, **PATH)
     trainer.scalars["path_length_mean"] = torch.tensor(0.5)
     trainer.phases = trainer.phases[-1:]
-    generator = trainer.modules["generator"]
-    assert isinstance(generator, LinearStyles)
+    generator: Any = trainer.generator
     lengths = torch.cat([measure_paths(generator, 0, BATCH // 2, micro) for micro in range(2)])
     penalty, mean = (lengths - 0.5).square().mean().detach(), 0.75 * 0.5 + 0.25 * lengths.mean()
     logged = trainer.run_step(0)
@@ -171,17 +124,28 @@ def test_path_length_needs_styles() -> None:
     plain.latent_dim = 3  # type: ignore[assignment]
     plain.weight = nn.Parameter(torch.zeros(1))
     with pytest.raises(UserError, match=r"^path_length_weight: 2\.0 found, .*'linear' has no styl"):
-        make_trainer(make_recipe(**PATH), plain)
+        make_trainer(generator=plain, **PATH)
+
+
+def test_path_lengths_can_be_differentiated_again() -> None:
+    scale = torch.tensor(3.0, requires_grad=True)
+    styles = torch.ones(2, 1, 1, requires_grad=True)
+    images = (scale * styles).view(2, 1, 1, 1)
+    lengths = compute_path_lengths(images, styles, torch.full((2, 1, 1, 1), -2.0))
+    assert lengths.tolist() == [6.0, 6.0]
+    compute_path_length_penalty(lengths, torch.tensor(1.0)).backward()
+    assert scale.grad is not None
+    assert scale.grad.item() == 20  # d/ds (2 s - 1)^2
 
 
 # ---------------------------------------------------------------------------------------- mirrors
 
 
 def test_about_half_of_the_reals_are_mirrored_and_nothing_else() -> None:
-    plain, mirrored = (make_trainer(make_recipe(mirror=mirror)) for mirror in (False, True))
+    plain, mirrored = (make_trainer(mirror=mirror) for mirror in (False, True))
     num_mirrored = 0
     for step in range(16):
-        first, second = (GanBatch(t._source, step, 0).images_real for t in (plain, mirrored))
+        first, second = (GanBatch(t, step, 0).images_real for t in (plain, mirrored))
         expected = draw_reals(STREAM, IMAGES, BATCH, step, 0).float() / 127.5 - 1
         torch.testing.assert_close(first, expected)
         for image, other in zip(first, second, strict=True):
@@ -211,40 +175,32 @@ def test_ramped_average_follows_closely_at_first() -> None:
 # ------------------------------------------------------------------------------------------- fp16
 
 
-def build_scaled_accelerator(scale: float) -> Accelerator:
-    """Build what a GPU would have: fp16 autocast and a loss scaler; this one is on the CPU."""
+def make_scaled_trainer(scale: float, **keys: Any) -> GanTrainer:
+    """Make what a GPU would have: fp16 autocast and a loss scaler; this one is on the CPU."""
+    AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=True, mixed_precision="fp16")
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10**6)
     accelerator.native_amp = True
-    return accelerator
+    return make_trainer(accelerator=accelerator, mixed_precision="fp16", **keys)
 
 
 def test_overflowing_updates_are_skipped_and_the_training_goes_on(tmp_path: Path) -> None:
-    recipe = make_recipe(mixed_precision="fp16", steps=60, max_gradient_norm=1.0)
-    trainer = make_trainer(recipe, accelerator=build_scaled_accelerator(2.0**60))
-    before = copy.deepcopy(trainer.modules)
+    trainer = make_scaled_trainer(2.0**60, steps=60, max_gradient_norm=1.0)
+    before = {name: clone_state(module) for name, module in trainer.modules.items()}
     trainer.run_step(0)
-    for name, module in before.items():  # both updates were skipped
-        for key, value in module.state_dict().items():
-            assert torch.equal(value, trainer.modules[name].state_dict()[key])
-    curves, steps = run_training(trainer, recipe, tmp_path / "state", Session())
-    scaler = trainer.accelerator.scaler
-    assert scaler is not None
-    assert scaler.get_scale() < 2.0**30
+    for name, state in before.items():  # both updates were skipped
+        assert are_equal(state, clone_state(trainer.modules[name]))
+    curves, steps = run_training(trainer, trainer.recipe, tmp_path / "state", Session())
+    assert trainer.accelerator.scaler.get_scale() < 2.0**30
     assert steps == 60
     assert all(math.isfinite(value) for row in curves.rows for value in row.values())
-    for name, module in before.items():
-        moved = [
-            not torch.equal(value, trainer.modules[name].state_dict()[key])
-            for key, value in module.state_dict().items()
-            if key.endswith("weight")
-        ]
-        assert all(moved)
+    for name, state in before.items():
+        moved = clone_state(trainer.modules[name])
+        assert not any(torch.equal(state[key], moved[key]) for key in state if "weight" in key)
 
 
 def test_clipping_sees_gradients_without_the_scale() -> None:
-    recipe = make_recipe(mixed_precision="fp16", max_gradient_norm=1e-3)
-    trainer = make_trainer(recipe, accelerator=build_scaled_accelerator(2.0**10))
+    trainer = make_scaled_trainer(2.0**10, max_gradient_norm=1e-3)
     norms: list[float] = []
     for optimizer, _ in trainer.optimizers.values():
         optimizer.optimizer.register_step_pre_hook(  # type: ignore[attr-defined]
@@ -257,44 +213,38 @@ def test_clipping_sees_gradients_without_the_scale() -> None:
 
 
 def test_scaler_is_resumed(tmp_path: Path) -> None:
-    recipe = make_recipe(mixed_precision="fp16")
-
-    def train(name: str, *stops: int | None) -> GanTrainer:
-        for stop in stops:
-            trainer = make_trainer(recipe, accelerator=build_scaled_accelerator(2.0**60))
-            try:
-                run_training(trainer, recipe, tmp_path / name, Session(stop))
-            except StoppedError:
-                continue
+    def train(name: str, stop: int | None = None) -> GanTrainer:
+        trainer = make_scaled_trainer(2.0**60)
+        run_training(trainer, trainer.recipe, tmp_path / name, Session(stop))
         return trainer
 
-    whole, resumed = train("whole", None), train("resumed", 3, None)
-    assert whole.accelerator.scaler.get_scale() == resumed.accelerator.scaler.get_scale()
+    whole = train("whole")
+    with pytest.raises(StoppedError):
+        train("resumed", 3)
+    resumed = train("resumed")
+    scales = [trainer.accelerator.scaler.get_scale() for trainer in (whole, resumed)]
+    assert scales[0] == scales[1]
     for name, module in whole.modules.items():
-        for key, value in module.state_dict().items():
-            assert torch.equal(value, resumed.modules[name].state_dict()[key]), key
+        assert are_equal(clone_state(module), clone_state(resumed.modules[name]))
 
 
 def test_training_of_which_every_loss_overflows_has_diverged(tmp_path: Path) -> None:
-    recipe = make_recipe(mixed_precision="fp16")
-    trainer = make_trainer(recipe, accelerator=build_scaled_accelerator(1.0))
+    trainer = make_scaled_trainer(1.0)
     with torch.no_grad():
-        trainer._discriminator.head.weight.fill_(1e5)  # type: ignore[union-attr]
+        trainer.modules["discriminator"].head.weight.fill_(1e5)  # type: ignore[union-attr]
     with pytest.raises(DivergedError, match="loss_discriminator is nan before step 3"):
-        run_training(trainer, recipe, tmp_path / "state", Session())
+        run_training(trainer, trainer.recipe, tmp_path / "state", Session())
 
 
 def test_regularisers_run_in_full_precision() -> None:
-    recipe = make_recipe(mixed_precision="bf16", r1_gamma=1.0, r1_interval=1, **PATH)
-    accelerator = build_accelerator(0, "bf16")
-    trainer = make_trainer(recipe, accelerator=accelerator)
+    trainer = make_trainer(mixed_precision="bf16", r1_gamma=1.0, r1_interval=1, **PATH)
     dtypes: dict[str, set[torch.dtype]] = {}
-    for name, layer in (("G", trainer._generator.to_pixels), ("D", trainer._discriminator.head)):
+    networks: Any = trainer.modules
+    layers = {"G": networks["generator"].to_pixels, "D": networks["discriminator"].head}
+    for name, layer in layers.items():
         layer.register_forward_hook(
             lambda _, inputs, output, name=name: dtypes.setdefault(name, set()).add(output.dtype)
         )
     trainer.run_step(0)
     assert dtypes == {name: {torch.float32, torch.bfloat16} for name in "GD"}
-    latents = draw_latents(STREAM, BATCH, 3, 0, 0)
-    assert GanBatch(trainer._source, 0, 0).images_generated.dtype == torch.float32
-    assert len(latents) == BATCH
+    assert GanBatch(trainer, 0, 0).images_generated.dtype == torch.float32

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,19 +16,24 @@ from knowledge_gaps.core.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.seeding import make_generator
 from knowledge_gaps.study import OptimizerSettings, TrainingSettings
-from knowledge_gaps.training.accelerator import build_accelerator
-from knowledge_gaps.training.average import WeightAverage
-from knowledge_gaps.training.curves import Curves, Row
 from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
-from knowledge_gaps.training.optimizers import build_optimizer, compute_decay
-from knowledge_gaps.training.state import load_state
+from knowledge_gaps.training.state import Curves, load_state
+from knowledge_gaps.training.trainer import (
+    Losses,
+    Trainer,
+    WeightAverage,
+    build_optimizer,
+    compute_decay,
+)
+from training_tools import STREAM, Session, accelerate_anew, are_equal, collect, make_images
 
 ADAM = OptimizerSettings(learning_rate=0.1, schedule="cosine")
 STEPS = 10
+IMAGES = make_images()
 
 
-class TinyTrainer:
-    """A linear fit with momentum, dropout-like noise and an average, in a few numbers.
+class TinyTrainer(Trainer):
+    """A linear fit with momentum and an average, in a few numbers.
 
     Args:
         bad_step: where a weight becomes nan.
@@ -40,69 +46,44 @@ class TinyTrainer:
     ) -> None:
         torch.manual_seed(0)
         network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
+        recipe = make_settings()
+        super().__init__(
+            {"network": (network, ADAM, 1)}, IMAGES, recipe, STREAM, accelerate_anew(recipe)
+        )
         self.bad_step, self.is_hidden, self.last_step = bad_step, is_hidden, last_step
-        self.scalars = {"loss_mean": torch.tensor(0.0)}
-        self.accelerator = build_accelerator(0)
-        self.average = WeightAverage(network, 0.9)
-        self.modules: dict[str, nn.Module] = {"network": network, "average": self.average}
-        self.adam = build_optimizer(self.accelerator, network, ADAM)
-        self.optimizers = {"network": (self.adam, ADAM)}
+        self.scalars = {"loss_mean": torch.tensor(0.0), "steps": torch.tensor(0.0)}
         self.rates: list[float] = []
 
-    def run_step(self, step: int) -> dict[str, Tensor]:
-        inputs = torch.randn(8, 3, generator=make_generator(0, "inputs", step))
-        loss = (self.modules["network"](inputs) - inputs.sum(dim=1, keepdim=True)).square().mean()
-        self.adam.zero_grad()
-        loss.backward()
-        self.adam.step()
-        self.rates.append(self.adam.param_groups[0]["lr"])
-        self.average.update(self.modules["network"], step)
-        self.scalars["loss_mean"] = self.scalars["loss_mean"].lerp(loss.detach(), 0.1)
-        logged = {"loss": loss.detach(), "a_scalar": -loss.detach()}  # not in alphabetical order
-        if step == self.bad_step:
-            with torch.no_grad():
-                next(self.modules["network"].parameters()).fill_(math.nan)
-            if not self.is_hidden:
-                logged["loss"] = torch.tensor(math.nan)
-        return logged
+    def is_finished(self) -> bool:
+        return bool(self.scalars["steps"].item() == self.last_step)
 
-    def is_finished(self, step: int) -> bool:
-        return step == self.last_step
+    def _update(self, step: int) -> dict[str, Tensor]:
+        def compute(micro_step: int) -> Losses:
+            inputs = torch.randn(8, 3, generator=make_generator(0, "inputs", step))
+            outputs = self.modules["network"](inputs)
+            loss = (outputs - inputs.sum(dim=1, keepdim=True)).square().mean()
+            return loss, {"loss": loss, "a_scalar": -loss}  # not in alphabetical order
 
-    def get_state(self) -> dict[str, Tensor]:
-        state = {
-            f"{name}/{key}": value
-            for name, module in self.modules.items()
-            for key, value in module.state_dict().items()
-        }
-        for index, moments in self.adam.state_dict()["state"].items():
-            state.update({f"adam/{index}/{key}": value for key, value in moments.items()})
-        return {**state, **self.scalars}
+        self.rates.append(self.optimizers["network"][0].param_groups[0]["lr"])
+        return self._accumulate("network", compute)
 
-
-class TinySession:
-    """Asks for a stop before a step, and keeps what it is told."""
-
-    def __init__(self, stop_before: int | None = None) -> None:
-        self.stop_before, self.step = stop_before, 0
-        self.reports: list[tuple[int, Row | None]] = []
-
-    def is_stopping(self) -> bool:
-        return self.step == self.stop_before
-
-    def report(self, step: int, row: Row | None) -> None:
-        self.step = step
-        self.reports.append((step, row))
+    def _finish_step(self, step: int, logged: dict[str, Tensor]) -> dict[str, Tensor]:
+        self.scalars["steps"] = self.scalars["steps"] + 1
+        self.scalars["loss_mean"] = self.scalars["loss_mean"].lerp(logged["loss"], 0.1)
+        if step != self.bad_step:
+            return {}
+        with torch.no_grad():
+            next(self.modules["network"].parameters()).fill_(math.nan)
+        return {} if self.is_hidden else {"loss": torch.tensor(math.nan)}
 
 
 def make_settings(steps: int = STEPS, log_every: int = 3) -> TrainingSettings:
-    return TrainingSettings(architecture="tiny", steps=steps, batch_size=8, log_every=log_every)
+    keys = {"steps": steps, "log_every": log_every, "ema_decay": 0.9}
+    return TrainingSettings(architecture="tiny", batch_size=8, **keys)
 
 
 def read_step(state_file: Path) -> int:
-    step = json.loads(read_metadata(state_file)["counters"])["step"]
-    assert isinstance(step, int)
-    return step
+    return int(json.loads(read_metadata(state_file)["counters"])["step"])
 
 
 def is_finite(state_file: Path) -> bool:
@@ -131,48 +112,31 @@ def state_file(tmp_path: Path) -> Path:
     ("schedule", "decay_from", "factors"),
     [
         ("constant", 0.0, [1, 1, 1, 1]),
-        ("linear", 0.0, [1, 0.75, 0.5, 0.25]),
-        ("linear", 0.5, [1, 1, 1, 0.5]),
-        ("cosine", 0.0, [1, (2 + math.sqrt(2)) / 4, 0.5, (2 - math.sqrt(2)) / 4]),
-        ("cosine", 0.5, [1, 1, 1, 0.5]),
+        ("linear", 0.0, [1, 0.75, 0.5, 0.25, 0]),
+        ("linear", 0.5, [1, 1, 1, 0.5, 0]),
+        ("cosine", 0.0, [1, (2 + math.sqrt(2)) / 4, 0.5, (2 - math.sqrt(2)) / 4, 0]),
+        ("cosine", 0.5, [1, 1, 1, 0.5, 0]),
+        ("step", 0.0, [1, 1, 0.1, 0.1, 0.01, 0.01]),  # of 6 steps; thirds of the fall
+        ("step", 0.5, [1, 1, 1, 1, 0.1, 0.01]),
     ],
 )
 def test_schedule_has_its_hand_values(
-    schedule: str, decay_from: float, factors: list[float]
+    schedule: Any, decay_from: float, factors: list[float]
 ) -> None:
-    settings = OptimizerSettings.model_validate(
-        {"learning_rate": 1.0, "schedule": schedule, "decay_from": decay_from}
-    )
-    assert [compute_decay(settings, step, 4) for step in range(4)] == pytest.approx(factors)
-    if schedule != "constant":
-        assert compute_decay(settings, 4, 4) == pytest.approx(0)
+    settings = OptimizerSettings(learning_rate=1.0, schedule=schedule, decay_from=decay_from)
+    num_steps = 6 if schedule == "step" else 4
+    found = [compute_decay(settings, step, num_steps) for step in range(len(factors))]
+    assert found == pytest.approx(factors)
 
 
-@pytest.mark.parametrize(
-    ("decay_from", "factors"),
-    [(0.0, [1, 1, 0.1, 0.1, 0.01, 0.01]), (0.5, [1, 1, 1, 1, 0.1, 0.01])],
-)
-def test_steps_of_a_schedule_are_thirds_of_its_fall(
-    decay_from: float, factors: list[float]
-) -> None:
-    settings = OptimizerSettings(learning_rate=1.0, schedule="step", decay_from=decay_from)
-    assert [compute_decay(settings, step, 6) for step in range(6)] == factors
-
-
-def test_optimizer_takes_the_recipe() -> None:
+@pytest.mark.parametrize(("interval", "c"), [(1, 1.0), (16, 16 / 17)])
+def test_optimizer_takes_the_recipe(interval: int, c: float) -> None:
+    """A lazy regulariser corrects rate and betas by c = k / (k + 1)."""
     settings = OptimizerSettings(learning_rate=0.01, betas=(0.5, 0.9), weight_decay=0.1)
-    (group,) = build_optimizer(build_accelerator(0), nn.Linear(2, 1), settings).param_groups
-    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.01, (0.5, 0.9), 0.1)
-
-
-def test_lazy_regulariser_corrects_rate_and_betas() -> None:
-    # Karras et al. 2020, appendix B: c = k / (k + 1)
-    settings = OptimizerSettings(learning_rate=0.01, betas=(0.5, 0.99))
-    (group,) = build_optimizer(
-        build_accelerator(0), nn.Linear(2, 1), settings, interval=16
-    ).param_groups
-    assert group["lr"] == pytest.approx(0.01 * 16 / 17)
-    assert group["betas"] == pytest.approx((0.5 ** (16 / 17), 0.99 ** (16 / 17)))
+    accelerator = accelerate_anew(make_settings())
+    (group,) = build_optimizer(accelerator, nn.Linear(2, 1), settings, interval).param_groups
+    assert (group["lr"], group["weight_decay"]) == (pytest.approx(0.01 * c), 0.1)
+    assert group["betas"] == pytest.approx((0.5**c, 0.9**c))
 
 
 def test_average_has_its_hand_values() -> None:
@@ -196,26 +160,15 @@ def test_average_has_its_hand_values() -> None:
 # --- curves
 
 
-def add_rows(curves: Curves, name: str, *values: float) -> None:
-    for value in values:
-        curves.add({name: torch.tensor(value)})
-
-
-def test_row_is_the_mean_since_the_last_one() -> None:
+def test_row_is_the_mean_over_the_steps_that_have_a_scalar_since_the_last_one() -> None:
     curves = Curves()
-    add_rows(curves, "loss", 1.0, 2.0, 6.0)
-    assert curves.close_row(3) == {"step": 3, "loss": 3.0}
-    add_rows(curves, "loss", 5.0)
+    for loss in (1.0, 2.0, 6.0):
+        penalty = {"r1_penalty": torch.tensor(8.0)} if loss == 1 else {}  # a lazy one
+        curves.add({"loss": torch.tensor(loss), **penalty})
+    assert curves.close_row(3) == {"step": 3, "loss": 3.0, "r1_penalty": 8.0}
+    curves.add({"loss": torch.tensor(5.0)})
     assert curves.close_row(4) == {"step": 4, "loss": 5.0}
     assert len(curves.rows) == 2
-
-
-def test_mean_of_a_lazy_scalar_is_over_the_steps_that_have_it() -> None:
-    curves = Curves()
-    for step in range(4):
-        penalty = {"r1_penalty": torch.tensor(8.0)} if step == 0 else {}
-        curves.add({"loss": torch.tensor(1.0), **penalty})
-    assert curves.close_row(4) == {"step": 4, "loss": 1.0, "r1_penalty": 8.0}
 
 
 def test_curves_as_csv() -> None:
@@ -227,7 +180,7 @@ def test_curves_as_csv() -> None:
 
 
 def test_every_step_follows_the_schedule_and_is_reported(state_file: Path) -> None:
-    trainer, session = TinyTrainer(), TinySession()
+    trainer, session = TinyTrainer(), Session()
     curves, steps = run_training(trainer, make_settings(), state_file, session)
     assert steps == STEPS
     expected = [0.1 * compute_decay(ADAM, step, STEPS) for step in range(STEPS)]
@@ -241,11 +194,11 @@ def test_every_step_follows_the_schedule_and_is_reported(state_file: Path) -> No
 @pytest.mark.parametrize("stop_before", [0, 1, 4, 6, 9])
 def test_resumed_training_ends_in_the_same_bits(state_file: Path, stop_before: int) -> None:
     whole = TinyTrainer()
-    expected, _ = run_training(whole, make_settings(), state_file, TinySession())
+    expected, _ = run_training(whole, make_settings(), state_file, Session())
     with pytest.raises(StoppedError, match=f"saved at step {stop_before}"):
-        run_training(TinyTrainer(), make_settings(), state_file, TinySession(stop_before))
+        run_training(TinyTrainer(), make_settings(), state_file, Session(stop_before))
     assert read_step(state_file) == stop_before
-    resumed, session = TinyTrainer(), TinySession()
+    resumed, session = TinyTrainer(), Session()
     resumed.run_step(99)  # whatever a fresh trainer holds is overwritten
     resumed.rates.clear()
     curves, _ = run_training(resumed, make_settings(), state_file, session)
@@ -253,14 +206,12 @@ def test_resumed_training_ends_in_the_same_bits(state_file: Path, stop_before: i
     assert resumed.rates == whole.rates[stop_before:]
     assert curves == expected
     assert curves.to_csv() == expected.to_csv()
-    state, expected_state = resumed.get_state(), whole.get_state()
-    assert state.keys() == expected_state.keys()
-    assert all(torch.equal(state[name], expected_state[name]) for name in state)
+    assert are_equal(collect(resumed), collect(whole))
 
 
 def test_no_flipped_bit_of_a_saved_state_goes_unnoticed(state_file: Path) -> None:
     with pytest.raises(StoppedError):
-        run_training(TinyTrainer(), make_settings(), state_file, TinySession(4))
+        run_training(TinyTrainer(), make_settings(), state_file, Session(4))
     whole = state_file.read_bytes()
     trainer = TinyTrainer()
     for position in range(len(whole)):
@@ -274,23 +225,19 @@ def test_no_flipped_bit_of_a_saved_state_goes_unnoticed(state_file: Path) -> Non
 
 
 @pytest.mark.usefixtures("save_always")
-def test_finished_training_is_not_continued(state_file: Path) -> None:
-    first = run_training(TinyTrainer(), make_settings(), state_file, TinySession())
-    again = TinyTrainer()
-    assert run_training(again, make_settings(), state_file, TinySession()) == first
-    assert again.rates == []
-
-
-@pytest.mark.usefixtures("save_always")
-@pytest.mark.parametrize(("last_step", "rows"), [(5, [3, 5]), (6, [3, 6]), (0, [])])
-def test_training_that_finishes_early(state_file: Path, last_step: int, rows: list[int]) -> None:
-    trainer, session = TinyTrainer(last_step=last_step), TinySession()
+@pytest.mark.parametrize(
+    ("last_step", "rows"), [(5, [3, 5]), (6, [3, 6]), (0, []), (10, [3, 6, 9, 10])]
+)
+def test_finished_training_is_not_continued(
+    state_file: Path, last_step: int, rows: list[int]
+) -> None:
+    trainer, session = TinyTrainer(last_step=last_step), Session()
     curves, steps = run_training(trainer, make_settings(), state_file, session)
     assert steps == len(trainer.rates) == last_step
     assert [row["step"] for row in curves.rows] == rows
     assert [row for _, row in session.reports if row is not None] == curves.rows
     again = TinyTrainer(last_step=last_step)
-    assert run_training(again, make_settings(), state_file, TinySession()) == (curves, steps)
+    assert run_training(again, make_settings(), state_file, Session()) == (curves, steps)
     assert again.rates == []
 
 
@@ -300,23 +247,22 @@ def test_loss_that_is_not_finite_ends_the_training_with_the_last_good_state(
 ) -> None:
     message = r"loss is nan before step 6: .* \(the last good state is kept\)"
     with pytest.raises(UserError, match=message):
-        run_training(TinyTrainer(bad_step=4), make_settings(), state_file, TinySession())
+        run_training(TinyTrainer(bad_step=4), make_settings(), state_file, Session())
     assert read_step(state_file) == 4
     assert is_finite(state_file)
-    resumed, _ = run_training(TinyTrainer(), make_settings(), state_file, TinySession())
+    resumed, _ = run_training(TinyTrainer(), make_settings(), state_file, Session())
     assert len(resumed.rows) == 4
 
 
 @pytest.mark.usefixtures("save_always")
-def test_stop_after_a_bad_loss_keeps_the_last_good_state(state_file: Path) -> None:
-    with pytest.raises((StoppedError, UserError)):
-        run_training(TinyTrainer(bad_step=3), make_settings(20, 20), state_file, TinySession(5))
+@pytest.mark.parametrize(
+    ("is_hidden", "settings", "stop_before"), [(True, (10, 3), None), (False, (20, 20), 5)]
+)
+def test_state_that_is_not_finite_is_never_saved(
+    state_file: Path, is_hidden: bool, settings: tuple[int, int], stop_before: int | None
+) -> None:
+    trainer, session = TinyTrainer(bad_step=3, is_hidden=is_hidden), Session(stop_before)
+    with pytest.raises(UserError if is_hidden else StoppedError):
+        run_training(trainer, make_settings(*settings), state_file, session)
     assert is_finite(state_file)
-
-
-@pytest.mark.usefixtures("save_always")
-def test_weights_that_are_not_finite_are_never_saved(state_file: Path) -> None:
-    trainer = TinyTrainer(bad_step=3, is_hidden=True)
-    with pytest.raises(UserError, match="loss is nan"):
-        run_training(trainer, make_settings(), state_file, TinySession())
-    assert is_finite(state_file)
+    assert read_step(state_file) == 3

@@ -10,97 +10,30 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_uint8
-from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.losses import compute_classifier_loss
-from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
-from knowledge_gaps.models.architectures.dcgan import (
-    DcganDiscriminator,
-    DcganGenerator,
-    DcganSettings,
-)
 from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
-from knowledge_gaps.training.accelerator import build_accelerator
-from knowledge_gaps.training.batches import Stream
-from knowledge_gaps.training.classifier import ClassifierTrainer
-from knowledge_gaps.training.gan import GanTrainer
-from knowledge_gaps.training.gan_batch import GanBatch
-from knowledge_gaps.training.optimizers import build_optimizer
-from knowledge_gaps.training.phases import Fooling
-
-SHAPE = (1, 8, 8)
-BATCH = 6
-ADAM = OptimizerSettings(learning_rate=1e-2, betas=(0.5, 0.999))
-IMAGES = hold_images(
-    torch.randint(
-        128, 256, (40, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    ).numpy()
+from knowledge_gaps.study import GanRecipe
+from knowledge_gaps.training.gan import Fooling, GanBatch
+from knowledge_gaps.training.instance import explain_shortage
+from knowledge_gaps.training.task import check_shares
+from knowledge_gaps.training.trainer import build_optimizer
+from training_tools import (
+    ADAM,
+    BATCH,
+    are_equal,
+    clone_state,
+    make_classifier,
+    make_classifier_trainer,
+    make_gan_trainer,
+    make_generator,
 )
 
-
-def make_generator(seed: int = 0) -> DcganGenerator:
-    torch.manual_seed(seed)
-    return DcganGenerator(DcganSettings(latent_dim=3, channels=[6]), SHAPE)
-
-
-def make_classifier(seed: int = 0) -> GanClassifier:
-    settings = CnnSettings(channels=[4])
-    torch.manual_seed(seed)
-    classifier = GanClassifier(Cnn(settings, SHAPE), make_input_spec(settings, SHAPE))
-    classifier(torch.randn(16, *SHAPE))  # moves the running statistics
-    return classifier
-
-
-def make_gan_trainer(fooling: Fooling | None = None, **recipe: Any) -> GanTrainer:
-    settings = {"architecture": "dcgan", "steps": 9, "batch_size": BATCH, **recipe}
-    torch.manual_seed(1)
-    discriminator = DcganDiscriminator(DcganSettings(latent_dim=3, channels=[6]), SHAPE)
-    return GanTrainer(
-        make_generator(),
-        discriminator,
-        fooling or Fooling([], 0.0, "sum"),
-        IMAGES,
-        GanRecipe(generator_optimizer=ADAM, discriminator_optimizer=ADAM, **settings),
-        Stream(0, "gans/test", 0),
-        build_accelerator(0, "no", recipe.get("gradient_accumulation_steps", 1)),
-    )
-
-
-def make_classifier_trainer(
-    num_generators: int = 2,
-    accelerator: Any = None,
-    network: nn.Module | None = None,
-    **recipe: Any,
-) -> ClassifierTrainer:
-    settings = {"architecture": "cnn", "steps": 9, "batch_size": BATCH, **recipe}
-    accumulated = recipe.get("gradient_accumulation_steps", 1)
-    classifier = make_classifier()
-    return ClassifierTrainer(
-        classifier if network is None else GanClassifier(network, classifier.spec),
-        [make_generator(seed) for seed in range(num_generators)],
-        recipe.pop("truncation", 1.0),
-        IMAGES,
-        ClassifierRecipe(optimizer=ADAM, **settings),
-        Stream(0, "classifiers/test", 0),
-        accelerator or build_accelerator(0, "no", accumulated),
-    )
-
-
-def clone_state(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def is_same(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return all(torch.equal(state[name], other[name]) for name in state)
-
-
-def get_network(trainer: ClassifierTrainer) -> nn.Module:
-    """Return what the images come to as they are: the CNN's InputSpec changes nothing here."""
-    network = trainer.get_result().network
-    assert isinstance(network, nn.Module)
-    return network
+CPU_ERROR = (
+    "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 400 bytes. Error code 12 (Cannot allocate memory)"
+)
 
 
 def record_inputs(module: nn.Module) -> list[Tensor]:
@@ -109,20 +42,25 @@ def record_inputs(module: nn.Module) -> list[Tensor]:
     return seen
 
 
-# --- frozen classifiers
+def record_outputs(module: nn.Module) -> list[Any]:
+    made: list[Any] = []
+    module.register_forward_hook(lambda _, inputs, output: made.append(output))
+    return made
+
+
+# --- frozen networks
 
 
 @pytest.mark.parametrize("form", ["sum", "weighted"])
 def test_frozen_classifiers_keep_their_bits_while_the_generator_is_moved(form: str) -> None:
     classifiers = [make_classifier(seed) for seed in (1, 2)]
     before = [clone_state(classifier) for classifier in classifiers]
-    alone = make_gan_trainer()
-    fooling = make_gan_trainer(Fooling(classifiers, 5.0, form))
+    alone, fooling = make_gan_trainer(), make_gan_trainer(Fooling(classifiers, 5.0, form))
     for step in range(3):
         alone.run_step(step)
         logged = fooling.run_step(step)
     assert "loss_fooling" in logged
-    assert all(is_same(state, clone_state(c)) for state, c in zip(before, classifiers, strict=True))
+    assert all(map(are_equal, before, map(clone_state, classifiers)))
     for classifier in classifiers:
         assert not any(module.training for module in classifier.modules())
         assert all(p.grad is None and not p.requires_grad for p in classifier.parameters())
@@ -133,22 +71,17 @@ def test_frozen_classifiers_keep_their_bits_while_the_generator_is_moved(form: s
         for parameter in group["params"]
     }
     assert not updated & {id(p) for c in classifiers for p in c.parameters()}
-    pairs = zip(
-        alone.modules["generator"].parameters(),
-        fooling.modules["generator"].parameters(),
-        strict=True,
-    )
+    pairs = zip(alone.generator.parameters(), fooling.generator.parameters(), strict=True)
     assert all(not torch.equal(parameter, other) for parameter, other in pairs)
 
 
 def test_frozen_generators_keep_their_bits() -> None:
     trainer = make_classifier_trainer()
-    generators = trainer._generators
-    before = [clone_state(generator) for generator in generators]
+    before = [clone_state(generator) for generator in trainer.generators]
     for step in range(3):
         trainer.run_step(step)
-    assert all(is_same(state, clone_state(g)) for state, g in zip(before, generators, strict=True))
-    assert not any(module.training for g in generators for module in g.modules())
+    assert all(map(are_equal, before, map(clone_state, trainer.generators)))
+    assert not any(module.training for g in trainer.generators for module in g.modules())
 
 
 # --- phases
@@ -193,19 +126,19 @@ def test_average_is_the_result_where_there_is_one() -> None:
     for step in range(3):
         plain.run_step(step)
         averaged.run_step(step)
-    assert plain.get_result() is plain.modules["generator"]
-    assert averaged.get_result() is not averaged.modules["generator"]
-    assert is_same(clone_state(plain.get_result()), clone_state(averaged.modules["generator"]))
-    assert not is_same(clone_state(plain.get_result()), clone_state(averaged.get_result()))
+    assert plain.get_result() is plain.generator
+    assert are_equal(clone_state(plain.get_result()), clone_state(averaged.generator))
+    assert not are_equal(clone_state(plain.get_result()), clone_state(averaged.get_result()))
 
 
 # --- a classifier's batch
 
 
-def test_batch_is_balanced_both_ways() -> None:
-    trainer = make_classifier_trainer(num_generators=4)  # 6 images: two generators make 2, two 1
-    seen = record_inputs(get_network(trainer))
-    made = [record_outputs(generator) for generator in trainer._generators]
+def test_batch_is_balanced_both_ways_and_on_the_256_levels() -> None:
+    # 6 images: two generators make 2, two 1
+    trainer = make_classifier_trainer([make_generator(seed) for seed in range(4)])
+    seen = record_inputs(trainer.classifier.network)
+    made = [record_outputs(generator) for generator in trainer.generators]
     for step in range(4):
         trainer.run_step(step)
     assert [len(images) for images in seen] == [2 * BATCH] * 4
@@ -213,18 +146,6 @@ def test_batch_is_balanced_both_ways() -> None:
     assert [sum(map(len, images)) for images in made] == [BATCH] * 4
     generated = torch.cat([images[0] for images in made])
     assert torch.equal(to_uint8(seen[0][BATCH:]), to_uint8(generated))
-
-
-def record_outputs(module: nn.Module) -> list[Tensor]:
-    made: list[Tensor] = []
-    module.register_forward_hook(lambda _, inputs, output: made.append(output.detach().clone()))
-    return made
-
-
-def test_generated_images_are_on_the_256_levels() -> None:
-    trainer = make_classifier_trainer()
-    seen = record_inputs(get_network(trainer))
-    trainer.run_step(0)
     levels = (seen[0] + 1) * 127.5
     torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-3)
 
@@ -247,15 +168,12 @@ class TwoHeads(nn.Module):
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 def test_auxiliary_heads_add_their_weighted_loss(weight: float) -> None:
     trainer = make_classifier_trainer(network=TwoHeads(), auxiliary_weight=weight)
-    network = get_network(trainer)
-    seen = record_inputs(network)
-    heads: list[list[Tensor]] = []
-    network.register_forward_hook(lambda _, inputs, output: heads.append(list(output)))
+    made = record_outputs(trainer.classifier.network)
     logged = trainer.run_step(0)
-    assert len(seen) == len(heads) == 1
-    main, auxiliary = (compute_classifier_loss(h[:BATCH], h[BATCH:]) for h in heads[0])
-    torch.testing.assert_close(logged["loss"], main.detach() + weight * auxiliary.detach())
-    right = (heads[0][0] > 0) == (torch.arange(2 * BATCH) < BATCH)  # the main head's alone
+    (heads,) = made
+    main, auxiliary = (compute_classifier_loss(h[:BATCH], h[BATCH:]).detach() for h in heads)
+    torch.testing.assert_close(logged["loss"], main + weight * auxiliary)
+    right = (heads[0] > 0) == (torch.arange(2 * BATCH) < BATCH)  # the main head's alone
     assert logged["accuracy_real"] == right[:BATCH].float().mean()
     assert logged["accuracy_generated"] == right[BATCH:].float().mean()
 
@@ -265,9 +183,9 @@ def test_auxiliary_heads_add_their_weighted_loss(weight: float) -> None:
 
 def test_accumulated_gradient_is_the_mean_over_all_micro_batches() -> None:
     trainer = make_classifier_trainer(gradient_accumulation_steps=3)
-    expected = make_classifier()
+    expected = make_classifier(9)
     adam = build_optimizer(trainer.accelerator, expected, ADAM)
-    seen = record_inputs(get_network(trainer))
+    seen = record_inputs(trainer.classifier.network)
     trainer.run_step(0)
     assert len(seen) == 3
     assert not torch.equal(seen[0], seen[1])
@@ -276,7 +194,7 @@ def test_accumulated_gradient_is_the_mean_over_all_micro_batches() -> None:
         logits = expected(images)
         (compute_classifier_loss(logits[:BATCH], logits[BATCH:]) / 3).backward()
     adam.step()
-    pairs = zip(trainer.modules["classifier"].parameters(), expected.parameters(), strict=True)
+    pairs = zip(trainer.classifier.parameters(), expected.parameters(), strict=True)
     for parameter, other in pairs:
         torch.testing.assert_close(parameter, other, rtol=0, atol=1e-6)
 
@@ -294,15 +212,30 @@ def test_a_step_is_one_update_whatever_is_accumulated(accumulated: int) -> None:
     assert updates == {"generator": 2, "discriminator": 3}  # one of them R1's
 
 
-def test_clipping_limits_the_norm_of_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = make_classifier_trainer(max_gradient_norm=1e-3)
-    norms: list[float] = []
-    adam = trainer.optimizers["classifier"][0]
+# --- batches that do not fit
 
-    def note(*arguments: Any, **keywords: Any) -> None:
-        gradients = [p.grad for p in trainer.modules["classifier"].parameters()]
-        norms.append(float(torch.cat([g.flatten() for g in gradients if g is not None]).norm()))
 
-    monkeypatch.setattr(adam, "step", note)
-    trainer.run_step(0)
-    assert norms == [pytest.approx(1e-3, rel=1e-2)]
+def test_ranks_share_every_batch_evenly() -> None:
+    keys = {"batch_size": 32, "path_length_weight": 2.0, "path_length_shrink": 8}
+    adams = {"generator_optimizer": ADAM, "discriminator_optimizer": ADAM}
+    recipe = GanRecipe.model_validate({"architecture": "stylegan2", "steps": 4, **keys, **adams})
+    check_shares(recipe, 4)  # batches of 32 and 4
+    with pytest.raises(UserError, match=r"batch_size // path_length_shrink: 4 images .* 8 proc"):
+        check_shares(recipe, 8)
+    with pytest.raises(UserError, match="batch_size: 32 images found, a multiple of the 3"):
+        check_shares(recipe, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "device", "raised", "words"),
+    [
+        (RuntimeError(CPU_ERROR), "cpu", UserError, "^batch_size: 32 images .* of this machine;"),
+        (torch.OutOfMemoryError("CUDA"), "cuda", UserError, "^batch_size: 32 images .* of a GPU;"),
+        (RuntimeError("shapes do not fit"), "cpu", RuntimeError, "^shapes do not fit$"),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    error: RuntimeError, device: str, raised: type[Exception], words: str
+) -> None:
+    with pytest.raises(raised, match=words), explain_shortage(32, torch.device(device)):
+        raise error

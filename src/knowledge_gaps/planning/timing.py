@@ -14,7 +14,6 @@ from functools import partial
 from math import lcm
 
 import torch
-from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from knowledge_gaps.core.devices import count_gpus
@@ -24,8 +23,8 @@ from knowledge_gaps.planning.inventory import ImageShape, Recipe
 from knowledge_gaps.study import GanRecipe
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
-from knowledge_gaps.training.gan import GanTrainer
-from knowledge_gaps.training.phases import Fooling
+from knowledge_gaps.training.gan import Fooling, GanTrainer
+from knowledge_gaps.training.ranks import build_accelerator
 
 Trainer = GanTrainer | ClassifierTrainer
 
@@ -64,11 +63,7 @@ def build_trainer(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -
     if recipe.mixed_precision == "fp16" and count_gpus() == 0:
         raise ValueError("mixed_precision: 'fp16' needs a GPU")
     AcceleratorState._reset_state(reset_partial_state=True)  # it keeps one precision a process
-    accelerator = Accelerator(
-        cpu=count_gpus() == 0,
-        mixed_precision=recipe.mixed_precision,
-        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-    )
+    accelerator = build_accelerator(0, recipe.mixed_precision, recipe.gradient_accumulation_steps)
     pixels = torch.randint(256, (_NUM_REALS, *shape), dtype=torch.uint8)
     images, stream = hold_images(pixels.numpy()), Stream(0, "plan", 0)
     own = (recipe.architecture, recipe.model, shape)

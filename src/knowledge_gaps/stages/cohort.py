@@ -15,8 +15,7 @@ from knowledge_gaps.execution.cohort import make_tasks, train_cohort, train_inst
 from knowledge_gaps.execution.parallel import Executor, run_local
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.tracking.live import CohortTracker
-from knowledge_gaps.training.sizes import check_shares
-from knowledge_gaps.training.task import TrainingTask
+from knowledge_gaps.training.task import TrainingTask, check_shares
 
 
 def train_and_track(

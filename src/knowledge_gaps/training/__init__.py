@@ -1,5 +1,5 @@
 """What decides the bytes of a trained instance.
 
-Read `gan` (with its `phases`) and `classifier` for what a step is, `loop` for what both share
-(stopping, `curves`, the resume `state`), `instance` for the way from a task to result files.
+Read `gan` and `classifier` for what a step is, `trainer` and `loop` for what both share (`state`:
+curves and resuming), `instance` for the way from a task to result files.
 """

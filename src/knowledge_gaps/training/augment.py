@@ -19,17 +19,10 @@ MID_GREY = 128  # what 0 of [-1, 1] is stored as
 def augment(
     images: Tensor, recipe: ClassifierRecipe, stream: Stream, ranks: Ranks, *names: int
 ) -> Tensor:
-    """Alter a batch as a recipe asks.
+    """Mirror, shift and cut out images as a recipe asks.
 
-    Args:
-        images: uint8 [N, C, H, W], this rank's reals, then as many generated images.
-        recipe: whose `mirror`, `translation_px` and `cutout_px` are read.
-        stream: random numbers of the instance.
-        ranks: numbers are drawn for the batch of them all.
-        *names: tell this draw from others, the step first of all.
-
-    Returns:
-        uint8 [N, C, H, W].
+    Images are uint8 [N, C, H, W], this rank's reals, then as many generated images; numbers are
+    drawn for the batch of all ranks. The names tell this draw from others, the step first of all.
     """
     num_images, device = len(images) * ranks.size, images.device
     if recipe.mirror:
@@ -62,25 +55,14 @@ def draw_mirrored(stream: Stream, num_images: int, *names: int) -> Tensor:
 
 
 def mirror(images: Tensor, is_mirrored: Tensor) -> Tensor:
-    """Mirror some images left to right.
-
-    Args:
-        images: [N, C, H, W] of any type.
-        is_mirrored: bool [N].
-    """
+    """Mirror some images [N, C, H, W] left to right, those of `is_mirrored`, bool [N]."""
     return torch.where(is_mirrored[:, None, None, None], images.flip(3), images)
 
 
 def translate(images: Tensor, shifts: Tensor, max_shift_px: int) -> Tensor:
-    """Shift stored images, with zeros from outside.
+    """Shift stored images uint8 [N, C, H, W], with zeros from outside.
 
-    Args:
-        images: uint8 [N, C, H, W].
-        shifts: int64 [N, 2] in [0, 2 * max_shift_px]; max_shift_px is no shift.
-        max_shift_px: at least 1.
-
-    Returns:
-        uint8 [N, C, H, W].
+    Shifts are int64 [N, 2] in [0, 2 * max_shift_px]; max_shift_px is no shift.
     """
     num_images, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, (max_shift_px,) * 4)
@@ -94,16 +76,10 @@ def translate(images: Tensor, shifts: Tensor, max_shift_px: int) -> Tensor:
 def cut_out(images: Tensor, centres: Tensor, side_px: int) -> Tensor:
     """Set a square of each image to mid-grey; what reaches over the border is lost.
 
+    Images are uint8 [N, C, H, W], centres int64 [N, 2], row and column within the image; of an even
+    side, the first pixel behind the centre.
+
     Source: DeVries & Taylor 2017, section 3.
-
-    Args:
-        images: uint8 [N, C, H, W].
-        centres: int64 [N, 2], row and column of the square's centre, within the image; of an even
-            side, the first pixel behind the centre.
-        side_px: at least 1.
-
-    Returns:
-        uint8 [N, C, H, W].
     """
     is_inside = []
     for axis, size in enumerate(images.shape[2:]):

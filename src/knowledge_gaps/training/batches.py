@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,13 +17,7 @@ _WHOLE = slice(None)
 
 @dataclass(frozen=True)
 class Stream:
-    """The random numbers of one instance.
-
-    Attributes:
-        seed: the study's.
-        cohort: "gans/COHORT" or "classifiers/COHORT".
-        instance: index in the cohort.
-    """
+    """The random numbers of one instance of a cohort, "gans/COHORT" or "classifiers/COHORT"."""
 
     seed: int
     cohort: str
@@ -37,10 +30,7 @@ class Stream:
     def seed_layers(self, step: int | str, device: torch.device, rank: int = 0) -> None:
         """Seed a device's global generator for layers that draw by themselves, such as dropout.
 
-        Args:
-            step: which draw it is: a step, or what else the layers are run for.
-            device: whose generator.
-            rank: of this process, each of which has other images in its part of a batch.
+        `step` may name what else the layers are run for; every rank has draws of its own.
         """
         names = (step,) if rank == 0 else (step, "rank", rank)
         seed = derive_seed(self.seed, "layers", self.cohort, self.instance, *names)
@@ -58,23 +48,11 @@ def draw_latents(stream: Stream, num_latents: int, latent_dim: int, *names: str 
 
 
 def draw_reals(
-    stream: Stream,
-    store: ImageStore,
-    num_images: int,
-    *names: str | int,
-    part: slice = _WHOLE,
+    stream: Stream, store: ImageStore, num_images: int, *names: str | int, part: slice = _WHOLE
 ) -> Tensor:
-    """Draw stored images with replacement.
+    """Draw stored images uint8 [num_images, C, H, W] with replacement, and read a part of them.
 
-    Args:
-        stream: whose random numbers.
-        store: of the reals.
-        num_images: how many to draw.
-        *names: tell this draw from others, the step first of all.
-        part: which of the drawn images to read.
-
-    Returns:
-        uint8 [num_images, C, H, W], or only the part.
+    The names tell this draw from others, the step first of all.
     """
     generator = stream.make_generator("reals", *names)
     indices = torch.randint(len(store), (num_images,), generator=generator)
@@ -89,35 +67,7 @@ def split_evenly(num_images: int, num_generators: int, step: int) -> list[int]:
     return [share + (index in extra) for index in range(num_generators)]
 
 
-def cut_shares(counts: Sequence[int], part: slice) -> list[slice]:
-    """Cut a contiguous part out of a batch that generators share.
-
-    Args:
-        counts: images of each generator, in the batch's order.
-        part: with a start and a stop, of the whole batch.
-
-    Returns:
-        Which of each generator's own images are in the part; empty slices among them.
-    """
-    shares = []
-    first = 0
-    for count in counts:
-        start, stop = (min(max(edge - first, 0), count) for edge in (part.start, part.stop))
-        shares.append(slice(start, stop))
-        first += count
-    return shares
-
-
 @torch.no_grad()
 def sample_images(generator: Generator, latents: Tensor, truncation: float = 1.0) -> Tensor:
-    """Sample a frozen generator the way reals are stored.
-
-    Args:
-        generator: in evaluation mode.
-        latents: float32 [N, latent_dim] on the generator's device.
-        truncation: in (0, 1], see `Generator.sample`.
-
-    Returns:
-        uint8 [N, C, H, W].
-    """
+    """Sample a frozen generator as reals are stored, uint8 [N, C, H, W]; see `Generator.sample`."""
     return to_uint8(generator.sample(latents, truncation))

@@ -1,14 +1,20 @@
-"""The classifier loop: reals against samples of frozen generators, balanced both ways."""
+"""The classifier loop: reals against samples of frozen generators, balanced both ways.
+
+Early stopping ends it by the accuracy on generators that are held out. The reals of these checks
+are drawn from those that are trained on: the test split stays untouched for the evaluation. A gain
+on generated images is thus one of generalisation, a gain on reals need not be.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import ImageStore
 from knowledge_gaps.losses import compute_classifier_loss
@@ -16,37 +22,37 @@ from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.recompute import recompute_blocks
 from knowledge_gaps.models.registry import Generator, classifier_architectures
-from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
+from knowledge_gaps.study import ClassifierRecipe
 from knowledge_gaps.training.augment import augment
-from knowledge_gaps.training.average import WeightAverage
 from knowledge_gaps.training.batches import (
     Stream,
-    cut_shares,
     draw_latents,
     draw_reals,
     sample_images,
     split_evenly,
 )
-from knowledge_gaps.training.early_stopping import EarlyStopper, HeldOut, split_pool
-from knowledge_gaps.training.optimizers import build_optimizer, clip_and_step
-from knowledge_gaps.training.ranks import Ranks
+from knowledge_gaps.training.trainer import Losses, Trainer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+_CLASSIFIER = "classifier"
+_PURPOSE = "early_stopping"
+_BEST_ACCURACY, _CHECKS_WITHOUT_GAIN = "best_accuracy", "checks_without_gain"
 
-class ClassifierTrainer:
-    """A GAN-classifier in training; a `loop.Trainer`.
+
+class ClassifierTrainer(Trainer):
+    """A freshly initialised GAN-classifier in training; see `Trainer`.
 
     Args:
-        classifier: freshly initialised.
-        generators: frozen, in the order of their pool; at least one.
+        generators: frozen, in the order of their pool; early stopping holds the last ones out.
         truncation: of the latents, in (0, 1].
-        images: the reals.
-        recipe: how to train.
-        stream: random numbers of the instance.
-        accelerator: device, precision and processes.
+
+    Raises:
+        UserError: when no generator would be left to train on.
     """
+
+    recipe: ClassifierRecipe
 
     def __init__(
         self,
@@ -58,103 +64,131 @@ class ClassifierTrainer:
         stream: Stream,
         accelerator: Accelerator,
     ) -> None:
-        self._recipe, self._stream, self.accelerator = recipe, stream, accelerator
-        self._ranks = Ranks.of(accelerator)
-        self._images, self._truncation = images, truncation
+        networks = {_CLASSIFIER: (classifier, recipe.optimizer, 1)}
+        super().__init__(networks, images, recipe, stream, accelerator)
+        self.classifier, self.truncation = classifier, truncation
         pool = [freeze(generator).to(accelerator.device) for generator in generators]
-        self._generators, held_out = split_pool(pool, recipe.early_stopping)
-        self._classifier = classifier.to(accelerator.device)
-        adam = build_optimizer(accelerator, classifier, recipe.optimizer)
-        self.modules: dict[str, nn.Module] = {"classifier": classifier}
-        self.optimizers: dict[str, tuple[Optimizer, OptimizerSettings]] = {
-            "classifier": (adam, recipe.optimizer)
-        }
-        self.scalars: dict[str, Tensor] = {}
-        self._average: WeightAverage | None = None
-        if recipe.ema_decay is not None:
-            self._average = WeightAverage(classifier, recipe.ema_decay, recipe.ema_ramp_up)
-            self.modules["average"] = self._average
+        num_held_out = 0
         self._stopper: EarlyStopper | None = None
         if recipe.early_stopping is not None:
-            source = HeldOut(held_out, truncation, images, stream)
-            self._stopper = EarlyStopper(self.get_result(), source, recipe, accelerator)
-            self.modules["best"], self.scalars = self._stopper.best, self._stopper.scalars
+            num_held_out = recipe.early_stopping.held_out_generators
+            if num_held_out >= len(pool):
+                raise UserError(
+                    f"early_stopping.held_out_generators: {num_held_out} of a pool of "
+                    f"{len(pool)} found, at least one must be left to train on"
+                )
+            self._stopper = EarlyStopper(self, pool[-num_held_out:])
+            self.modules["best"] = self._stopper.best
+        self.generators = pool[: len(pool) - num_held_out]
         if recipe.gradient_checkpointing:
-            blocks = classifier_architectures.get(recipe.architecture).blocks
-            recompute_blocks(classifier, blocks)
+            recompute_blocks(classifier, classifier_architectures.get(recipe.architecture).blocks)
 
-    def run_step(self, step: int) -> dict[str, Tensor]:
-        """Update the classifier once; return loss and accuracies of the batch."""
-        self._stream.seed_layers(step, self.accelerator.device, self._ranks.index)
-        self._classifier.train()
-        num_micro_steps = self._recipe.gradient_accumulation_steps
-        means: dict[str, Tensor] = {}
-        for micro_step in range(num_micro_steps):
-            for name, value in self._run_micro_step(step, micro_step).items():
-                means[name] = means.get(name, 0) + value / num_micro_steps
-        adam, max_norm = self.optimizers["classifier"][0], self._recipe.max_gradient_norm
-        clip_and_step(self.accelerator, self._classifier, adam, max_norm)
-        self._ranks.average_buffers([self._classifier])
-        means = self._ranks.average_scalars(means)
-        if self._average is not None:
-            self._average.update(self._classifier, step)
-        if self._stopper is not None and self._stopper.is_due(step):
-            means["accuracy_held_out"] = self._stopper.check()
-        return means
-
-    def is_finished(self, step: int) -> bool:
+    def is_finished(self) -> bool:
         """Tell whether early stopping ends the training before the last step."""
         return self._stopper is not None and self._stopper.is_finished()
 
     def get_result(self) -> GanClassifier:
-        """Return the classifier that the training is for.
+        """Return the best classifier that was checked; without checks the average or the last."""
+        best = super().get_result() if self._stopper is None else self._stopper.best
+        return cast(GanClassifier, best)
 
-        It is the best one that was checked, with early stopping; else the average where there is
-        one; else the last.
-        """
-        if self._stopper is not None:
-            return self._stopper.best
-        if self._average is None:
-            return self._classifier
-        assert isinstance(self._average.module, GanClassifier)
-        return self._average.module
+    def _update(self, step: int) -> dict[str, Tensor]:
+        def compute(micro_step: int) -> Losses:
+            images = self._draw_batch(step, micro_step)
+            num_real = len(images) // 2
+            with self.accelerator.autocast():
+                heads = [
+                    (logits[:num_real], logits[num_real:])
+                    for logits in self.classifier.compute_heads(images)
+                ]
+                loss, *auxiliary = [compute_classifier_loss(*halves) for halves in heads]
+                for auxiliary_loss in auxiliary:
+                    loss = loss + self.recipe.auxiliary_weight * auxiliary_loss
+            logits_real, logits_generated = heads[0]
+            return loss, {
+                "loss": loss,
+                "accuracy_real": (logits_real > 0).float().mean(),
+                "accuracy_generated": (logits_generated <= 0).float().mean(),
+            }
 
-    def _run_micro_step(self, step: int, micro_step: int) -> dict[str, Tensor]:
-        images = self._draw_batch(step, micro_step)
-        num_real = len(images) // 2
-        with self.accelerator.autocast():
-            heads = [
-                (logits[:num_real], logits[num_real:])
-                for logits in self._classifier.compute_heads(images)
-            ]
-            loss, *auxiliary = [compute_classifier_loss(*halves) for halves in heads]
-            for auxiliary_loss in auxiliary:
-                loss = loss + self._recipe.auxiliary_weight * auxiliary_loss
-        logits_real, logits_generated = heads[0]
-        self.accelerator.backward(loss)
-        return {
-            "loss": loss.detach(),
-            "accuracy_real": (logits_real.detach() > 0).float().mean(),
-            "accuracy_generated": (logits_generated.detach() <= 0).float().mean(),
-        }
+        return self._accumulate(_CLASSIFIER, compute)
+
+    def _finish_step(self, step: int, logged: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self._stopper is None or not self._stopper.is_due(step):
+            return {}
+        return {"accuracy_held_out": self._stopper.check()}
 
     def _draw_batch(self, step: int, micro_step: int) -> Tensor:
         """Draw reals, then as many generated images, shared evenly among the generators.
 
-        Returns:
-            This rank's part of both, float32 [2 * batch_size, C, H, W] in [-1, 1].
+        Returns this rank's part of both, float32 [2 * N, C, H, W] in [-1, 1].
         """
-        num_images, names = self._recipe.batch_size, (step, micro_step)
-        part, device = self._ranks.cut(num_images), self.accelerator.device
-        reals = draw_reals(self._stream, self._images, num_images, *names, part=part)
+        num_images, names = self.recipe.batch_size, (step, micro_step)
+        part, device = self.ranks.cut(num_images), self.accelerator.device
+        reals = draw_reals(self.stream, self.images, num_images, *names, part=part)
         batch = [reals.to(device, non_blocking=True)]
-        counts = split_evenly(num_images, len(self._generators), step)
-        shares = cut_shares(counts, part)
-        for index, generator in enumerate(self._generators):
-            latent_dim = generator.latent_dim
-            latents = draw_latents(self._stream, counts[index], latent_dim, *names, index)
-            latents = latents[shares[index]]
+        start, stop = part.start, part.stop  # in the images of the generators still to come
+        counts = split_evenly(num_images, len(self.generators), step)
+        for index, (generator, count) in enumerate(zip(self.generators, counts, strict=True)):
+            latents = draw_latents(self.stream, count, generator.latent_dim, *names, index)
+            latents = latents[max(start, 0) : max(stop, 0)]
+            start, stop = start - count, stop - count
             if len(latents) > 0:
-                batch.append(sample_images(generator, latents.to(device), self._truncation))
+                batch.append(sample_images(generator, latents.to(device), self.truncation))
         images = torch.cat(batch)
-        return to_float(augment(images, self._recipe, self._stream, self._ranks, *names))
+        return to_float(augment(images, self.recipe, self.stream, self.ranks, *names))
+
+
+class EarlyStopper:
+    """Checks a trainer's classifier, or its average, by held-out generators from time to time.
+
+    The images are the same at every check. `best` is a copy of the classifier at its best check.
+    """
+
+    def __init__(self, trainer: ClassifierTrainer, held_out: Sequence[Generator]) -> None:
+        assert trainer.recipe.early_stopping is not None
+        self._trainer, self._held_out = trainer, held_out
+        self._settings, self._scalars = trainer.recipe.early_stopping, trainer.scalars
+        self._classifier = trainer.get_result()
+        self.best = freeze(copy.deepcopy(self._classifier))
+        self._scalars[_BEST_ACCURACY] = torch.tensor(-1.0)
+        self._scalars[_CHECKS_WITHOUT_GAIN] = torch.tensor(0.0)
+
+    def is_due(self, step: int) -> bool:
+        """Tell whether to check after a step; after the last one always."""
+        done = step + 1
+        return done % self._settings.check_every == 0 or done == self._trainer.recipe.steps
+
+    def is_finished(self) -> bool:
+        """Tell whether the last checks, as many as the patience, were without gain."""
+        return self._scalars[_CHECKS_WITHOUT_GAIN].item() >= self._settings.patience
+
+    def check(self) -> Tensor:
+        """Measure the balanced accuracy, in [0, 1]; keep the weights when it is a new best."""
+        accuracy = self._measure_accuracy()
+        if accuracy > self._scalars[_BEST_ACCURACY]:
+            self.best.load_state_dict(self._classifier.state_dict())
+            self._scalars[_BEST_ACCURACY] = accuracy
+            self._scalars[_CHECKS_WITHOUT_GAIN] = torch.tensor(0.0)
+        else:
+            self._scalars[_CHECKS_WITHOUT_GAIN] = self._scalars[_CHECKS_WITHOUT_GAIN] + 1
+        return accuracy
+
+    @torch.no_grad()
+    def _measure_accuracy(self) -> Tensor:
+        """Count right answers in evaluation mode; the next step sets training mode again."""
+        accelerator, stream = self._trainer.accelerator, self._trainer.stream
+        device, batch_size = accelerator.device, self._trainer.recipe.batch_size
+        self._classifier.eval()
+        stream.seed_layers(_PURPOSE, device)
+        num_right, num_images = 0, self._settings.num_images
+        for index, generator in enumerate(self._held_out):
+            for start in range(0, num_images, batch_size):
+                num_each, names = min(batch_size, num_images - start), (_PURPOSE, index, start)
+                latents = draw_latents(stream, num_each, generator.latent_dim, *names).to(device)
+                generated = sample_images(generator, latents, self._trainer.truncation)
+                reals = draw_reals(stream, self._trainer.images, num_each, *names).to(device)
+                with accelerator.autocast():
+                    is_real = self._classifier(to_float(torch.cat([reals, generated]))) > 0
+                num_right += int(is_real[:num_each].sum()) + int((~is_real[num_each:]).sum())
+        return torch.tensor(num_right / (2 * num_images * len(self._held_out)))

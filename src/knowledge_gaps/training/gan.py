@@ -1,60 +1,140 @@
 """The GAN loop: one step of generator and discriminator, for every architecture and every loss.
 
-A step is a list of phases, each a record of which network is updated, how often and by which loss;
-regularisers are further phases (`knowledge_gaps.training.phases`). Fool-all, memoryless,
-multi-instance and the weighted form are one fooling term over the list of frozen classifiers that
-the trainer is given.
+A step is a list of phases, each a record of which network is updated, how often and by which loss.
+A new regulariser is one more phase. Fool-all, memoryless, multi-instance and the weighted form are
+one fooling term over the list of frozen classifiers that the trainer is given.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import ImageStore
-from knowledge_gaps.losses import average_path_lengths
+from knowledge_gaps.losses import (
+    average_path_lengths,
+    compute_adversarial_loss,
+    compute_discriminator_loss,
+    compute_fooling_loss,
+    compute_path_length_penalty,
+    compute_path_lengths,
+    compute_r1_penalty,
+    weigh_generator_loss,
+)
 from knowledge_gaps.models.fast_layers import fold_batch_norm
 from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.models.registry import Generator
-from knowledge_gaps.study import GanRecipe, OptimizerSettings
-from knowledge_gaps.training.average import WeightAverage
-from knowledge_gaps.training.batches import Stream
-from knowledge_gaps.training.gan_batch import GanBatch, GanSource
-from knowledge_gaps.training.optimizers import build_optimizer, clip_and_step
-from knowledge_gaps.training.phases import (
-    DISCRIMINATOR,
-    GENERATOR,
-    PATH_LENGTH,
-    PATH_LENGTH_MEAN,
-    Fooling,
-    GanLosses,
-    Phase,
-)
-from knowledge_gaps.training.ranks import Ranks
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.models.registry import Generator, StyleGenerator
+from knowledge_gaps.study import GanRecipe
+from knowledge_gaps.training.augment import draw_mirrored, mirror
+from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
+from knowledge_gaps.training.task import count_path_images
+from knowledge_gaps.training.trainer import Losses, Trainer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+_GENERATOR, _DISCRIMINATOR = "generator", "discriminator"
+_PATH_LENGTH, _PATH_LENGTH_MEAN = "path_length", "path_length_mean"
 
-class GanTrainer:
-    """A generator and a discriminator in training; a `loop.Trainer`.
 
-    Args:
-        generator: freshly initialised.
-        discriminator: freshly initialised.
-        fooling: the fooling term.
-        images: the reals.
-        recipe: how to train.
-        stream: random numbers of the instance.
-        accelerator: device, precision and processes.
+@dataclass(frozen=True)
+class Fooling:
+    """The fooling term of a generator's loss, see `losses.weigh_generator_loss`.
+
+    The classifiers are frozen, in the order of their pool; a baseline has none.
+    """
+
+    classifiers: Sequence[GanClassifier]
+    phi: float
+    form: str
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One update, every `interval` steps, of the only network whose weights get a gradient.
+
+    The regularisers' forward pass runs in full precision, without autocast: a gradient of a
+    gradient leaves half precision's range, and they are rare enough to afford it.
+    """
+
+    name: str
+    network: str
+    compute_losses: Callable[[GanBatch], Losses]
+    interval: int = 1
+    is_full_precision: bool = False
+
+
+class GanBatch:
+    """One batch, or this rank's part of it; every part is made when it is first asked for.
+
+    The discriminator's phase gets the generated images detached, the generator's with their graph:
+    where one batch serves a whole step, one generator pass serves both.
+    """
+
+    def __init__(self, trainer: GanTrainer, step: int, micro_step: int) -> None:
+        self._trainer, self._names = trainer, (step, micro_step)
+        self._stream, self._recipe = trainer.stream, trainer.recipe
+        self._device, self._ranks = trainer.accelerator.device, trainer.ranks
+
+    @cached_property
+    def images_real(self) -> Tensor:
+        """The reals, float32 [N, C, H, W] in [-1, 1]."""
+        num_images, images = self._recipe.batch_size, self._trainer.images
+        part = self._ranks.cut(num_images)
+        reals = draw_reals(self._stream, images, num_images, *self._names, part=part)
+        if self._recipe.mirror:
+            reals = mirror(reals, draw_mirrored(self._stream, num_images, *self._names)[part])
+        return to_float(reals.to(self._device, non_blocking=True))
+
+    @cached_property
+    def images_generated(self) -> Tensor:
+        """Generated images, float32 [N, C, H, W], with a graph where G's weights take gradients."""
+        latents = self._draw_latents(self._recipe.batch_size)
+        with self._trainer.accelerator.autocast():
+            images: Tensor = self._trainer.generator(latents)
+        return images.float()
+
+    def draw_paths(self) -> tuple[Tensor, Tensor]:
+        """Draw what the path-length penalty is taken over.
+
+        Every image's noise is a draw of its own, so that no rank draws another's.
+
+        Returns:
+            Latents float32 [M, latent_dim]; noise float32 [M, C, H, W], standard normal.
+        """
+        num_images, shape = count_path_images(self._recipe), self._trainer.images.shape[1:]
+        part = self._ranks.cut(num_images)
+        generators = (
+            self._stream.make_generator("path_length_noise", *self._names, index)
+            for index in range(part.start, part.stop)
+        )
+        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        latents = self._draw_latents(num_images, "path_length")
+        return latents, noise.to(self._device, non_blocking=True)
+
+    def _draw_latents(self, num_latents: int, *purpose: str) -> Tensor:
+        latent_dim = self._trainer.generator.latent_dim
+        latents = draw_latents(self._stream, num_latents, latent_dim, *purpose, *self._names)
+        return latents[self._ranks.cut(num_latents)].to(self._device, non_blocking=True)
+
+
+class GanTrainer(Trainer):
+    """A freshly initialised generator and discriminator in training; see `Trainer`.
 
     Raises:
-        UserError: for a recipe that the architecture cannot follow.
+        UserError: for a path-length penalty of a generator without styles.
     """
+
+    recipe: GanRecipe
 
     def __init__(
         self,
@@ -66,104 +146,108 @@ class GanTrainer:
         stream: Stream,
         accelerator: Accelerator,
     ) -> None:
-        device = accelerator.device
-        self._recipe, self._stream, self.accelerator = recipe, stream, accelerator
-        self._ranks = Ranks.of(accelerator)
-        self._generator, self._discriminator = generator.to(device), discriminator.to(device)
-        self._source = GanSource(self._generator, images, recipe, stream, accelerator)
-        classifiers = [
-            fold_batch_norm(freeze(classifier)).to(device) for classifier in fooling.classifiers
-        ]
-        self.fooling = Fooling(classifiers, fooling.phi, fooling.form)
-        self.modules: dict[str, nn.Module] = {
-            GENERATOR: self._generator,
-            DISCRIMINATOR: self._discriminator,
+        has_paths, has_r1 = recipe.path_length_weight > 0, recipe.r1_gamma > 0
+        if has_paths and not isinstance(generator, StyleGenerator):
+            raise UserError(
+                f"path_length_weight: {recipe.path_length_weight} found, but architecture "
+                f"{recipe.architecture!r} has no styles: 0.0 is needed"
+            )
+        path_interval = recipe.path_length_interval if has_paths else 1
+        r1_interval = recipe.r1_interval if has_r1 else 1
+        networks = {
+            _GENERATOR: (generator, recipe.generator_optimizer, path_interval),
+            _DISCRIMINATOR: (discriminator, recipe.discriminator_optimizer, r1_interval),
         }
-        self.optimizers = self._build_optimizers()
-        self.scalars: dict[str, Tensor] = {}
-        if recipe.path_length_weight > 0:
-            self.scalars[PATH_LENGTH_MEAN] = torch.zeros((), device=device)
-        self._average: WeightAverage | None = None
-        if recipe.ema_decay is not None:
-            self._average = WeightAverage(generator, recipe.ema_decay, recipe.ema_ramp_up)
-            self.modules["average"] = self._average
-        losses = GanLosses(generator, discriminator, self.fooling, recipe, self.scalars)
-        adam = {name: optimizer for name, (optimizer, _) in self.optimizers.items()}
-        self.phases = losses.list_phases(adam)
-
-    def run_step(self, step: int) -> dict[str, Tensor]:
-        """Update both networks once; return the logged scalars."""
-        self._stream.seed_layers(step, self.accelerator.device, self._ranks.index)
-        self._generator.train()
-        self._discriminator.train()
-        shared = self._draw_shared_batch(step)
-        logged: dict[str, Tensor] = {}
-        for phase in self.phases:
-            if step % phase.interval == 0:
-                logged.update(self._run_phase(phase, step, shared))
-        self._ranks.average_buffers([self._generator, self._discriminator])
-        logged = self._ranks.average_scalars(logged)
-        if PATH_LENGTH in logged:
-            mean, decay = self.scalars[PATH_LENGTH_MEAN], self._recipe.path_length_decay
-            mean = average_path_lengths(mean, logged[PATH_LENGTH], decay)
-            self.scalars[PATH_LENGTH_MEAN] = logged[PATH_LENGTH_MEAN] = mean
-        if self._average is not None:
-            self._average.update(self._generator, step)
-        return logged
-
-    def is_finished(self, step: int) -> bool:
-        """Tell whether the training ends before its last step: a GAN's never does."""
-        return False
+        super().__init__(networks, images, recipe, stream, accelerator)
+        self.generator, self._discriminator = generator, discriminator
+        classifiers = [
+            fold_batch_norm(freeze(classifier)).to(accelerator.device)
+            for classifier in fooling.classifiers
+        ]
+        self._fooling = Fooling(classifiers, fooling.phi, fooling.form)
+        if has_paths:
+            self.scalars[_PATH_LENGTH_MEAN] = torch.zeros((), device=accelerator.device)
+        self.phases = [Phase("discriminator", _DISCRIMINATOR, self._compute_discriminator_losses)]
+        if has_r1:
+            self.phases += [Phase("r1", _DISCRIMINATOR, self._compute_r1_losses, r1_interval, True)]
+        self.phases += [Phase("generator", _GENERATOR, self._compute_generator_losses)]
+        if has_paths:
+            compute = self._compute_path_length_losses
+            self.phases += [Phase(_PATH_LENGTH, _GENERATOR, compute, path_interval, True)]
 
     def get_result(self) -> Generator:
         """Return the generator that the training is for: the average where there is one."""
-        generator = self._generator if self._average is None else self._average.module
-        assert isinstance(generator, Generator)
-        return generator
+        return cast(Generator, super().get_result())
 
-    def _build_optimizers(self) -> dict[str, tuple[Optimizer, OptimizerSettings]]:
-        """Build both networks' optimisers, each corrected for its lazy regulariser if any."""
-        recipe = self._recipe
-        intervals = {
-            GENERATOR: recipe.path_length_interval if recipe.path_length_weight > 0 else 1,
-            DISCRIMINATOR: recipe.r1_interval if recipe.r1_gamma > 0 else 1,
-        }
-        settings = {
-            GENERATOR: recipe.generator_optimizer,
-            DISCRIMINATOR: recipe.discriminator_optimizer,
-        }
-        return {
-            name: (
-                build_optimizer(self.accelerator, self.modules[name], adam, intervals[name]),
-                adam,
-            )
-            for name, adam in settings.items()
-        }
-
-    def _draw_shared_batch(self, step: int) -> GanBatch | None:
-        """Draw the batch that all phases share, generated images with their graph included.
-
-        With gradient accumulation every phase draws its batches anew: keeping those of all
-        micro-steps would take the memory that accumulation is to save.
-        """
-        if self._recipe.gradient_accumulation_steps > 1:
-            return None
-        self._generator.requires_grad_(True)
-        return GanBatch(self._source, step, micro_step=0, keeps_graph=True)
+    def _update(self, step: int) -> dict[str, Tensor]:
+        shared: GanBatch | None = None
+        # with gradient accumulation every phase draws its batches anew: keeping those of all
+        # micro-steps would take the memory that accumulation is to save
+        if self.recipe.gradient_accumulation_steps == 1:
+            self.generator.requires_grad_(True)
+            shared = GanBatch(self, step, 0)
+            _ = shared.images_generated  # now, with their graph
+        logged: dict[str, Tensor] = {}
+        for phase in self.phases:
+            if step % phase.interval == 0:
+                logged |= self._run_phase(phase, step, shared)
+        return logged
 
     def _run_phase(self, phase: Phase, step: int, shared: GanBatch | None) -> dict[str, Tensor]:
-        """Update the phase's network once; return its scalars as means over the micro-steps."""
-        for module in (self._generator, self._discriminator):
-            module.requires_grad_(module is phase.module)
-        num_micro_steps = self._recipe.gradient_accumulation_steps
-        means: dict[str, Tensor] = {}
-        for micro_step in range(num_micro_steps):
-            batch = GanBatch(self._source, step, micro_step) if shared is None else shared
+        def compute(micro_step: int) -> Losses:
+            batch = GanBatch(self, step, micro_step) if shared is None else shared
             with nullcontext() if phase.is_full_precision else self.accelerator.autocast():
-                loss, logged = phase.compute_losses(batch)
-            self.accelerator.backward(loss)
-            for name, value in logged.items():
-                means[name] = means.get(name, 0) + value.detach() / num_micro_steps
-        max_norm = self._recipe.max_gradient_norm
-        clip_and_step(self.accelerator, phase.module, phase.optimizer, max_norm)
-        return means
+                return phase.compute_losses(batch)
+
+        for name in (_GENERATOR, _DISCRIMINATOR):
+            self.modules[name].requires_grad_(name == phase.network)
+        return self._accumulate(phase.network, compute)
+
+    def _finish_step(self, step: int, logged: dict[str, Tensor]) -> dict[str, Tensor]:
+        if _PATH_LENGTH not in logged:
+            return {}
+        mean, decay = self.scalars[_PATH_LENGTH_MEAN], self.recipe.path_length_decay
+        self.scalars[_PATH_LENGTH_MEAN] = average_path_lengths(mean, logged[_PATH_LENGTH], decay)
+        return {_PATH_LENGTH_MEAN: self.scalars[_PATH_LENGTH_MEAN]}
+
+    def _compute_discriminator_losses(self, batch: GanBatch) -> Losses:
+        """Tell reals from generated images."""
+        loss = compute_discriminator_loss(
+            self._discriminator(batch.images_real),
+            self._discriminator(batch.images_generated.detach()),
+        )
+        return loss, {"loss_discriminator": loss}
+
+    def _compute_r1_losses(self, batch: GanBatch) -> Losses:
+        """R1: keep the discriminator's slope at the reals small."""
+        # DEVIATION: the paper states no regulariser of the DCGAN's discriminator
+        images_real = batch.images_real.detach().requires_grad_(True)
+        penalty = compute_r1_penalty(images_real, self._discriminator(images_real))
+        # lazy: the weight grows with the interval, so that its share of all updates stays
+        weight = self.recipe.r1_gamma / 2 * self.recipe.r1_interval
+        return weight * penalty, {"r1_penalty": penalty}
+
+    def _compute_generator_losses(self, batch: GanBatch) -> Losses:
+        """Let the discriminator, and the frozen classifiers, take generated images for reals."""
+        adversarial = compute_adversarial_loss(self._discriminator(batch.images_generated))
+        if not self._fooling.classifiers:
+            return adversarial, {"loss_generator": adversarial}
+        logits = [classifier(batch.images_generated) for classifier in self._fooling.classifiers]
+        fooling = compute_fooling_loss(logits)
+        loss = weigh_generator_loss(adversarial, fooling, self._fooling.phi, self._fooling.form)
+        return loss, {"loss_generator": adversarial, "loss_fooling": fooling}
+
+    def _compute_path_length_losses(self, batch: GanBatch) -> Losses:
+        """Path length: a step of the styles moves every image as far as the average one.
+
+        The average is that of the steps before, so that a batch in parts, over micro-steps or
+        ranks, has the gradient of the whole.
+        """
+        assert isinstance(self.generator, StyleGenerator)
+        latents, noise = batch.draw_paths()
+        styles = self.generator.map_latents(latents)
+        images = self.generator.synthesize(styles)
+        lengths = compute_path_lengths(images, styles, noise)
+        penalty = compute_path_length_penalty(lengths, self.scalars[_PATH_LENGTH_MEAN])
+        weight = self.recipe.path_length_weight * self.recipe.path_length_interval
+        return weight * penalty, {"path_length_penalty": penalty, _PATH_LENGTH: lengths.mean()}

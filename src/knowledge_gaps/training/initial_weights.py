@@ -22,18 +22,10 @@ from knowledge_gaps.models.registry import (
 )
 from knowledge_gaps.study import ClassifierRecipe
 
-KEY = "initial_weights"
-
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """A file whose hash was checked.
-
-    Attributes:
-        path: of the file.
-        sha256: of its content.
-        published: whose file it is.
-    """
+    """A file whose hash was checked, and the published weights that it holds."""
 
     path: Path
     sha256: str
@@ -41,14 +33,7 @@ class InitialWeights:
 
 
 def find_initial_weights(recipe: ClassifierRecipe, root: Path) -> InitialWeights | None:
-    """Find the file of a recipe's initial weights and check its hash.
-
-    Args:
-        recipe: whose `initialisation` and `initial_weights` are read.
-        root: the repository's root.
-
-    Returns:
-        The file, or None where the weights start at random.
+    """Find the file of a recipe's initial weights; None where the weights start at random.
 
     Raises:
         UserError: when there is no such file, its hash is another, or the recipe's architecture and
@@ -62,28 +47,22 @@ def find_initial_weights(recipe: ClassifierRecipe, root: Path) -> InitialWeights
         path = root / recipe.initial_weights
     if not path.is_file():
         raise UserError(
-            f"{KEY}: {path} is missing; torchvision's {published.file_name} is needed there or in "
-            f"its cache ({cache}), and nothing is downloaded"
+            f"initial_weights: {path} is missing; torchvision's {published.file_name} is needed "
+            f"there or in its cache ({cache}), and nothing is downloaded"
         )
     sha256 = hash_file(path)
     if not sha256.startswith(published.sha256_start):
         raise UserError(
-            f"{KEY}: sha256 of {path} is {sha256}, torchvision's {published.file_name} begins with "
-            f"{published.sha256_start}; nothing is downloaded"
+            f"initial_weights: sha256 of {path} is {sha256}, torchvision's {published.file_name} "
+            f"begins with {published.sha256_start}; nothing is downloaded"
         )
     return InitialWeights(path, sha256, published)
 
 
 def load_initial_weights(network: nn.Module, recipe: ClassifierRecipe, root: Path) -> str | None:
-    """Put a recipe's initial weights into a network; a random start is left as it is.
+    """Put a recipe's initial weights into a network, whose heads keep theirs; return their sha256.
 
-    Args:
-        network: freshly built by the recipe's architecture; its heads keep their weights.
-        recipe: as in `find_initial_weights`, whose errors it raises.
-        root: as in `find_initial_weights`.
-
-    Returns:
-        sha256 of the file, or None where the weights start at random.
+    None and errors are as of `find_initial_weights`.
     """
     found = find_initial_weights(recipe, root)
     if found is None:

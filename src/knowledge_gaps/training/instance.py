@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,25 +25,17 @@ from knowledge_gaps.core.layout import (
 )
 from knowledge_gaps.core.seeding import derive_seed
 from knowledge_gaps.data.images import save_grid
-from knowledge_gaps.data.store import ImageStore, open_images
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.models.frozen import FORMAT, freeze, load_classifier, load_generator
-from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.models.registry import (
-    classifier_architectures,
-    gan_architectures,
-    parse_settings,
-)
-from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, GanRecipe
-from knowledge_gaps.training.accelerator import build_accelerator
+from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
+from knowledge_gaps.study import ClassifierCohort, GanCohort, GanRecipe
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
-from knowledge_gaps.training.curves import Curves
-from knowledge_gaps.training.gan import GanTrainer
+from knowledge_gaps.training.gan import Fooling, GanTrainer
 from knowledge_gaps.training.initial_weights import load_initial_weights
 from knowledge_gaps.training.loop import Session, run_training
-from knowledge_gaps.training.memory import explain_shortage
-from knowledge_gaps.training.phases import Fooling
-from knowledge_gaps.training.ranks import Ranks
+from knowledge_gaps.training.ranks import build_accelerator
+from knowledge_gaps.training.state import Curves
 from knowledge_gaps.training.task import TrainingTask
 
 if TYPE_CHECKING:
@@ -50,6 +43,7 @@ if TYPE_CHECKING:
 
 _GRID_IMAGES = 64
 _RECORDED_VERSIONS = ("torch", "accelerate", "safetensors", "knowledge-gaps")
+_CPU_MESSAGE = "DefaultCPUAllocator: can't allocate memory"  # a plain RuntimeError of torch
 
 
 def train_instance(
@@ -57,12 +51,7 @@ def train_instance(
 ) -> None:
     """Train one instance and write its result files; all ranks together where there are several.
 
-    Args:
-        task: what to train.
-        worker: index of this worker process.
-        directory: of the result files; meta.json is written last and makes them a result.
-        state_file: where the resume state is kept while training.
-        session: asked for stopping and told of progress.
+    The state file is that of resuming. meta.json is written last and makes the directory a result.
 
     Raises:
         StoppedError: when the session stopped it, after its state was saved.
@@ -72,73 +61,50 @@ def train_instance(
     accelerator = build_accelerator(
         worker, recipe.mixed_precision, recipe.gradient_accumulation_steps
     )
-    ranks = Ranks.of(accelerator)
-    with explain_shortage(recipe, ranks, accelerator.device):
-        trainer = ranks.run_everywhere(partial(build_trainer, task, accelerator))
+    with explain_shortage(recipe.batch_size, accelerator.device):
+        trainer = build_trainer(task, accelerator)
         curves, steps = run_training(trainer, recipe, state_file, session)
-        ranks.run_on_main(partial(write_result, task, trainer, curves, steps, directory))
+        if trainer.ranks.is_main:
+            write_result(task, trainer, curves, steps, directory)
+
+
+@contextmanager
+def explain_shortage(batch_size: int, device: torch.device) -> Iterator[None]:
+    """Turn torch's running out of memory into a UserError in the recipe's words."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and _CPU_MESSAGE not in str(error):
+            raise
+        place = "a GPU" if device.type == "cuda" else "this machine"
+        raise UserError(
+            f"batch_size: {batch_size} images do not fit into the memory of {place}; half of them "
+            "with twice the gradient_accumulation_steps are as many an update"
+        ) from error
 
 
 def build_trainer(task: TrainingTask, accelerator: Accelerator) -> GanTrainer | ClassifierTrainer:
-    """Build the trainer of a task, with fresh weights."""
+    """Build the trainer of a task, with fresh weights, which are drawn after those of its pool."""
     torch.manual_seed(derive_seed(task.seed, "weights", task.cohort_path, task.instance))
+    images = open_images(get_prepared_directory(task.root) / TRAIN_IMAGES)
+    own = (task.recipe.architecture, task.recipe.model, images.shape[1:])
+    pool = [(member.get_directory(task.root), member.sha256) for member in task.members]
+    stream = Stream(task.seed, task.cohort_path, task.instance)
     if isinstance(task.recipe, GanRecipe):
-        return _build_gan_trainer(task, task.recipe, accelerator)
-    return _build_classifier_trainer(task, task.recipe, accelerator)
-
-
-def _build_gan_trainer(
-    task: TrainingTask, recipe: GanRecipe, accelerator: Accelerator
-) -> GanTrainer:
-    assert isinstance(task.cohort, GanCohort)
-    images = _open_reals(task)
-    architecture = gan_architectures.get(recipe.architecture)
-    settings = parse_settings(architecture, recipe.model)
-    classifiers = [
-        load_classifier(member.get_directory(task.root), member.sha256) for member in task.members
-    ]
-    return GanTrainer(
-        architecture.build_generator(settings, images.shape[1:]),
-        architecture.build_discriminator(settings, images.shape[1:]),
-        Fooling(classifiers, task.cohort.phi, task.cohort.fooling),
-        images,
-        recipe,
-        _make_stream(task),
-        accelerator,
-    )
-
-
-def _build_classifier_trainer(
-    task: TrainingTask, recipe: ClassifierRecipe, accelerator: Accelerator
-) -> ClassifierTrainer:
+        assert isinstance(task.cohort, GanCohort)
+        classifiers = [load_classifier(*member) for member in pool]
+        fooling = Fooling(classifiers, task.cohort.phi, task.cohort.fooling)
+        networks = build_generator(*own), build_discriminator(*own)
+        return GanTrainer(*networks, fooling, images, task.recipe, stream, accelerator)
     assert isinstance(task.cohort, ClassifierCohort)
-    images = _open_reals(task)
-    architecture = classifier_architectures.get(recipe.architecture)
-    settings = parse_settings(architecture, recipe.model)
-    spec = architecture.make_input_spec(settings, images.shape[1:])
-    generators = [
-        load_generator(member.get_directory(task.root), member.sha256) for member in task.members
-    ]
-    classifier = GanClassifier(architecture.build(settings, spec.input_shape), spec)
-    if load_initial_weights(classifier.network, recipe, task.root) != task.initial_weights_sha256:
+    generators, truncation = [load_generator(*member) for member in pool], task.cohort.truncation
+    classifier = build_classifier(*own)
+    sha256 = load_initial_weights(classifier.network, task.recipe, task.root)
+    if sha256 != task.initial_weights_sha256:
         raise UserError("initial_weights: the file changed since this command was started")
     return ClassifierTrainer(
-        classifier,
-        generators,
-        task.cohort.truncation,
-        images,
-        recipe,
-        _make_stream(task),
-        accelerator,
+        classifier, generators, truncation, images, task.recipe, stream, accelerator
     )
-
-
-def _open_reals(task: TrainingTask) -> ImageStore:
-    return open_images(get_prepared_directory(task.root) / TRAIN_IMAGES)
-
-
-def _make_stream(task: TrainingTask) -> Stream:
-    return Stream(task.seed, task.cohort_path, task.instance)
 
 
 def write_result(
@@ -149,13 +115,17 @@ def write_result(
     directory: Path,
 ) -> None:
     """Write the files of an instance after its last step, meta.json last."""
+    described: dict[str, Any] = {"weights": GENERATOR_FILE}
     if isinstance(trainer, GanTrainer):
-        described = _write_gan(task, trainer, directory)
+        _write_gan(trainer, directory)
     else:
-        described = _write_classifier(trainer, directory)
+        classifier = trainer.get_result()
+        write_tensors(directory / CLASSIFIER_FILE, classifier.state_dict())
+        spec = classifier.spec.model_dump(mode="json")
+        described = {"weights": CLASSIFIER_FILE, "input_spec": spec}
     write_text(directory / CURVES_FILE, curves.to_csv())
+    recipe = task.recipe
     files = sorted(path for path in directory.iterdir() if path.name != META_FILE)
-    images_a_step = task.recipe.batch_size * task.recipe.gradient_accumulation_steps
     meta = {
         "format": FORMAT,
         "kind": task.kind.value,
@@ -163,8 +133,8 @@ def write_result(
         "instance": task.instance,
         **task.describe(),
         "steps_done": steps,
-        "images_seen": steps * images_a_step,
-        "image_shape": list(_open_reals(task).shape[1:]),
+        "images_seen": steps * recipe.batch_size * recipe.gradient_accumulation_steps,
+        "image_shape": list(trainer.images.shape[1:]),
         "versions": get_versions(_RECORDED_VERSIONS),
         "files": {path.name: hash_file(path) for path in files},
         **described,
@@ -172,22 +142,13 @@ def write_result(
     write_json(directory / META_FILE, meta)
 
 
-def _write_gan(task: TrainingTask, trainer: GanTrainer, directory: Path) -> dict[str, Any]:
+def _write_gan(trainer: GanTrainer, directory: Path) -> None:
     generator, device = trainer.get_result(), trainer.accelerator.device
     write_tensors(directory / GENERATOR_FILE, generator.state_dict())
     write_tensors(directory / DISCRIMINATOR_FILE, trainer.modules["discriminator"].state_dict())
-    stream = _make_stream(task)
-    latents = draw_latents(stream, _GRID_IMAGES, generator.latent_dim, "grid").to(device)
-    stream.seed_layers("grid", device)
+    latents = draw_latents(trainer.stream, _GRID_IMAGES, generator.latent_dim, "grid").to(device)
+    trainer.stream.seed_layers("grid", device)
     # a rank's batch fits into the memory
-    batches = latents.split(task.recipe.batch_size // trainer.accelerator.num_processes)
+    batches = latents.split(trainer.recipe.batch_size // trainer.ranks.size)
     images = torch.cat([sample_images(freeze(generator), batch) for batch in batches])
     save_grid(directory / GRID_FILE, images.cpu().numpy())
-    return {"weights": GENERATOR_FILE}
-
-
-def _write_classifier(trainer: ClassifierTrainer, directory: Path) -> dict[str, Any]:
-    classifier = trainer.get_result()
-    write_tensors(directory / CLASSIFIER_FILE, classifier.state_dict())
-    spec = classifier.spec.model_dump(mode="json")
-    return {"weights": CLASSIFIER_FILE, "input_spec": spec}

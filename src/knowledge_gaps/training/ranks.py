@@ -1,41 +1,67 @@
-"""Data-parallel training: several processes, the ranks, train one instance together.
+"""The processes of a training: the Accelerator of each, and what they send to one another.
 
-A batch is drawn whole by every rank, statelessly, and each takes its own contiguous part; gradients
-are averaged once an update, running statistics once a step. So every rank holds the same weights at
-every step. They are those of one process on the whole batch, up to rounding, where the architecture
-has no batch statistics and no layer that draws by itself (noise inputs, style mixing, dropout: each
-rank draws its own). A process on its own goes through all of this unchanged.
+Several processes, the ranks, may train one instance together. A batch is drawn whole by every rank,
+statelessly, and each takes its own contiguous part; gradients are averaged once an update, running
+statistics once a step. So every rank holds the same weights at every step. They are those of one
+process on the whole batch, up to rounding, where the architecture has no batch statistics and no
+layer that draws by itself (noise inputs, style mixing, dropout: each rank draws its own).
 
 Objects travel over the CPU (gloo), gradients over whatever fits the device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from torch import Tensor, nn
 
+from knowledge_gaps.core.devices import count_gpus, find_gpu, read_rank
 from knowledge_gaps.core.errors import UserError
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+# of MPI and SLURM; Accelerate would wait for ranks that nobody starts
+_MPI_VARIABLES = {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"}
+_RANK_VARIABLES = {"WORLD_SIZE", "RANK", "LOCAL_RANK"}
 
-_Result = TypeVar("_Result")
+
+def build_accelerator(
+    worker: int, mixed_precision: str = "no", gradient_accumulation_steps: int = 1
+) -> Accelerator:
+    """Build the Accelerator of one worker on its own, or of one rank among those of torchrun.
+
+    Worker k takes GPU k modulo their number, a rank the GPU of its index on its host. Variables of
+    the environment change nothing: those of Accelerate are removed first.
+
+    Raises:
+        UserError: for fp16 without a GPU, where no loss scaling would protect it; for more ranks on
+            this host than GPUs.
+    """
+    num_gpus, rank = count_gpus(), read_rank()
+    if mixed_precision == "fp16" and num_gpus == 0:
+        raise UserError("mixed_precision: 'fp16' needs a GPU; 'bf16' and 'no' are allowed here")
+    ignored = _MPI_VARIABLES | (_RANK_VARIABLES if rank is None else set())
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_") or name in ignored]:
+        del os.environ[name]
+    if num_gpus > 0:
+        torch.cuda.set_device(worker % num_gpus if rank is None else find_gpu(rank, num_gpus))
+    return Accelerator(
+        cpu=num_gpus == 0,
+        mixed_precision=mixed_precision,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+    )
 
 
 @dataclass(frozen=True)
 class Ranks:
     """The processes that train one instance together, from the view of one of them.
 
-    Every method with more than one rank must be called by all of them, in the same order.
-
-    Attributes:
-        size: how many there are; with 1 nothing is ever sent.
-        index: this process's; 0 writes and reports.
+    Every method with more than one rank must be called by all of them, in the same order; with one
+    nothing is ever sent. Rank 0 writes and reports.
     """
 
     size: int = 1
@@ -60,8 +86,7 @@ class Ranks:
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors on the training's device by their means over the ranks, in one message.
 
-        Args:
-            tensors: of any float types and shapes; they travel as the widest of these types.
+        They may have any float types and shapes, and travel as the widest of these types.
         """
         if self.size == 1 or not tensors:
             return
@@ -71,10 +96,6 @@ class Ranks:
         parts = flat.split([tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
-
-    def average_gradients(self, module: nn.Module) -> None:
-        """Average a network's gradients; a weight without one has none on any rank."""
-        self.average([value.grad for value in module.parameters() if value.grad is not None])
 
     def average_scalars(self, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return scalars of the same names, averaged."""
@@ -91,15 +112,9 @@ class Ranks:
         """
         if self.size == 1:
             return
-        states = [module.state_dict(keep_vars=True) for module in modules]
-        self.average(
-            [
-                value
-                for state in states
-                for value in state.values()
-                if not isinstance(value, nn.Parameter) and value.is_floating_point()
-            ]
-        )
+        values = [value for m in modules for value in m.state_dict(keep_vars=True).values()]
+        is_buffer = [not isinstance(v, nn.Parameter) and v.is_floating_point() for v in values]
+        self.average([value for value, is_one in zip(values, is_buffer, strict=True) if is_one])
 
     def agree(self, wish: bool) -> bool:
         """Tell whether any rank has a wish, such as to stop."""
@@ -111,32 +126,7 @@ class Ranks:
 
     def share(self, value: Any) -> Any:
         """Return rank 0's value, whatever the others gave."""
-        if self.size == 1:
-            return value
         values = [value]
-        dist.broadcast_object_list(values, 0, device=torch.device("cpu"))
+        if self.size > 1:
+            dist.broadcast_object_list(values, 0, device=torch.device("cpu"))
         return values[0]
-
-    def run_everywhere(self, action: Callable[[], _Result]) -> _Result:
-        """Run something without messages on every rank; an error of one is an error of all.
-
-        Raises:
-            UserError: of the first rank that had one.
-        """
-        if self.size == 1:
-            return action()
-        error: UserError | None = None
-        try:
-            result = action()
-        except UserError as found:
-            error = found
-        texts: list[str | None] = [None] * self.size
-        dist.all_gather_object(texts, None if error is None else str(error))
-        for text in texts:
-            if text is not None:
-                raise UserError(text) from error
-        return result
-
-    def run_on_main(self, action: Callable[[], object]) -> None:
-        """Run something without messages on rank 0 while the others wait; errors as above."""
-        self.run_everywhere(action if self.is_main else lambda: None)

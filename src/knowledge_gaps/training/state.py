@@ -1,4 +1,4 @@
-"""The resume state of a training: everything that its next step depends on, in one file.
+"""The state of a training: its curves, and a file with all that its next step depends on.
 
 The file carries its own checksum. A training goes on from a state only if every bit of it is as it
 was saved: an error of the disk would otherwise end in weights that no run can repeat.
@@ -8,50 +8,84 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from knowledge_gaps.core.checkpoint import read_metadata, read_tensors, write_tensors
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.study import OptimizerSettings
-from knowledge_gaps.training.curves import Curves
-from knowledge_gaps.training.ranks import Ranks
+from knowledge_gaps.training.trainer import Trainer
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+Row = dict[str, float]
 
 
-class Stateful(Protocol):
-    """What of a trainer is saved and restored.
+@dataclass
+class Curves:
+    """Means of the logged scalars over every `log_every` steps.
 
     Attributes:
-        modules: every network with state, by name: what is trained, and averages of it.
-        optimizers: by name, each with the settings that its learning rate follows.
-        scalars: what else the next step depends on: float tensors without dimensions, by name.
-        accelerator: whose loss scaler is part of the state where there is one (fp16).
+        rows: finished rows, each with "step" first.
+        sums: of the scalars since the last row, float64.
+        counts: how often each was logged since; a lazy regulariser's is not at every step.
+        skipped: of these, how many were not finite and are in no sum, float64; only under a loss
+            scaler, which lets such steps change nothing.
     """
 
-    modules: dict[str, nn.Module]
-    optimizers: dict[str, tuple[Optimizer, OptimizerSettings]]
-    scalars: dict[str, Tensor]
-    accelerator: Accelerator
+    rows: list[Row] = field(default_factory=list)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, losses: dict[str, Tensor], skips_non_finite: bool = False) -> None:
+        """Add one step's scalars; skip those not finite, if asked, without waiting for them."""
+        for name, value in losses.items():
+            value = value.double()
+            if skips_non_finite:
+                is_finite = torch.isfinite(value)
+                self.skipped[name] = self.skipped.get(name, 0) + (~is_finite).double()
+                value = torch.where(is_finite, value, 0.0)
+            self.sums[name] = self.sums.get(name, 0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def close_row(self, step: int) -> Row:
+        """Turn the sums into a row that ends after `step` steps; nan where all were skipped."""
+        row = {"step": float(step)}
+        for name, total in self.sums.items():
+            count = self.counts[name] - int(self.skipped.get(name, 0))
+            row[name] = total.item() / count if count > 0 else math.nan
+        self.rows.append(row)
+        self.sums, self.counts, self.skipped = {}, {}, {}
+        return row
+
+    def to_csv(self) -> str:
+        """Render the rows; a scalar that a row lacks (a lazy regulariser's) stays empty."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        lines = [names]
+        for row in self.rows:
+            texts = {name: f"{value:.6g}" for name, value in row.items()}
+            texts["step"] = f"{row['step']:.0f}"
+            lines.append([texts.get(name, "") for name in names])
+        return "".join(",".join(line) + "\n" for line in lines)
 
 
-def save_state(trainer: Stateful, step: int, curves: Curves, path: Path) -> None:
+def save_state(trainer: Trainer, step: int, curves: Curves, path: Path) -> None:
     """Save a training after `step` steps; raises UserError when the file cannot be written."""
-    tensors: dict[str, Tensor] = {}
-    for name, module in trainer.modules.items():
-        tensors |= _add_prefix(f"module/{name}", module.state_dict())
+    sections: dict[str, Mapping[str, Tensor]] = {
+        **{f"module/{name}": module.state_dict() for name, module in trainer.modules.items()},
+        "scalar": trainer.scalars,
+        "sum": curves.sums,
+        "skipped": curves.skipped,
+    }
     for name, (optimizer, _) in trainer.optimizers.items():
         for index, entries in optimizer.state_dict()["state"].items():
-            tensors |= _add_prefix(f"optimizer/{name}/{index}", entries)
-    for section, scalars in _list_scalars(trainer, curves).items():
-        tensors |= _add_prefix(section, scalars)
+            sections[f"optimizer/{name}/{index}"] = entries
+    tensors = {f"{key}/{name}": value for key in sections for name, value in sections[key].items()}
     scaler = trainer.accelerator.scaler
     counters = {
         "step": step,
@@ -68,12 +102,8 @@ def write_state(path: Path, tensors: dict[str, Tensor], counters: str) -> None:
     write_tensors(path, tensors, {"counters": counters, "sha256": checksum})
 
 
-def load_state(trainer: Stateful, path: Path) -> tuple[int, Curves]:
-    """Restore a training from what rank 0 saved, if it did.
-
-    Args:
-        trainer: freshly built; what it holds is overwritten.
-        path: of the file; only rank 0 reads it, and the others get its content.
+def load_state(trainer: Trainer, path: Path) -> tuple[int, Curves]:
+    """Restore a training from what rank 0 saved, if it did; the others get it from rank 0.
 
     Returns:
         How many steps were made, and the curves.
@@ -81,25 +111,26 @@ def load_state(trainer: Stateful, path: Path) -> tuple[int, Curves]:
     Raises:
         UserError: when the file is no whole state, or was altered.
     """
-    ranks = Ranks.of(trainer.accelerator)
+    ranks, scaler = trainer.ranks, trainer.accelerator.scaler
     if not ranks.agree(ranks.is_main and path.exists()):
         return 0, Curves()
-    content = ranks.run_everywhere(lambda: _read(path) if ranks.is_main else None)
-    tensors, counters = ranks.share(content)
+    tensors, counters = ranks.share(_read(path) if ranks.is_main else None)
     for name, module in trainer.modules.items():
         module.load_state_dict(_select(tensors, f"module/{name}/"), strict=True)
     for name, (optimizer, _) in trainer.optimizers.items():
         _load_optimizer(optimizer, _select(tensors, f"optimizer/{name}/"))
     for name, value in _select(tensors, "scalar/").items():
         trainer.scalars[name] = value.to(trainer.scalars[name].device)
-    scaler = trainer.accelerator.scaler
     if scaler is not None and counters["scaler"] is not None:
         scaler.load_state_dict(counters["scaler"])
-    return counters["step"], _load_curves(counters, tensors, trainer.accelerator.device)
-
-
-def _list_scalars(trainer: Stateful, curves: Curves) -> dict[str, Mapping[str, Tensor]]:
-    return {"scalar": trainer.scalars, "sum": curves.sums, "skipped": curves.skipped}
+    device = trainer.accelerator.device
+    sums, skipped = (
+        {name: value.to(device) for name, value in _select(tensors, section).items()}
+        for section in ("sum/", "skipped/")
+    )
+    counts = counters["counts"]
+    curves = Curves(counters["rows"], {name: sums[name] for name in counts}, counts, skipped)
+    return counters["step"], curves
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -123,17 +154,6 @@ def _compute_checksum(tensors: Mapping[str, Tensor], counters: str) -> str:
     return digest.hexdigest()
 
 
-def _load_curves(
-    counters: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device
-) -> Curves:
-    sums, skipped = (
-        {name: value.to(device) for name, value in _select(tensors, f"{section}/").items()}
-        for section in ("sum", "skipped")
-    )
-    counts = counters["counts"]
-    return Curves(counters["rows"], {name: sums[name] for name in counts}, counts, skipped)
-
-
 def _load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -141,10 +161,6 @@ def _load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None
         state.setdefault(int(index), {})[entry] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": value for name, value in tensors.items()}
 
 
 def _select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

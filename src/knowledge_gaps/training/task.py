@@ -1,4 +1,7 @@
-"""What one instance's training depends on, all of it and nothing else; it crosses processes."""
+"""What one instance's training depends on, all of it and nothing else; it crosses processes.
+
+Without torch, for the process that starts trainings.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import dump_json
 from knowledge_gaps.models.pool import Member
 from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, GanRecipe, Kind
@@ -15,19 +19,11 @@ from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """One instance to train.
+    """One instance of the cohort of a kind and name to train.
 
     Attributes:
-        root: the repository's root.
-        kind: of the cohort.
-        name: of the cohort.
-        instance: index in the cohort.
-        seed: the study's.
-        recipe: how it is trained.
-        cohort: the cohort's entry in the study.
         members: the pool that it is trained against.
-        data_name: name of the dataset.
-        data_sha256: of the prepared training images.
+        data_name, data_sha256: of the prepared training images.
         code: fingerprint of the code and versions.
         initial_weights_sha256: of the file that the weights come from; None for a random start.
     """
@@ -89,3 +85,21 @@ class TrainingTask:
             "code": dict(self.code),
         }
         return hashlib.sha256(dump_json(content).encode()).hexdigest()
+
+
+def count_path_images(recipe: GanRecipe) -> int:
+    """Return over how many images the path-length penalty is taken."""
+    return max(1, recipe.batch_size // recipe.path_length_shrink)
+
+
+def check_shares(recipe: GanRecipe | ClassifierRecipe, num_ranks: int) -> None:
+    """Check that so many ranks can share the batches of a recipe; raises UserError."""
+    batches = {"batch_size": recipe.batch_size}
+    if isinstance(recipe, GanRecipe) and recipe.path_length_weight > 0:
+        batches["batch_size // path_length_shrink"] = count_path_images(recipe)
+    for key, num_images in batches.items():
+        if num_images % num_ranks != 0:
+            raise UserError(
+                f"{key}: {num_images} images found, a multiple of the {num_ranks} processes that "
+                "train an instance together is needed"
+            )

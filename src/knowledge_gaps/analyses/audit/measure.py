@@ -35,16 +35,15 @@ from knowledge_gaps.data.store import hold_images, load_array, open_images
 from knowledge_gaps.evaluation.detection import Scores, measure_detection, score_images
 from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.models.registry import ImageShape, classifier_architectures, parse_settings
+from knowledge_gaps.models.networks import build_classifier
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, adjust_holm, compare_scores
 from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, REAL_ACCURACY
 from knowledge_gaps.study import ClassifierRecipe, Study
-from knowledge_gaps.training.accelerator import build_accelerator
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.initial_weights import load_initial_weights
 from knowledge_gaps.training.loop import run_training
+from knowledge_gaps.training.ranks import build_accelerator
 
 AUDIT_INSTANCES = 3  # classifiers of each recipe against the replay as it is
 # A shortcut is the same in every image and is learnt early: with the reduced study's recipe and
@@ -132,8 +131,10 @@ def measure_job(job: Job, root: Path, study: Study) -> Row:
         job.worker, recipe.mixed_precision, recipe.gradient_accumulation_steps
     )
     torch.manual_seed(derive_seed(seed, "weights", job.cohort, job.instance))
+    classifier = build_classifier(recipe.architecture, recipe.model, reals.shape[1:])
+    load_initial_weights(classifier.network, recipe, root)
     trainer = ClassifierTrainer(
-        _build_classifier(recipe, reals.shape[1:], root),
+        classifier,
         [make_replay(reals, job.fault)],
         1.0,
         hold_images(reals),
@@ -157,17 +158,6 @@ def load_reals(root: Path, name: str) -> Images:
     """Read as many of a split's first images as may be in memory: all of a set like MNIST."""
     store = open_images(layout.get_prepared_directory(root) / name)
     return store.read(0, max(1, _REPLAY_BYTES // math.prod(store.shape[1:])))
-
-
-def _build_classifier(
-    recipe: ClassifierRecipe, image_shape: ImageShape, root: Path
-) -> GanClassifier:
-    architecture = classifier_architectures.get(recipe.architecture)
-    settings = parse_settings(architecture, recipe.model)
-    spec = architecture.make_input_spec(settings, image_shape)
-    network = architecture.build(settings, spec.input_shape)
-    load_initial_weights(network, recipe, root)
-    return GanClassifier(network, spec)
 
 
 def _replay(images: Images, index: torch.Tensor, device: torch.device, fault: str) -> Images:

@@ -1,0 +1,143 @@
+"""What tests of trainings share: tiny reals, networks, trainers, and a session that stops them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch import Tensor, nn
+
+from knowledge_gaps.data.store import ImageStore, hold_images
+from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
+from knowledge_gaps.models.architectures.dcgan import (
+    DcganDiscriminator,
+    DcganGenerator,
+    DcganSettings,
+)
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.models.registry import Generator
+from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings, TrainingSettings
+from knowledge_gaps.training.batches import Stream
+from knowledge_gaps.training.classifier import ClassifierTrainer
+from knowledge_gaps.training.gan import Fooling, GanTrainer
+from knowledge_gaps.training.ranks import build_accelerator
+from knowledge_gaps.training.trainer import Trainer
+
+SHAPE = (1, 8, 8)
+BATCH = 6
+ADAM = OptimizerSettings(learning_rate=1e-2, betas=(0.5, 0.999))
+STREAM = Stream(0, "gans/test", 0)
+NO_FOOLING = Fooling([], 0.0, "sum")
+DCGAN = DcganSettings(latent_dim=3, channels=[6])
+
+
+class Session:
+    """Asks for a stop before a step, or never, and keeps what it is told."""
+
+    def __init__(self, stop_before: int | None = None) -> None:
+        self.stop_before, self.step = stop_before, 0
+        self.reports: list[tuple[int, dict[str, float] | None]] = []
+
+    def is_stopping(self) -> bool:
+        return self.step == self.stop_before
+
+    def report(self, step: int, row: dict[str, float] | None) -> None:
+        self.step = step
+        self.reports.append((step, row))
+
+
+def make_images(shape: tuple[int, int, int] = SHAPE, lowest: int = 128) -> ImageStore:
+    """Draw 40 reals, bright ones unless asked for others."""
+    generator = torch.Generator().manual_seed(0)
+    size = (40, *shape)
+    return hold_images(
+        torch.randint(lowest, 256, size, dtype=torch.uint8, generator=generator).numpy()
+    )
+
+
+def make_generator(seed: int = 0) -> DcganGenerator:
+    torch.manual_seed(seed)
+    return DcganGenerator(DCGAN, SHAPE)
+
+
+def make_classifier(seed: int = 0) -> GanClassifier:
+    """Make a CNN whose running statistics have seen images."""
+    settings = CnnSettings(channels=[4])
+    torch.manual_seed(seed)
+    classifier = GanClassifier(Cnn(settings, SHAPE), make_input_spec(settings, SHAPE))
+    classifier(torch.randn(16, *SHAPE))
+    return classifier
+
+
+def forget_accelerator() -> None:
+    """Drop Accelerate's precision, which is one for a whole process."""
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+
+
+def accelerate_anew(recipe: TrainingSettings) -> Accelerator:
+    """Build a recipe's Accelerator in place of another trainer's."""
+    forget_accelerator()
+    return build_accelerator(0, recipe.mixed_precision, recipe.gradient_accumulation_steps)
+
+
+def make_gan_trainer(
+    fooling: Fooling = NO_FOOLING,
+    networks: tuple[Generator, nn.Module] | None = None,
+    images: ImageStore | None = None,
+    accelerator: Accelerator | None = None,
+    **keys: Any,
+) -> GanTrainer:
+    """Make a GAN's trainer, of a small DCGAN unless asked for others; keys are its recipe's."""
+    usual = {"architecture": "dcgan", "steps": 9, "batch_size": BATCH, "generator_optimizer": ADAM}
+    recipe = GanRecipe.model_validate({**usual, "discriminator_optimizer": ADAM, **keys})
+    if networks is None:
+        networks = make_generator(), DcganDiscriminator(DCGAN, SHAPE)
+    accelerator = accelerator or accelerate_anew(recipe)
+    return GanTrainer(*networks, fooling, images or make_images(), recipe, STREAM, accelerator)
+
+
+def make_classifier_trainer(
+    generators: Sequence[Generator] = (),
+    network: nn.Module | None = None,
+    truncation: float = 1.0,
+    **keys: Any,
+) -> ClassifierTrainer:
+    """Make a classifier's trainer, of a small CNN against two generators unless asked for others.
+
+    The CNN's InputSpec leaves images as they are.
+    """
+    usual = {"architecture": "cnn", "steps": 9, "batch_size": BATCH, "optimizer": ADAM}
+    recipe = ClassifierRecipe.model_validate({**usual, **keys})
+    classifier = make_classifier(9)
+    return ClassifierTrainer(
+        classifier if network is None else GanClassifier(network, classifier.spec),
+        generators or [make_generator(seed) for seed in range(2)],
+        truncation,
+        make_images(),
+        recipe,
+        STREAM,
+        accelerate_anew(recipe),
+    )
+
+
+def clone_state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def collect(trainer: Trainer) -> dict[str, Tensor]:
+    """Collect weights, buffers, optimiser states and scalars."""
+    found = {f"scalar/{name}": value.clone() for name, value in trainer.scalars.items()}
+    for name, module in trainer.modules.items():
+        found |= {f"{name}/{key}": value for key, value in clone_state(module).items()}
+    for name, (optimizer, _) in trainer.optimizers.items():
+        for index, entries in optimizer.state_dict()["state"].items():
+            found |= {f"adam/{name}/{index}/{key}": v.clone() for key, v in entries.items()}
+    return found
+
+
+def are_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
