@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,8 @@ from torch import Tensor
 
 from knowledge_gaps.analyses.audit import measure
 from knowledge_gaps.analyses.audit.measure import Job, list_jobs, measure_job, shorten_recipe
-from knowledge_gaps.analyses.audit.reading import COLUMNS, Audit, read
-from knowledge_gaps.analyses.audit.replay import NO_FAULT
+from knowledge_gaps.analyses.audit.reading import COLUMNS, NO_FAULT, Audit, read
 from knowledge_gaps.core.determinism import configure_process
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import load_images, save_array, to_uint8
 from knowledge_gaps.stages import audit
 from knowledge_gaps.study import load_study
@@ -87,13 +84,6 @@ def test_every_check_has_its_row(table: pd.DataFrame) -> None:
 # --- what it is computed from
 
 
-def test_audit_without_a_cache(trained_root: Path, trained_copy: Path) -> None:
-    shutil.rmtree(trained_copy / ".kgaps")
-    run_stage(trained_copy, "audit")
-    name = Path("reports") / "audit.csv"
-    assert (trained_copy / name).read_bytes() == (trained_root / name).read_bytes()
-
-
 def test_only_what_changed_is_trained(
     trained_copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,12 +120,6 @@ def test_sample_file_unlike_the_reals_fails(trained_copy: Path) -> None:
     assert "1 sample files are stored in another way" in found.statement
 
 
-def test_missing_sample_file_is_named(trained_copy: Path) -> None:
-    (trained_copy / "data" / "samples" / "baseline" / "1.npy").unlink()
-    with pytest.raises(UserError, match=r"baseline/1\.npy: cannot be read"):
-        run_stage(trained_copy, "audit")
-
-
 # --- positive controls: a faulty path makes the audit fail
 
 
@@ -160,7 +144,7 @@ def test_own_range_fails(trained_copy: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Digits reach from 0 to 255 or 254, so that only images of one level tell."""
     found = audit_path(trained_copy, monkeypatch, stretch)
     assert not found.passed
-    assert not found.select("round_trip")[2].is_good
+    assert found.select("round_trip")[2].verdict == "fail"
 
 
 @pytest.mark.parametrize(("fault", "is_found"), [("one_level", True), (NO_FAULT, False)])
@@ -177,13 +161,11 @@ def test_control_is_found_and_no_fault_is_not(
 
 def test_honest_path_passes_for_many_seeds(trained_copy: Path) -> None:
     configure_process()
-    rows = []
+    change_params(trained_copy, {**QUICK, "classifier_recipes.cnn.steps": 20})
+    study, rows = load_study(trained_copy / "params.yaml"), []
     for seed in range(8):
-        change_params(
-            trained_copy, {**QUICK, "classifier_recipes.cnn.steps": 20, "study.seed": seed}
-        )
-        study = load_study(trained_copy / "params.yaml")
-        rows.append(measure_job(Job("cnn", NO_FAULT, 0), trained_copy, study))
+        seeded = study.model_copy(update={"study": study.study.model_copy(update={"seed": seed})})
+        rows.append(measure_job(Job("cnn", NO_FAULT, 0), trained_copy, seeded))
     assert min(row["p_value"] for row in rows) > 0.01
     assert len({row["auc"] for row in rows}) == 8
     assert np.mean([row["auc"] for row in rows]) == pytest.approx(0.5, abs=3 * 0.0513 / 8**0.5)
