@@ -3,59 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
-import yaml
 from sklearn.metrics import cohen_kappa_score
 
-from knowledge_gaps.analyses.agreement.measure import choose_cohort, list_held_out, list_pairs
+from fooling_study import make_study
+from knowledge_gaps.analyses.agreement.measure import (
+    Answers,
+    choose_cohort,
+    compare_pairs,
+    list_sets,
+)
 from knowledge_gaps.analyses.agreement.reading import COLUMNS, read
 from knowledge_gaps.data.images import load_images, save_array, to_float
 from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.study import Study
-from knowledge_gaps.study.graph import check_graph
-from study_tools import SMOKE_FILE, change_params, run_stage
+from study_tools import change_params, run_stage
 
 PAIRS = [(0, 1), (0, 2), (1, 2)]
-SMOKE = yaml.safe_load(SMOKE_FILE.read_text(encoding="utf-8"))
-FOOLING_STUDY: dict[str, Any] = {
-    "study": {"name": "fooling", "seed": 0},
-    "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist"},
-    "gan_recipes": SMOKE["gan_recipes"],
-    "classifier_recipes": SMOKE["classifier_recipes"],
-    "pools": {
-        "seen": {"extends": "none", "cohort": "gans/base", "instances": [0, 2]},
-        "c0": {"extends": "none", "cohort": "classifiers/c", "instances": [0]},
-        "c2": {"extends": "none", "cohort": "classifiers/c", "instances": [2]},
-    },
-    "gans": {
-        "base": {"recipe": "dcgan", "instances": 4, "fools": "none", "phi": 0.0},
-        "fool_0": {"recipe": "dcgan", "instances": 3, "fools": "c0", "phi": 1.0},
-        "fool_2": {"recipe": "dcgan", "instances": 2, "fools": "c2", "phi": 1.0},
-        "idle_0": {"recipe": "dcgan", "instances": 2, "fools": "c0", "phi": 0.0},
-    },
-    "classifiers": {
-        "c": {"recipe": "cnn", "instances": 3, "detects": "seen"},
-        "d": {"recipe": "cnn", "instances": 2, "detects": "seen"},
-    },
-    "evaluation": {"num_images": 30},
-}
 
 
 @pytest.fixture(autouse=True)
 def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "1")
-
-
-def make_study(**report: Any) -> Study:
-    study = Study.model_validate({**FOOLING_STUDY, "report": report})
-    check_graph(study)
-    return study
 
 
 MUTUAL = make_study(
@@ -69,9 +42,6 @@ ITERATIONS = make_study(
         {"gans": "fool_2"},
     ]
 )
-
-
-# --- who is compared on what
 
 
 def test_cohort_is_the_one_that_is_fooled_or_that_of_iteration_0() -> None:
@@ -90,10 +60,8 @@ def write_reals(root: Path, num_reals: int) -> Path:
 @pytest.mark.parametrize(("num_reals", "share"), [(51, 25), (70, 30)])
 def test_held_out_images_are_balanced(tmp_path: Path, num_reals: int, share: int) -> None:
     reals_file = write_reals(tmp_path, num_reals)
-    reals, *generated = list_held_out(tmp_path, MUTUAL, "c")
-    assert reals.is_real
-    assert reals.path == reals_file
-    assert reals.num_images == 2 * share
+    reals, *generated = list_sets(tmp_path, MUTUAL, "c")["reals_and_held_out"]
+    assert (reals.is_real, reals.path, reals.num_images) == (True, reals_file, 2 * share)
     samples = tmp_path / "data" / "samples" / "base"
     assert [(source.path, source.num_images) for source in generated] == [
         (samples / "1.npy", share),
@@ -104,35 +72,32 @@ def test_held_out_images_are_balanced(tmp_path: Path, num_reals: int, share: int
 
 def test_fooling_cohorts_share_the_images_evenly(tmp_path: Path) -> None:
     write_reals(tmp_path, 50)
-    pairs = {
-        (pair.on_images, pair.classifier_a, pair.classifier_b): pair
-        for pair in list_pairs(tmp_path, MUTUAL, "c")
-    }
-    assert [
-        (s.path.parent.name, s.path.stem, s.num_images, s.in_loss)
-        for s in pairs["fooling", 0, 1].scored
-    ] == [
+    sets = list_sets(tmp_path, MUTUAL, "c")
+    sources = sets["fooling"]
+    assert sources == sets["fooling_others"]
+    assert [(s.path.parent.name, s.path.stem, s.num_images, s.in_loss) for s in sources] == [
         *[("fool_2", str(instance), 30, (2,)) for instance in range(2)],
         *[("fool_0", str(instance), 20, (0,)) for instance in range(3)],
     ]
+    answers = [Answers(np.arange(120) < 60, np.eye(120, dtype=np.float32))] * 3  # right on fool_2
+    found = {
+        (kind, row["classifier_a"], row["classifier_b"]): (row["num_images"], row["num_errors_a"])
+        for kind in ("fooling", "fooling_others")
+        for row in compare_pairs(kind, sources, answers)
+    }
     # others leave out who fools one of the pair
-    kept = {key: {source.path.parent.name for source in pair.kept} for key, pair in pairs.items()}
-    assert kept == {
-        **{("reals_and_held_out", a, b): {"prepared", "base"} for a, b in PAIRS},
-        **{("fooling", a, b): {"fool_0", "fool_2"} for a, b in PAIRS},
-        ("fooling_others", 0, 1): {"fool_2"},
-        ("fooling_others", 1, 2): {"fool_0"},
+    assert found == {
+        **{("fooling", a, b): (120, 60) for a, b in PAIRS},
+        ("fooling_others", 0, 1): (60, 0),
+        ("fooling_others", 1, 2): (60, 60),
     }
 
 
 def test_first_iteration_that_fools_stands_for_all(tmp_path: Path) -> None:
     write_reals(tmp_path, 50)
-    [*_, pair] = list_pairs(tmp_path, ITERATIONS, "c")  # idle_0 has a phi of 0
-    found = [(source.path.parent.name, source.num_images) for source in pair.scored]
+    sources = list_sets(tmp_path, ITERATIONS, "c")["fooling"]  # idle_0 has a phi of 0
+    found = [(source.path.parent.name, source.num_images) for source in sources]
     assert found == [("fool_0", 30)] * 3
-
-
-# --- the table
 
 
 def mix(first: Path, second: Path) -> npt.NDArray[np.uint8]:

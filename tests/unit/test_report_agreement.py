@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from fooling_study import make_study
 from knowledge_gaps.analyses.agreement.reading import (
     Agreement,
     compare_with_fooling,
@@ -17,31 +17,8 @@ from knowledge_gaps.analyses.agreement.reading import (
     read,
 )
 from knowledge_gaps.readings.mutual_fooling import MutualFooling, make_mutual_fooling
-from knowledge_gaps.study import Study
 
-# c: 3 classifiers; fool_2 and fool_0 fool one of them each, with 2 GANs and 1 GAN
-STUDY: dict[str, Any] = {
-    "study": {"name": "fooling", "seed": 0},
-    "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist"},
-    "gan_recipes": {},
-    "classifier_recipes": {},
-    "pools": {
-        "base": {"extends": "none", "cohort": "gans/base", "instances": [0]},
-        "c0": {"extends": "none", "cohort": "classifiers/c", "instances": [0]},
-        "c2": {"extends": "none", "cohort": "classifiers/c", "instances": [2]},
-    },
-    "gans": {
-        "base": {"recipe": "dcgan", "instances": 1, "fools": "none", "phi": 0.0},
-        "fool_0": {"recipe": "dcgan", "instances": 1, "fools": "c0", "phi": 1.0},
-        "fool_2": {"recipe": "dcgan", "instances": 2, "fools": "c2", "phi": 1.0},
-    },
-    "classifiers": {
-        "c": {"recipe": "cnn", "instances": 3, "detects": "base"},
-        "d": {"recipe": "cnn", "instances": 1, "detects": "base"},
-    },
-    "evaluation": {"num_images": 100},
-    "report": {"mutual_fooling": ["fool_2", "fool_0"]},
-}
+STUDY = make_study(mutual_fooling=["fool_2", "fool_0"])
 RATES = {  # by GAN and classifier of c
     ("fool_2", 0): [0.9, 0.7, 0.1],
     ("fool_2", 1): [0.7, 0.5, 0.1],
@@ -92,25 +69,17 @@ def reading(tmp_path: Path) -> dict[str, Agreement]:
     return read(tmp_path, None)
 
 
-# --- mutual fooling
-
-
 def test_mutual_fooling_by_hand() -> None:
-    fooling = make_mutual_fooling(make_detections(), Study.model_validate(STUDY))
+    fooling = make_mutual_fooling(make_detections(), STUDY)
     assert fooling is not None
-    assert fooling.cohort == "c"
-    assert fooling.classifiers == (0, 1, 2)
-    assert fooling.gans == ("fool_2", "fool_0")
-    assert fooling.in_loss == (2, 0)
-    assert fooling.num_gans == (2, 1)
+    assert (fooling.cohort, fooling.classifiers) == ("c", (0, 1, 2))
+    assert (fooling.gans, fooling.in_loss) == (("fool_2", "fool_0"), (2, 0))
+    assert fooling.num_gans == (2, 3)
     np.testing.assert_allclose(fooling.detection, [[0.8, 0.02], [0.6, 0.3], [0.1, 0.6]])
     np.testing.assert_allclose(fooling.std[0], [math.sqrt(0.02), math.nan])
     assert fooling.fooled == (0, 2)
     np.testing.assert_allclose(fooling.get_square(), [[0.02, 0.8], [0.6, 0.1]])
     np.testing.assert_allclose(fooling.get_square([2, 0]), [[0.1, 0.6], [0.8, 0.02]])
-
-
-# --- agreement
 
 
 def test_agreement_by_hand(reading: dict[str, Agreement]) -> None:
@@ -125,9 +94,6 @@ def test_agreement_by_hand(reading: dict[str, Agreement]) -> None:
     agreement = reading["reals_and_held_out"]
     assert agreement.instances == (0, 2)
     np.testing.assert_array_equal(agreement.kappa, [[1, 0.4], [0.4, 1]])
-
-
-# --- both
 
 
 def test_comparison_by_hand() -> None:

@@ -57,10 +57,6 @@ def test_audit_that_passed(tmp_path: Path) -> None:
             "0.610, adjusted p below 1e-06)",
         ),
         (
-            "replay,cnn,none,2,600,2000,0.6,0.6,0.54,0.001,0.003,,fail\n",
-            "(area under the ROC curve 0.540, adjusted p 0.003)",
-        ),
-        (
             "round_trip,levels,none,,,256,,,,,,1200,fail\n",
             "1,200 bytes of the images 'levels' came back changed",
         ),

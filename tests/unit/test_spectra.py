@@ -38,18 +38,6 @@ def make_wave(size: int, rows: int, columns: int, amplitude: float = 1.0) -> np.
     return amplitude * np.cos(2 * np.pi * (rows * row + columns * column) / size)[None, None]
 
 
-# ------------------------------------------------------------------------------------ power
-
-
-@pytest.mark.parametrize("shape", [(8, 8), (12, 7)])
-def test_mean_power_is_the_variance(shape: tuple[int, int]) -> None:
-    images = np.random.default_rng(1).normal(3, 2, (4, 2, *shape))
-    power = compute_power(images)
-    assert power.shape == images.shape
-    np.testing.assert_allclose(power.mean(axis=(2, 3)), images.var(axis=(2, 3)), rtol=1e-12)
-    np.testing.assert_allclose(power[:, :, 0, 0], 0, atol=1e-25)
-
-
 @pytest.mark.parametrize(
     ("rows", "columns", "ring"), [(1, 0, 1), (0, 7, 7), (3, 4, 5), (2, -2, 3), (8, 8, 11)]
 )
@@ -71,9 +59,6 @@ def test_power_of_stored_images_by_the_definition() -> None:
     mean = (np.abs(spectrum) ** 2 / 36).mean(axis=(0, 1))
     expected = [np.mean([mean[place] for place in list_rings(6, 6)[r]]) for r in (1, 2, 3)]
     np.testing.assert_allclose(measure_spectra(images).power, expected, rtol=1e-12)
-
-
-# -------------------------------------------------------------------------------- residuals
 
 
 def test_constant_image_has_no_residual() -> None:

@@ -25,23 +25,20 @@ def run(root: Path, study: Study) -> None:
         UserError: when a checkpoint or a file of images is missing or altered.
     """
     cohort = measure.choose_cohort(study)
-    pairs = [] if cohort is None else list(measure.list_pairs(root, study, cohort))
-    classifiers = sorted({one for pair in pairs for one in (pair.classifier_a, pair.classifier_b)})
+    sets = {} if cohort is None else measure.list_sets(root, study, cohort)
+    num_classifiers = 0 if cohort is None else study.classifiers[cohort].instances
     directories = [
         layout.get_instance_directory(root, f"classifiers/{cohort}", instance)
-        for instance in classifiers
+        for instance in range(num_classifiers)
     ]
     # every classifier scores each set of images once
-    answer = partial(measure.answer_sets, sets=tuple(dict.fromkeys(pair.scored for pair in pairs)))
-    answered = map_parallel(answer, directories, __name__, uses_gpu=True)
-    answers = dict(zip(classifiers, answered, strict=True))
-    rows = []
-    for pair in pairs:
-        first, second = (
-            answers[one][pair.scored] for one in (pair.classifier_a, pair.classifier_b)
-        )
-        compared = measure.compare_answers(first, second, pair)
-        rows.append({CLASSIFIER_COHORT: cohort, **pair._asdict(), **compared})
+    answer = partial(measure.answer_sets, sets=tuple(dict.fromkeys(sets.values())))
+    answered = list(map_parallel(answer, directories, __name__, uses_gpu=True))
+    rows = [
+        {CLASSIFIER_COHORT: cohort, **row}
+        for kind, sources in sets.items()
+        for row in measure.compare_pairs(kind, sources, [each[sources] for each in answered])
+    ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     write_table(layout.get_reports_directory(root) / layout.AGREEMENT_FILE, table)
-    print(f"agreement: compared {count_words(len(pairs), 'pair')} of classifiers")
+    print(f"agreement: compared {count_words(len(rows), 'pair')} of classifiers")

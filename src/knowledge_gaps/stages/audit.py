@@ -40,9 +40,7 @@ def run(root: Path, study: Study) -> None:
     trained = compute_rows(root, "audit", keys, partial(_train, root, study))
     configure_process()
     rows = [
-        *measure.judge_classifiers(
-            [{**job.describe(study), **row} for job, row in trained.items()]
-        ),
+        *measure.judge_classifiers([{**job._asdict(), **row} for job, row in trained.items()]),
         *measure.check_exactly(root, study),
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(_COUNTS, "Int64"))
@@ -64,12 +62,12 @@ def _make_keys(root: Path, study: Study) -> dict[Job, str]:
     images = [open_images(file).compute_sha256() for file in files]
     shared = [study.study.seed, images, get_versions(_VERSIONS)]
     keys: dict[Job, str] = {}
-    for name, jobs in groupby(measure.list_jobs(study), key=lambda job: job.recipe):
+    for name, jobs in groupby(measure.list_jobs(study), key=lambda job: job.subject):
         recipe = measure.shorten_recipe(study, name)
         start = find_initial_weights(recipe, root)
         code = hash_code(_CODE, (recipe.architecture,))
         of_recipe = [recipe.model_dump(mode="json"), start and start.sha256, code]
-        keys |= {job: make_key(job.describe(study), *of_recipe, shared) for job in jobs}
+        keys |= {job: make_key(job._asdict(), *of_recipe, shared) for job in jobs}
     return keys
 
 
@@ -79,7 +77,7 @@ def _train(root: Path, study: Study, jobs: list[Job]) -> Iterator[dict[Job, Row]
     A process keeps the precision that its first training chose.
     """
     measure_row = partial(measure.measure_job, root=root, study=study)
-    for _, group in groupby(jobs, key=lambda job: job.recipe):
+    for _, group in groupby(jobs, key=lambda job: job.subject):
         of_recipe = list(group)
         num_workers = count_workers(len(of_recipe))
         rows = map_parallel(measure_row, of_recipe, __name__, num_workers=num_workers)

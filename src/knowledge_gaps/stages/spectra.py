@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from knowledge_gaps.analyses.spectra.measure import measure_file
+from knowledge_gaps.analyses.spectra.measure import measure_spectra
 from knowledge_gaps.analyses.spectra.reading import COLUMNS
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.files import publish_directory
 from knowledge_gaps.core.tables import SIX_DIGITS, write_table
 from knowledge_gaps.data.images import save_array
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.study import REALS, REALS_TRAIN, Study
@@ -33,8 +34,9 @@ def run(root: Path, study: Study) -> None:
         (REALS_TRAIN, 0): prepared / layout.TRAIN_IMAGES,
         **{one: layout.get_samples_file(root, *one) for one in list_generators(study)},
     }
-    measure = partial(measure_file, num_images=study.evaluation.num_images)
-    measured = dict(zip(files, map_parallel(measure, list(files.values()), __name__), strict=True))
+    measure = partial(measure_spectra, num_images=study.evaluation.num_images)
+    stores = [open_images(path) for path in files.values()]
+    measured = dict(zip(files, map_parallel(measure, stores, __name__), strict=True))
 
     def fill(directory: Path) -> None:
         for cohort, names in groupby(files, key=lambda name: name[0]):

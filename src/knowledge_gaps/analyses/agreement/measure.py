@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,16 +46,6 @@ class Source(NamedTuple):
 ImageSet = tuple[Source, ...]
 
 
-class Pair(NamedTuple):
-    """Two classifiers of the cohort, compared on the sources `kept` of a set that all score."""
-
-    classifier_a: int
-    classifier_b: int
-    on_images: str
-    scored: ImageSet
-    kept: ImageSet
-
-
 class Answers(NamedTuple):
     """Whether a classifier is right, bool [N], and the Gram matrix of some images, [M, M]."""
 
@@ -72,23 +62,18 @@ def choose_cohort(study: Study) -> str | None:
     return report.iterations[0].classifiers if report.iterations else None
 
 
-def list_pairs(root: Path, study: Study, cohort: str) -> Iterator[Pair]:
-    """List every two classifiers of a cohort, on each kind of images that there are."""
-    fooling = list_fooling(root, study, cohort)
+def list_sets(root: Path, study: Study, cohort: str) -> dict[str, ImageSet]:
+    """List the images that the classifiers of a cohort are compared on, by kind; none is empty."""
+    fooling = _list_fooling(root, study, cohort)
     sets = {
-        agreement.HELD_OUT: list_held_out(root, study, cohort),
+        agreement.HELD_OUT: _list_held_out(root, study, cohort),
         agreement.FOOLING: fooling,
         agreement.FOOLING_OTHERS: fooling,
     }
-    for name, scored in sets.items():
-        for a, b in combinations(range(study.classifiers[cohort].instances), 2):
-            dropped = {a, b} if name == agreement.FOOLING_OTHERS else set()
-            kept = tuple(source for source in scored if dropped.isdisjoint(source.in_loss))
-            if kept:
-                yield Pair(a, b, name, scored, kept)
+    return {kind: sources for kind, sources in sets.items() if sources}
 
 
-def list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
+def _list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
     """List reals, and as many images of generators that the cohort was not trained on.
 
     These are the other instances of the GAN cohorts that it was trained on; without any, the set is
@@ -111,7 +96,7 @@ def list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
     return (reals, *(Source(path, share, is_real=False) for path in files))
 
 
-def list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
+def _list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
     """List images of the generators that fool classifiers of a cohort.
 
     The GAN cohorts are those of report.mutual_fooling, or else the first iteration's that does;
@@ -139,25 +124,22 @@ def _list_in_loss(study: Study, gans: str, cohort: str) -> tuple[int, ...]:
 
 
 def answer_sets(directory: Path, sets: Sequence[ImageSet]) -> dict[ImageSet, Answers]:
-    """Load a classifier onto this process's device and let it score sets of images.
+    """Load a classifier, and let it score sets of images and extract the features of some.
 
     Raises:
         UserError: when a file is missing or altered, or the classifier has no linear layer.
     """
-    classifier = load_classifier(directory).to(find_device())
-    return {sources: answer_set(classifier, sources) for sources in sets}
-
-
-def answer_set(classifier: GanClassifier, sources: ImageSet) -> Answers:
-    """Score a set of images and extract the features of some; raises as `answer_sets`."""
-    correct, features = [], []
-    for source, num_features in zip(sources, _count_cka_images(sources), strict=True):
-        images = open_images(source.path)
-        scores = score_images(classifier, images, num_images=source.num_images)
-        correct.append((scores > 0) == source.is_real)  # a logit of 0 calls an image generated
-        features.append(extract_features(classifier, images, num_features))
-    gram = agreement.compute_gram(np.concatenate(features))
-    return Answers(np.concatenate(correct), gram.astype(np.float32))
+    classifier, answers = load_classifier(directory).to(find_device()), {}
+    for sources in sets:
+        correct, features = [], []
+        for source, num_features in zip(sources, _count_cka_images(sources), strict=True):
+            images = open_images(source.path)
+            scores = score_images(classifier, images, num_images=source.num_images)
+            correct.append((scores > 0) == source.is_real)  # a logit of 0 calls an image generated
+            features.append(extract_features(classifier, images, num_features))
+        gram = agreement.compute_gram(np.concatenate(features)).astype(np.float32)
+        answers[sources] = Answers(np.concatenate(correct), gram)
+    return answers
 
 
 @torch.no_grad()
@@ -188,18 +170,36 @@ def extract_features(
     return extracted
 
 
-def compare_answers(first: Answers, second: Answers, pair: Pair) -> dict[str, float]:
-    """Compare two classifiers on a pair's kept sources; NaN where a number cannot be computed."""
-    is_kept = np.array([source in pair.kept for source in pair.scored])
-    of_images = np.repeat(is_kept, [source.num_images for source in pair.scored])
-    errors = agreement.compute_error_consistency(
-        first.correct[of_images], second.correct[of_images]
-    )
-    chosen = np.flatnonzero(np.repeat(is_kept, _count_cka_images(pair.scored)))
-    grams = [one.gram[np.ix_(chosen, chosen)].astype(np.float64) for one in (first, second)]
-    is_enough = len(chosen) >= agreement.MIN_GRAM_IMAGES
-    cka = agreement.compute_cka(*grams) if is_enough else math.nan
-    return {**errors, "num_cka_images": len(chosen), "cka": cka}
+def compare_pairs(
+    kind: str, sources: ImageSet, answers: Sequence[Answers]
+) -> Iterator[dict[str, Any]]:
+    """Compare every two classifiers on a set of images, by their answers on it.
+
+    FOOLING_OTHERS leaves out the generators that fool one of the two.
+
+    Yields:
+        Rows by column of agreement.csv; NaN for a number that cannot be computed.
+    """
+    num_images, num_cka_images = [one.num_images for one in sources], _count_cka_images(sources)
+    for a, b in combinations(range(len(answers)), 2):
+        dropped = {a, b} if kind == agreement.FOOLING_OTHERS else set()
+        is_kept = [dropped.isdisjoint(source.in_loss) for source in sources]
+        if not any(is_kept):
+            continue
+        images = np.repeat(is_kept, num_images)
+        correct = [answers[one].correct[images] for one in (a, b)]
+        chosen = np.flatnonzero(np.repeat(is_kept, num_cka_images))
+        index = np.ix_(chosen, chosen)
+        grams = [answers[one].gram[index].astype(np.float64) for one in (a, b)]
+        is_enough = len(chosen) >= agreement.MIN_GRAM_IMAGES
+        yield {
+            "classifier_a": a,
+            "classifier_b": b,
+            "on_images": kind,
+            **agreement.compute_error_consistency(*correct),
+            "num_cka_images": len(chosen),
+            "cka": agreement.compute_cka(*grams) if is_enough else math.nan,
+        }
 
 
 def _count_cka_images(sources: ImageSet) -> list[int]:

@@ -23,11 +23,11 @@ from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.batches import BACKWARD_BATCH, BACKWARD_VALUES, count_scored
 from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.study import NO_POOL, REALS, Study
 from knowledge_gaps.study.graph import list_members
 
 FloatArray = npt.NDArray[np.float64]
+_load_classifier = cache(load_classifier)  # once a process
 Classifier = Callable[[Tensor], Tensor]
 
 # The baseline, in units of [-1, 1]: the empty image of digits. A photograph has no empty image;
@@ -103,23 +103,12 @@ def attribute_batch(batch: tuple[str, range], plan: Plan) -> Attributions:
     return attribute_images(images, classifiers, device)
 
 
-@cache
-def _load_classifier(directory: Path) -> GanClassifier:
-    return load_classifier(directory)
-
-
 def attribute_images(
     images: npt.NDArray[np.uint8],
     classifiers: Sequence[Classifier],
     device: torch.device | None = None,
 ) -> Attributions:
-    """Attribute the logits of images.
-
-    Args:
-        images: uint8 [N, C, H, W].
-        classifiers: K frozen ones, from images float32 in [-1, 1] to logits float32 [N].
-        device: of the classifiers; None for the CPU.
-    """
+    """Attribute the logits of images, uint8 [N, C, H, W], by K frozen classifiers on a device."""
     prepared = to_float(torch.from_numpy(images).to(device))
     attributed = torch.stack([integrate_gradients(one, prepared) for one in classifiers])
     with torch.no_grad():

@@ -136,34 +136,31 @@ def pass_through(
 
 
 class Job(NamedTuple):
-    """One classifier of a recipe to be trained against the replay; `fault` as of `make_replay`."""
+    """A classifier to be trained against the replay: what its row says before it is."""
 
-    recipe: str
+    check: Check
+    subject: str  # its recipe
     fault: str
     instance: int  # among the classifiers of this recipe and fault
+    steps: int
 
     @property
     def cohort(self) -> str:
         """Name that its random numbers are derived from."""
-        is_faulty = self.fault != NO_FAULT
-        return f"audit/{self.recipe}/{self.fault}" if is_faulty else f"audit/{self.recipe}"
-
-    def describe(self, study: Study) -> Row:
-        """Return the columns of its row that are known before it is trained."""
-        return {
-            "check": Check.REPLAY if self.fault == NO_FAULT else Check.CONTROL,
-            "subject": self.recipe,
-            "fault": self.fault,
-            "instance": self.instance,
-            "steps": shorten_recipe(study, self.recipe).steps,
-        }
+        name = f"audit/{self.subject}"
+        return name if self.fault == NO_FAULT else f"{name}/{self.fault}"
 
 
 def list_jobs(study: Study) -> list[Job]:
     """List the classifiers of an audit, recipe by recipe."""
-    faults = [(NO_FAULT, instance) for instance in range(AUDIT_INSTANCES)]
-    faults += [(fault, 0) for fault in FAULTS]
-    return [Job(recipe, *fault) for recipe in study.classifier_recipes for fault in faults]
+    kinds = [(Check.REPLAY, NO_FAULT, instance) for instance in range(AUDIT_INSTANCES)]
+    kinds += [(Check.CONTROL, fault, 0) for fault in FAULTS]
+    steps = {name: shorten_recipe(study, name).steps for name in study.classifier_recipes}
+    return [
+        Job(check, name, fault, instance, steps[name])
+        for name in steps
+        for check, fault, instance in kinds
+    ]
 
 
 def shorten_recipe(study: Study, name: str) -> ClassifierRecipe:
@@ -175,28 +172,24 @@ def shorten_recipe(study: Study, name: str) -> ClassifierRecipe:
     return recipe.model_copy(update={"steps": steps, "early_stopping": None})
 
 
-class _NoSession:
-    """A `loop.Session` that never stops a training and reports nothing."""
+class _Session:
+    """Never stops a training, reports nothing."""
 
     def is_stopping(self) -> bool:
         return False
 
-    def report(self, step: int, row: dict[str, float] | None) -> None:
+    def report(self, step: int, row: Row | None) -> None:
         pass
 
 
 def measure_job(job: Job, root: Path, study: Study) -> Row:
-    """Train a classifier of reals against replayed reals and test it on the test split.
-
-    Returns:
-        num_images of each half; detection_rate, real_accuracy and auc as `measure_detection`, with
-        replayed reals as generated images; p_value of an area that differs from chance.
+    """Train a classifier of reals against replayed reals and test it on halves of the test split.
 
     Raises:
         UserError: when a file of images is missing or altered, or the training diverges.
         FloatingPointError: when a score is not finite.
     """
-    seed, recipe = study.study.seed, shorten_recipe(study, job.recipe)
+    seed, recipe = study.study.seed, shorten_recipe(study, job.subject)
     reals = _load_reals(root, layout.TRAIN_IMAGES)
     accelerator = build_accelerator(
         WORKER.index, recipe.mixed_precision, recipe.gradient_accumulation_steps
@@ -209,7 +202,7 @@ def measure_job(job: Job, root: Path, study: Study) -> Row:
         classifier, [replay], 1.0, hold_images(reals), recipe, stream, accelerator
     )
     with tempfile.TemporaryDirectory() as directory:  # short: it starts anew when interrupted
-        run_training(trainer, recipe, Path(directory) / "state.safetensors", _NoSession())
+        run_training(trainer, recipe, Path(directory) / "state.safetensors", _Session())
     reals = _load_reals(root, layout.TEST_IMAGES)
     # two disjoint halves of the test split, the same for every classifier of a study
     order = torch.randperm(len(reals), generator=make_generator(seed, "audit_halves"))
@@ -261,25 +254,24 @@ def check_exactly(root: Path, study: Study) -> Iterator[Row]:
         "test": _load_reals(root, layout.TEST_IMAGES),
         "levels": np.broadcast_to(levels, (_NUM_LEVELS, *train.shape[1:])).copy(),
     }
+    found = []
     for name, images in sets.items():
         returned = pass_through(images, torch.arange(len(images)), find_device())
-        yield _make_exact_row(Check.ROUND_TRIP, name, len(images), (images != returned).sum())
+        found.append((Check.ROUND_TRIP, name, len(images), (images != returned).sum()))
     num_images = study.evaluation.num_images
     files = [layout.get_samples_file(root, *one) for one in list_generators(study)]
     samples = (load_array(file, is_mapped=True) for file in files)
     num_unlike = sum(not is_stored_alike(images, num_images, train) for images in samples)
-    yield _make_exact_row(Check.SAMPLE_FILES, "samples", num_images * len(files), num_unlike)
-
-
-def _make_exact_row(check: Check, subject: str, num_images: int, num_defects: int) -> Row:
-    return {
-        "check": check,
-        "subject": subject,
-        "fault": NO_FAULT,
-        "num_images": num_images,
-        "num_defects": num_defects,
-        "verdict": Verdict.PASS if num_defects == 0 else Verdict.FAIL,
-    }
+    found.append((Check.SAMPLE_FILES, "samples", num_images * len(files), num_unlike))
+    for check, name, number, num_defects in found:
+        yield {
+            "check": check,
+            "subject": name,
+            "fault": NO_FAULT,
+            "num_images": number,
+            "num_defects": num_defects,
+            "verdict": Verdict.PASS if num_defects == 0 else Verdict.FAIL,
+        }
 
 
 def is_stored_alike(

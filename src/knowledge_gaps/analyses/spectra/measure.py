@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy.typing as npt
 from scipy.fft import fft2, fftfreq, fftshift
 from scipy.ndimage import median_filter
 
-from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.batches import Images, count_together, split_images
 
 FloatArray = npt.NDArray[np.float64]
@@ -27,11 +25,6 @@ class Spectra(NamedTuple):
     power: FloatArray  # [min(H, W) // 2], at 1, 2, ... cycles per image
     residual_spectrum: FloatArray  # [H, W], amplitude of the residuals, frequency 0 in the middle
     fingerprint: FloatArray  # [C, H, W], residual in units of [-1, 1]
-
-
-def measure_file(path: Path, num_images: int) -> Spectra:
-    """Measure the first images of a file; raises UserError when it cannot be read."""
-    return measure_spectra(open_images(path), num_images)
 
 
 def measure_spectra(images: Images, num_images: int | None = None) -> Spectra:
