@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,74 +11,24 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score
 
+from fooling_study import make_study
 from knowledge_gaps.analyses.agreement.measure import (
+    Answers,
     choose_cohort,
-    list_fooling,
-    list_held_out,
-    list_pairs,
+    compare_pairs,
+    list_sets,
 )
 from knowledge_gaps.analyses.agreement.reading import COLUMNS, read
 from knowledge_gaps.data.images import load_images, save_array, to_float
 from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.study import Study
-from knowledge_gaps.study.graph import check_graph
 from study_tools import change_params, run_stage
 
-ROOT = Path("root")
 PAIRS = [(0, 1), (0, 2), (1, 2)]
-FOOLING_STUDY: dict[str, Any] = {
-    "study": {"name": "fooling", "seed": 0},
-    "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist"},
-    "gan_recipes": {
-        "dcgan": {
-            "architecture": "dcgan",
-            "steps": 1,
-            "batch_size": 2,
-            "generator_optimizer": {"learning_rate": 0.1},
-            "discriminator_optimizer": {"learning_rate": 0.1},
-        }
-    },
-    "classifier_recipes": {
-        "cnn": {
-            "architecture": "cnn",
-            "steps": 1,
-            "batch_size": 2,
-            "optimizer": {"learning_rate": 0.1},
-        }
-    },
-    "pools": {
-        "seen": {"extends": "none", "cohort": "gans/base", "instances": [0, 2]},
-        "c0": {"extends": "none", "cohort": "classifiers/c", "instances": [0]},
-        "c2": {"extends": "none", "cohort": "classifiers/c", "instances": [2]},
-    },
-    "gans": {
-        "base": {"recipe": "dcgan", "instances": 4, "fools": "none", "phi": 0.0},
-        "fool_0": {"recipe": "dcgan", "instances": 3, "fools": "c0", "phi": 1.0},
-        "fool_2": {"recipe": "dcgan", "instances": 2, "fools": "c2", "phi": 1.0},
-        "idle_0": {"recipe": "dcgan", "instances": 2, "fools": "c0", "phi": 0.0},
-    },
-    "classifiers": {
-        "c": {"recipe": "cnn", "instances": 3, "detects": "seen"},
-        "d": {"recipe": "cnn", "instances": 2, "detects": "seen"},
-    },
-    "evaluation": {"num_images": 30},
-}
 
 
 @pytest.fixture(autouse=True)
 def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "1")
-
-
-@pytest.fixture(scope="module")
-def table(trained_root: Path) -> pd.DataFrame:
-    return pd.read_csv(trained_root / "reports" / "agreement.csv")
-
-
-def make_study(**report: Any) -> Study:
-    study = Study.model_validate({**FOOLING_STUDY, "report": report})
-    check_graph(study)
-    return study
 
 
 MUTUAL = make_study(
@@ -96,9 +44,6 @@ ITERATIONS = make_study(
 )
 
 
-# --- who is compared on what
-
-
 def test_cohort_is_the_one_that_is_fooled_or_that_of_iteration_0() -> None:
     assert choose_cohort(MUTUAL) == "c"
     assert choose_cohort(ITERATIONS) == "c"
@@ -112,13 +57,11 @@ def write_reals(root: Path, num_reals: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("num_reals", "share"), [(50, 25), (51, 25), (70, 30)])
+@pytest.mark.parametrize(("num_reals", "share"), [(51, 25), (70, 30)])
 def test_held_out_images_are_balanced(tmp_path: Path, num_reals: int, share: int) -> None:
     reals_file = write_reals(tmp_path, num_reals)
-    reals, *generated = list_held_out(tmp_path, MUTUAL, "c")
-    assert reals.is_real
-    assert reals.path == reals_file
-    assert reals.num_images == 2 * share
+    reals, *generated = list_sets(tmp_path, MUTUAL, "c")["reals_and_held_out"]
+    assert (reals.is_real, reals.path, reals.num_images) == (True, reals_file, 2 * share)
     samples = tmp_path / "data" / "samples" / "base"
     assert [(source.path, source.num_images) for source in generated] == [
         (samples / "1.npy", share),
@@ -127,49 +70,34 @@ def test_held_out_images_are_balanced(tmp_path: Path, num_reals: int, share: int
     assert not any(source.is_real or source.in_loss for source in generated)
 
 
-def test_fooling_cohorts_share_the_images_evenly() -> None:
-    sources = list_fooling(ROOT, MUTUAL, "c")
-    found = [(s.path.parent.name, s.path.stem, s.num_images, s.in_loss) for s in sources]
-    assert found == [
+def test_fooling_cohorts_share_the_images_evenly(tmp_path: Path) -> None:
+    write_reals(tmp_path, 50)
+    sets = list_sets(tmp_path, MUTUAL, "c")
+    sources = sets["fooling"]
+    assert sources == sets["fooling_others"]
+    assert [(s.path.parent.name, s.path.stem, s.num_images, s.in_loss) for s in sources] == [
         *[("fool_2", str(instance), 30, (2,)) for instance in range(2)],
         *[("fool_0", str(instance), 20, (0,)) for instance in range(3)],
     ]
-    assert list_fooling(ROOT, MUTUAL, "d") == ()
+    answers = [Answers(np.arange(120) < 60, np.eye(120, dtype=np.float32))] * 3  # right on fool_2
+    found = {
+        (kind, row["classifier_a"], row["classifier_b"]): (row["num_images"], row["num_errors_a"])
+        for kind in ("fooling", "fooling_others")
+        for row in compare_pairs(kind, sources, answers)
+    }
+    # others leave out who fools one of the pair
+    assert found == {
+        **{("fooling", a, b): (120, 60) for a, b in PAIRS},
+        ("fooling_others", 0, 1): (60, 0),
+        ("fooling_others", 1, 2): (60, 60),
+    }
 
 
-def test_first_iteration_that_fools_stands_for_all() -> None:
-    sources = list_fooling(ROOT, ITERATIONS, "c")  # idle_0 has a phi of 0
-    assert {source.path.parent.name for source in sources} == {"fool_0"}
-    assert [source.num_images for source in sources] == [30, 30, 30]
-
-
-def test_others_leave_out_who_fools_one_of_the_pair(tmp_path: Path) -> None:
+def test_first_iteration_that_fools_stands_for_all(tmp_path: Path) -> None:
     write_reals(tmp_path, 50)
-    kept = {
-        (pair.on_images, pair.classifier_a, pair.classifier_b): {
-            source.path.parent.name for source in pair.kept
-        }
-        for pair in list_pairs(tmp_path, MUTUAL, "c")
-    }
-    assert kept == {
-        **{("reals_and_held_out", a, b): {"prepared", "base"} for a, b in PAIRS},
-        **{("fooling", a, b): {"fool_0", "fool_2"} for a, b in PAIRS},
-        ("fooling_others", 0, 1): {"fool_2"},
-        ("fooling_others", 1, 2): {"fool_0"},
-    }
-
-
-# --- the table
-
-
-def test_rows_of_the_smoke_study(table: pd.DataFrame) -> None:
-    assert list(table.columns) == list(COLUMNS)
-    found = list(table[["classifier_cohort", "classifier_a", "classifier_b", "on_images"]].values)
-    assert [tuple(row) for row in found] == [
-        ("iteration_0", 0, 1, "reals_and_held_out"),
-        ("iteration_0", 0, 1, "fooling"),  # and no others: all fool classifier 0
-    ]
-    assert table["num_images"].tolist() == [128, 128]
+    sources = list_sets(tmp_path, ITERATIONS, "c")["fooling"]  # idle_0 has a phi of 0
+    found = [(source.path.parent.name, source.num_images) for source in sources]
+    assert found == [("fool_0", 30)] * 3
 
 
 def mix(first: Path, second: Path) -> npt.NDArray[np.uint8]:
@@ -185,7 +113,13 @@ def test_numbers_by_another_way(trained_copy: Path) -> None:
     save_array(reals_file, reals)
     save_array(generated_file, generated)
     run_stage(trained_copy, "agreement")
-    row = pd.read_csv(trained_copy / "reports" / "agreement.csv").iloc[0]
+    table = pd.read_csv(trained_copy / "reports" / "agreement.csv")
+    assert list(table.columns) == list(COLUMNS)
+    assert list(table[list(COLUMNS)[:5]].itertuples(index=False, name=None)) == [
+        ("iteration_0", 0, 1, "reals_and_held_out", 128),
+        ("iteration_0", 0, 1, "fooling", 128),  # and no others: all fool classifier 0
+    ]
+    row = table.iloc[0]
     images = torch.from_numpy(np.concatenate([reals, generated]))
     is_real = np.arange(128) < 64
     correct, features = [], []
@@ -208,27 +142,9 @@ def test_numbers_by_another_way(trained_copy: Path) -> None:
     assert row["cka"] == pytest.approx(plain, abs=0.05)  # the plain estimate is a little higher
 
 
-def test_agreement_without_a_cache(trained_root: Path, trained_copy: Path) -> None:
-    shutil.rmtree(trained_copy / ".kgaps")
-    run_stage(trained_copy, "agreement")
-    name = Path("reports") / "agreement.csv"
-    assert (trained_copy / name).read_bytes() == (trained_root / name).read_bytes()
-
-
-def test_only_what_changed_is_compared(
-    trained_copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_stage(trained_copy, "agreement")
-    assert "computed 0 rows, 2 cached" in capsys.readouterr().out
-    path = trained_copy / "data" / "samples" / "fool_all_1" / "1.npy"
-    save_array(path, 255 - load_images(path))
-    run_stage(trained_copy, "agreement")
-    assert "computed 1 row, 1 cached" in capsys.readouterr().out
-
-
 def test_study_without_iterations_has_no_rows(trained_copy: Path) -> None:
     change_params(trained_copy, {"report.iterations": []})
     run_stage(trained_copy, "agreement")
     path = trained_copy / "reports" / "agreement.csv"
     assert path.read_text() == ",".join(COLUMNS) + "\n"
-    assert read(trained_copy, None).agreement == {}
+    assert read(trained_copy, None) == {}

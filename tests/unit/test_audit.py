@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,15 +9,10 @@ import torch
 from scipy.stats import chisquare
 
 from knowledge_gaps.analyses.audit.measure import (
-    count_changed_bytes,
-    is_stored_alike,
-    judge_classifiers,
-    measure_replay,
-)
-from knowledge_gaps.analyses.audit.replay import (
-    NUM_LEVELS,
     ReplayGenerator,
     compress_images,
+    is_stored_alike,
+    judge_classifiers,
     make_replay,
     pass_through,
     shift_levels,
@@ -34,11 +27,8 @@ def make_images(num: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (num, *SHAPE), dtype=np.uint8)
 
 
-# --- replay
-
-
-@pytest.mark.parametrize("num", [1, 7, 300, 70_000])
-def test_every_image_can_be_asked_for(num: int) -> None:
+def test_every_image_can_be_asked_for() -> None:
+    num = 70_000
     images = np.arange(num, dtype=np.int64).view(np.uint8).reshape(num, 1, 2, 4)
     replay = make_replay(images)
     returned = sample_images(replay, replay.encode(torch.arange(num)))
@@ -83,16 +73,13 @@ def stretch(images: torch.Tensor) -> torch.Tensor:
     ("convert", "is_faulty"), [(to_uint8, False), (truncate, True), (stretch, True)]
 )
 def test_only_the_nearest_level_comes_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convert: object, is_faulty: bool
+    monkeypatch: pytest.MonkeyPatch, convert: object, is_faulty: bool
 ) -> None:
     monkeypatch.setattr("knowledge_gaps.training.batches.to_uint8", convert)
-    levels = np.arange(NUM_LEVELS, dtype=np.uint8).reshape(-1, 1, 1, 1)
-    images = np.broadcast_to(levels, (NUM_LEVELS, *SHAPE)).copy()
-    returned = pass_through(make_replay(images), torch.arange(256), tmp_path / "0.npy")
-    assert (count_changed_bytes(images, returned) > 0) is is_faulty
-
-
-# --- faults
+    levels = np.arange(256, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    images = np.broadcast_to(levels, (256, *SHAPE)).copy()
+    returned = pass_through(images, torch.arange(256), torch.device("cpu"))
+    assert (images != returned).any() == is_faulty
 
 
 def test_one_level_by_hand() -> None:
@@ -106,14 +93,10 @@ def test_jpeg_changes_little(channels: int) -> None:
     ramp = np.linspace(0, 250, 16 * 16).reshape(16, 16).astype(np.uint8)
     images = np.stack([np.stack([image] * channels) for image in (ramp, ramp.T)])
     compressed = compress_images(images)
-    assert compressed.shape == images.shape
-    assert compressed.dtype == np.uint8
+    assert (compressed.shape, compressed.dtype) == (images.shape, np.uint8)
     change = np.abs(compressed.astype(int) - images)
     assert 0 < change.mean() < 3
     assert change.max() < 20
-
-
-# --- verdicts
 
 
 def judge(*rows: tuple[str, float]) -> list[tuple[float | None, str]]:
@@ -127,39 +110,12 @@ def test_verdicts_by_hand() -> None:
         (pytest.approx(0.9), "pass"),
         (pytest.approx(0.009), "fail"),
     ]
-    assert judge(("replay", 0.004), ("replay", 0.9), ("replay", 0.8)) == [
-        (pytest.approx(0.012), "pass"),
-        (1.0, "pass"),
-        (1.0, "pass"),
-    ]
-
-
-def test_controls_are_judged_alone() -> None:
+    # controls are judged alone
     assert judge(("control", 1e-9), ("replay", 0.006), ("control", 0.02)) == [
         (None, "found"),
         (pytest.approx(0.006), "fail"),
         (None, "not_found"),
     ]
-
-
-def test_measures_of_a_replay_by_hand() -> None:
-    measured = measure_replay(np.float32([-1, -2, 3, 1]), np.float32([1, 2, -3, 4, 5]))
-    assert list(measured) == ["detection_rate", "real_accuracy", "auc", "p_value"]
-    assert measured["detection_rate"] == 0.5
-    assert measured["real_accuracy"] == 0.8
-    assert measured["auc"] == pytest.approx((4 + 4 + 2 + 3.5) / 20)
-    with pytest.raises(FloatingPointError, match="not finite"):
-        measure_replay(np.float32([np.nan]), np.float32([1]))
-
-
-def test_changed_bytes_are_counted() -> None:
-    images = make_images(4)
-    changed = images.copy()
-    changed[1, 0, 2, 3] ^= 1
-    changed[3, 0, 0, 0] ^= 128
-    assert count_changed_bytes(images, images.copy()) == 0
-    assert count_changed_bytes(images, changed) == 2
-    assert count_changed_bytes(images, images[:3]) == images.size
 
 
 def test_samples_that_are_stored_otherwise_are_seen() -> None:
@@ -168,12 +124,6 @@ def test_samples_that_are_stored_otherwise_are_seen() -> None:
     assert is_stored_alike(samples, 4, reals)
     too_dark, too_bright = samples.copy(), samples.copy()
     too_dark[0, 0, 0, 0], too_bright[3, 0, 5, 5] = 9, 251
-    for other in (
-        samples.astype(np.float32),
-        samples[:3],
-        samples[:, :, :5],
-        np.asfortranarray(samples),
-        too_dark,
-        too_bright,
-    ):
+    others = (samples.astype(np.float32), samples[:3], samples[:, :, :5], too_dark, too_bright)
+    for other in (*others, np.asfortranarray(samples)):
         assert not is_stored_alike(other, 4, reals)

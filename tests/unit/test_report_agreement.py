@@ -4,46 +4,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from knowledge_gaps.analyses.agreement.figure import draw_agreement
+from fooling_study import make_study
 from knowledge_gaps.analyses.agreement.reading import (
     Agreement,
-    AgreementReading,
     compare_with_fooling,
+    draw_agreement,
     read,
 )
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.readings.mutual_fooling import MutualFooling, make_mutual_fooling
-from knowledge_gaps.study import Study
 
-# c: 3 classifiers; fool_2 and fool_0 fool one of them each, with 2 GANs and 1 GAN
-STUDY: dict[str, Any] = {
-    "study": {"name": "fooling", "seed": 0},
-    "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist"},
-    "gan_recipes": {},
-    "classifier_recipes": {},
-    "pools": {
-        "base": {"extends": "none", "cohort": "gans/base", "instances": [0]},
-        "c0": {"extends": "none", "cohort": "classifiers/c", "instances": [0]},
-        "c2": {"extends": "none", "cohort": "classifiers/c", "instances": [2]},
-    },
-    "gans": {
-        "base": {"recipe": "dcgan", "instances": 1, "fools": "none", "phi": 0.0},
-        "fool_0": {"recipe": "dcgan", "instances": 1, "fools": "c0", "phi": 1.0},
-        "fool_2": {"recipe": "dcgan", "instances": 2, "fools": "c2", "phi": 1.0},
-    },
-    "classifiers": {
-        "c": {"recipe": "cnn", "instances": 3, "detects": "base"},
-        "d": {"recipe": "cnn", "instances": 1, "detects": "base"},
-    },
-    "evaluation": {"num_images": 100},
-    "report": {"mutual_fooling": ["fool_2", "fool_0"]},
-}
+STUDY = make_study(mutual_fooling=["fool_2", "fool_0"])
 RATES = {  # by GAN and classifier of c
     ("fool_2", 0): [0.9, 0.7, 0.1],
     ("fool_2", 1): [0.7, 0.5, 0.1],
@@ -87,89 +62,46 @@ def make_fooling(matrix: np.ndarray) -> MutualFooling:
     )
 
 
-def make_likeness(kappa: np.ndarray, cka: np.ndarray) -> Agreement:
-    return Agreement(tuple(range(len(kappa))), kappa, cka, 100, 10)
-
-
-def write_and_read(root: Path, table: str) -> AgreementReading:
-    (root / "reports").mkdir()
-    (root / "reports" / "agreement.csv").write_text(table, encoding="utf-8")
-    return read(root, None)
-
-
 @pytest.fixture
-def reading(tmp_path: Path) -> AgreementReading:
-    return write_and_read(tmp_path, AGREEMENT)
-
-
-# --- mutual fooling
+def reading(tmp_path: Path) -> dict[str, Agreement]:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "agreement.csv").write_text(AGREEMENT, encoding="utf-8")
+    return read(tmp_path, None)
 
 
 def test_mutual_fooling_by_hand() -> None:
-    fooling = make_mutual_fooling(make_detections(), Study.model_validate(STUDY))
+    fooling = make_mutual_fooling(make_detections(), STUDY)
     assert fooling is not None
-    assert fooling.cohort == "c"
-    assert fooling.classifiers == (0, 1, 2)
-    assert fooling.gans == ("fool_2", "fool_0")
-    assert fooling.in_loss == (2, 0)
-    assert fooling.num_gans == (2, 1)
+    assert (fooling.cohort, fooling.classifiers) == ("c", (0, 1, 2))
+    assert (fooling.gans, fooling.in_loss) == (("fool_2", "fool_0"), (2, 0))
+    assert fooling.num_gans == (2, 3)
     np.testing.assert_allclose(fooling.detection, [[0.8, 0.02], [0.6, 0.3], [0.1, 0.6]])
     np.testing.assert_allclose(fooling.std[0], [math.sqrt(0.02), math.nan])
-
-
-def test_square_part_has_one_order() -> None:
-    fooling = make_mutual_fooling(make_detections(), Study.model_validate(STUDY))
-    assert fooling is not None
     assert fooling.fooled == (0, 2)
     np.testing.assert_allclose(fooling.get_square(), [[0.02, 0.8], [0.6, 0.1]])
     np.testing.assert_allclose(fooling.get_square([2, 0]), [[0.1, 0.6], [0.8, 0.02]])
 
 
-# --- agreement
-
-
-def test_agreement_by_hand(reading: AgreementReading) -> None:
-    agreement = reading.agreement["fooling"]
+def test_agreement_by_hand(reading: dict[str, Agreement]) -> None:
+    assert list(reading) == ["reals_and_held_out", "fooling"]
+    agreement = reading["fooling"]
     assert agreement.instances == (0, 1, 2)
     kappa = [[1, 0.25, 0.5], [0.25, 1, math.nan], [0.5, math.nan, 1]]
     np.testing.assert_array_equal(agreement.kappa, kappa)
     np.testing.assert_array_equal(agreement.cka, [[1, 0.8, 0.9], [0.8, 1, 0.7], [0.9, 0.7, 1]])
     assert (agreement.num_images, agreement.num_errors) == (90, 9)
     np.testing.assert_array_equal(agreement.select([2, 0])[1], [[1, 0.9], [0.9, 1]])
-    assert np.isnan(agreement.select([2, 1])[0][0, 1])
-
-
-def test_agreement_of_some_instances(reading: AgreementReading) -> None:
-    assert list(reading.agreement) == ["reals_and_held_out", "fooling"]
-    assert reading.comparisons == {}
-    agreement = reading.agreement["reals_and_held_out"]
+    agreement = reading["reals_and_held_out"]
     assert agreement.instances == (0, 2)
     np.testing.assert_array_equal(agreement.kappa, [[1, 0.4], [0.4, 1]])
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("c,0,1", "c,1,1", "line 2: classifier_a is 1, below 1 is needed"),
-        ("c,1,2", "c,0,2", "the row is there twice"),
-        ("0.90", "much", "column 'cka', line 3: found 'much'"),
-        ("error_consistency", "kappa", "column 'error_consistency' is missing"),
-    ],
-)
-def test_malformed_tables_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        write_and_read(tmp_path, AGREEMENT.replace(old, new))
-
-
-# --- both
 
 
 def test_comparison_by_hand() -> None:
     rates = np.array([[0.0, 0.1, 0.8], [0.3, 0.0, 0.9], [0.6, 0.5, 0.0]])  # means .2 .7 .7
     likeness = np.array([[1.0, 0.9, 0.5], [0.9, 1.0, 0.4], [0.5, 0.4, 1.0]])
-    compared = compare_with_fooling(make_fooling(rates), make_likeness(likeness, 1 - likeness))
-    ranks = [1, 2.5, 2.5], [3, 2, 1]
-    expected = np.corrcoef(*ranks)[0, 1]
+    agreement = Agreement((0, 1, 2), likeness, 1 - likeness, 100, 10)
+    compared = compare_with_fooling(make_fooling(rates), agreement)
+    expected = np.corrcoef([1, 2.5, 2.5], [3, 2, 1])[0, 1]  # of ranks
     assert compared.kappa.spearman == pytest.approx(expected)
     assert compared.cka.spearman == pytest.approx(-expected)
     assert compared.note == "3 classifiers have 6 orders: no p-value can fall below 0.33"
@@ -179,33 +111,22 @@ def test_comparison_with_a_missing_pair_says_so() -> None:
     rates = np.random.default_rng(0).random((5, 5))
     missing = np.ones((5, 5))
     missing[0, 1] = missing[1, 0] = np.nan
-    compared = compare_with_fooling(make_fooling(rates), make_likeness(missing, rates + rates.T))
+    agreement = Agreement(tuple(range(5)), missing, rates + rates.T, 100, 10)
+    compared = compare_with_fooling(make_fooling(rates), agreement)
     assert math.isnan(compared.kappa.spearman)
     assert not math.isnan(compared.cka.spearman)
     assert compared.note == "a pair has no number, or all pairs have the same"
 
 
-# --- the figure
-
-
-def list_texts(axes: Any) -> list[str]:
-    return [text.get_text() for text in axes.texts]
-
-
-def test_figure_shows_the_matrices_in_one_order(reading: AgreementReading) -> None:
-    agreement = reading.agreement["fooling"]
+def test_figure_shows_the_matrices_in_one_order(reading: dict[str, Agreement]) -> None:
     rates = np.array([[0.0, 0.11, 0.21], [0.31, 0.01, 0.41], [0.51, 1.0, 0.02]])
-    figure = draw_agreement(agreement, make_fooling(rates), [2, 0, 1])
-    panels = figure.axes[:3]
-    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["2", "0", "1"]
-    assert list_texts(panels[0])[:6] == [".020", ".510", "1.000", ".210", ".000", ".110"]
-    assert list_texts(panels[1]) == [".500", "\N{EN DASH}", ".500", ".250", "\N{EN DASH}", ".250"]
-    assert list_texts(panels[2]) == [".900", ".700", ".900", ".800", ".700", ".800"]
-    labels = [axes.get_xlabel() for axes in figure.axes[3:]]
-    assert [label.split(" (")[0] for label in labels] == [
-        "detection rate",
-        "error consistency, kappa",
-        "linear CKA",
-    ]
+    figure = draw_agreement(reading["fooling"], make_fooling(rates), [2, 0, 1])
+    fooled, kappa, cka = ([text.get_text() for text in axes.texts] for axes in figure.axes[:3])
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["2", "0", "1"]
+    assert fooled[:6] == [".020", ".510", "1.000", ".210", ".000", ".110"]
+    assert kappa == [".500", "\N{EN DASH}", ".500", ".250", "\N{EN DASH}", ".250"]
+    assert cka == [".900", ".700", ".900", ".800", ".700", ".800"]
+    labels = [axes.get_xlabel().split(" (")[0] for axes in figure.axes[3:]]
+    assert labels == ["detection rate", "error consistency, kappa", "linear CKA"]
     # reading is not drawing: the diagonals stay
-    assert agreement.kappa.diagonal().tolist() == [1, 1, 1]
+    assert reading["fooling"].kappa.diagonal().tolist() == [1, 1, 1]

@@ -14,10 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from knowledge_gaps.analyses.attributions import reading as attributions
-from knowledge_gaps.analyses.attributions.figure import draw_agreement, draw_attributions
+from knowledge_gaps.analyses.attributions.reading import draw_agreement, draw_attributions
 from knowledge_gaps.analyses.spectra import reading as spectra
-from knowledge_gaps.analyses.spectra.figure import divide, draw_residuals, draw_spectra
-from knowledge_gaps.analyses.spectra.reading import ResidualMap
+from knowledge_gaps.analyses.spectra.reading import (
+    ResidualMap,
+    divide,
+    draw_residuals,
+    draw_spectra,
+)
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.readings.figures.style import render_png
 
@@ -154,16 +158,9 @@ def test_study_without_fooling_has_no_attributions(root: Path) -> None:
 
 
 def test_damaged_files_are_named(root: Path) -> None:
-    path = root / "data" / "attributions" / "index.json"
-    write(path, json.dumps({"gans": "fool"}))
-    with pytest.raises(UserError, match=r"index\.json: key 'images' is missing"):
-        attributions.read(root)
     path = root / "data" / "spectra" / "base" / "fingerprints.npy"
-    save(path, np.zeros((2, 6, 6)))
-    with pytest.raises(UserError, match=r"fingerprints\.npy: found 3 axes, 4 are needed"):
-        spectra.read(root, ["base"])
     path.write_bytes(b"no array")
-    with pytest.raises(UserError, match=r"fingerprints\.npy: cannot be read"):
+    with pytest.raises(UserError, match=r"fingerprints\.npy: not a whole \.npy file"):
         spectra.read(root, ["base"])
 
 

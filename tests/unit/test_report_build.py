@@ -171,7 +171,7 @@ def test_page_shows_missing_numbers_as_dashes(page: str) -> None:
 
 def test_page_escapes_names(root: Path, study: Study) -> None:
     content = read_content(root, study)
-    row = dataclasses.replace(content.evidence.audit.rows[0], subject="<script>alert(1)</script>")
+    row = content.evidence.audit.rows[0]._replace(subject="<script>alert(1)</script>")
     evidence = dataclasses.replace(content.evidence, audit=Audit((row,)))
     page = render_page(dataclasses.replace(content, evidence=evidence))
     assert "<script>" not in page

@@ -16,23 +16,18 @@ from knowledge_gaps.analyses.spectra.measure import (
     measure_spectra,
 )
 
-each_shape = pytest.mark.parametrize("shape", [(8, 8), (9, 9), (28, 28), (12, 7)])
-
 
 def draw_images(*shape: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-
-
-def fold(index: int, size: int) -> int:
-    """Return the frequency that an index of an FFT stands for, without its sign."""
-    return min(index, size - index)
 
 
 def list_rings(height: int, width: int) -> dict[int, list[tuple[int, int]]]:
     """List the indices of every ring's frequencies, one by one."""
     rings: dict[int, list[tuple[int, int]]] = {}
     for row, column in itertools.product(range(height), range(width)):
-        cycles = math.hypot(fold(row, height) / height, fold(column, width) / width)
+        # the frequencies that the indices stand for, without their sign
+        down, across = min(row, height - row), min(column, width - column)
+        cycles = math.hypot(down / height, across / width)
         rings.setdefault(round(min(height, width) * cycles), []).append((row, column))
     return rings
 
@@ -41,18 +36,6 @@ def make_wave(size: int, rows: int, columns: int, amplitude: float = 1.0) -> np.
     """Make a cosine [1, 1, size, size] with so many cycles down and across."""
     row, column = np.mgrid[:size, :size]
     return amplitude * np.cos(2 * np.pi * (rows * row + columns * column) / size)[None, None]
-
-
-# ------------------------------------------------------------------------------------ power
-
-
-@each_shape
-def test_mean_power_is_the_variance(shape: tuple[int, int]) -> None:
-    images = np.random.default_rng(1).normal(3, 2, (4, 2, *shape))
-    power = compute_power(images)
-    assert power.shape == images.shape
-    np.testing.assert_allclose(power.mean(axis=(2, 3)), images.var(axis=(2, 3)), rtol=1e-12)
-    np.testing.assert_allclose(power[:, :, 0, 0], 0, atol=1e-25)
 
 
 @pytest.mark.parametrize(
@@ -78,14 +61,8 @@ def test_power_of_stored_images_by_the_definition() -> None:
     np.testing.assert_allclose(measure_spectra(images).power, expected, rtol=1e-12)
 
 
-# -------------------------------------------------------------------------------- residuals
-
-
-@pytest.mark.parametrize("level", [0, 77, 255])
-def test_constant_image_has_no_residual(level: int) -> None:
-    images = np.full((3, 1, 10, 10), level, np.uint8)
-    assert not compute_residuals(images).any()
-    spectra = measure_spectra(images)
+def test_constant_image_has_no_residual() -> None:
+    spectra = measure_spectra(np.full((3, 1, 10, 10), 77, np.uint8))
     assert not spectra.residual_spectrum.any()
     assert not spectra.fingerprint.any()
     np.testing.assert_allclose(spectra.power, 0, atol=1e-25)

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from knowledge_gaps.analyses.agreement import figure as agreement_figure
 from knowledge_gaps.analyses.agreement import reading as agreement
-from knowledge_gaps.analyses.attributions import figure as attributions_figure
 from knowledge_gaps.analyses.attributions import reading as attributions
 from knowledge_gaps.analyses.audit import reading as audit
-from knowledge_gaps.analyses.spectra import figure as spectra_figure
 from knowledge_gaps.analyses.spectra import reading as spectra
 from knowledge_gaps.readings.figures.page_figure import PageFigure
 from knowledge_gaps.readings.mutual_fooling import MutualFooling, order_by_cluster
@@ -38,7 +35,7 @@ class Evidence:
     audit: audit.Audit
     spectra: spectra.SpectraReading
     attributions: attributions.AttributionReading | None
-    compared: agreement.AgreementReading
+    compared: Mapping[str, agreement.Agreement]
 
 
 def read_evidence(root: Path, study: Study, fooling: MutualFooling | None) -> Evidence:
@@ -67,10 +64,10 @@ def draw_evidence(
     """
     if mutual["fooling"] is not None:
         order = order_by_cluster(mutual["fooling"], mutual["clusters"])
-        yield from agreement_figure.draw(evidence.compared, mutual["fooling"], order)
-    yield from spectra_figure.draw(study, evidence.spectra)
+        yield from agreement.draw(evidence.compared, mutual["fooling"], order)
+    yield from spectra.draw(study, evidence.spectra)
     if evidence.attributions is not None:
-        yield from attributions_figure.draw(evidence.attributions, evidence.spectra.has_colours)
+        yield from attributions.draw(evidence.attributions, evidence.spectra.has_colours)
 
 
 def choose_cohorts(study: Study) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -10,15 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from knowledge_gaps.analyses.attributions.measure import (
-    NUM_STEPS,
-    Attributions,
-    Plan,
-    attribute_batch,
-    join_attributions,
-    list_batches,
-    make_plan,
-)
+from knowledge_gaps.analyses.attributions import measure
 from knowledge_gaps.analyses.attributions.reading import COLUMNS
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.files import publish_directory, write_json
@@ -36,36 +27,16 @@ def run(root: Path, study: Study) -> None:
     Raises:
         UserError: when a checkpoint or a file of images is missing or altered.
     """
-    plan = make_plan(root, study)
-    batches = list_batches(root, plan, study.evaluation.num_images)
-    attribute = partial(attribute_batch, root=root, plan=plan)
+    plan = measure.make_plan(root, study)
+    batches = measure.list_batches(plan, study.evaluation.num_images)
+    attribute = partial(measure.attribute_batch, plan=plan)
     attributed = list(map_parallel(attribute, batches, __name__, uses_gpu=True))
-    pairs = list(zip(batches, attributed, strict=True))
     found = {
-        name: join_attributions([part for (of, _), part in pairs if of == name])
+        name: measure.join_attributions(
+            [part for (of, _), part in zip(batches, attributed, strict=True) if of == name]
+        )
         for name in plan.files
     }
-    _write_arrays(root, plan, found)
-    table = pd.DataFrame(list(_make_rows(plan, found)), columns=list(COLUMNS))
-    write_table(layout.get_reports_directory(root) / layout.ATTRIBUTIONS_FILE, table)
-    gap = max((one.largest_gap for one in found.values()), default=0.0)
-    print(f"attributed {len(found)} sets of images; furthest from complete: {gap:.3g} logits")
-
-
-def _make_rows(plan: Plan, found: Mapping[str, Attributions]) -> Iterator[tuple[object, ...]]:
-    for name, one in found.items():
-        for a, b in combinations(range(len(plan.classifiers)), 2):
-            pairs = one.correlations[:, a, b]
-            known = pairs[np.isfinite(pairs)]
-            mean = known.mean() if len(known) > 0 else np.nan
-            std = known.std(ddof=1) if len(known) > 1 else np.nan
-            instances = plan.classifiers[a], plan.classifiers[b]
-            # the classifier in the loss comes first
-            yield name, plan.cohort, *instances, a == 0, b == 0, len(known), mean, std
-
-
-def _write_arrays(root: Path, plan: Plan, found: Mapping[str, Attributions]) -> None:
-    """Store the arrays of each set of images, and an index that names their axes."""
 
     def fill(directory: Path) -> None:
         index = {
@@ -74,7 +45,7 @@ def _write_arrays(root: Path, plan: Plan, found: Mapping[str, Attributions]) -> 
             "classifiers": plan.classifiers,
             "images": list(plan.files),
             "num_images": {name: len(one.correlations) for name, one in found.items()},
-            "num_steps": NUM_STEPS,
+            "num_steps": measure.NUM_STEPS,
         }
         write_json(directory / layout.ATTRIBUTION_INDEX_FILE, index)
         for name, one in found.items():
@@ -85,3 +56,15 @@ def _write_arrays(root: Path, plan: Plan, found: Mapping[str, Attributions]) -> 
             save_array(directory / name / layout.ATTRIBUTION_MEANS_FILE, means.astype(np.float32))
 
     publish_directory(layout.get_attributions_directory(root), fill)
+    rows = []
+    for name, one in found.items():
+        for a, b in combinations(range(len(plan.classifiers)), 2):
+            known = pd.Series(one.correlations[:, a, b]).dropna()
+            instances = plan.classifiers[a], plan.classifiers[b]
+            roles = a == 0, b == 0  # the classifier in the loss comes first
+            measured = len(known), known.mean(), known.std()
+            rows.append((name, plan.cohort, *instances, *roles, *measured))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    write_table(layout.get_reports_directory(root) / layout.ATTRIBUTIONS_FILE, table)
+    gap = max((one.largest_gap for one in found.values()), default=0.0)
+    print(f"attributed {len(found)} sets of images; furthest from complete: {gap:.3g} logits")

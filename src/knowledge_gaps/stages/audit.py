@@ -9,14 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from knowledge_gaps.analyses.audit.measure import (
-    Job,
-    check_exactly,
-    judge_classifiers,
-    list_jobs,
-    measure_job,
-    shorten_recipe,
-)
+from knowledge_gaps.analyses.audit import measure
+from knowledge_gaps.analyses.audit.measure import Job
 from knowledge_gaps.analyses.audit.reading import COLUMNS, Verdict
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.cache import Row, make_key
@@ -46,8 +40,8 @@ def run(root: Path, study: Study) -> None:
     trained = compute_rows(root, "audit", keys, partial(_train, root, study))
     configure_process()
     rows = [
-        *judge_classifiers([{**job.describe(study), **row} for job, row in trained.items()]),
-        *check_exactly(root, study),
+        *measure.judge_classifiers([{**job._asdict(), **row} for job, row in trained.items()]),
+        *measure.check_exactly(root, study),
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(_COUNTS, "Int64"))
     write_table(layout.get_reports_directory(root) / layout.AUDIT_FILE, table)
@@ -67,18 +61,14 @@ def _make_keys(root: Path, study: Study) -> dict[Job, str]:
     files = [prepared / name for name in (layout.TRAIN_IMAGES, layout.TEST_IMAGES)]
     images = [open_images(file).compute_sha256() for file in files]
     shared = [study.study.seed, images, get_versions(_VERSIONS)]
-    recipes = {name: shorten_recipe(study, name) for name in study.classifier_recipes}
-    starts = {name: find_initial_weights(recipe, root) for name, recipe in recipes.items()}
-    return {
-        job: make_key(
-            job.describe(study),
-            recipes[job.name].model_dump(mode="json"),
-            getattr(starts[job.name], "sha256", None),
-            hash_code(_CODE, (recipes[job.name].architecture,)),
-            shared,
-        )
-        for job in list_jobs(study)
-    }
+    keys: dict[Job, str] = {}
+    for name, jobs in groupby(measure.list_jobs(study), key=lambda job: job.subject):
+        recipe = measure.shorten_recipe(study, name)
+        start = find_initial_weights(recipe, root)
+        code = hash_code(_CODE, (recipe.architecture,))
+        of_recipe = [recipe.model_dump(mode="json"), start and start.sha256, code]
+        keys |= {job: make_key(job._asdict(), *of_recipe, shared) for job in jobs}
+    return keys
 
 
 def _train(root: Path, study: Study, jobs: list[Job]) -> Iterator[dict[Job, Row]]:
@@ -86,11 +76,11 @@ def _train(root: Path, study: Study, jobs: list[Job]) -> Iterator[dict[Job, Row]
 
     A process keeps the precision that its first training chose.
     """
-    measure = partial(measure_job, root=root, study=study)
-    for _, group in groupby(jobs, key=lambda job: job.name):
+    measure_row = partial(measure.measure_job, root=root, study=study)
+    for _, group in groupby(jobs, key=lambda job: job.subject):
         of_recipe = list(group)
         num_workers = count_workers(len(of_recipe))
-        rows = map_parallel(measure, of_recipe, __name__, num_workers=num_workers)
+        rows = map_parallel(measure_row, of_recipe, __name__, num_workers=num_workers)
         for job, row in zip(of_recipe, rows, strict=True):
             print(f"{job.cohort}/{job.instance}: auc {row['auc']:.3f}", flush=True)
             yield {job: row}

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from knowledge_gaps.analyses.spectra.measure import list_image_sets, measure_file
+from knowledge_gaps.analyses.spectra.measure import measure_spectra
+from knowledge_gaps.analyses.spectra.reading import COLUMNS
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.files import publish_directory
 from knowledge_gaps.core.tables import SIX_DIGITS, write_table
 from knowledge_gaps.data.images import save_array
+from knowledge_gaps.data.store import open_images
+from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import map_parallel
-from knowledge_gaps.study import Study
+from knowledge_gaps.study import REALS, REALS_TRAIN, Study
 
 
 def run(root: Path, study: Study) -> None:
@@ -24,14 +27,20 @@ def run(root: Path, study: Study) -> None:
     Raises:
         UserError: when a file of images is missing.
     """
-    sets = list_image_sets(root, study)
-    measure = partial(measure_file, num_images=study.evaluation.num_images)
-    measured = list(map_parallel(measure, list(sets.values()), __name__))
+    prepared = layout.get_prepared_directory(root)
+    # the train split is measured like a generator: its distance from the test split is the floor
+    files = {
+        (REALS, 0): prepared / layout.TEST_IMAGES,
+        (REALS_TRAIN, 0): prepared / layout.TRAIN_IMAGES,
+        **{one: layout.get_samples_file(root, *one) for one in list_generators(study)},
+    }
+    measure = partial(measure_spectra, num_images=study.evaluation.num_images)
+    stores = [open_images(path) for path in files.values()]
+    measured = dict(zip(files, map_parallel(measure, stores, __name__), strict=True))
 
     def fill(directory: Path) -> None:
-        pairs = zip(sets, measured, strict=True)
-        for cohort, group in groupby(pairs, key=lambda pair: pair[0][0]):
-            spectra = [one for _, one in group]  # of all instances
+        for cohort, names in groupby(files, key=lambda name: name[0]):
+            spectra = [measured[name] for name in names]  # of all instances
             residuals = np.array([one.residual_spectrum for one in spectra], np.float32)
             fingerprints = np.array([one.fingerprint for one in spectra], np.float32)
             save_array(directory / cohort / layout.RESIDUAL_SPECTRA_FILE, residuals)
@@ -39,12 +48,11 @@ def run(root: Path, study: Study) -> None:
 
     publish_directory(layout.get_spectra_directory(root), fill)
     rows = [
-        (cohort, instance, frequency, power)
-        for (cohort, instance), spectra in zip(sets, measured, strict=True)
+        (*name, frequency, power)
+        for name, spectra in measured.items()
         for frequency, power in enumerate(spectra.power, start=1)  # cycles per image
     ]
-    columns = ["generator_cohort", "generator_instance", "frequency", "power"]
     # power spans orders of magnitude: significant digits, where the other tables have fixed ones
     path = layout.get_reports_directory(root) / layout.SPECTRA_FILE
-    write_table(path, pd.DataFrame(rows, columns=columns), SIX_DIGITS)
+    write_table(path, pd.DataFrame(rows, columns=list(COLUMNS)), SIX_DIGITS)
     print(f"measured the spectra of {len(measured)} sets of images")

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +27,7 @@ from knowledge_gaps.evaluation.batches import Images, count_scored, split_images
 from knowledge_gaps.evaluation.detection import score_images
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.statistics.agreement import (
-    FOOLING,
-    FOOLING_OTHERS,
-    HELD_OUT,
-    MIN_GRAM_IMAGES,
-    compute_cka,
-    compute_error_consistency,
-    compute_gram,
-)
+from knowledge_gaps.statistics import agreement
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import list_members
 
@@ -43,14 +35,7 @@ MAX_CKA_IMAGES = 2_000  # of a set of images; the estimate of CKA does not depen
 
 
 class Source(NamedTuple):
-    """The first images of a file; several make a set of images.
-
-    Attributes:
-        path: of the file.
-        num_images: how many.
-        is_real: whether they are reals.
-        in_loss: instances of the classifiers that their generator was trained to fool.
-    """
+    """The first images of a file; `in_loss` are the classifiers that their generator fools."""
 
     path: Path
     num_images: int
@@ -59,16 +44,6 @@ class Source(NamedTuple):
 
 
 ImageSet = tuple[Source, ...]
-
-
-class Pair(NamedTuple):
-    """Two classifiers of the cohort, compared on the sources `kept` of a set that all score."""
-
-    classifier_a: int
-    classifier_b: int
-    on_images: str
-    scored: ImageSet
-    kept: ImageSet
 
 
 class Answers(NamedTuple):
@@ -87,23 +62,22 @@ def choose_cohort(study: Study) -> str | None:
     return report.iterations[0].classifiers if report.iterations else None
 
 
-def list_pairs(root: Path, study: Study, cohort: str) -> Iterator[Pair]:
-    """List every two classifiers of a cohort, on each kind of images that there are."""
-    held_out, fooling = list_held_out(root, study, cohort), list_fooling(root, study, cohort)
-    instances = range(study.classifiers[cohort].instances)
-    for name, scored in ((HELD_OUT, held_out), (FOOLING, fooling), (FOOLING_OTHERS, fooling)):
-        for a, b in combinations(instances, 2):
-            dropped = {a, b} if name == FOOLING_OTHERS else set()
-            kept = tuple(source for source in scored if dropped.isdisjoint(source.in_loss))
-            if kept:
-                yield Pair(a, b, name, scored, kept)
+def list_sets(root: Path, study: Study, cohort: str) -> dict[str, ImageSet]:
+    """List the images that the classifiers of a cohort are compared on, by kind; none is empty."""
+    fooling = _list_fooling(root, study, cohort)
+    sets = {
+        agreement.HELD_OUT: _list_held_out(root, study, cohort),
+        agreement.FOOLING: fooling,
+        agreement.FOOLING_OTHERS: fooling,
+    }
+    return {kind: sources for kind, sources in sets.items() if sources}
 
 
-def list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
+def _list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
     """List reals, and as many images of generators that the cohort was not trained on.
 
-    The generators are the other instances of the GAN cohorts that it was trained on; without any,
-    the set is empty.
+    These are the other instances of the GAN cohorts that it was trained on; without any, the set is
+    empty.
     """
     detected = list_members(study, study.classifiers[cohort].detects)
     files = [
@@ -122,7 +96,7 @@ def list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
     return (reals, *(Source(path, share, is_real=False) for path in files))
 
 
-def list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
+def _list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
     """List images of the generators that fool classifiers of a cohort.
 
     The GAN cohorts are those of report.mutual_fooling, or else the first iteration's that does;
@@ -150,48 +124,29 @@ def _list_in_loss(study: Study, gans: str, cohort: str) -> tuple[int, ...]:
 
 
 def answer_sets(directory: Path, sets: Sequence[ImageSet]) -> dict[ImageSet, Answers]:
-    """Load a classifier onto this process's device and let it score sets of images.
+    """Load a classifier, and let it score sets of images and extract the features of some.
 
     Raises:
-        UserError: when a checkpoint or a file of images is missing or altered.
+        UserError: when a file is missing or altered, or the classifier has no linear layer.
     """
-    classifier = load_classifier(directory).to(find_device())
-    return {sources: answer_set(classifier, sources) for sources in sets}
-
-
-def answer_set(classifier: GanClassifier, sources: ImageSet) -> Answers:
-    """Score a set of images and extract the features of some, by a frozen classifier.
-
-    Raises:
-        UserError: when a file cannot be read, or the classifier has no linear layer.
-    """
-    correct, features = [], []
-    for source, num_features in zip(sources, _count_cka_images(sources), strict=True):
-        images = open_images(source.path)
-        scores = score_images(classifier, images, num_images=source.num_images)
-        correct.append((scores > 0) == source.is_real)  # a logit of 0 calls an image generated
-        features.append(extract_features(classifier, images, num_features))
-    gram = compute_gram(np.concatenate(features))
-    return Answers(np.concatenate(correct), gram.astype(np.float32))
+    classifier, answers = load_classifier(directory).to(find_device()), {}
+    for sources in sets:
+        correct, features = [], []
+        for source, num_features in zip(sources, _count_cka_images(sources), strict=True):
+            images = open_images(source.path)
+            scores = score_images(classifier, images, num_images=source.num_images)
+            correct.append((scores > 0) == source.is_real)  # a logit of 0 calls an image generated
+            features.append(extract_features(classifier, images, num_features))
+        gram = agreement.compute_gram(np.concatenate(features)).astype(np.float32)
+        answers[sources] = Answers(np.concatenate(correct), gram)
+    return answers
 
 
 @torch.no_grad()
 def extract_features(
     classifier: GanClassifier, images: Images, num_images: int | None = None
 ) -> npt.NDArray[np.float32]:
-    """Return the penultimate features: the inputs of the last linear layer of a classifier.
-
-    Args:
-        classifier: in evaluation mode.
-        images: uint8 [N, C, H, W], at least one.
-        num_images: how many of the first images; None for all.
-
-    Returns:
-        float32 [N, F].
-
-    Raises:
-        UserError: when no linear layer runs.
-    """
+    """Return the inputs of the last linear layer, float32 [N, F], of the first images."""
     inputs: list[Tensor] = []
     hooks = [
         layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
@@ -200,39 +155,51 @@ def extract_features(
     ]
     device = next(classifier.parameters()).device
     features: list[Tensor] = []
-    try:
-        for batch in split_images(images, count_scored(classifier.spec), num_images):
-            inputs.clear()
-            classifier(to_float(torch.from_numpy(batch).to(device)))
-            if not inputs:
-                raise UserError(
-                    f"{type(classifier.network).__name__}: no torch.nn.Linear runs, whose inputs "
-                    "are the features that are compared; a classifier's head has to be one"
-                )
-            features.append(inputs[-1].flatten(1).float().cpu())
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for batch in split_images(images, count_scored(classifier.spec), num_images):
+        inputs.clear()
+        classifier(to_float(torch.from_numpy(batch).to(device)))
+        if not inputs:
+            raise UserError(
+                f"{type(classifier.network).__name__}: no torch.nn.Linear runs, whose inputs "
+                "are the features that are compared; a classifier's head has to be one"
+            )
+        features.append(inputs[-1].flatten(1).float().cpu())
+    for hook in hooks:
+        hook.remove()
     extracted: npt.NDArray[np.float32] = torch.cat(features).numpy()
     return extracted
 
 
-def compare_answers(
-    first: Answers, second: Answers, scored: ImageSet, kept: ImageSet
-) -> dict[str, float | None]:
-    """Compare two classifiers on some sources of the set that both have scored.
+def compare_pairs(
+    kind: str, sources: ImageSet, answers: Sequence[Answers]
+) -> Iterator[dict[str, Any]]:
+    """Compare every two classifiers on a set of images, by their answers on it.
 
-    Returns:
-        By column of agreement.csv; None for a number that cannot be computed.
+    FOOLING_OTHERS leaves out the generators that fool one of the two.
+
+    Yields:
+        Rows by column of agreement.csv; NaN for a number that cannot be computed.
     """
-    is_kept = np.array([source in kept for source in scored])
-    of_images = np.repeat(is_kept, [source.num_images for source in scored])
-    errors = compute_error_consistency(first.correct[of_images], second.correct[of_images])
-    chosen = np.flatnonzero(np.repeat(is_kept, _count_cka_images(scored)))
-    grams = [one.gram[np.ix_(chosen, chosen)].astype(np.float64) for one in (first, second)]
-    cka = compute_cka(*grams) if len(chosen) >= MIN_GRAM_IMAGES else math.nan
-    row = {**errors, "num_cka_images": len(chosen), "cka": cka}
-    return {name: None if math.isnan(value) else value for name, value in row.items()}
+    num_images, num_cka_images = [one.num_images for one in sources], _count_cka_images(sources)
+    for a, b in combinations(range(len(answers)), 2):
+        dropped = {a, b} if kind == agreement.FOOLING_OTHERS else set()
+        is_kept = [dropped.isdisjoint(source.in_loss) for source in sources]
+        if not any(is_kept):
+            continue
+        images = np.repeat(is_kept, num_images)
+        correct = [answers[one].correct[images] for one in (a, b)]
+        chosen = np.flatnonzero(np.repeat(is_kept, num_cka_images))
+        index = np.ix_(chosen, chosen)
+        grams = [answers[one].gram[index].astype(np.float64) for one in (a, b)]
+        is_enough = len(chosen) >= agreement.MIN_GRAM_IMAGES
+        yield {
+            "classifier_a": a,
+            "classifier_b": b,
+            "on_images": kind,
+            **agreement.compute_error_consistency(*correct),
+            "num_cka_images": len(chosen),
+            "cka": agreement.compute_cka(*grams) if is_enough else math.nan,
+        }
 
 
 def _count_cka_images(sources: ImageSet) -> list[int]:

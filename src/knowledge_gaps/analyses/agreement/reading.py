@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.analyses.maps import add_colour_bar
 from knowledge_gaps.core.layout import AGREEMENT_FILE, get_reports_directory
-from knowledge_gaps.core.tables import (
-    CLASSIFIER_COHORT,
-    NUM_IMAGES,
-    Cast,
-    check_unique,
-    read_columns,
-)
+from knowledge_gaps.core.tables import CLASSIFIER_COHORT, NUM_IMAGES, Cast, read_columns
+from knowledge_gaps.readings.figures.heat import label_cells
+from knowledge_gaps.readings.figures.page_figure import DETECTIONS_SOURCE, PageFigure, make_chart
+from knowledge_gaps.readings.figures.style import GREY, WIDTH_IN, paper_style
+from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.readings.mutual_fooling import MutualFooling
-from knowledge_gaps.statistics.agreement import (
-    FOOLING,
-    FOOLING_OTHERS,
-    HELD_OUT,
-    MIN_INSTANCES,
-    MatrixCorrelation,
-    correlate_matrices,
-    symmetrise,
-)
+from knowledge_gaps.statistics import agreement as statistics
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -49,24 +43,42 @@ COLUMNS = {
     "cka": Cast.NUMBER,
 }
 
+_ENDS = ["classifier_a", "classifier_b"]
+# title, name of the columns, colours, unit
+_PANELS = (
+    ("Fooled together", "GANs against classifier", "Blues", "detection rate (pale: fooled)"),
+    ("Same errors", "classifier", "Greens", "error consistency, kappa (dark: alike)"),
+    ("Same features", "classifier", "Greens", "linear CKA (dark: alike)"),
+)
+_DARK_FROM = 0.65  # of a colour scale: text above it is white
+_EMPTY = "#F1F2F4"  # the diagonal of likeness, or a pair without a number
+_FRAME_HEIGHT_IN = 0.72  # title, axis names and colour bar
+_MAX_NUMBERED = 12  # cells of more classifiers are too small for numbers
+_MAX_THREE_DIGITS = 6  # of more, for three decimals
+_SCALE_STEP = 0.05  # colour scales end at multiples of it
 
-@dataclass(frozen=True, eq=False)
-class Agreement:
-    """Pairs of N classifiers of one cohort, compared on one kind of images.
 
-    Attributes:
-        instances: of rows and columns.
-        kappa: float64 [N, N], error consistency; 1 on the diagonal, NaN where it is not known.
-        cka: float64 [N, N], likeness of features; likewise.
-        num_images: the fewest that any pair was compared on.
-        num_errors: the fewest of any classifier in any pair; kappa of few errors says little.
+class Comparison(NamedTuple):
+    """Correlation of the detection of one another's GANs with kappa and with CKA, over pairs.
+
+    Both are below 0 when alike classifiers are fooled together; `note` says what limits them.
     """
 
-    instances: tuple[int, ...]
-    kappa: FloatArray
-    cka: FloatArray
-    num_images: int
-    num_errors: int
+    kappa: statistics.MatrixCorrelation
+    cka: statistics.MatrixCorrelation
+    note: str
+
+
+@dataclass(eq=False)
+class Agreement:
+    """Pairs of N classifiers of one cohort, compared on one kind of images."""
+
+    instances: tuple[int, ...]  # of rows and columns
+    kappa: FloatArray  # [N, N], error consistency; 1 on the diagonal, NaN where it is not known
+    cka: FloatArray  # [N, N], likeness of features; likewise
+    num_images: int  # the fewest that any pair was compared on
+    num_errors: int  # the fewest of any classifier in any pair; kappa of few errors says little
+    comparison: Comparison | None = None  # with mutual fooling
 
     def select(self, order: Sequence[int]) -> tuple[FloatArray, FloatArray]:
         """Return `kappa` and `cka` of some instances, in their order."""
@@ -74,56 +86,24 @@ class Agreement:
         return self.kappa[np.ix_(index, index)], self.cka[np.ix_(index, index)]
 
 
-@dataclass(frozen=True)
-class FoolingComparison:
-    """Correlation of the detection of one another's GANs with kappa and with CKA, over pairs.
-
-    Both are below 0 when alike classifiers are fooled together; `note` says what limits them.
-    """
-
-    kappa: MatrixCorrelation
-    cka: MatrixCorrelation
-    note: str
-
-
-@dataclass(frozen=True)
-class AgreementReading:
-    """Agreement, and its comparison with mutual fooling, by HELD_OUT, FOOLING, FOOLING_OTHERS."""
-
-    agreement: Mapping[str, Agreement]
-    comparisons: Mapping[str, FoolingComparison]
-
-
-def read(root: Path, fooling: MutualFooling | None) -> AgreementReading:
-    """Read agreement.csv, which may have no rows.
-
-    Args:
-        root: of the study.
-        fooling: of the same classifier cohort; None leaves the comparisons out.
+def read(root: Path, fooling: MutualFooling | None) -> dict[str, Agreement]:
+    """Read agreement.csv, which may have no rows, by kind of images.
 
     Raises:
-        UserError: when the file cannot be read, a column is missing or holds something else than
-            it should, a pair is there twice, or classifier_a is not below classifier_b.
+        UserError: when the file cannot be read or a value is not what its column holds.
     """
-    path = get_reports_directory(root) / AGREEMENT_FILE
-    table = read_columns(path, COLUMNS)
-    check_unique(path, table, (CLASSIFIER_COHORT, "classifier_a", "classifier_b", "on_images"))
-    for line, (a, b) in enumerate(
-        zip(table["classifier_a"], table["classifier_b"], strict=True), 2
-    ):
-        if a >= b:
-            raise UserError(f"{path}: line {line}: classifier_a is {a}, below {b} is needed")
-    groups = dict(iter(table.groupby("on_images")))
-    kinds = [kind for kind in (HELD_OUT, FOOLING, FOOLING_OTHERS) if kind in groups]
-    agreement = {kind: _make_agreement(groups[kind]) for kind in kinds}
-    if fooling is None:
-        return AgreementReading(agreement, {})
-    compared = {kind: compare_with_fooling(fooling, one) for kind, one in agreement.items()}
-    return AgreementReading(agreement, compared)
+    table = read_columns(get_reports_directory(root) / AGREEMENT_FILE, COLUMNS)
+    kinds = (statistics.HELD_OUT, statistics.FOOLING, statistics.FOOLING_OTHERS)
+    rows = {kind: table[table["on_images"] == kind] for kind in kinds}
+    found = {kind: _make_agreement(chosen) for kind, chosen in rows.items() if len(chosen) > 0}
+    if fooling is not None:
+        for one in found.values():
+            one.comparison = compare_with_fooling(fooling, one)
+    return found
 
 
 def _make_agreement(rows: pd.DataFrame) -> Agreement:
-    ends = rows[["classifier_a", "classifier_b"]].to_numpy(dtype=np.int64)
+    ends = rows[_ENDS].to_numpy(dtype=np.int64)
     instances, places = np.unique(ends, return_inverse=True)
     first, second = places.reshape(ends.shape).T
 
@@ -142,25 +122,107 @@ def _make_agreement(rows: pd.DataFrame) -> Agreement:
     )
 
 
-def compare_with_fooling(fooling: MutualFooling, agreement: Agreement) -> FoolingComparison:
+def compare_with_fooling(fooling: MutualFooling, agreement: Agreement) -> Comparison:
     """Test whether classifiers that detect one another's GANs less are more alike.
 
     The pair of a and b has the mean of a's rate on GANs against b and b's rate on GANs against a.
     FOOLING_OTHERS leaves these GANs out of the images, so that nothing is compared with itself.
     """
     instances = tuple(i for i in fooling.fooled if i in agreement.instances)
-    rates = symmetrise(fooling.get_square(instances))
-    kappa, cka = (correlate_matrices(rates, one) for one in agreement.select(instances))
-    return FoolingComparison(kappa, cka, _describe_limits(len(instances), kappa, cka))
-
-
-def _describe_limits(num_instances: int, *correlations: MatrixCorrelation) -> str:
-    if num_instances < MIN_INSTANCES:
-        num_orders = math.factorial(num_instances)
-        return (
-            f"{num_instances} classifiers have {num_orders} orders: "
+    rates = statistics.symmetrise(fooling.get_square(instances))
+    kappa, cka = (statistics.correlate_matrices(rates, one) for one in agreement.select(instances))
+    note = ""
+    if len(instances) < statistics.MIN_INSTANCES:
+        num_orders = math.factorial(len(instances))
+        note = (
+            f"{len(instances)} classifiers have {num_orders} orders: "
             f"no p-value can fall below {min(1.0, 2 / num_orders):.2g}"
         )
-    if any(math.isnan(correlation.spearman) for correlation in correlations):
-        return "a pair has no number, or all pairs have the same"
-    return ""
+    elif math.isnan(kappa.spearman) or math.isnan(cka.spearman):
+        note = "a pair has no number, or all pairs have the same"
+    return Comparison(kappa, cka, note)
+
+
+def draw(
+    reading: Mapping[str, Agreement], fooling: MutualFooling, order: Sequence[int]
+) -> Iterator[PageFigure]:
+    """Draw the figure `mutual_fooling` of the page, when there are at least two classifiers.
+
+    The order is that of the classifiers by cluster.
+    """
+    agreement = reading.get(statistics.FOOLING_OTHERS)
+    shown = [instance for instance in order if agreement and instance in agreement.instances]
+    if agreement is None or len(shown) < 2:
+        return
+    yield make_chart(
+        "mutual_fooling",
+        draw_agreement(agreement, fooling, shown),
+        "Three coloured matrices: mutual fooling, error consistency, likeness of features.",
+        "Left: detection by each classifier (row) of the GANs that were trained to fool another "
+        "one (column); the diagonal is the classifier in the loss. Middle and right: how far two "
+        "classifiers make the same errors (Cohen's kappa of being correct) and how alike their "
+        "features are (linear CKA), on images of the GANs that fool neither of the two. "
+        "Classifiers are ordered by cluster.",
+        f"{DETECTIONS_SOURCE}, classifiers of {fooling.cohort} on "
+        f"{', '.join(fooling.gans)}; reports/agreement.csv",
+    )
+
+
+@paper_style()
+def draw_agreement(agreement: Agreement, fooling: MutualFooling, order: Sequence[int]) -> Figure:
+    """Draw three matrices of the instances in `order`, all in both readings, a scale for each."""
+    kappa, cka = agreement.select(order)
+    for matrix in (kappa, cka):
+        np.fill_diagonal(matrix, np.nan)
+    figure = Figure(figsize=(WIDTH_IN, WIDTH_IN / 3 + _FRAME_HEIGHT_IN))
+    matrices = (fooling.get_square(order), kappa, cka)
+    limits = ((0.0, 1.0), _find_limits(kappa), _find_limits(cka))
+    for axes, matrix, ends, words in zip(
+        figure.subplots(1, 3), matrices, limits, _PANELS, strict=True
+    ):
+        title, columns, colour_map, unit = words
+        _draw_matrix(axes, matrix, ends, colour_map, unit)
+        label_cells(axes, order, order)
+        axes.tick_params(labelsize=7.5, pad=2)
+        axes.set_title(title)
+        axes.set_xlabel(columns, fontsize=8)
+        axes.set_ylabel("classifier", fontsize=8)
+    return figure
+
+
+def _draw_matrix(
+    axes: Axes, matrix: FloatArray, limits: tuple[float, float], colour_map: str, unit: str
+) -> None:
+    lowest, highest = limits
+    image = axes.imshow(matrix, cmap=colour_map, vmin=lowest, vmax=highest)
+    axes.set_facecolor(_EMPTY)
+    if len(matrix) <= _MAX_NUMBERED:
+        _write_numbers(axes, matrix, lowest + _DARK_FROM * (highest - lowest))
+    options = {"ax": axes, "location": "bottom", "shrink": 0.95, "aspect": 22, "pad": 0.04}
+    bar = add_colour_bar(axes.figure, image, unit, **options)
+    bar.ax.tick_params(color=GREY)
+    bar.locator = MaxNLocator(4)
+    bar.update_ticks()
+
+
+def _write_numbers(axes: Axes, matrix: FloatArray, dark_from: float) -> None:
+    digits = 3 if len(matrix) <= _MAX_THREE_DIGITS else 2
+    size = min(8.0, 52 / len(matrix))
+    for (row, column), value in np.ndenumerate(matrix):
+        if row == column and not math.isfinite(value):
+            continue
+        # without the zero before the point, which would not fit
+        number = f"{value:.{digits}f}".replace("0.", ".", 1)
+        text = number if math.isfinite(value) else NOTHING
+        colour = "white" if value > dark_from else "black"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
+
+
+def _find_limits(matrix: FloatArray) -> tuple[float, float]:
+    """Return the multiples of a step around the numbers, at least a step apart."""
+    known = matrix[np.isfinite(matrix)]
+    if len(known) == 0:
+        return 0.0, 1.0
+    lowest = math.floor(known.min() / _SCALE_STEP) * _SCALE_STEP
+    highest = math.ceil(known.max() / _SCALE_STEP) * _SCALE_STEP
+    return lowest, max(highest, lowest + _SCALE_STEP)

@@ -7,9 +7,9 @@ of the classifier in its loss, and of held-out ones of the same cohort.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,11 @@ from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.batches import BACKWARD_BATCH, BACKWARD_VALUES, count_scored
 from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.study import NO_POOL, REALS, Study
 from knowledge_gaps.study.graph import list_members
 
 FloatArray = npt.NDArray[np.float64]
+_load_classifier = cache(load_classifier)  # once a process
 Classifier = Callable[[Tensor], Tensor]
 
 # The baseline, in units of [-1, 1]: the empty image of digits. A photograph has no empty image;
@@ -35,47 +35,30 @@ Classifier = Callable[[Tensor], Tensor]
 BLACK = -1.0
 NUM_STEPS = 32
 _MAX_HELD_OUT = 3  # classifiers beside the one in the loss
-_NUM_EXAMPLES = 8  # images of each set whose attributions are stored
+NUM_EXAMPLES = 8  # images of each set whose attributions are stored
 # images of each set, for means and correlations: a share of those that are evaluated
 _SHARE, _LEAST_IMAGES, _MOST_IMAGES = 8, 128, 500
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is attributed; empty when no GAN cohort of the iterations fools classifiers.
+class Plan(NamedTuple):
+    """What is attributed; empty when no GAN cohort of the iterations fools classifiers."""
 
-    Attributes:
-        gans: the first cohort of the iterations that fools classifiers.
-        cohort: the classifier cohort of the first classifier in its loss.
-        classifiers: instances: that one, then held-out ones.
-        files: the images by GAN cohort, generator 0 of each, and of the reals.
-    """
-
-    gans: str | None = None
-    cohort: str | None = None
-    classifiers: tuple[int, ...] = ()
-    files: Mapping[str, Path] = field(default_factory=dict)
+    gans: str | None  # the first cohort that fools classifiers
+    cohort: str | None  # of the first classifier in its loss
+    classifiers: tuple[int, ...]  # instances: that one, then held-out ones
+    directories: tuple[Path, ...]  # of these classifiers
+    files: Mapping[str, Path]  # images by GAN cohort, generator 0 of each, and of the reals
 
 
-@dataclass(frozen=True)
-class Attributions:
-    """Attributions of N images by K classifiers; the first E images are examples.
+class Attributions(NamedTuple):
+    """Attributions of N images by K classifiers; the first E images are examples."""
 
-    Attributes:
-        images: uint8 [E, C, H, W].
-        attributions: float32 [K, E, C, H, W], in logits.
-        logits: float32 [K, E], positive = real.
-        absolute_sum: float64 [K, C, H, W], of |attribution| over all N images.
-        correlations: float64 [N, K, K], as from `correlate_attributions`.
-        largest_gap: in logits, by which any attributions miss completeness.
-    """
-
-    images: npt.NDArray[np.uint8]
-    attributions: npt.NDArray[np.float32]
-    logits: npt.NDArray[np.float32]
-    absolute_sum: FloatArray
-    correlations: FloatArray
-    largest_gap: float
+    images: npt.NDArray[np.uint8]  # [E, C, H, W]
+    attributions: npt.NDArray[np.float32]  # [K, E, C, H, W], in logits
+    logits: npt.NDArray[np.float32]  # [K, E], positive = real
+    absolute_sum: FloatArray  # [K, C, H, W], of |attribution| over all N images
+    correlations: FloatArray  # [N, K, K], as from `correlate_attributions`
+    largest_gap: float  # in logits, by which any attributions miss completeness
 
 
 def make_plan(root: Path, study: Study) -> Plan:
@@ -83,85 +66,62 @@ def make_plan(root: Path, study: Study) -> Plan:
     cohorts = [iteration.gans for iteration in study.report.iterations]
     gans = next((name for name in cohorts if study.gans[name].phi > 0), None)
     if gans is None:
-        return Plan()
+        return Plan(None, None, (), (), {})
     members = list_members(study, study.gans[gans].fools)
-    member_cohort, in_loss = members[0]
-    cohort = member_cohort.partition("/")[2]
+    path, in_loss = members[0]
+    cohort = path.partition("/")[2]
     instances = range(study.classifiers[cohort].instances)
-    held_out = [one for one in instances if (member_cohort, one) not in members]
+    held_out = [one for one in instances if (path, one) not in members]
+    classifiers = (in_loss, *held_out[:_MAX_HELD_OUT])
+    directories = tuple(layout.get_instance_directory(root, path, one) for one in classifiers)
     baseline = [cohorts[0]] if study.gans[cohorts[0]].fools == NO_POOL else []
     files = {name: layout.get_samples_file(root, name, 0) for name in (gans, *baseline)}
     files[REALS] = layout.get_prepared_directory(root) / layout.TEST_IMAGES
-    return Plan(gans, cohort, (in_loss, *held_out[:_MAX_HELD_OUT]), files)
+    return Plan(gans, cohort, classifiers, directories, files)
 
 
-def list_batches(root: Path, plan: Plan, num_evaluated: int) -> list[tuple[str, range]]:
-    """Split every set of images into batches that are attributed at once.
+def list_batches(plan: Plan, num_evaluated: int) -> list[tuple[str, range]]:
+    """Split every set of images into batches that are attributed at once: name and indices.
 
-    Args:
-        root: of the study.
-        plan: of its attributions.
-        num_evaluated: images of each generator that the study evaluates.
-
-    Returns:
-        The set's name and the indices of the images.
+    The number of images is a share of those that the study evaluates of each generator.
     """
     if plan.gans is None:
         return []
     most = min(_MOST_IMAGES, max(_LEAST_IMAGES, num_evaluated // _SHARE))
     # all classifiers are of one cohort, so they have one input size
-    spec = _load_classifier(root, f"classifiers/{plan.cohort}", plan.classifiers[0]).spec
+    spec = _load_classifier(plan.directories[0]).spec
     size = count_scored(spec, BACKWARD_BATCH, BACKWARD_VALUES)
     images = {name: range(min(most, len(open_images(file)))) for name, file in plan.files.items()}
     return [(n, all_[i : i + size]) for n, all_ in images.items() for i in all_[::size]]
 
 
-def attribute_batch(batch: tuple[str, range], root: Path, plan: Plan) -> Attributions:
-    """Attribute a batch on this process's device.
-
-    Raises:
-        UserError: when a checkpoint or a file of images is missing or altered.
-    """
-    name, index = batch
-    cohort, device = f"classifiers/{plan.cohort}", find_device()
-    classifiers = [_load_classifier(root, cohort, one).to(device) for one in plan.classifiers]
+def attribute_batch(batch: tuple[str, range], plan: Plan) -> Attributions:
+    """Attribute a batch on this process's device; raises UserError when a file is not whole."""
+    (name, index), device = batch, find_device()
+    classifiers = [_load_classifier(directory).to(device) for directory in plan.directories]
     images = open_images(plan.files[name]).read(index.start, index.stop)
-    return attribute_images(images, classifiers, max(0, _NUM_EXAMPLES - index.start), device)
-
-
-@cache
-def _load_classifier(root: Path, cohort: str, instance: int) -> GanClassifier:
-    return load_classifier(layout.get_instance_directory(root, cohort, instance))
+    return attribute_images(images, classifiers, device)
 
 
 def attribute_images(
     images: npt.NDArray[np.uint8],
     classifiers: Sequence[Classifier],
-    num_examples: int,
     device: torch.device | None = None,
 ) -> Attributions:
-    """Attribute the logits of images.
-
-    Args:
-        images: uint8 [N, C, H, W].
-        classifiers: K frozen ones, from images float32 in [-1, 1] to logits float32 [N].
-        num_examples: how many of the first images are kept, from 0.
-        device: of the classifiers; None for the CPU.
-    """
+    """Attribute the logits of images, uint8 [N, C, H, W], by K frozen classifiers on a device."""
     prepared = to_float(torch.from_numpy(images).to(device))
     attributed = torch.stack([integrate_gradients(one, prepared) for one in classifiers])
     with torch.no_grad():
         scored = torch.stack([one(prepared) for one in classifiers])  # [K, N]
         black = torch.stack([one(torch.full_like(prepared[:1], BLACK)) for one in classifiers])
-        examples = prepared[:num_examples]  # not every network accepts an empty batch
-        logits = [one(examples) if len(examples) else scored[0, :0] for one in classifiers]
+        logits = torch.stack([one(prepared[:NUM_EXAMPLES]) for one in classifiers])
     # Sundararajan et al. 2017, proposition 1 (completeness)
     gaps = attributed.sum(dim=(2, 3, 4)) - (scored - black)
     attributions = attributed.cpu().numpy()
     return Attributions(
-        images=images[:num_examples],
-        attributions=attributions[:, :num_examples],
-        logits=torch.stack(logits).cpu().numpy(),
+        images=images[:NUM_EXAMPLES],
+        attributions=attributions[:, :NUM_EXAMPLES],
+        logits=logits.cpu().numpy(),
         absolute_sum=np.abs(attributions).sum(axis=1, dtype=np.float64),
         correlations=correlate_attributions(attributions, prepared.cpu().numpy()),
         largest_gap=float(gaps.abs().max()),
@@ -170,13 +130,14 @@ def attribute_images(
 
 def join_attributions(parts: Sequence[Attributions]) -> Attributions:
     """Join attributions of consecutive batches by the same classifiers."""
+    images, attributions, logits, sums, correlations, gaps = zip(*parts, strict=True)
     return Attributions(
-        images=np.concatenate([part.images for part in parts]),
-        attributions=np.concatenate([part.attributions for part in parts], axis=1),
-        logits=np.concatenate([part.logits for part in parts], axis=1),
-        absolute_sum=np.sum([part.absolute_sum for part in parts], axis=0),
-        correlations=np.concatenate([part.correlations for part in parts]),
-        largest_gap=max(part.largest_gap for part in parts),
+        np.concatenate(images)[:NUM_EXAMPLES],
+        np.concatenate(attributions, axis=1)[:, :NUM_EXAMPLES],
+        np.concatenate(logits, axis=1)[:, :NUM_EXAMPLES],
+        np.sum(sums, axis=0),
+        np.concatenate(correlations),
+        max(gaps),
     )
 
 
@@ -196,8 +157,8 @@ def integrate_gradients(
         num_steps: of the sum that stands for the integral.
 
     Returns:
-        Logits, float32 [N, C, H, W]; positive where a pixel speaks for "real". The sum over an
-        image is its logit less that of the black image, up to the error of the sum.
+        Logits of the images' shape, positive for "real". The sum over an image is its logit less
+        that of the black image, up to the error of the sum.
     """
     path = images - BLACK
     integral = torch.zeros_like(images)

@@ -8,38 +8,36 @@ are converted or stored. Controls with a known fault show what the audit would h
 
 from __future__ import annotations
 
+import io
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
+from torch import Tensor
 
-from knowledge_gaps.analyses.audit.reading import Check, Verdict
-from knowledge_gaps.analyses.audit.replay import (
-    FAULTS,
-    NO_FAULT,
-    NUM_LEVELS,
-    Images,
-    make_replay,
-    pass_through,
-)
+from knowledge_gaps.analyses.audit.reading import NO_FAULT, Check, Verdict
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.seeding import derive_seed, make_generator
+from knowledge_gaps.data.images import load_images, save_batches, to_float
 from knowledge_gaps.data.store import hold_images, load_array, open_images
-from knowledge_gaps.evaluation.detection import Scores, measure_detection, score_images
+from knowledge_gaps.evaluation.batches import count_sampled
+from knowledge_gaps.evaluation.detection import measure_detection, score_images
 from knowledge_gaps.evaluation.samples import list_generators
+from knowledge_gaps.execution.parallel import WORKER
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.networks import build_classifier
+from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, adjust_holm, compare_scores
 from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, REAL_ACCURACY
 from knowledge_gaps.study import ClassifierRecipe, Study
-from knowledge_gaps.training.batches import Stream
+from knowledge_gaps.training.batches import Stream, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.initial_weights import load_initial_weights
 from knowledge_gaps.training.loop import run_training
@@ -53,48 +51,116 @@ AUDIT_STEPS = 600
 _IMAGES_A_STEP = 4000 / 600
 _LEAST_STEPS = 150
 _REPLAY_BYTES = 256 << 20  # of a split, whose images are replayed from memory
+_NUM_LEVELS = 256
+_JPEG_QUALITY = 95
+_MAX_OFFSET = 0.49  # of a level: rounding to the nearest one removes it
+_HALF_RANGE = 127.5  # levels in half of [-1, 1]
+_GOLDEN = 0.6180339887498949  # its multiples, modulo 1, cover [0, 1) evenly
 
+Images = npt.NDArray[np.uint8]
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One classifier to be trained against the replay.
+class ReplayGenerator(Generator):
+    """A generator whose images are stored reals, off the stored levels as a network's output is.
 
-    Attributes:
-        name: of its recipe.
-        fault: a key of FAULTS, or "none".
-        instance: number among the classifiers of this recipe and fault.
-        worker: decides its GPU where there is one.
+    The first latent chooses the image, all equally likely; the second one shifts all of its values
+    by less than half a level, so that only a conversion that rounds to the nearest level returns
+    the stored image.
     """
 
-    name: str
+    latent_dim = 2
+    _images: Tensor
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("_images", images, persistent=False)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return images float32 [N, C, H, W] in [-1, 1] of latents [N, 2], standard normal."""
+        shares = torch.special.ndtr(latents.double())  # uniform in [0, 1]
+        index = (shares[:, 0] * len(self._images)).long().clamp_(max=len(self._images) - 1)
+        offsets = (2 * shares[:, 1] - 1) * (_MAX_OFFSET / _HALF_RANGE)
+        images = to_float(self._images[index]) + offsets.float()[:, None, None, None]
+        clamped: Tensor = images.clamp_(-1, 1)
+        return clamped
+
+    def encode(self, index: Tensor) -> Tensor:
+        """Return latents float32 [N, 2] whose images are those at index, int64 [N]."""
+        shares = torch.stack([(index + 0.5) / len(self._images), (index * _GOLDEN + 0.5) % 1], 1)
+        latents: Tensor = torch.special.ndtri(shares.double()).float()
+        return latents
+
+
+def shift_levels(images: Images) -> Images:
+    """Add one level to every value below the highest, as a wrong rounding would."""
+    shifted: Images = np.minimum(images, _NUM_LEVELS - 2) + np.uint8(1)
+    return shifted
+
+
+def compress_images(images: Images) -> Images:
+    """Store every image [C, H, W], of 1 or 3 channels, as a JPEG of high quality and read it."""
+    returned = []
+    for image in images:
+        buffer = io.BytesIO()
+        pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+        Image.fromarray(pixels).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+        returned.append(np.atleast_3d(np.asarray(Image.open(buffer))).transpose(2, 0, 1))
+    return np.stack(returned)
+
+
+# known shortcuts, put into the replay to show that the audit finds them
+FAULTS: dict[str, Callable[[Images], Images]] = {
+    "one_level": shift_levels,
+    "jpeg": compress_images,
+}
+
+
+def make_replay(images: Images, fault: str = NO_FAULT) -> ReplayGenerator:
+    """Make a frozen generator that replays images, uint8 [N, C, H, W], with a fault or "none"."""
+    replayed = images if fault == NO_FAULT else FAULTS[fault](images)
+    return freeze(ReplayGenerator(torch.from_numpy(replayed)))
+
+
+def pass_through(
+    images: Images, index: Tensor, device: torch.device, fault: str = NO_FAULT
+) -> Images:
+    """Send the images at index, int64 [N], the way of generated ones: generator, uint8, file."""
+    replay = make_replay(images, fault).to(device)
+    batches = replay.encode(index).to(device).split(count_sampled(images.shape[1:]))
+    samples = (sample_images(replay, batch).cpu().numpy() for batch in batches)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "0.npy"
+        save_batches(path, len(index), samples)
+        return load_images(path)
+
+
+class Job(NamedTuple):
+    """A classifier to be trained against the replay: what its row says before it is."""
+
+    check: Check
+    subject: str  # its recipe
     fault: str
-    instance: int
-    worker: int = 0
+    instance: int  # among the classifiers of this recipe and fault
+    steps: int
 
     @property
     def cohort(self) -> str:
         """Name that its random numbers are derived from."""
-        return f"audit/{self.name}" if self.fault == NO_FAULT else f"audit/{self.name}/{self.fault}"
-
-    def describe(self, study: Study) -> Row:
-        """Return the columns of its row that are known before it is trained."""
-        return {
-            "check": Check.REPLAY if self.fault == NO_FAULT else Check.CONTROL,
-            "subject": self.name,
-            "fault": self.fault,
-            "instance": self.instance,
-            "steps": shorten_recipe(study, self.name).steps,
-        }
+        name = f"audit/{self.subject}"
+        return name if self.fault == NO_FAULT else f"{name}/{self.fault}"
 
 
 def list_jobs(study: Study) -> list[Job]:
     """List the classifiers of an audit, recipe by recipe."""
-    faults = [(NO_FAULT, instance) for instance in range(AUDIT_INSTANCES)]
-    faults += [(fault, 0) for fault in FAULTS]
-    names = [(name, *fault) for name in study.classifier_recipes for fault in faults]
-    return [Job(*name, worker) for worker, name in enumerate(names)]
+    kinds = [(Check.REPLAY, NO_FAULT, instance) for instance in range(AUDIT_INSTANCES)]
+    kinds += [(Check.CONTROL, fault, 0) for fault in FAULTS]
+    steps = {name: shorten_recipe(study, name).steps for name in study.classifier_recipes}
+    return [
+        Job(check, name, fault, instance, steps[name])
+        for name in steps
+        for check, fault, instance in kinds
+    ]
 
 
 def shorten_recipe(study: Study, name: str) -> ClassifierRecipe:
@@ -106,85 +172,53 @@ def shorten_recipe(study: Study, name: str) -> ClassifierRecipe:
     return recipe.model_copy(update={"steps": steps, "early_stopping": None})
 
 
-class _NoSession:
-    """A `loop.Session` that never stops a training and reports nothing."""
+class _Session:
+    """Never stops a training, reports nothing."""
 
     def is_stopping(self) -> bool:
         return False
 
-    def report(self, step: int, row: dict[str, float] | None) -> None:
+    def report(self, step: int, row: Row | None) -> None:
         pass
 
 
 def measure_job(job: Job, root: Path, study: Study) -> Row:
-    """Train a classifier of reals against replayed reals and test it on the test split.
-
-    Returns:
-        num_images of each half, and the columns of `measure_replay`.
+    """Train a classifier of reals against replayed reals and test it on halves of the test split.
 
     Raises:
         UserError: when a file of images is missing or altered, or the training diverges.
+        FloatingPointError: when a score is not finite.
     """
-    seed, recipe = study.study.seed, shorten_recipe(study, job.name)
-    reals = load_reals(root, layout.TRAIN_IMAGES)
+    seed, recipe = study.study.seed, shorten_recipe(study, job.subject)
+    reals = _load_reals(root, layout.TRAIN_IMAGES)
     accelerator = build_accelerator(
-        job.worker, recipe.mixed_precision, recipe.gradient_accumulation_steps
+        WORKER.index, recipe.mixed_precision, recipe.gradient_accumulation_steps
     )
     torch.manual_seed(derive_seed(seed, "weights", job.cohort, job.instance))
     classifier = build_classifier(recipe.architecture, recipe.model, reals.shape[1:])
     load_initial_weights(classifier.network, recipe, root)
+    replay, stream = make_replay(reals, job.fault), Stream(seed, job.cohort, job.instance)
     trainer = ClassifierTrainer(
-        classifier,
-        [make_replay(reals, job.fault)],
-        1.0,
-        hold_images(reals),
-        recipe,
-        Stream(seed, job.cohort, job.instance),
-        accelerator,
+        classifier, [replay], 1.0, hold_images(reals), recipe, stream, accelerator
     )
     with tempfile.TemporaryDirectory() as directory:  # short: it starts anew when interrupted
-        run_training(trainer, recipe, Path(directory) / "state.safetensors", _NoSession())
-    reals = load_reals(root, layout.TEST_IMAGES)
+        run_training(trainer, recipe, Path(directory) / "state.safetensors", _Session())
+    reals = _load_reals(root, layout.TEST_IMAGES)
     # two disjoint halves of the test split, the same for every classifier of a study
     order = torch.randperm(len(reals), generator=make_generator(seed, "audit_halves"))
     index_replayed, index_real, *_ = order.split(len(reals) // 2)
-    replayed = _replay(reals, index_replayed, accelerator.device, job.fault)
-    classifier = freeze(trainer.get_result())
-    scores = (score_images(classifier, one) for one in (replayed, reals[index_real.numpy()]))
-    return {"num_images": len(replayed), **measure_replay(*scores)}
+    replayed = pass_through(reals, index_replayed, accelerator.device, job.fault)
+    trained = freeze(trainer.get_result())
+    scores = [score_images(trained, one) for one in (replayed, reals[index_real.numpy()])]
+    measured = measure_detection(*scores)
+    chosen = {name: measured[name] for name in (DETECTION_RATE, REAL_ACCURACY, AUC)}
+    return {"num_images": len(replayed), **chosen, "p_value": compare_scores(*scores)}
 
 
-def load_reals(root: Path, name: str) -> Images:
+def _load_reals(root: Path, name: str) -> Images:
     """Read as many of a split's first images as may be in memory: all of a set like MNIST."""
     store = open_images(layout.get_prepared_directory(root) / name)
     return store.read(0, max(1, _REPLAY_BYTES // math.prod(store.shape[1:])))
-
-
-def _replay(images: Images, index: torch.Tensor, device: torch.device, fault: str) -> Images:
-    with tempfile.TemporaryDirectory() as directory:
-        replay = make_replay(images, fault).to(device)
-        return pass_through(replay, index, Path(directory) / "0.npy")
-
-
-def measure_replay(scores_replayed: Scores, scores_real: Scores) -> dict[str, float]:
-    """Measure how well a classifier tells replayed reals from other reals.
-
-    Args:
-        scores_replayed: logits float32 [N].
-        scores_real: logits float32 [M].
-
-    Returns:
-        detection_rate, real_accuracy and auc as `measure_detection`; p_value of an area under the
-        ROC curve that differs from chance.
-
-    Raises:
-        FloatingPointError: when a score is not finite.
-    """
-    measured = measure_detection(scores_replayed, scores_real)
-    p_value = compare_scores(scores_replayed, scores_real)
-    return {key: measured[key] for key in (DETECTION_RATE, REAL_ACCURACY, AUC)} | {
-        "p_value": p_value
-    }
 
 
 def judge_classifiers(rows: Sequence[Row]) -> list[Row]:
@@ -196,13 +230,13 @@ def judge_classifiers(rows: Sequence[Row]) -> list[Row]:
     adjusted = iter(adjust_holm([row["p_value"] for row in rows if row["check"] == Check.REPLAY]))
     judged: list[Row] = []
     for row in rows:
-        p_holm = None
-        if row["check"] == Check.REPLAY:
-            p_holm = float(next(adjusted))
-            verdict = Verdict.FAIL if p_holm < AUDIT_ALPHA else Verdict.PASS
-        else:
-            verdict = Verdict.FOUND if row["p_value"] < AUDIT_ALPHA else Verdict.NOT_FOUND
-        judged.append({**row, "p_holm": p_holm, "verdict": verdict})
+        is_replay = row["check"] == Check.REPLAY
+        p_holm = float(next(adjusted)) if is_replay else None
+        is_low = (row["p_value"] if p_holm is None else p_holm) < AUDIT_ALPHA
+        low, high = (
+            (Verdict.FAIL, Verdict.PASS) if is_replay else (Verdict.FOUND, Verdict.NOT_FOUND)
+        )
+        judged.append({**row, "p_holm": p_holm, "verdict": low if is_low else high})
     return judged
 
 
@@ -212,56 +246,42 @@ def check_exactly(root: Path, study: Study) -> Iterator[Row]:
     Yields:
         Rows whose num_defects are changed bytes, or files stored in another way than the reals.
     """
-    train = load_reals(root, layout.TRAIN_IMAGES)
-    shape = (NUM_LEVELS, *train.shape[1:])
-    levels = np.arange(NUM_LEVELS, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    train = _load_reals(root, layout.TRAIN_IMAGES)
+    levels = np.arange(_NUM_LEVELS, dtype=np.uint8).reshape(-1, 1, 1, 1)
     # an image of one level changes when it is rescaled by its own range
     sets = {
         "train": train,
-        "test": load_reals(root, layout.TEST_IMAGES),
-        "levels": np.broadcast_to(levels, shape).copy(),
+        "test": _load_reals(root, layout.TEST_IMAGES),
+        "levels": np.broadcast_to(levels, (_NUM_LEVELS, *train.shape[1:])).copy(),
     }
+    found = []
     for name, images in sets.items():
-        returned = _replay(images, torch.arange(len(images)), find_device(), NO_FAULT)
-        num_changed = count_changed_bytes(images, returned)
-        yield _make_exact_row(Check.ROUND_TRIP, name, len(images), num_changed)
+        returned = pass_through(images, torch.arange(len(images)), find_device())
+        found.append((Check.ROUND_TRIP, name, len(images), (images != returned).sum()))
     num_images = study.evaluation.num_images
     files = [layout.get_samples_file(root, *one) for one in list_generators(study)]
-    samples = [load_array(file, is_mapped=True) for file in files]
+    samples = (load_array(file, is_mapped=True) for file in files)
     num_unlike = sum(not is_stored_alike(images, num_images, train) for images in samples)
-    yield _make_exact_row(Check.SAMPLE_FILES, "samples", num_images * len(samples), num_unlike)
-
-
-def _make_exact_row(check: Check, subject: str, num_images: int, num_defects: int) -> Row:
-    return {
-        "check": check,
-        "subject": subject,
-        "fault": NO_FAULT,
-        "num_images": num_images,
-        "num_defects": num_defects,
-        "verdict": Verdict.PASS if num_defects == 0 else Verdict.FAIL,
-    }
-
-
-def count_changed_bytes(images: Images, returned: Images) -> int:
-    """Count the bytes in which two sets of stored images differ; all when their shapes do."""
-    if images.shape != returned.shape:
-        return max(images.size, returned.size)
-    return int(np.count_nonzero(images != returned))
+    found.append((Check.SAMPLE_FILES, "samples", num_images * len(files), num_unlike))
+    for check, name, number, num_defects in found:
+        yield {
+            "check": check,
+            "subject": name,
+            "fault": NO_FAULT,
+            "num_images": number,
+            "num_defects": num_defects,
+            "verdict": Verdict.PASS if num_defects == 0 else Verdict.FAIL,
+        }
 
 
 def is_stored_alike(
     samples: npt.NDArray[np.generic], num_images: int, reals: npt.NDArray[np.generic]
 ) -> bool:
-    """Tell whether sample images are stored as the reals [N, C, H, W] are.
-
-    Returns:
-        Whether dtype, shape and order of the bytes are the same, and all values lie between the
-        reals' lowest and highest.
-    """
-    is_same_form = (
+    """Tell whether sample images have the form of the reals [N, C, H, W], and no value beyond."""
+    return bool(
         samples.dtype == reals.dtype
         and samples.shape == (num_images, *reals.shape[1:])
         and samples.flags.c_contiguous == reals.flags.c_contiguous
+        and reals.min() <= samples.min()
+        and samples.max() <= reals.max()
     )
-    return bool(is_same_form and reals.min() <= samples.min() and samples.max() <= reals.max())

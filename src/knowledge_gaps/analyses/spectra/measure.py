@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import fft2, fftfreq, fftshift
 from scipy.ndimage import median_filter
 
-from knowledge_gaps.core import layout
-from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.batches import Images, count_together, split_images
-from knowledge_gaps.evaluation.samples import list_generators
-from knowledge_gaps.study import REALS, REALS_TRAIN, Study
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -24,49 +19,20 @@ _BATCH_SIZE = 100  # small images whose complex spectra are in memory at once
 _BATCH_VALUES = 1 << 20  # of larger images together: 16 MiB of complex numbers
 
 
-@dataclass(frozen=True)
-class Spectra:
-    """Means over a set of images.
+class Spectra(NamedTuple):
+    """Means over a set of images."""
 
-    Attributes:
-        power: float64 [min(H, W) // 2], power at 1, 2, ... cycles per image.
-        residual_spectrum: float64 [H, W], amplitude of the residuals, frequency 0 in the middle.
-        fingerprint: float64 [C, H, W], residual in units of [-1, 1].
-    """
-
-    power: FloatArray
-    residual_spectrum: FloatArray
-    fingerprint: FloatArray
-
-
-def list_image_sets(root: Path, study: Study) -> dict[tuple[str, int], Path]:
-    """List the images to measure, by cohort (or split of the reals) and instance.
-
-    The train split is measured like a generator: its distance from the test split is the floor.
-    """
-    prepared = layout.get_prepared_directory(root)
-    return {
-        (REALS, 0): prepared / layout.TEST_IMAGES,
-        (REALS_TRAIN, 0): prepared / layout.TRAIN_IMAGES,
-        **{one: layout.get_samples_file(root, *one) for one in list_generators(study)},
-    }
-
-
-def measure_file(path: Path, num_images: int) -> Spectra:
-    """Measure the first images of a file; raises UserError when it cannot be read."""
-    return measure_spectra(open_images(path), num_images)
+    power: FloatArray  # [min(H, W) // 2], at 1, 2, ... cycles per image
+    residual_spectrum: FloatArray  # [H, W], amplitude of the residuals, frequency 0 in the middle
+    fingerprint: FloatArray  # [C, H, W], residual in units of [-1, 1]
 
 
 def measure_spectra(images: Images, num_images: int | None = None) -> Spectra:
-    """Measure the spectra and the fingerprint of a set of images.
+    """Measure the spectra and the fingerprint of the first images (None: of all), at least one.
 
     Source: the spectrum of high-pass filtered images is that of Wang et al. 2020, "CNN-generated
     images are surprisingly easy to spot... for now", section 4.6; the mean residual is the
     fingerprint of Marra et al. 2019, "Do GANs leave artificial fingerprints?", eq. 2.
-
-    Args:
-        images: uint8 [N, C, H, W], at least one.
-        num_images: how many of the first images; None for all.
     """
     shape = images.shape[1:]
     power, amplitude, residual_sum = np.zeros(shape), np.zeros(shape), np.zeros(shape)
@@ -85,15 +51,9 @@ def measure_spectra(images: Images, num_images: int | None = None) -> Spectra:
 
 
 def compute_power(images: FloatArray) -> FloatArray:
-    """Compute |FFT|^2 / (H W) of every image less its mean.
+    """Compute |FFT|^2 / (H W) of every image [..., H, W] less its mean, frequency 0 first.
 
     By Parseval's theorem its mean over an image's frequencies is the image's variance.
-
-    Args:
-        images: float64 [N, C, H, W].
-
-    Returns:
-        float64 of the same shape, frequency 0 first.
     """
     centred = images - images.mean(axis=(-2, -1), keepdims=True)
     power: FloatArray = _compute_amplitude(centred) ** 2
@@ -101,10 +61,7 @@ def compute_power(images: FloatArray) -> FloatArray:
 
 
 def average_rings(power: FloatArray) -> FloatArray:
-    """Average a spectrum over rings one cycle per image wide.
-
-    Args:
-        power: float64 [H, W], frequency 0 first.
+    """Average a spectrum [H, W], frequency 0 first, over rings one cycle per image wide.
 
     Returns:
         float64 [min(H, W) // 2]: means over the frequencies whose distance from 0 rounds to
@@ -121,14 +78,7 @@ def average_rings(power: FloatArray) -> FloatArray:
 
 
 def compute_residuals(images: npt.NDArray[np.uint8]) -> FloatArray:
-    """Subtract a denoised version, the median of 3 x 3 pixels, from each image.
-
-    Args:
-        images: uint8 [N, C, H, W].
-
-    Returns:
-        float64 of the same shape, in units of [-1, 1].
-    """
+    """Subtract the median of 3 x 3 pixels from each image [N, C, H, W], in units of [-1, 1]."""
     denoised = median_filter(images, size=(1, 1, _MEDIAN_PX, _MEDIAN_PX))
     residuals: FloatArray = (images.astype(np.float64) - denoised) / _LEVELS_PER_UNIT
     return residuals

@@ -2,50 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import SymLogNorm
+from matplotlib.figure import Figure
 
-from knowledge_gaps.analyses.arrays import read_array
-from knowledge_gaps.core import layout
+from knowledge_gaps.analyses import maps
+from knowledge_gaps.core import layout, tables
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.tables import (
-    GENERATOR_COHORT,
-    GENERATOR_INSTANCE,
-    Cast,
-    check_unique,
-    read_columns,
-)
-from knowledge_gaps.study import REALS, REALS_TRAIN
+from knowledge_gaps.data.store import load_array
+from knowledge_gaps.readings.figures.page_figure import PageFigure, make_chart, make_picture
+from knowledge_gaps.readings.figures.style import GREY, WIDTH_IN, choose_colours, paper_style
+from knowledge_gaps.study import REALS, REALS_TRAIN, Study
 
 FloatArray = npt.NDArray[np.float64]
 
-_KEYS = {GENERATOR_COHORT: Cast.NAME, GENERATOR_INSTANCE: Cast.COUNT, "frequency": Cast.COUNT}
+COLUMNS = {
+    tables.GENERATOR_COHORT: tables.Cast.NAME,
+    tables.GENERATOR_INSTANCE: tables.Cast.COUNT,
+    "frequency": tables.Cast.COUNT,
+    "power": tables.Cast.NUMBER,
+}
+_KEYS = list(COLUMNS)[:3]
+
+_LINEAR_DB = 3  # a ratio's axis is linear up to here: cohorts near the reals lie within it
+_LETTER_WIDTH = 0.74  # of a font's size, with the gaps between panels
+_LINEAR_SHARE = 30  # of a map's scale: linear up to this part of its end, logarithmic beyond
+_MIDDLE_SHARE = 8  # of the same: where its other marks are
+_LEGEND_COLUMNS = 5  # at most
+_FLOOR = {"color": GREY, "linewidth": 1.3, "linestyle": (0, (4, 2)), "label": "train split"}
+_MAX_MARKERS = 40  # on a line; more would hide it
+_FRAME_WIDTH_IN = 0.95  # names of the rows, and colour bars
+_FRAME_HEIGHT_IN = 0.45
 
 
-@dataclass(frozen=True)
-class ResidualMap:
+class ResidualMap(NamedTuple):
     """Mean residual spectrum, float64 [H, W], and mean residual, float64 [C, H, W]."""
 
     spectrum: FloatArray
     fingerprint: FloatArray
 
 
-@dataclass(frozen=True)
-class SpectraReading:
-    """Spectra of the reals' test split, of their train split, then of GAN cohorts, by name.
+class SpectraReading(NamedTuple):
+    """Spectra of the reals' test split, of their train split, then of GAN cohorts, by name."""
 
-    Attributes:
-        spectra: float64 [instances, F], power at 1, 2, ... F cycles per image in squared units of
-            [-1, 1].
-        residuals: means over the instances.
-    """
-
-    spectra: Mapping[str, FloatArray]
-    residuals: Mapping[str, ResidualMap]
+    # [instances, F], power at 1, 2, ... F cycles per image in squared units of [-1, 1]
+    spectra: dict[str, FloatArray]
+    residuals: dict[str, ResidualMap]  # means over the instances
 
     @property
     def has_colours(self) -> bool:
@@ -59,26 +69,143 @@ def read(root: Path, cohorts: Sequence[str]) -> SpectraReading:
     Raises:
         UserError: when a file cannot be read, or lacks a cohort or one of its frequencies.
     """
-    names = (REALS, REALS_TRAIN, *cohorts)
-    residuals = {name: _read_residuals(root, name) for name in names}
-    return SpectraReading(_read_spectra(root, names), residuals)
-
-
-def _read_spectra(root: Path, names: Sequence[str]) -> dict[str, FloatArray]:
     path = layout.get_reports_directory(root) / layout.SPECTRA_FILE
-    table = read_columns(path, {**_KEYS, "power": Cast.NUMBER})
-    check_unique(path, table, list(_KEYS))
-    powers = table.pivot(
-        index=[GENERATOR_COHORT, GENERATOR_INSTANCE], columns="frequency", values="power"
-    )
-    for name in names:
+    table = tables.read_columns(path, COLUMNS)
+    tables.check_unique(path, table, _KEYS)
+    powers = table.pivot(index=_KEYS[:2], columns="frequency", values="power")
+    reading = SpectraReading({}, {})
+    for name in (REALS, REALS_TRAIN, *cohorts):
         if name not in powers.index or not np.isfinite(powers.loc[name].to_numpy()).all():
             raise UserError(f"{path}: the spectrum of {name!r} is missing or not whole")
-    return {name: powers.loc[name].to_numpy(np.float64) for name in names}
+        reading.spectra[name] = powers.loc[name].to_numpy(np.float64)
+        files = (layout.RESIDUAL_SPECTRA_FILE, layout.FINGERPRINTS_FILE)
+        arrays = [load_array(layout.get_spectra_directory(root) / name / file) for file in files]
+        means = (array.astype(np.float64).mean(axis=0) for array in arrays)
+        reading.residuals[name] = ResidualMap(*means)
+    return reading
 
 
-def _read_residuals(root: Path, name: str) -> ResidualMap:
-    directory = layout.get_spectra_directory(root) / name
-    spectra = read_array(directory / layout.RESIDUAL_SPECTRA_FILE, num_dims=3)
-    fingerprints = read_array(directory / layout.FINGERPRINTS_FILE, num_dims=4)
-    return ResidualMap(spectra.mean(axis=0), fingerprints.mean(axis=0))
+def draw(study: Study, reading: SpectraReading) -> Iterator[PageFigure]:
+    """Draw the figures `spectra` and `residuals` of the page."""
+    shown = (
+        "Shown are the cohorts of the tables of iterations, and at most three of the phi sweep."
+        f"{' Colour channels are averaged.' if reading.has_colours else ''}"
+    )
+    yield make_chart(
+        "spectra",
+        draw_spectra(reading.spectra),
+        "Power against spatial frequency, and its ratio to that of the reals.",
+        "Radially averaged power spectra: mean over all images of the squared Fourier amplitude "
+        "on rings of one radius, each image less its mean. Below, the ratio to the test reals in "
+        "decibels, with the range over the instances of a cohort; the floor is the train split "
+        f"against the test split. {study.evaluation.num_images:,} images per generator. {shown}",
+        "reports/spectra.csv",
+    )
+    yield make_picture(
+        "residuals",
+        draw_residuals(reading.residuals),
+        "Maps of residual spectra and of mean residuals, a column for each cohort.",
+        "Residuals: an image less its median over 3 by 3 pixels. Above, the mean Fourier "
+        "amplitude of the residuals against that of the test reals, frequency 0 in the middle; "
+        "below, the mean residual less that of the test reals. Means over all images of all "
+        f"instances. Colours are linear near 0 and logarithmic beyond, one scale a row. {shown}",
+        "data/spectra/COHORT/",
+    )
+
+
+@paper_style()
+def draw_spectra(spectra: Mapping[str, FloatArray]) -> Figure:
+    """Draw power against frequency, and below it the ratio to the reals in decibels."""
+    figure = Figure(figsize=(WIDTH_IN, 4.9))
+    axes_power, axes_ratio = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.2])
+    axes_power.set_yscale("log")
+    axes_ratio.set_yscale("symlog", linthresh=_LINEAR_DB, linscale=2)
+    [reals] = spectra[REALS]
+    frequencies = np.arange(1, len(reals) + 1)
+    axes_power.plot(frequencies, reals, color="black", linewidth=1.1, label="reals")
+    axes_ratio.axhline(0, color="black", linewidth=1.1)
+    marker = "o" if len(frequencies) <= _MAX_MARKERS else ""
+    cohorts = [name for name in spectra if name not in (REALS, REALS_TRAIN)]
+    colours = dict(zip(cohorts, choose_colours(len(cohorts)), strict=True))
+    for name in (REALS_TRAIN, *cohorts):
+        style = {"color": colours[name], "label": name} if name in colours else dict(_FLOOR)
+        axes_power.plot(frequencies, spectra[name].mean(axis=0), **style)
+        # a data frame skips instances without power
+        ratios = pd.DataFrame(10 * np.log10(divide(spectra[name], reals)))
+        if name in colours:
+            low, high, colour = ratios.min(), ratios.max(), colours[name]
+            axes_ratio.fill_between(frequencies, low, high, color=colour, alpha=0.2, linewidth=0)
+            style |= {"marker": marker, "markersize": 2.5}
+        axes_ratio.plot(frequencies, ratios.mean(), **style)
+    _label_spectra(axes_power, axes_ratio)
+    axes_ratio.set_xlim(frequencies[0], frequencies[-1])
+    handles, labels = axes_power.get_legend_handles_labels()
+    num_columns = math.ceil(len(labels) / math.ceil(len(labels) / _LEGEND_COLUMNS))
+    figure.legend(handles, labels, loc="outside upper center", ncols=num_columns)
+    return figure
+
+
+def _label_spectra(axes_power: Axes, axes_ratio: Axes) -> None:
+    axes_power.set_ylabel("power (squared\nunits of [\N{MINUS SIGN}1, 1])")
+    axes_power.set_title("Radially averaged power spectrum (means over instances)")
+    (low, high), sizes = axes_ratio.get_ylim(), (1, 2, _LINEAR_DB, 10, 30, 100)
+    ticks = [sign * size for size in sizes for sign in (-1, 1) if low <= sign * size <= high]
+    axes_ratio.set_yticks([0, *ticks])
+    axes_ratio.yaxis.set_major_formatter("{x:g}")
+    axes_ratio.set_ylabel("ratio to the reals (dB)")
+    axes_ratio.set_title(
+        f"Ratio to the reals (bands: range over instances; logarithmic beyond ±{_LINEAR_DB} dB)"
+    )
+    axes_ratio.set_xlabel("frequency (cycles per image)")
+
+
+def divide(values: FloatArray, reals: FloatArray) -> FloatArray:
+    """Divide by what the reals have; NaN where either is 0, as in empty images."""
+    known = (values > 0) & (reals > 0)
+    ratio: FloatArray = np.divide(values, reals, out=np.full(known.shape, np.nan), where=known)
+    return ratio
+
+
+@paper_style()
+def draw_residuals(residuals: Mapping[str, ResidualMap]) -> Figure:
+    """Draw residual spectra over that of the reals, and mean residuals less that of the reals."""
+    reals, others = residuals[REALS], [one for name, one in residuals.items() if name != REALS]
+    panel_in = (WIDTH_IN - _FRAME_WIDTH_IN) / len(others)
+    figure = Figure(figsize=(WIDTH_IN, 2 * panel_in + _FRAME_HEIGHT_IN))
+    above, below = figure.subplots(2, len(others), squeeze=False)
+    ratios = [np.log2(divide(one.spectrum, reals.spectrum)) for one in others]
+    _draw_maps(figure, above, ratios, "log\N{SUBSCRIPT TWO} ratio")
+    above[0].set_ylabel("residual\nspectrum", fontsize=8)
+    differences = [(one.fingerprint - reals.fingerprint).mean(axis=0) for one in others]
+    unit = "grey value" if len(reals.fingerprint) == 1 else "mean of colours"
+    _draw_maps(figure, below, differences, unit)
+    below[0].set_ylabel("mean\nresidual", fontsize=8)
+    names = ["train split" if name == REALS_TRAIN else name for name in residuals if name != REALS]
+    # the longest title must not overlap the next one
+    title_pt = min(8.0, 72 * panel_in / (_LETTER_WIDTH * max(map(len, names))))
+    for axes, name in zip(above, names, strict=True):
+        axes.set_title(name, fontsize=title_pt, fontweight="normal")
+    return figure
+
+
+def _draw_maps(
+    figure: Figure, panels: Sequence[Axes], shown: Sequence[FloatArray], unit: str
+) -> None:
+    limit = float(np.nanquantile(np.abs(shown), maps.LARGEST_QUANTILE))
+    # collapsed generators differ from reals many times as much as others
+    norm = SymLogNorm(limit / _LINEAR_SHARE, vmin=-limit, vmax=limit)
+    for axes, one in zip(panels, shown, strict=True):
+        maps.hide_frame(axes)
+        image = axes.imshow(one, cmap=maps.DIVERGING_MAP, norm=norm)
+    options = {"ax": list(panels), "aspect": 12, "pad": 0.015, "extend": "both"}
+    bar = maps.add_colour_bar(figure, image, unit, **options)
+    end, middle = _round_down(limit), _round_down(limit / _MIDDLE_SHARE)
+    bar.set_ticks([-end, -middle, 0, middle, end])
+    bar.ax.yaxis.set_major_formatter("{x:g}")
+    bar.ax.minorticks_off()
+
+
+def _round_down(value: float) -> float:
+    """Round a positive number down to 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return max(step * power for step in (1, 2, 5) if step * power <= value)
