@@ -14,10 +14,10 @@ from knowledge_gaps.statistics.bootstrap import (
     PairMatrix,
     Resampled,
     Statistic,
+    draw_counts,
     make_interval,
     resample_cells,
 )
-from knowledge_gaps.statistics.draws import draw_counts
 from knowledge_gaps.statistics.effects import Over, bound_effect
 
 NAN = math.nan

@@ -25,14 +25,11 @@ _BATCH_SIZE = 5_000  # permutations at once
 class MatrixCorrelation(NamedTuple):
     """How two matrices of pairs of the same instances go together.
 
-    Attributes:
-        spearman: rank correlation of their off-diagonal elements; NaN when one of them is
-            missing, or all elements of a matrix are equal.
-        p_value: two-sided, over permutations of the instances; NaN with `spearman`.
+    Both numbers are NaN when an element is missing, or all elements of a matrix are equal.
     """
 
-    spearman: float
-    p_value: float
+    spearman: float  # rank correlation of their off-diagonal elements
+    p_value: float  # two-sided, over permutations of the instances
 
 
 def compute_error_consistency(correct_a: BoolArray, correct_b: BoolArray) -> dict[str, float]:
@@ -84,15 +81,12 @@ def compute_cka(gram_a: FloatArray, gram_b: FloatArray) -> float:
     with the estimate of HSIC by Song et al. 2012, as in Nguyen, Raghu and Kornblith 2021, eq. 3.
 
     Args:
-        gram_a: [N, N] of the first network's features, N at least 4.
+        gram_a: [N, N] of the first network's features, N at least MIN_GRAM_IMAGES.
         gram_b: [N, N] of the second one's.
 
     Returns:
         1 for the same features, about 0 for independent ones; NaN when all images have the same
         features.
-
-    Raises:
-        ValueError: for fewer than 4 images.
     """
     if len(gram_a) < MIN_GRAM_IMAGES:
         raise ValueError(f"{len(gram_a)} images found, {MIN_GRAM_IMAGES} are needed")

@@ -19,15 +19,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from knowledge_gaps.statistics.bootstrap import (
-    CONFIDENCE,
-    Floats,
-    Interval,
-    Resampled,
-    make_interval,
-)
-
-_TAIL = (1 - CONFIDENCE) / 2
+from knowledge_gaps.statistics.bootstrap import TAIL, Floats, Interval, Resampled, make_interval
 
 
 class Over(StrEnum):
@@ -50,8 +42,7 @@ def bound_effect(
         resampled: cells with their draws.
         left: positions of cells, at least one.
         right: positions of the cells that are taken off; none for the left side alone.
-        over: how the cells of the left and of the right side become one number. (MAX, MIN) on the
-            same cells is their spread.
+        over: of the left and of the right side; (MAX, MIN) on the same cells is their spread.
     """
     num_cells = len(resampled.points)
     lefts = _list_combinations(left, over[0], num_cells)
@@ -61,7 +52,7 @@ def bound_effect(
         is_left, is_right = over[0] in (left, Over.MEAN), over[1] in (right, Over.MEAN)
         return (len(lefts) if is_left else 1) * (len(rights) if is_right else 1)
 
-    tails = (_TAIL / count(Over.MAX, Over.MIN), _TAIL / count(Over.MIN, Over.MAX))
+    tails = (TAIL / count(Over.MAX, Over.MIN), TAIL / count(Over.MIN, Over.MAX))
     table = [[make_interval(resampled, a - b, tails) for b in rights] for a in lefts]
     outer = np.min if over[0] is Over.MIN else np.max  # NaN stays NaN, and a mean is one number
     inner = np.min if over[1] is Over.MAX else np.max
@@ -90,12 +81,8 @@ def compute_change(before: Interval, after: Interval) -> Interval:
     Source: MOVER, Zou and Donner (2008), Construction of confidence limits about effect measures,
     Statistics in Medicine 27, section 2.
 
-    Args:
-        before: of one study.
-        after: of the other, at the same level of confidence.
-
     Returns:
-        After less before, at that level; NaN where something is missing.
+        After less before, at the level of both; NaN where something is missing.
     """
     point = after.point - before.point
     below = math.hypot(after.point - after.low, before.high - before.point)

@@ -39,17 +39,14 @@ def adjust_holm(p_values: npt.ArrayLike) -> FloatArray:
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
 
-    Args:
-        p_values: [N] in [0, 1].
-
     Returns:
         Adjusted p-values float64 [N], in the order of the given ones.
     """
     given = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(given, kind="stable")
-    num_not_rejected = len(given) - np.arange(len(given))
     adjusted = np.empty_like(given)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(given[order] * num_not_rejected))
+    factors = np.arange(len(given), 0, -1)  # how many are not rejected yet
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(given[order] * factors))
     return adjusted
 
 
