@@ -16,8 +16,8 @@ from findings_tools import FINDINGS, REPOSITORY
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.findings.judge import Answer, Verdict, ask_all
-from knowledge_gaps.findings.load import load_findings
-from knowledge_gaps.findings.sources import TABLES, PaperSource
+from knowledge_gaps.findings.paper import TABLES, PaperSource
+from knowledge_gaps.findings.schema import load_findings
 from knowledge_gaps.readings.places import Reading
 
 NUM_SHUFFLES = 40
@@ -118,7 +118,7 @@ def test_shuffled_iterations_do_not_support_the_claims() -> None:
     [
         ("direction: above", "directions: above", "claims.0.directions: unknown key (allowed: id"),
         ("where: {n: 1}", "where: {phi: 1}", "of generalisation have no such coordinate (known: n"),
-        ("where: {n: 1}", "where: {n: {least: 1}}", "n.Range.least: unknown key"),
+        ("where: {n: 1}", "where: {n: {least: 1}}", "where.n.least: unknown key"),
         ("where: {n: 1}", "where: {n: {min: 3, max: 1}}", "where.n: nothing is from 3.0 to 1.0"),
         ("measure: detection_rate", "measure: nope", "measure is 'nope', of pairs there are detec"),
         ("measure: detection_rate", "measure: fid", "measure is 'fid', of pairs there are detec"),
@@ -133,7 +133,7 @@ def test_shuffled_iterations_do_not_support_the_claims() -> None:
         ("asked_of: {gan", "asked_of: {gans", "asked_of.gans: unknown key (allowed: gan, class"),
         ("extractor: lenet", "extractors: lenet", "pilot.setting.extractors: unknown key"),
         ("id: 1b", "id: 1a", "'1a' occurs twice"),
-        ("needs: [9b]", "needs: [9e]", "'9c' needs '9e', which is not above it"),
+        ("needs: [9b]", "needs: [9e]", "'9c' needs '9e', not above it"),
         ("measure: class_entropy", "measure: coverage", "in margins of 'coverage', which has none"),
         ("direction: above", "direction: differs", "differs needs a right side"),
         ("pairs: in_loss", "pairs: fooled", "pairs: Input should be 'held_out', 'in_loss' or"),

@@ -7,7 +7,7 @@ import pytest
 from findings_tools import make_detections, make_quality, make_study
 
 from knowledge_gaps.findings.judge import choose_cells
-from knowledge_gaps.findings.schema import Selection
+from knowledge_gaps.findings.schema import AskedOf, Selection
 from knowledge_gaps.findings.sources import Cell, NotAskedError, StudySource
 from knowledge_gaps.statistics.bootstrap import PairMatrix
 
@@ -19,7 +19,7 @@ def choose(measure: str = "detection_rate", **settings: object) -> dict[str, Cel
     selection = Selection.model_validate(settings)
     detections = make_detections(STUDY, lambda *_: 0.5, lambda gans: 0.0)
     source = StudySource(STUDY, detections, make_quality(STUDY, {}, {}), 0)
-    cells = choose_cells(source.list_cells(measure, selection), selection)
+    cells = choose_cells(source.list_cells(measure, selection), selection, AskedOf())
     assert len({cell.name for cell in cells}) == len(cells)
     return {cell.name: cell for cell in cells}
 
