@@ -25,12 +25,8 @@ def compute_rows(
         root: of the repository, whose `.kgaps/cache` holds the rows.
         table: name of the cache file; it also opens the line that is printed at the end.
         keys: for each item a hash of all that its row depends on (`core.cache.make_key`).
-        compute: computes the rows of the items it is given and yields them in parts, in any order;
-            the cache is saved after each part.
+        compute: yields JSON-able rows of some items in parts, after each of which they are saved.
         is_valid: tells whether a cached row may be used.
-
-    Returns:
-        JSON-able rows in the order of `keys`.
     """
     cache = RowCache(root, table)
     cached = {item: cache.get(key) for item, key in keys.items()}

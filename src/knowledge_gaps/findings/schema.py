@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, ValidationError, model_validator
 
 from knowledge_gaps.core.errors import UserError, describe_first_error
 from knowledge_gaps.readings.cells import MEASURES
@@ -19,7 +19,6 @@ from knowledge_gaps.study.recipes import Count, Name, Positive, Section
 
 FINDINGS_FILE = "findings.yaml"
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -33,8 +32,8 @@ class Range(Section):
     `pick` takes, of the cells that are left, those with the smallest or largest value.
     """
 
-    min: Finite | None = None
-    max: Finite | None = None
+    min: FiniteFloat | None = None
+    max: FiniteFloat | None = None
     parity: Literal["even", "odd"] | None = None
     pick: Literal["smallest", "largest"] | None = None
 
@@ -94,8 +93,8 @@ class Selection(Section):
 class Threshold(Section):
     """What an effect is compared with: a level, and a number of margins of the measure."""
 
-    at: Finite
-    margins: Finite = 0.0
+    at: FiniteFloat
+    margins: FiniteFloat = 0.0
 
 
 class AskedOf(Section):

@@ -12,18 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from knowledge_gaps.core.tables import (
-    CLASSIFIER_COHORT,
-    CLASSIFIER_INSTANCE,
-    GENERATOR_COHORT,
-    GENERATOR_INSTANCE,
-)
+from knowledge_gaps.core.tables import CLASSIFIER_INSTANCE, GENERATOR_COHORT, GENERATOR_INSTANCE
 from knowledge_gaps.findings.schema import Selection
 from knowledge_gaps.readings.cohorts import get_classifiers, get_gan, list_fooled
 from knowledge_gaps.readings.mutual_fooling import make_mutual_fooling
 from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.readings.places import Reading, list_gans, list_places
-from knowledge_gaps.readings.tables import find_metric
+from knowledge_gaps.readings.tables import find_metric, select_pairs
 from knowledge_gaps.statistics.bootstrap import Floats, PairMatrix
 from knowledge_gaps.statistics.clusters import MIN_MEMBERS, Clusters, find_clusters
 from knowledge_gaps.statistics.measures import DETECTION_RATE, find_metric_of
@@ -155,11 +150,10 @@ class StudySource:
 
     def _list_pairs(self, measure: str, reading: Reading, pairs: PairSet) -> Iterator[Cell]:
         for gans, classifiers, coordinates in list_places(self.study, reading):
-            block = self._blocks.get((gans, classifiers), self.detections[:0])
-            table = block[pairs.select(block)].pivot(
+            rows = select_pairs(self.detections, pairs, gans, classifiers)
+            table = rows.pivot(
                 index=GENERATOR_INSTANCE, columns=CLASSIFIER_INSTANCE, values=measure
-            )
-            table = table.reindex(columns=range(self.study.classifiers[classifiers].instances))
+            ).reindex(columns=range(self.study.classifiers[classifiers].instances))
             matrix = self._make_matrix(table, gans, f"{Kind.CLASSIFIERS}/{classifiers}")
             if matrix is not None:
                 gan, fooled = self._get_architectures(gans)
@@ -181,11 +175,6 @@ class StudySource:
         """Return those of GANs and of the classifiers in their loss."""
         fooled = list_fooled(self.study, gans)
         return get_gan(self.study, gans), get_classifiers(self.study, fooled)
-
-    @cached_property
-    def _blocks(self) -> dict[tuple[str, str], pd.DataFrame]:
-        keys = [GENERATOR_COHORT, CLASSIFIER_COHORT]
-        return {(str(a), str(b)): block for (a, b), block in self.detections.groupby(keys)}
 
     def _make_matrix(self, table: pd.DataFrame, gans: str, *classifiers: str) -> PairMatrix | None:
         """Make a matrix of a table by instance; None without numbers.

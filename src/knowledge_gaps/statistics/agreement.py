@@ -43,10 +43,9 @@ def compute_error_consistency(correct_a: BoolArray, correct_b: BoolArray) -> dic
         correct_b: [N], the second one on the same images.
 
     Returns:
-        By column of agreement.csv: counts of images and errors; observed_agreement, the share of
-        images on which both are right or both wrong; expected_agreement, the same if errors were
-        independent; error_consistency, kappa: 1 for the same errors, 0 for independent ones, below
-        0 for errors that avoid one another, NaN when both are always right or always wrong.
+        By column of agreement.csv. Agreement is the share of images on which both are right or both
+        wrong, expected if errors were independent. Kappa is 1 for the same errors, below 0 for
+        errors that avoid one another, NaN when both are always right or always wrong.
     """
     accuracy_a, accuracy_b = float(correct_a.mean()), float(correct_b.mean())
     observed = float((correct_a == correct_b).mean())
@@ -73,9 +72,8 @@ def compute_gram(features: npt.NDArray[np.floating]) -> FloatArray:
 def compute_cka(gram_a: FloatArray, gram_b: FloatArray) -> float:
     """Return linear CKA of two networks' features of the same images.
 
-    It does not change when features are rotated, scaled as a whole or shifted. The estimate is the
-    unbiased one: with more features than images the plain one is far above 0 for networks that
-    have nothing in common.
+    The estimate is the unbiased one: with more features than images the plain one is far above 0
+    for networks that have nothing in common.
 
     Source: Kornblith et al. 2019, "Similarity of neural network representations revisited", eq. 4,
     with the estimate of HSIC by Song et al. 2012, as in Nguyen, Raghu and Kornblith 2021, eq. 3.
@@ -85,8 +83,7 @@ def compute_cka(gram_a: FloatArray, gram_b: FloatArray) -> float:
         gram_b: [N, N] of the second one's.
 
     Returns:
-        1 for the same features, about 0 for independent ones; NaN when all images have the same
-        features.
+        1 for the same features, about 0 for independent ones; NaN when all images have the same.
     """
     if len(gram_a) < MIN_GRAM_IMAGES:
         raise ValueError(f"{len(gram_a)} images found, {MIN_GRAM_IMAGES} are needed")
@@ -102,16 +99,12 @@ def symmetrise(matrix: FloatArray) -> FloatArray:
 
 
 def correlate_matrices(first: FloatArray, second: FloatArray) -> MatrixCorrelation:
-    """Test whether two symmetric matrices of pairs go together.
+    """Test whether two symmetric matrices [N, N] of pairs of the same instances go together.
 
     The elements of a matrix are not independent, for an instance has a whole row of them. So the
-    instances are permuted, rows and columns together.
+    instances are permuted, rows and columns together. The diagonals do not count.
 
     Source: Mantel 1967, with Spearman's rank correlation.
-
-    Args:
-        first: float64 [N, N]; the diagonal does not count.
-        second: likewise, of the same instances in the same order.
     """
     upper = np.triu_indices(len(first), k=1)
     elements = [matrix[upper] for matrix in (first, second)]

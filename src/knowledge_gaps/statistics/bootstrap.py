@@ -5,13 +5,8 @@ share an instance are not independent, so instances are drawn on both sides, not
 
 Source: Owen (2007), The pigeonhole bootstrap, Annals of Applied Statistics 1(2), for drawing rows
 and columns independently; Rao and Wu (1988), JASA 83, section 2, for drawing n - 1 of n, which
-makes the variance of a mean s^2 / n where n draws make it (n - 1) / n of that; Satterthwaite (1946)
-for the degrees of freedom.
-
-Coverage of the nominal 95 % interval (benchmarks/coverage.py) at 3 x 3, 4 x 4, 8 x 8 and 20 x 20
-instances: 99, 98, 97 and 96 % for equal variances, where the percentile interval of n draws has 87,
-90, 94 and 94 %; 87, 88, 90 and 93 % for rates near 1; 76, 87, 92 and 94 % for rates that are all or
-nothing by classifier. The interval of an STD covers 82 to 98 % at 3 to 8 instances.
+makes the variance of a mean s^2 / n; Satterthwaite (1946) for the degrees of freedom. How often the
+interval covers the truth is measured by benchmarks/coverage.py.
 """
 
 from __future__ import annotations
@@ -100,13 +95,8 @@ def draw_counts(seed: int, cohort: str, members: tuple[bool, ...], num_resamples
     """Draw n - 1 of the n instances of a cohort that are members, with replacement.
 
     Every draw ranks all instances of the cohort at random and takes the first that is a member: it
-    is the same instance for two sets of members wherever both have it.
-
-    Args:
-        seed: of the draws.
-        cohort: its name, which selects the random stream.
-        members: for each instance of the cohort, whether it may be drawn.
-        num_resamples: how many times.
+    is the same instance for two sets of members wherever both have it. The name of the cohort
+    selects the random stream.
 
     Returns:
         How often each instance was drawn, float32 [num_resamples, instances], read-only. A single
@@ -139,13 +129,7 @@ def resample_cells(
 
     An instance counts in all cells of its cohort as often as it was drawn, so differences between
     cells are paired. Cells that hold different instances of a cohort share the draws as far as they
-    can.
-
-    Args:
-        cells: at least one.
-        seed: of the draws; each cohort has its own stream, whatever the other cells are.
-        statistic: of the pairs of a cell.
-        num_resamples: how many draws.
+    can. Each cohort has its own stream, whatever the other cells are.
     """
     draws = np.empty((len(cells), num_resamples))
     for cell, target in zip(cells, draws, strict=True):

@@ -36,13 +36,9 @@ def bound_effect(
     right: Sequence[int] = (),
     over: tuple[Over, Over] = (Over.MEAN, Over.MEAN),
 ) -> Interval:
-    """Bound the mean, minimum or maximum of some cells, less that of other cells.
+    """Bound the mean, minimum or maximum of the left cells, less that of the right ones, if any.
 
-    Args:
-        resampled: cells with their draws.
-        left: positions of cells, at least one.
-        right: positions of the cells that are taken off; none for the left side alone.
-        over: of the left and of the right side; (MAX, MIN) on the same cells is their spread.
+    `over` is of the left and of the right side; (MAX, MIN) on the same cells is their spread.
     """
     num_cells = len(resampled.points)
     lefts = _list_combinations(left, over[0], num_cells)
@@ -74,9 +70,7 @@ def compute_change(before: Interval, after: Interval) -> Interval:
     """Take the difference of two independent estimates, with its interval.
 
     Each bound recovers the two estimates' variances from their own intervals on the side that
-    matters for it, so that intervals may be skewed. It covers what the two intervals cover: too
-    little where they hold something fixed that differs between the studies, too much where shared
-    seeds or data tie the studies to each other.
+    matters for it, so that intervals may be skewed. It covers what the two intervals cover.
 
     Source: MOVER, Zou and Donner (2008), Construction of confidence limits about effect measures,
     Statistics in Medicine 27, section 2.

@@ -54,14 +54,7 @@ class LeNet(FeatureExtractor):
         self.to(memory_format=torch.channels_last)  # halves the time of a forward pass on the CPU
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return penultimate features and class logits.
-
-        Args:
-            images: float32 [N, 1, 28, 28] in [-1, 1].
-
-        Returns:
-            Features float32 [N, 84], non-negative, and logits float32 [N, 10].
-        """
+        """Return features [N, 84] and class logits [N, 10] of images [N, 1, 28, 28] in [-1, 1]."""
         features = self.penultimate(self.trunk(images)).relu()
         return features, self.head(features)
 

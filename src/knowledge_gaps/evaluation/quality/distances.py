@@ -39,11 +39,11 @@ def compute_frechet(generated: FeatureSet, real: FeatureSet) -> float:
 
 
 def compute_kid(generated: FeatureSet, real: FeatureSet) -> tuple[float, float]:
-    """Return the unbiased MMD^2, cubic kernel, over random subsets (Binkowski et al. 2018).
+    """Return mean and standard deviation over subsets of the unbiased MMD^2 with a cubic kernel.
 
-    Returns:
-        Mean and standard deviation (divided by their number) over the subsets. The subsets share
-        images, so the deviation says how steady the mean is and is no standard error.
+    The subsets share images, so the deviation is no standard error.
+
+    Source: Binkowski et al. 2018.
     """
     size = min(KID_SUBSET_SIZE, len(generated), len(real))
     members, members_real = _draw_subsets(len(generated), len(real), size)
@@ -122,8 +122,7 @@ def compute_memorised(distances: FloatArray, distances_held_out: FloatArray) -> 
     """Return the share of images that lie suspiciously close to a training real.
 
     Closer than that is one held-out real in a hundred, by mere likeness. So about 0.01 is what a
-    perfect generator shows, 0 one whose images are far from all reals, and 1 one that repeats the
-    training set.
+    perfect generator shows, and 1 one that repeats the training set.
 
     Args:
         distances: float32 [N] of the images to their nearest training reals.
@@ -155,9 +154,8 @@ def compute_density_coverage(
     `measure_radii`, as in the authors' code: a set compared with itself has density 1, not 1 + 1/k.
 
     Returns:
-        Density, the mean number of neighbourhoods that a generated image lies in, divided by k:
-        0 far from all reals, about 1 for one distribution, above 1 where reals are dense. Coverage,
-        the share of the reals with a generated image in their neighbourhood, in [0, 1].
+        Density, the mean number of neighbourhoods that a generated image lies in, divided by k.
+        Coverage, the share of the reals with a generated image in their neighbourhood.
     """
     images, reals = torch.from_numpy(generated.features), torch.from_numpy(real.features)
     limits = torch.from_numpy(radii)[:, None].split(DISTANCES_BATCH_SIZE)
@@ -171,11 +169,7 @@ def compute_density_coverage(
 
 
 def compute_precision_recall(generated: FeatureSet, real: FeatureSet) -> tuple[float, float]:
-    """Return improved precision and recall (Kynkaanniemi et al. 2019), both in [0, 1].
-
-    Precision is the share of generated images among the reals' neighbourhoods (realism), recall
-    the share of reals among those of the generated images (coverage).
-    """
+    """Return improved precision and recall (Kynkaanniemi et al. 2019), both in [0, 1]."""
     from torch_fidelity.metric_prc import (
         KEY_METRIC_PRECISION,
         KEY_METRIC_RECALL,

@@ -46,13 +46,7 @@ class FeatureSet:
 def extract_features(
     images: Images, extractor: FeatureExtractor, num_images: int | None = None
 ) -> FeatureSet:
-    """Extract the features of a set of images.
-
-    Args:
-        images: uint8 [N, C, H, W], N at least 1, of the extractor's image shape.
-        extractor: in eval mode, its parameters frozen.
-        num_images: how many of the first images; None for all.
-    """
+    """Extract the features of the first images, or all, uint8 [N, C, H, W], N at least 1."""
     batch_size = count_extracted(extractor, images.shape[1:])
     device = next(extractor.parameters()).device
     features: list[torch.Tensor] = []
