@@ -54,12 +54,12 @@ def test_rates_have_their_hand_values() -> None:
     assert measured[BALANCED_ACCURACY] == 0.775
 
 
-# the order is that of DETECTION_MEASURES; z of the perfect one is sqrt(1400)
+# the order is that of DETECTION_MEASURES; z of the perfect one is sqrt(2000), whose p is no float
 @pytest.mark.parametrize(
     ("generated", "real", "expected"),
     [
         ((0,), (0,), (1, 0, 0.5, 0.5, 0.5, 0, 0, 0.5, 0, 0)),
-        ((-40,), (40,), (1, 1, 1, 1, 1, 1, 1, 0, 0, norm.logsf(1400**0.5) / math.log(10))),
+        ((-40,), (40,), (1, 1, 1, 1, 1, 1, 1, 0, 0, norm.logsf(2000**0.5) / math.log(10))),
         # all are generated only when all images are taken, so the precision is a half
         ((40,), (-40,), (0, 0, 0, 0, 0.5, 0, 0, 1, 1, 0)),
         ((1,), (3,), (0, 1, 1, 0.5, 1, 1, 1, 0, None, 0)),  # all called real: no difference
@@ -69,7 +69,7 @@ def test_rates_have_their_hand_values() -> None:
 def test_extremes(
     generated: tuple[float], real: tuple[float], expected: tuple[float | None, ...]
 ) -> None:
-    measured = measure_detection(scores(*generated * 400), scores(*real * 1000))
+    measured = measure_detection(scores(*generated * 1000), scores(*real * 1000))
     for (name, found), value in zip(measured.items(), expected, strict=True):
         assert value is None or found == pytest.approx(value, abs=1e-12), name
 
@@ -126,24 +126,6 @@ def test_detection_at_false_alarms_is_that_of_the_best_threshold(name: str, limi
     assert measure_detection(generated, real)[name] == pytest.approx(expected, abs=1e-14)
 
 
-@pytest.mark.parametrize(("num_real", "expected"), [(99, 0.25), (100, 0.75), (101, 0.75)])
-def test_one_percent_of_reals_may_be_called_generated_and_no_more(
-    num_real: int, expected: float
-) -> None:
-    real = np.full(num_real, 5, np.float32)
-    real[0] = -2  # it lies among the generated images, and is more than 1 % of 99
-    measured = measure_detection(scores(-3, -1, 4, 6), real)
-    assert measured[DETECTION_AT_1PCT] == expected
-
-
-def test_tie_that_would_exceed_the_limit_is_called_real() -> None:
-    real = np.full(100, 5, np.float32)
-    real[:6] = -1  # 6 % at once, tied with one generated image
-    assert measure_detection(scores(-2, -1, 4), real)[DETECTION_AT_5PCT] == pytest.approx(1 / 3)
-    real[5] = 5  # 5 %
-    assert measure_detection(scores(-2, -1, 4), real)[DETECTION_AT_5PCT] == 1.0
-
-
 @pytest.mark.parametrize(
     ("generated", "real", "expected"),
     [
@@ -162,19 +144,6 @@ def test_equal_error_rate_has_its_hand_values(
 
 
 # ------------------------------------------------------------------------------- calibration error
-
-
-def test_calibration_error_is_the_sum_over_bins() -> None:
-    """Fill 15 bins one image at a time, each image with half of its kind's share."""
-    generated, real = draw_scores(0, 141, 89)
-    gaps = [0.0] * 15
-    for values, is_real in ((generated, 0), (real, 1)):
-        for value in values.tolist():
-            probability = 1 / (1 + math.exp(-value))
-            gaps[int(probability * 15)] += 0.5 / len(values) * (is_real - probability)
-    expected = sum(abs(gap) for gap in gaps)
-    measured = measure_detection(generated, real)[CALIBRATION_ERROR]
-    assert measured == pytest.approx(expected, abs=1e-14)
 
 
 LOW, HIGH = -math.log(3), math.log(3)  # probabilities of "real" of 1/4 and 3/4
@@ -206,16 +175,6 @@ def test_test_of_two_samples_is_one_sided() -> None:
     fewer = measure_detection(scores(-1, 1, 1, 1), scores(-1, -1, -1, 1))[C2ST_LOG10_P]
     assert more < fewer
     assert 10**more + 10**fewer == pytest.approx(1)
-
-
-def test_p_value_below_the_smallest_number_has_its_logarithm() -> None:
-    generated, real = np.full(4000, -1, np.float32), np.full(10000, 1, np.float32)
-    z_squared = 14000  # all shares 0 or 1: the sum of the numbers
-    # the tail of the normal is its density over z, within a part in z^2
-    expected = -(z_squared / 2 + math.log(2 * math.pi * z_squared) / 2) / math.log(10)
-    assert expected < -323.4  # log10 of the smallest number
-    found = measure_detection(generated, real)[C2ST_LOG10_P]
-    assert found == pytest.approx(expected, abs=1 / z_squared)
 
 
 def test_statistic_is_the_root_of_the_chi_squared_one() -> None:

@@ -25,16 +25,12 @@ from knowledge_gaps.evaluation.cached import compute_rows
 from knowledge_gaps.evaluation.quality.table import measure_contrast
 from knowledge_gaps.models.input_spec import InputSpec
 
-SMALL, LARGE = (3, 32, 32), (3, 256, 256)
+LARGE = (3, 256, 256)
 
 
-def make_spec(image_shape: tuple[int, int, int], input_px: int | None = None) -> InputSpec:
-    channels, height, width = image_shape
-    input_shape = (input_px or height, input_px or width)
-    half = (0.5,) * channels
-    return InputSpec(
-        channels=channels, image_px=(height, width), input_px=input_shape, mean=half, std=half
-    )
+def make_spec(image_px: int, input_px: int) -> InputSpec:
+    sides, half = [(side, side) for side in (image_px, input_px)], (0.5,) * 3
+    return InputSpec(channels=3, image_px=sides[0], input_px=sides[1], mean=half, std=half)
 
 
 @pytest.mark.parametrize(
@@ -56,10 +52,10 @@ def test_number_together_falls_with_the_size(
 
 
 def test_classifier_that_enlarges_images_is_given_fewer() -> None:
-    assert count_scored(make_spec(SMALL)) == 64
-    assert count_scored(make_spec(SMALL, input_px=224)) == (8 << 20) // (3 * 224 * 224) == 55
-    assert count_scored(make_spec((3, 1024, 1024), input_px=224)) == 2
-    assert count_scored(make_spec(SMALL, 224), BACKWARD_BATCH, BACKWARD_VALUES) == 6
+    assert count_scored(make_spec(32, 32)) == 64
+    assert count_scored(make_spec(32, 224)) == (8 << 20) // (3 * 224 * 224) == 55
+    assert count_scored(make_spec(1024, 224)) == 2
+    assert count_scored(make_spec(32, 224), BACKWARD_BATCH, BACKWARD_VALUES) == 6
 
 
 @pytest.mark.parametrize("num_images", [None, 0, 1, 4, 5, 12])

@@ -35,7 +35,6 @@ def has_no_pairs(cell: Cell, axis: int) -> list[bool]:
         ({"lag": 3.0}, ["c_0 on fool_3"]),
         ({"lag": {"max": -3}}, ["c_3 on base"]),
         ({"lag": {"min": 1, "parity": "even"}}, ["c_0 on fool_2", "c_1 on fool_3"]),
-        ({"lag": {"min": 2, "parity": "odd"}}, ["c_0 on fool_3"]),
         ({"lag": 0, "row": {"pick": "largest"}}, ["c_3 on fool_3"]),
         ({"row": {"pick": "largest"}, "lag": {"min": 1}}, ["c_2 on fool_3"]),
         ({"row": 0, "column": {"min": 2}}, ["c_0 on fool_2", "c_0 on fool_3"]),

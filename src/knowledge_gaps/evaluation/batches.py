@@ -1,7 +1,7 @@
-"""How many images are processed together: what keeps memory flat, whatever their size.
+"""How many images are processed together: a function of their size that keeps memory flat.
 
-A fixed function of the images' shape and of nothing of the machine, for the last bits of a number
-depend on how images were grouped.
+It depends on nothing of the machine, for the last bits of a number depend on how images were
+grouped.
 """
 
 from __future__ import annotations
@@ -28,10 +28,7 @@ SAMPLED_VALUES = 1 << 21  # a generator's last maps have many times the channels
 def count_together(
     image_shape: Sequence[int], most: int = FORWARD_BATCH, max_values: int = FORWARD_VALUES
 ) -> int:
-    """Count the images [C, H, W] of a batch: at most so many, with so many values together.
-
-    A single image may have more values.
-    """
+    """Count the images [C, H, W] of a batch; a single one may have more values than that."""
     return max(1, min(most, max_values // math.prod(image_shape)))
 
 

@@ -39,15 +39,10 @@ _Rates = npt.NDArray[np.float64]
 def score_images(
     classifier: GanClassifier, images: Images, num_images: int | None = None
 ) -> Scores:
-    """Score stored images by a frozen classifier, a batch of them in memory at a time.
-
-    Args:
-        classifier: in evaluation mode.
-        images: uint8 [N, C, H, W].
-        num_images: how many of the first images; None for all.
+    """Score the first images, or all, uint8 [N, C, H, W], a batch of them in memory at a time.
 
     Returns:
-        Logits float32 [N], positive = real.
+        Logits float32 [N] of the frozen classifier, positive = real.
     """
     device = next(classifier.parameters()).device
     batches = split_images(images, count_scored(classifier.spec), num_images)

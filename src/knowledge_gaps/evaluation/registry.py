@@ -33,19 +33,12 @@ class FeatureExtractor(nn.Module, ABC):
 
     @abstractmethod
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return features float32 [N, F] and class logits float32 [N, K] of stored images.
-
-        Args:
-            images: uint8 [N, C, H, W].
-        """
+        """Return features float32 [N, F] and class logits float32 [N, K] of uint8 [N, C, H, W]."""
 
     @classmethod
     @abstractmethod
     def load(cls, weights: Path | None) -> Self:
-        """Load it in eval mode, its parameters frozen.
-
-        Args:
-            weights: the user's file (`evaluation.inception_weights`), which most do not need.
+        """Load it in eval mode, its parameters frozen; most need no file of the user's.
 
         Raises:
             UserError: when its weights are missing or altered.

@@ -39,9 +39,7 @@ def judge_collapse(generated: Diversity, real: Diversity) -> Collapse:
     no generator is called collapsed: a low recall alone does not tell a few images from many that
     are unlike reals.
 
-    Args:
-        generated: of a generator's images.
-        real: of the floor, which is as many reals of the train split; it is intact by itself.
+    The reals are those of the floor, as many of the train split.
     """
 
     entropy, entropy_real = generated.class_entropy or 0.0, real.class_entropy or 0.0

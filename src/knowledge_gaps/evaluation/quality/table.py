@@ -58,21 +58,15 @@ def compute_quality(generated: FeatureSet, reals: Reals, distances: FloatArray) 
     Returns:
         A value for each of METRICS; None for what an extractor without classes cannot tell.
     """
-    precision, recall = compute_precision_recall(generated, reals.test)
-    density, coverage = compute_density_coverage(generated, reals.test, reals.radii)
-    kid, kid_std = compute_kid(generated, reals.test)
     class_entropy = missing_classes = None
     if generated.logits is not None and reals.test.logits is not None:
         class_entropy = compute_class_entropy(generated.logits)
         missing_classes = count_missing_classes(generated.logits, reals.test.logits)
     values = (
         compute_frechet(generated, reals.test),
-        kid,
-        kid_std,
-        precision,
-        recall,
-        density,
-        coverage,
+        *compute_kid(generated, reals.test),
+        *compute_precision_recall(generated, reals.test),
+        *compute_density_coverage(generated, reals.test, reals.radii),
         class_entropy,
         missing_classes,
         compute_memorised(distances, reals.distances),
