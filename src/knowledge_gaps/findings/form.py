@@ -31,8 +31,8 @@ _TABLES = {Reading.ARCHITECTURES: "A", Reading.MUTUAL_FOOLING: "B", Reading.ITER
 def describe_threshold(claim: Claim, findings: Findings) -> str:
     """Say what the interval is compared with, and how that is computed."""
     value, threshold = findings.get_threshold(claim), claim.threshold
-    words = "differs from 0 by more than" if claim.direction == "differs" else claim.direction
-    words += f" {value:.3f}"
+    side = "differs from 0 by more than" if claim.direction == "differs" else claim.direction
+    words = f"{side} {value:.3f}"
     if threshold.margins == 0:
         return words
     sign = "-" if threshold.margins < 0 else "+"

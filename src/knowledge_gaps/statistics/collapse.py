@@ -37,11 +37,8 @@ def judge_collapse(generated: Diversity, real: Diversity) -> Collapse:
     The first of empty, collapsed, reduced and intact that holds, as `describe_rule` words them.
     Images that differ from one another without resembling reals count as reduced. Without classes
     no generator is called collapsed: a low recall alone does not tell a few images from many that
-    are unlike reals.
-
-    The reals are those of the floor, as many of the train split.
+    are unlike reals. The reals are those of the floor.
     """
-
     entropy, entropy_real = generated.class_entropy or 0.0, real.class_entropy or 0.0
     if generated.contrast < EMPTY_CONTRAST:
         return Collapse.EMPTY
