@@ -71,7 +71,7 @@ def rebuild_reports(tables: Path, settings: Path) -> dict[str, str]:
     from knowledge_gaps.core.tables import format_table
     from knowledge_gaps.findings.form import to_json
     from knowledge_gaps.findings.judge import judge
-    from knowledge_gaps.findings.load import load_findings
+    from knowledge_gaps.findings.schema import load_findings
     from knowledge_gaps.readings.cells import list_cohorts
     from knowledge_gaps.readings.reading import list_readings, make_results
     from knowledge_gaps.readings.tables import read_detections, read_quality

@@ -18,11 +18,11 @@ from knowledge_gaps.statistics.measures import (
     CLASS_ENTROPY,
     FID,
     KID,
+    METRICS,
     MISSING_CLASSES,
     PRECISION,
     RECALL,
     find_metric_of,
-    list_metrics,
 )
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
@@ -127,9 +127,9 @@ def _list_quality(study: Study, rng: np.random.Generator) -> Iterator[dict[str, 
         values[CLASS_ENTROPY] = round(2.29 / (1 + np.log10(1 + float(phi or 0))), 6)
         if extractor == "random_vgg":
             values |= dict.fromkeys((CLASS_ENTROPY, MISSING_CLASSES), "")
-        metrics = {
-            f"{name}_{extractor}_{_PROTOCOL}": values[name] for name in list_metrics(extractor)
-        }
+        distance = "frechet" if extractor == "random_vgg" else FID
+        names = (distance, *METRICS[1:])
+        metrics = {f"{name}_{extractor}_{_PROTOCOL}": values[name] for name in names}
         key = {"generator_cohort": cohort, "generator_instance": instance, "phi": phi}
         return {**key, **metrics, "collapse": QUALITY_FILLERS["collapse"]}
 

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from knowledge_gaps.findings.judge import Answer, ask_all
-from knowledge_gaps.findings.load import load_findings
-from knowledge_gaps.findings.schema import Findings
+from knowledge_gaps.findings.schema import Findings, load_findings
 from knowledge_gaps.findings.sources import StudySource
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import check_graph, list_members

@@ -25,10 +25,4 @@ def draw_features(num_images: int, seed: int, shift: float = 0.0) -> FeatureSet:
     mixing = np.random.default_rng(7).normal(size=(84, 84)) / math.sqrt(84)
     features = rng.normal(shift, 1.0, (num_images, 84)) @ mixing
     logits = rng.normal(size=(num_images, 10))
-    return FeatureSet(features.astype(np.float32), logits.astype(np.float32), "lenet")
-
-
-def place(points: npt.ArrayLike) -> FeatureSet:
-    """Make a set of images whose features are given [N, F]; all are of class 0."""
-    features = np.asarray(points, np.float32)
-    return FeatureSet(features, np.zeros((len(features), 10), np.float32), "lenet")
+    return FeatureSet(features.astype(np.float32), logits.astype(np.float32))

@@ -10,31 +10,19 @@ from scipy import stats
 
 from knowledge_gaps.statistics.bootstrap import (
     Component,
-    Floats,
     PairMatrix,
     Resampled,
     Statistic,
+    draw_counts,
     make_interval,
     resample_cells,
 )
-from knowledge_gaps.statistics.draws import draw_counts
 from knowledge_gaps.statistics.effects import Over, bound_effect
 
 NAN = math.nan
 ONE = np.ones(1)
 VALUES = np.random.default_rng(7).random((4, 5))
 TRUE = (True,)
-
-
-def make_cell(
-    rng: np.random.Generator, shape: tuple[int, int], stds: tuple[float, float, float]
-) -> Floats:
-    """Draw from the two-way model: generator effect, classifier effect, noise; the mean is 0."""
-    return (
-        stds[0] * rng.standard_normal((shape[0], 1))
-        + stds[1] * rng.standard_normal((1, shape[1]))
-        + stds[2] * rng.standard_normal(shape)
-    )
 
 
 def make_independent(points: list[float], errors: list[float], num: int = 20_000) -> Resampled:
@@ -76,12 +64,10 @@ def test_sets_of_members_share_their_draws() -> None:
 
 
 def test_draws_depend_on_seed_and_name_alone() -> None:
-    first = draw_counts(1, "gans/a", TRUE * 4, 100).copy()
-    draw_counts.cache_clear()
-    assert (draw_counts(1, "gans/a", TRUE * 4, 100) == first).all()
+    first = draw_counts(1, "gans/a", TRUE * 4, 100)
+    assert (draw_counts(1, "gans/a", TRUE * 4, 2_500)[:100] == first).all()
     assert (draw_counts(2, "gans/a", TRUE * 4, 100) != first).any()
     assert (draw_counts(1, "gans/b", TRUE * 4, 100) != first).any()
-    assert (draw_counts(1, "gans/a", TRUE * 4, 2_500)[:100] == first).all()
 
 
 @pytest.mark.parametrize("statistic", list(Statistic))
@@ -140,15 +126,6 @@ def test_single_instance_gives_no_width_of_its_own() -> None:
     assert math.isnan(single.high)
 
 
-def test_cell_of_the_held_out_instances_has_their_variance() -> None:
-    values = np.full((5, 1), NAN)
-    values[3:, 0] = 0.2, 0.6  # two of five instances
-    resampled = resample_cells([PairMatrix(values, "g")], 0)
-    assert resampled.draws.std() == pytest.approx(0.2, rel=0.02)  # |0.6 - 0.2| / sqrt(2) / sqrt(2)
-    interval = make_interval(resampled, ONE)
-    assert interval.high - interval.point == pytest.approx(stats.t.ppf(0.975, 1) * 0.2, rel=0.02)
-
-
 def test_resamples_without_a_pair_are_dropped_and_counted() -> None:
     values = np.diag([0.1, 0.5, 0.9])
     values[values == 0] = NAN
@@ -168,13 +145,13 @@ def test_difference_is_paired() -> None:
     assert other.high - other.low > 0.1
 
 
-@pytest.mark.parametrize("size", [3, 4])
-def test_coverage_is_nominal_where_percentiles_miss(size: int) -> None:
+def test_coverage_is_nominal_where_percentiles_miss() -> None:
     """The standard deviation of a coverage is 0.015 here."""
-    rng = np.random.default_rng(size)
+    rng = np.random.default_rng(3)
     num_trials, num_covered, num_by_percentile = 200, 0, 0
     for _ in range(num_trials):
-        cell = PairMatrix(make_cell(rng, (size, size), (1.0, 0.5, 0.3)), "g", "c")
+        effects = rng.standard_normal((3, 1)) + 0.5 * rng.standard_normal((1, 3))
+        cell = PairMatrix(effects + 0.3 * rng.standard_normal((3, 3)), "g", "c")
         resampled = resample_cells([cell], 0, num_resamples=400)
         interval = make_interval(resampled, ONE)
         num_covered += interval.low <= 0 <= interval.high
@@ -182,14 +159,6 @@ def test_coverage_is_nominal_where_percentiles_miss(size: int) -> None:
         num_by_percentile += low <= 0 <= high
     assert num_covered / num_trials >= 0.92
     assert num_by_percentile / num_trials < 0.92
-
-
-def test_mean_of_cells_needs_no_correction() -> None:
-    cells = make_independent([0.2, 0.4], [0.03, 0.04])
-    interval = bound_effect(cells, [0, 1])
-    half = 1.96 * 0.05 / 2
-    assert interval.point == pytest.approx(0.3)
-    assert (interval.low, interval.high) == pytest.approx((0.3 - half, 0.3 + half), abs=0.001)
 
 
 def test_bounds_of_the_largest_cell() -> None:
@@ -219,12 +188,12 @@ def test_bounds_of_a_spread_and_of_a_difference_of_extremes() -> None:
 def test_largest_of_equal_cells_is_covered() -> None:
     """The largest cell's own interval would miss: it lies above the truth by its luck."""
     rng = np.random.default_rng(2)
-    num_trials, num_covered, num_by_the_winner = 150, 0, 0
-    for _ in range(num_trials):
+    num_covered, num_by_the_winner = 0, 0
+    for _ in range(100):
         cells = make_independent(list(rng.normal(0, 0.1, 8)), [0.1] * 8, 1_000)
         interval = bound_effect(cells, range(8), over=(Over.MAX, Over.MEAN))
         num_covered += interval.low <= 0 <= interval.high
         winner = make_interval(cells, np.eye(8)[int(cells.points.argmax())])
         num_by_the_winner += winner.low <= 0 <= winner.high
-    assert num_covered / num_trials >= 0.93
-    assert num_by_the_winner / num_trials < 0.9
+    assert num_covered >= 93
+    assert num_by_the_winner < 90

@@ -16,11 +16,11 @@ from findings_tools import FINDINGS, REPOSITORY
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.findings.judge import Answer, Verdict, ask_all
-from knowledge_gaps.findings.load import load_findings
-from knowledge_gaps.findings.sources import TABLES, PaperSource
+from knowledge_gaps.findings.paper import TABLES, PaperSource
+from knowledge_gaps.findings.schema import load_findings
 from knowledge_gaps.readings.places import Reading
 
-NUM_SHUFFLES = 40
+NUM_SHUFFLES = 20
 
 
 @cache
@@ -100,7 +100,7 @@ def test_spread_taken_for_the_standard_error_leaves_table_a_undecided() -> None:
 def test_shuffled_iterations_do_not_support_the_claims() -> None:
     """Of 25 cells 16 are low: none of ten high by chance has a probability of 0.2 %."""
     claims = [claim for claim in FINDINGS.claims if claim.id in ("9a", "9b", "9c", "9d")]
-    findings = FINDINGS.model_copy(update={"num_resamples": 200, "claims": claims})
+    findings = FINDINGS.model_copy(update={"num_resamples": 100, "claims": claims})
     table = TABLES[Reading.ITERATIONS]
     blocks = [np.array(block) for block in (table.means, table.stds)]
     found: Counter[str] = Counter()
@@ -118,27 +118,21 @@ def test_shuffled_iterations_do_not_support_the_claims() -> None:
     [
         ("direction: above", "directions: above", "claims.0.directions: unknown key (allowed: id"),
         ("where: {n: 1}", "where: {phi: 1}", "of generalisation have no such coordinate (known: n"),
-        ("where: {n: 1}", "where: {n: {least: 1}}", "n.Range.least: unknown key"),
         ("where: {n: 1}", "where: {n: {min: 3, max: 1}}", "where.n: nothing is from 3.0 to 1.0"),
-        ("measure: detection_rate", "measure: nope", "measure is 'nope', of pairs there are detec"),
         ("measure: detection_rate", "measure: fid", "measure is 'fid', of pairs there are detec"),
         ("measure: class_entropy", "measure: auc", "measure is 'auc', of generators there are fid"),
         ("{at: 0.5, margins: 1}", "{at: .nan}", "threshold.at: Input should be a finite number"),
-        ("num_resamples: 10000", "num_resamples: 10000000", "num_resamples: Input should be less"),
         (
             "direction: differs\n    threshold: {at: 0.0, margins: 1}",
             "direction: differs\n    threshold: {at: 0.0, margins: -1}",
             "at least 0 is needed",
         ),
-        ("asked_of: {gan", "asked_of: {gans", "asked_of.gans: unknown key (allowed: gan, class"),
-        ("extractor: lenet", "extractors: lenet", "pilot.setting.extractors: unknown key"),
         ("id: 1b", "id: 1a", "'1a' occurs twice"),
-        ("needs: [9b]", "needs: [9e]", "'9c' needs '9e', which is not above it"),
+        ("needs: [9b]", "needs: [9e]", "'9c' needs '9e', not above it"),
         ("measure: class_entropy", "measure: coverage", "in margins of 'coverage', which has none"),
         ("direction: above", "direction: differs", "differs needs a right side"),
         ("pairs: in_loss", "pairs: fooled", "pairs: Input should be 'held_out', 'in_loss' or"),
         ("pairs: held_out, same: false", "same: false", "left.pairs is None, right.pairs is"),
-        ("seed: 0", "seed: zero", "seed: Input should be a valid integer (found 'zero')"),
         ("fid: 1.75", "fid: -1.75", "margins.fid: Input should be greater than 0"),
         ("instances: 10", "instances: 1", "paper_spread.instances: Input should be greater"),
         ("claims:\n", "claims: [\n", "findings.yaml, line 49: not valid YAML: "),

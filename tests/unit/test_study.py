@@ -124,7 +124,6 @@ def test_default_study_loads() -> None:
         ("pools.c0.cohort", "gans", "pools.c0: cohort is 'gans', gans/COHORT or classifiers"),
         ("pools.c0.cohort", "gans/../x", "pools.c0: cohort is 'gans/../x'"),
         ("evaluation.num_images", 15, "evaluation.num_images: .*or equal to 16.*found 15"),
-        ("evaluation.extractor", "vgg", "evaluation.extractor: .*'lenet'.*found 'vgg'"),
     ],
 )
 def test_value_is_refused_with_its_key(

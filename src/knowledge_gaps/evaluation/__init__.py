@@ -1,5 +1,1 @@
-"""What is measured on images by trained networks.
-
-Samples, detection and quality as in the paper's tables; `registry` and `extractors` are the feature
-extractors. The names of what is measured are in `knowledge_gaps.statistics.measures`.
-"""
+"""What is measured on images by trained networks: samples, detection and quality."""

@@ -1,7 +1,7 @@
-"""How many images are processed together: what keeps memory flat, whatever their size.
+"""How many images are processed together: a function of their size that keeps memory flat.
 
-A fixed function of the images' shape and of nothing of the machine, for the last bits of a number
-depend on how images were grouped.
+It depends on nothing of the machine, for the last bits of a number depend on how images were
+grouped.
 """
 
 from __future__ import annotations
@@ -28,13 +28,7 @@ SAMPLED_VALUES = 1 << 21  # a generator's last maps have many times the channels
 def count_together(
     image_shape: Sequence[int], most: int = FORWARD_BATCH, max_values: int = FORWARD_VALUES
 ) -> int:
-    """Count the images of a batch.
-
-    Args:
-        image_shape: channels, height and width of one image, or of what a network makes of it.
-        most: of small images.
-        max_values: of all images together; a single one may have more.
-    """
+    """Count the images [C, H, W] of a batch; a single one may have more values than that."""
     return max(1, min(most, max_values // math.prod(image_shape)))
 
 
@@ -54,16 +48,7 @@ def count_scored(
 def split_images(
     images: Images, size: int, num_images: int | None = None
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Read images in batches, one of them in memory at a time.
-
-    Args:
-        images: on disk or in memory.
-        size: of a batch.
-        num_images: how many of the first images; None for all.
-
-    Yields:
-        uint8 [size, C, H, W]; the last batch may be smaller.
-    """
+    """Read the first images, or all, in batches uint8 [size, C, H, W], the last perhaps smaller."""
     stop = len(images) if num_images is None else min(num_images, len(images))
     for start in range(0, stop, size):
         end = min(start + size, stop)

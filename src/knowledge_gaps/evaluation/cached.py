@@ -25,20 +25,16 @@ def compute_rows(
         root: of the repository, whose `.kgaps/rows` holds the rows.
         table: name of the cache file; it also opens the line that is printed at the end.
         keys: for each item a hash of all that its row depends on (`core.cache.make_key`).
-        compute: computes the rows of the items it is given, usually by `map_parallel`, and yields
-            them in parts, in any order; the cache is saved after each part.
-        is_valid: tells whether a cached row may be used; by default always.
-
-    Returns:
-        JSON-able rows in the order of `keys`.
+        compute: yields JSON-able rows of some items in parts, after each of which they are saved.
+        is_valid: tells whether a cached row may be used.
     """
     cache = RowCache(root, table)
     cached = {item: cache.get(key) for item, key in keys.items()}
     rows = {item: row for item, row in cached.items() if row is not None and is_valid(item, row)}
     missing = [item for item in keys if item not in rows]
     for part in compute(missing):
+        rows |= part
         for item, row in part.items():
-            rows[item] = row
             cache.put(keys[item], row)
         cache.save()
     num_cached = len(keys) - len(missing)

@@ -1,8 +1,4 @@
-"""How well classifiers detect generated images: scores, and measures of a pair's scores.
-
-Whether a pair that is not detected has lost its signal is told from two of these measures by
-`knowledge_gaps.statistics.signals`.
-"""
+"""How well classifiers detect generated images: scores, and measures of a pair's scores."""
 
 from __future__ import annotations
 
@@ -41,25 +37,15 @@ _Rates = npt.NDArray[np.float64]
 
 @torch.no_grad()
 def score_images(
-    classifier: GanClassifier,
-    images: Images,
-    batch_size: int | None = None,
-    num_images: int | None = None,
+    classifier: GanClassifier, images: Images, num_images: int | None = None
 ) -> Scores:
-    """Score stored images by a frozen classifier, a batch of them in memory at a time.
-
-    Args:
-        classifier: in evaluation mode.
-        images: uint8 [N, C, H, W].
-        batch_size: images a forward pass; None for what their size allows.
-        num_images: how many of the first images; None for all.
+    """Score the first images, or all, uint8 [N, C, H, W], a batch of them in memory at a time.
 
     Returns:
-        Logits float32 [N], positive = real.
+        Logits float32 [N] of the frozen classifier, positive = real.
     """
     device = next(classifier.parameters()).device
-    size = count_scored(classifier.spec) if batch_size is None else batch_size
-    batches = split_images(images, size, num_images)
+    batches = split_images(images, count_scored(classifier.spec), num_images)
     logits = [classifier(to_float(torch.from_numpy(batch).to(device))).cpu() for batch in batches]
     scores: Scores = torch.cat(logits).numpy()
     return scores
@@ -69,30 +55,26 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
     """Measure how well a classifier tells one generator's images from reals.
 
     detection_rate, real_accuracy, balanced_accuracy and c2st_log10_p depend on the classifier's own
-    threshold, logit 0; calibration_error on the size of the logits; the others on their order
-    alone. Numbers of images shift c2st_log10_p, and calibration_error by the noise of few images.
+    threshold, logit 0; calibration_error on the size of the logits; the others on their order.
 
     Args:
         scores_generated: logits float32 [N] of generated images, N at least 1.
         scores_real: logits float32 [M] of reals, M at least 1.
 
     Returns:
-        detection_rate: share of generated images called generated (logit at most 0, so a
-            probability of "real" of at most 0.5), the paper's "accuracy on generated images".
+        detection_rate: share of generated images called generated (logit at most 0), the paper's
+            "accuracy on generated images".
         real_accuracy: share of reals called real (logit above 0).
         auc: area under the ROC curve; 1 tells them apart, 0.5 is chance, below 0.5 is inverted.
         balanced_accuracy: mean of detection_rate and real_accuracy.
-        average_precision: of the search for generated images, as if half were generated; 1 when
-            every generated image comes before every real, 0.5 when all are tied.
+        average_precision: of the search for generated images, as if half were generated.
         detection_at_1pct_false_alarms, detection_at_5pct_false_alarms: largest detection rate of a
             threshold that calls at most that share of the reals generated.
-        equal_error_rate: where as large a share of reals is called generated as is missed; 0 tells
-            them apart, 0.5 is chance, 1 is inverted.
+        equal_error_rate: where as large a share of reals is called generated as is missed.
         calibration_error: expected calibration error (Naeini et al. 2015) of the probability that
-            an image is real, both kinds with the same total weight; 0.5 for a classifier that is
-            always certain and right half of the time.
+            an image is real, both kinds with the same total weight.
         c2st_log10_p: log10 of the p-value of the classifier two-sample test (Lopez-Paz & Oquab
-            2017) that generated images are called generated more often than reals; at most 0.
+            2017) that generated images are called generated more often than reals.
 
     Raises:
         FloatingPointError: when a score is not finite.
@@ -101,8 +83,7 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
         raise FloatingPointError("a classifier returned a logit that is not finite")
     detection_rate = float(np.mean(scores_generated <= 0))
     real_accuracy = float(np.mean(scores_real > 0))
-    num_images = [len(scores_generated), len(scores_real)]
-    labels = np.repeat([LABEL_GENERATED, LABEL_REAL], num_images)
+    labels = np.repeat([LABEL_GENERATED, LABEL_REAL], [len(scores_generated), len(scores_real)])
     scores = np.concatenate([scores_generated, scores_real])
     false_alarms, detections, _ = roc_curve(
         labels,
@@ -125,10 +106,7 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
 
 
 def _compute_average_precision(false_alarms: _Rates, detections: _Rates) -> float:
-    """Return what `average_precision_score` does with weights that give both kinds one sum.
-
-    Numbers of images drop out of the precision, so it needs no second sort.
-    """
+    """Return what `average_precision_score` does with weights that give both kinds one sum."""
     precision = detections[1:] / (detections[1:] + false_alarms[1:])  # both are 0 before
     return float(np.sum(np.diff(detections) * precision))
 
@@ -159,13 +137,11 @@ def _compute_calibration_error(scores_generated: Scores, scores_real: Scores) ->
 def _compute_c2st_log10_p(scores_generated: Scores, scores_real: Scores) -> float:
     """Return log10 of a one-sided z-test's p-value: two proportions with pooled variance."""
     num_generated, num_real = len(scores_generated), len(scores_real)
-    called_generated, called_falsely = (
-        int(np.sum(scores <= 0)) for scores in (scores_generated, scores_real)
-    )
-    share = (called_generated + called_falsely) / (num_generated + num_real)
+    called_generated, called_falsely = np.sum(scores_generated <= 0), np.sum(scores_real <= 0)
+    share = int(called_generated + called_falsely) / (num_generated + num_real)
     if share in (0, 1):  # all images are called the same: nothing speaks against the null
         return 0.0
-    difference = called_generated / num_generated - called_falsely / num_real
+    difference = float(called_generated / num_generated - called_falsely / num_real)
     deviation = math.sqrt(share * (1 - share) * (1 / num_generated + 1 / num_real))
     return float(log_ndtr(-difference / deviation)) / math.log(10)  # it does not underflow
 
@@ -173,9 +149,7 @@ def _compute_c2st_log10_p(scores_generated: Scores, scores_real: Scores) -> floa
 def hash_classifier(directory: Path) -> list[str]:
     """Hash all that decides how the classifier of an instance's directory scores images.
 
-    Returns:
-        Hashes of the weights, of meta.json, which says how to build and feed the network, and of
-        the code that this runs.
+    That is the weights, meta.json, which says how to build and feed the network, and code.
 
     Raises:
         UserError: when a file is missing or damaged.

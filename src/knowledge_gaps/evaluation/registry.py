@@ -1,16 +1,13 @@
-"""Feature extractors by name: a new one is a file in `extractors` that registers a class.
-
-The file is named as the extractor; the class carries the report's words about it too.
-"""
+"""Feature extractors by name: a new one is a file in `extractors`, with its class as EXTRACTOR."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -19,71 +16,40 @@ from knowledge_gaps.evaluation import extractors
 from knowledge_gaps.study import EvaluationSettings
 
 
-@dataclass(frozen=True)
-class Classes:
-    """The classes that an extractor tells apart: in words for the report, and how many."""
-
-    words: str
-    num: int
-
-
 class FeatureExtractor(nn.Module, ABC):
     """A network whose features measure the quality of images.
 
     Attributes:
-        name: the value of `evaluation.extractor`; part of the names of the metrics.
-        title: short name for the report.
-        protocol: what the features are and what their distance is comparable with, likewise.
         image_shape: channels, height and width of the images that it takes; None: any.
         input_px: height and width that it resizes images to; None: it takes them as they are.
-        classes: None for an extractor without, which has no class entropy either.
+        num_classes: that it tells apart; None without, and there is no class entropy either.
         is_fid: whether the Frechet distance of its features is called FID.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    protocol: ClassVar[str]
     image_shape: ClassVar[tuple[int | None, int | None, int | None]]
     input_px: ClassVar[int | None] = None
-    classes: ClassVar[Classes | None] = None
+    num_classes: ClassVar[int | None] = None
     is_fid: ClassVar[bool] = False
 
     @abstractmethod
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return features float32 [N, F] and class logits float32 [N, K] of stored images.
-
-        Args:
-            images: uint8 [N, C, H, W].
-        """
+        """Return features float32 [N, F] and class logits float32 [N, K] of uint8 [N, C, H, W]."""
 
     @classmethod
     @abstractmethod
     def load(cls, weights: Path | None) -> Self:
-        """Load it in eval mode, its parameters frozen.
-
-        Args:
-            weights: the user's file (`evaluation.inception_weights`), which most do not need.
+        """Load it in eval mode, its parameters frozen; most need no file of the user's.
 
         Raises:
             UserError: when its weights are missing or altered.
         """
 
-    @classmethod
-    @abstractmethod
-    def identify(cls, weights: Path | None) -> str:
-        """Hash what decides every feature; arguments and errors as `load`."""
-
-
-_Extractor = TypeVar("_Extractor", bound=type[FeatureExtractor])
-_known: dict[str, type[FeatureExtractor]] = {}
-
-
-def register_extractor(extractor: _Extractor) -> _Extractor:
-    """Register a class by its name, as its decorator; raises ValueError when the name is taken."""
-    if extractor.name in _known:
-        raise ValueError(f"extractor {extractor.name!r} is registered twice")
-    _known[extractor.name] = extractor
-    return extractor
+    def hash_weights(self) -> str:
+        """Return the sha256 of all parameters and buffers."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 def list_extractors() -> list[str]:
@@ -98,10 +64,12 @@ def get_extractor(name: str) -> type[FeatureExtractor]:
         raise UserError(
             f"evaluation.extractor: {name!r} found, one of {', '.join(known)} is needed"
         )
-    importlib.import_module(f"{extractors.__name__}.{name}")
-    return _known[name]
+    module = importlib.import_module(f"{extractors.__name__}.{name}")
+    extractor: type[FeatureExtractor] = module.EXTRACTOR
+    return extractor
 
 
-def find_weights(settings: EvaluationSettings, root: Path) -> Path | None:
-    """Return the user's weights file, relative to the repository's root; None where none is set."""
-    return None if settings.inception_weights is None else root / settings.inception_weights
+def load_extractor(settings: EvaluationSettings, root: Path) -> FeatureExtractor:
+    """Load the extractor of a study; its weights file is relative to the repository's root."""
+    file = settings.inception_weights
+    return get_extractor(settings.extractor).load(None if file is None else root / file)

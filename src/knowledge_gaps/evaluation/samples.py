@@ -7,11 +7,7 @@ from pathlib import Path
 from knowledge_gaps.core.cache import make_key
 from knowledge_gaps.core.files import hash_file, read_json
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
-from knowledge_gaps.core.layout import (
-    GENERATOR_FILE,
-    META_FILE,
-    get_instance_directory,
-)
+from knowledge_gaps.core.layout import GENERATOR_FILE, META_FILE, get_instance_directory
 from knowledge_gaps.study import Study
 
 _CODE = (

@@ -27,23 +27,20 @@ def save_samples(root: Path, study: Study, name: str, instance: int, device: tor
     Raises:
         UserError: when the checkpoint is missing or altered, or the disk is full.
     """
-    path, num_images = get_samples_file(root, name, instance), study.evaluation.num_images
-    save_batches(path, num_images, _draw_batches(root, study, name, instance, device))
-    return hash_file(path)
-
-
-def _draw_batches(
-    root: Path, study: Study, name: str, instance: int, device: torch.device
-) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yield uint8 [n, C, H, W], one batch in memory at a time."""
     seed, num_images = study.study.seed, study.evaluation.num_images
     directory = get_instance_directory(root, f"gans/{name}", instance)
     generator = load_generator(directory).to(device)
     stream = Stream(seed, f"gans/{name}", instance)
     latents = draw_latents(stream, num_images, generator.latent_dim, "evaluation").to(device)
+    batches = latents.split(count_sampled(read_meta(directory)["image_shape"]))
     # layers that draw random numbers, such as noise inputs, draw others than in training
     layers = Stream(seed, f"samples/{name}", instance)
-    batches = latents.split(count_sampled(read_meta(directory)["image_shape"]))
-    for index, batch in enumerate(batches):
-        layers.seed_layers(index, device)
-        yield sample_images(generator, batch).cpu().numpy()
+
+    def draw() -> Iterator[npt.NDArray[np.uint8]]:
+        for index, batch in enumerate(batches):
+            layers.seed_layers(index, device)
+            yield sample_images(generator, batch).cpu().numpy()
+
+    path = get_samples_file(root, name, instance)
+    save_batches(path, num_images, draw())
+    return hash_file(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -30,19 +30,12 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True)
 class Reported:
-    """What a study's verdicts.json says of a claim.
-
-    Attributes:
-        verdict: of the study's own tables.
-        effect: NaN where the claim was not asked.
-        measure: of the effect, with the extractor; empty where the claim was not asked.
-        threshold: that the interval was compared with.
-    """
+    """What a study's verdicts.json says of a claim; without effect where it was not asked."""
 
     verdict: Verdict
     effect: Interval
-    measure: str
-    threshold: float
+    measure: str  # of the effect
+    threshold: float  # that the interval was compared with
 
 
 _NO_CLAIM = Reported(Verdict.NOT_ASKED, Interval(math.nan, math.nan, math.nan), "", math.nan)
@@ -50,13 +43,7 @@ _NO_CLAIM = Reported(Verdict.NOT_ASKED, Interval(math.nan, math.nan, math.nan), 
 
 @dataclass(frozen=True)
 class Change:
-    """A claim in two studies.
-
-    Attributes:
-        id: of the claim.
-        before: in the first study.
-        after: in the second one.
-    """
+    """A claim in two studies."""
 
     id: str
     before: Reported
@@ -65,14 +52,9 @@ class Change:
     @property
     def kind(self) -> ChangeKind:
         """Compare the verdicts where both studies could be asked."""
-        before, after = self.before, self.after
-        if Verdict.NOT_ASKED in (before.verdict, after.verdict):
+        if Verdict.NOT_ASKED in (self.before.verdict, self.after.verdict):
             return ChangeKind.ONE_ASKED
-        is_same = (before.verdict, before.threshold, before.measure) == (
-            after.verdict,
-            after.threshold,
-            after.measure,
-        )
+        is_same = replace(self.before, effect=self.after.effect) == self.after
         return ChangeKind.SAME if is_same else ChangeKind.OTHER
 
 
@@ -90,13 +72,11 @@ def read_verdicts(path: Path) -> dict[str, Reported]:
 
 def list_changes(before: dict[str, Reported], after: dict[str, Reported]) -> list[Change]:
     """List the claims that at least one of two studies was asked, in the order of their files."""
-    changes = [
-        Change(id, before.get(id, _NO_CLAIM), after.get(id, _NO_CLAIM)) for id in before | after
-    ]
+    pairs = {id: (before.get(id, _NO_CLAIM), after.get(id, _NO_CLAIM)) for id in before | after}
     return [
-        change
-        for change in changes
-        if {change.before.verdict, change.after.verdict} != {Verdict.NOT_ASKED}
+        Change(id, *pair)
+        for id, pair in pairs.items()
+        if {each.verdict for each in pair} != {Verdict.NOT_ASKED}
     ]
 
 

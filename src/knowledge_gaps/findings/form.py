@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from knowledge_gaps.core.layout import DETECTIONS_FILE, QUALITY_FILE
 from knowledge_gaps.core.tables import IN_LOSS, IN_TRAINING
 from knowledge_gaps.findings.judge import Answer, Judged
@@ -13,10 +15,10 @@ from knowledge_gaps.findings.schema import Claim, Findings, Selection
 from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.readings.places import Reading
 from knowledge_gaps.statistics.bootstrap import CONFIDENCE, Statistic
-from knowledge_gaps.statistics.clusters import Clusters
 from knowledge_gaps.statistics.effects import Over
 
 _DIGITS = 6
+_CLUSTERS = ("members", "between", "silhouettes", "score", "p_value", "directed")
 _ROWS = {
     PairSet.HELD_OUT: f"rows with {IN_LOSS} and {IN_TRAINING} false",
     PairSet.IN_LOSS: f"rows with {IN_LOSS} true",
@@ -29,9 +31,8 @@ _TABLES = {Reading.ARCHITECTURES: "A", Reading.MUTUAL_FOOLING: "B", Reading.ITER
 def describe_threshold(claim: Claim, findings: Findings) -> str:
     """Say what the interval is compared with, and how that is computed."""
     value, threshold = findings.get_threshold(claim), claim.threshold
-    words = f"{claim.direction} {value:.3f}"
-    if claim.direction == "differs":
-        words = f"differs from 0 by more than {value:.3f}"
+    side = "differs from 0 by more than" if claim.direction == "differs" else claim.direction
+    words = f"{side} {value:.3f}"
     if threshold.margins == 0:
         return words
     sign = "-" if threshold.margins < 0 else "+"
@@ -91,7 +92,7 @@ def _list_claim(findings: Findings, judged: Judged) -> dict[str, Any]:
     paper["protocol"] = describe_paper(claim, findings)
     copied = {"id", "finding", "text", "setting", "measure", "direction", "why"}
     return claim.model_dump(include=copied) | {
-        "threshold": round(judged.threshold, _DIGITS),
+        "threshold": _round(findings.get_threshold(claim)),
         "threshold_words": describe_threshold(claim, findings),
         "source": describe_source(claim, judged.study),
         "study": study,
@@ -100,26 +101,12 @@ def _list_claim(findings: Findings, judged: Judged) -> dict[str, Any]:
 
 
 def _list_answer(answer: Answer) -> dict[str, Any]:
-    content = vars(answer) | {
-        "effect": _round(answer.effect),
-        "low": _round(answer.low),
-        "high": _round(answer.high),
-        "num_instances": dict(answer.num_instances),
-        "clusters": None if answer.clusters is None else _list_clusters(answer.clusters),
-    }
+    content = {name: _round(value) for name, value in vars(answer).items()}
     del content["measure"]  # the words of the effect have it
+    content["num_instances"] = dict(answer.num_instances)
+    if answer.clusters is not None:
+        content["clusters"] = {name: _round(getattr(answer.clusters, name)) for name in _CLUSTERS}
     return content
-
-
-def _list_clusters(clusters: Clusters) -> dict[str, Any]:
-    return {
-        "members": clusters.members,
-        "between": clusters.between,
-        "silhouettes": [_round(value) for value in clusters.silhouettes.tolist()],
-        "score": _round(clusters.score),
-        "p_value": _round(clusters.p_value),
-        "directed": [[_round(value) for value in row] for row in clusters.directed.tolist()],
-    }
 
 
 def _describe_protocol(answer: Answer, findings: Findings) -> str | None:
@@ -141,5 +128,12 @@ def _describe_side(side: Selection, num_cells: int) -> str:
     return f"{_OVER[side.over]} over {cells} of the {statistic} over {of}"
 
 
-def _round(value: float) -> float | None:
-    return round(value, _DIGITS) if math.isfinite(value) else None
+def _round(value: Any) -> Any:
+    """Round floats, also those within lists and arrays; those that are not finite become None."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_round(entry) for entry in value]
+    if isinstance(value, float):
+        return round(value, _DIGITS) if math.isfinite(value) else None
+    return value

@@ -1,20 +1,24 @@
-"""The sections of findings.yaml as frozen types: claims, what they select, and thresholds."""
+"""findings.yaml as frozen types: claims, what they select, and thresholds."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, ValidationError, model_validator
 
+from knowledge_gaps.core.errors import UserError, describe_first_error
 from knowledge_gaps.readings.cells import MEASURES
 from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.readings.places import COORDINATES, Reading
 from knowledge_gaps.statistics.bootstrap import Statistic
 from knowledge_gaps.statistics.effects import Over
 from knowledge_gaps.statistics.measures import DETECTION_RATE, METRICS
+from knowledge_gaps.study.load import read_yaml
 from knowledge_gaps.study.recipes import Count, Name, Positive, Section
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+FINDINGS_FILE = "findings.yaml"
+
 Text = Annotated[str, Field(min_length=1)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -25,22 +29,19 @@ _WITH_SAME = (Reading.MUTUAL_FOOLING, Reading.ARCHITECTURES)
 class Range(Section):
     """Which values of a coordinate are taken: all conditions hold at once.
 
-    Attributes:
-        min: the smallest.
-        max: the largest.
-        parity: of a whole number.
-        pick: of the cells that are left, those with the smallest or largest value.
+    `pick` takes, of the cells that are left, those with the smallest or largest value.
     """
 
-    min: Finite | None = None
-    max: Finite | None = None
+    min: FiniteFloat | None = None
+    max: FiniteFloat | None = None
     parity: Literal["even", "odd"] | None = None
     pick: Literal["smallest", "largest"] | None = None
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no value can lie in it."""
-        return self.min is not None and self.max is not None and self.min > self.max
+    @model_validator(mode="after")
+    def _check_ends(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"nothing is from {self.min} to {self.max}")
+        return self
 
     def contains(self, value: float) -> bool:
         """Say whether a value meets the conditions; `pick` is one on cells, not on a value."""
@@ -51,66 +52,55 @@ class Range(Section):
         )
 
 
+def _widen(wanted: Any) -> Any:
+    """Make a range of a single number."""
+    return {"min": wanted, "max": wanted} if isinstance(wanted, (int, float)) else wanted
+
+
 class Selection(Section):
     """Some cells, and how they become one number.
 
-    Attributes:
-        reading: where the cells come from.
-        pairs: which pairs of a cell count; null for a measure of generators alone.
-        where: by coordinate, a value or a range. Iterations: row (of the classifiers), column (of
-            the GANs), lag (column - row); phi; n (generators trained on); t (classifiers in the
-            loss); psi (truncation).
-        same: whether classifier and in-loss classifier are of one cluster (mutual_fooling) or of
-            one architecture (architectures); null for both.
-        statistic: of the pairs of a cell.
-        over: of the cells.
+    The coordinates of iterations are row (of the classifiers), column (of the GANs) and lag
+    (column - row); others are phi, n (generators trained on), t (classifiers in the loss) and psi
+    (truncation).
     """
 
-    reading: Annotated[Reading, Field(strict=False)]
+    reading: Annotated[Reading, Field(strict=False)]  # where the cells come from
+    # which pairs of a cell count; null for a measure of generators alone
     pairs: Annotated[PairSet | None, Field(strict=False)] = None
-    where: dict[str, float | Range] = Field(default_factory=dict)
+    # by coordinate, a value or a range
+    where: dict[str, Annotated[Range, BeforeValidator(_widen)]] = Field(default_factory=dict)
+    # whether classifier and in-loss classifier are of one cluster (mutual_fooling) or of one
+    # architecture (architectures); null for both
     same: bool | None = None
-    statistic: Annotated[Statistic, Field(strict=False)] = Statistic.MEAN
-    over: Annotated[Over, Field(strict=False)] = Over.MEAN
+    statistic: Annotated[Statistic, Field(strict=False)] = Statistic.MEAN  # of the pairs of a cell
+    over: Annotated[Over, Field(strict=False)] = Over.MEAN  # of the cells
 
     @model_validator(mode="after")
     def _check_coordinates(self) -> Self:
         known = COORDINATES[self.reading] - (_OF_CLASSIFIERS if self.pairs is None else set())
-        for name, wanted in self.where.items():
-            if name not in known:
-                what = "generators" if self.pairs is None else "pairs"
-                raise ValueError(
-                    f"where.{name}: {what} of {self.reading} have no such coordinate "
-                    f"(known: {', '.join(sorted(known)) or 'none'})"
-                )
-            if isinstance(wanted, Range) and wanted.is_empty:
-                raise ValueError(f"where.{name}: nothing is from {wanted.min} to {wanted.max}")
-        if self.same is not None and self.reading not in _WITH_SAME:
+        if unknown := [name for name in self.where if name not in known]:
+            words = f"{'generators' if self.pairs is None else 'pairs'} of {self.reading}"
             raise ValueError(
-                f"same is {self.same}, but {self.reading} has no clusters or architectures"
+                f"where.{unknown[0]}: {words} have no such coordinate "
+                f"(known: {', '.join(sorted(known)) or 'none'})"
             )
+        if self.same is not None and self.reading not in _WITH_SAME:
+            raise ValueError(f"same: {self.reading} has no clusters or architectures")
         return self
 
 
 class Threshold(Section):
-    """What an effect is compared with: a level and a number of margins of the measure.
+    """What an effect is compared with: a level, and a number of margins of the measure."""
 
-    Attributes:
-        at: the level.
-        margins: added to it, in margins of the measure.
-    """
-
-    at: Finite
-    margins: Finite = 0.0
+    at: FiniteFloat
+    margins: FiniteFloat = 0.0
 
 
 class AskedOf(Section):
-    """The setting that a claim is about; cells of another one are left out.
+    """The architectures that a claim is about, null for any; cells of others are left out.
 
-    Attributes:
-        gan: architecture of the generators; null for any.
-        classifier: architecture of the classifiers, or, of generators alone, of those in their
-            loss; null for any.
+    The classifier of generators alone is the one in their loss.
     """
 
     gan: Name | None = None
@@ -118,37 +108,21 @@ class AskedOf(Section):
 
 
 class Claim(Section):
-    """One hypothesis: left, or left less right, lies beyond a threshold.
+    """One hypothesis: left, or left less right, lies beyond a threshold with its whole interval."""
 
-    Attributes:
-        id: the finding's number and a letter.
-        finding: its number among the paper's findings.
-        text: the claim in a sentence.
-        setting: where the paper found it.
-        asked_of: architectures that the claim is about; null for any.
-        measure: a column of detections.csv, or of quality.csv by the start of its name.
-        left: cells.
-        right: cells that are subtracted; null for none.
-        direction: where the effect lies; "differs" is beyond the threshold on either side of 0.
-        threshold: that the whole interval is beyond.
-        needs: other claims that must be supported for this one to be.
-        why: reason of selection and threshold, where it is not plain.
-        paper: the paper's words and numbers.
-    """
-
-    id: Name
-    finding: Count
-    text: Text
-    setting: Text
-    asked_of: AskedOf | None = None
-    measure: Name
+    id: Name  # the finding's number and a letter
+    finding: Count  # its number among the paper's findings
+    text: Text  # the claim in a sentence
+    setting: Text  # where the paper found it
+    asked_of: AskedOf = AskedOf()
+    measure: Name  # a column of detections.csv, or of quality.csv by the start of its name
     left: Selection
     right: Selection | None = None
-    direction: Literal["above", "below", "differs"]
+    direction: Literal["above", "below", "differs"]  # the last is on either side of 0
     threshold: Threshold
-    needs: list[Name] = Field(default_factory=list)
-    why: Text | None = None
-    paper: Text
+    needs: list[Name] = Field(default_factory=list)  # claims that must be supported as well
+    why: Text | None = None  # reason of selection and threshold, where it is not plain
+    paper: Text  # the paper's words and numbers
 
     @property
     def sides(self) -> list[Selection]:
@@ -171,10 +145,8 @@ class Claim(Section):
 
     @model_validator(mode="after")
     def _check_measure(self) -> Self:
-        of_generators = self.left.pairs is None
-        known = METRICS if of_generators else MEASURES
+        what, known = ("generators", METRICS) if self.left.pairs is None else ("pairs", MEASURES)
         if self.measure not in known:
-            what = "generators" if of_generators else "pairs"
             raise ValueError(f"measure is {self.measure!r}, of {what} there are {', '.join(known)}")
         return self
 
@@ -182,11 +154,7 @@ class Claim(Section):
 class PilotSetting(Section):
     """The setting of the pilot study; the page says where a study has another one.
 
-    Attributes:
-        dataset: its name.
-        gan: architecture of the generators.
-        classifier: architecture of the classifiers.
-        extractor: of the features of quality; margins of distances are in its units.
+    Margins of distances are in units of the extractor's features.
     """
 
     dataset: Name
@@ -196,32 +164,20 @@ class PilotSetting(Section):
 
 
 class Pilot(Section):
-    """Where the margins come from.
-
-    Attributes:
-        study: name of the pilot study.
-        setting: its dataset and architectures.
-        detections: its rows of detections.csv from which the margins are computed.
-        detections_sha256: of that file.
-        quality: its rows of quality.csv.
-        quality_sha256: of that file.
-    """
+    """The study that the margins come from, with the rows that they are computed from."""
 
     study: Name
     setting: PilotSetting
-    detections: Text
+    detections: Text  # file with its rows of detections.csv
     detections_sha256: Hash
-    quality: Text
+    quality: Text  # likewise
     quality_sha256: Hash
 
 
 class PaperSpread(Section):
     """How the paper's mean ± std is read, which the paper's tables do not say.
 
-    Attributes:
-        instances: the spread is that of so many independent numbers; null takes it for the
-            standard error itself.
-        why: reason of the choice.
+    The spread is that of so many independent instances; null takes it for the standard error.
     """
 
     instances: Annotated[int, Field(ge=2)] | None
@@ -229,21 +185,12 @@ class PaperSpread(Section):
 
 
 class Findings(Section):
-    """All of findings.yaml.
+    """All of findings.yaml."""
 
-    Attributes:
-        seed: of resamples and permutations.
-        num_resamples: of the bootstrap.
-        pilot: study that the margins come from.
-        margins: by measure, twice the pilot's standard deviation within a cell.
-        paper_spread: how the paper's tables are read.
-        claims: the hypotheses.
-    """
-
-    seed: Annotated[int, Field(ge=0)]
-    num_resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    seed: Annotated[int, Field(ge=0)]  # of resamples and permutations
+    num_resamples: Annotated[int, Field(ge=100, le=1_000_000)]  # of the bootstrap
     pilot: Pilot
-    margins: dict[Name, Positive]
+    margins: dict[Name, Positive]  # by measure, twice the pilot's standard deviation within a cell
     paper_spread: PaperSpread
     claims: Annotated[list[Claim], Field(min_length=1)]
 
@@ -253,20 +200,17 @@ class Findings(Section):
         for claim in self.claims:
             if claim.id in known:
                 raise ValueError(f"claims: {claim.id!r} occurs twice")
-            for name in claim.needs:
-                if name not in known:
-                    raise ValueError(f"claims: {claim.id!r} needs {name!r}, which is not above it")
+            if missing := [name for name in claim.needs if name not in known]:
+                raise ValueError(f"claims: {claim.id!r} needs {missing[0]!r}, not above it")
+            words = f"claims: the threshold of {claim.id!r} is"
             if claim.threshold.margins != 0 and claim.measure not in self.margins:
+                names = ", ".join(sorted(self.margins))
                 raise ValueError(
-                    f"claims: the threshold of {claim.id!r} is in margins of {claim.measure!r}, "
-                    f"which has none (known: {', '.join(sorted(self.margins))})"
+                    f"{words} in margins of {claim.measure!r}, which has none (known: {names})"
                 )
             threshold = self.get_threshold(claim)
             if claim.direction == "differs" and threshold < 0:
-                raise ValueError(
-                    f"claims: the threshold of {claim.id!r} is {threshold:g}, at least 0 is needed "
-                    "for 'differs'"
-                )
+                raise ValueError(f"{words} {threshold:g}, at least 0 is needed for 'differs'")
             known.append(claim.id)
         return self
 
@@ -274,3 +218,15 @@ class Findings(Section):
         """Return the number that the effect of a claim is compared with."""
         margins = claim.threshold.margins
         return claim.threshold.at + (margins * self.margins[claim.measure] if margins else 0.0)
+
+
+def load_findings(path: Path) -> Findings:
+    """Read the claims and their thresholds.
+
+    Raises:
+        UserError: one line that names the file, the key, what was found and what is allowed.
+    """
+    try:
+        return Findings.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise UserError(f"{path.name}: {describe_first_error(error, Findings)}") from error

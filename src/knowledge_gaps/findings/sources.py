@@ -1,50 +1,28 @@
-"""Where claims get their cells: the two tables of a study, or the paper's printed tables."""
+"""Where claims get their cells: the tables of a study here, the paper's in `paper`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from knowledge_gaps.core.tables import (
-    CLASSIFIER_COHORT,
-    CLASSIFIER_INSTANCE,
-    GENERATOR_COHORT,
-    GENERATOR_INSTANCE,
-)
+from knowledge_gaps.core.tables import CLASSIFIER_INSTANCE, GENERATOR_COHORT, GENERATOR_INSTANCE
 from knowledge_gaps.findings.schema import Selection
 from knowledge_gaps.readings.cohorts import get_classifiers, get_gan, list_fooled
-from knowledge_gaps.readings.formats import format_title
 from knowledge_gaps.readings.mutual_fooling import make_mutual_fooling
 from knowledge_gaps.readings.pairs import PairSet
-from knowledge_gaps.readings.paper import (
-    TABLE_ARCHITECTURES,
-    TABLE_ITERATIONS,
-    TABLE_MUTUAL_FOOLING,
-    PaperTable,
-)
 from knowledge_gaps.readings.places import Reading, list_gans, list_places
-from knowledge_gaps.readings.tables import find_metric
-from knowledge_gaps.statistics.bootstrap import NO_COHORT, Floats, PairMatrix, Statistic
+from knowledge_gaps.readings.tables import find_metric, select_pairs
+from knowledge_gaps.statistics.bootstrap import Floats, PairMatrix
 from knowledge_gaps.statistics.clusters import MIN_MEMBERS, Clusters, find_clusters
-from knowledge_gaps.statistics.measures import DETECTION_RATE, FID, find_metric_of
-from knowledge_gaps.statistics.printed import Printed
+from knowledge_gaps.statistics.measures import DETECTION_RATE, find_metric_of
 from knowledge_gaps.study import Kind, Study
-
-TABLES: Mapping[Reading, PaperTable] = {
-    Reading.ARCHITECTURES: TABLE_ARCHITECTURES,
-    Reading.MUTUAL_FOOLING: TABLE_MUTUAL_FOOLING,
-    Reading.ITERATIONS: TABLE_ITERATIONS,
-}
-_GAN = "stylegan2"  # of all printed tables
-_CLASSIFIERS = {Reading.MUTUAL_FOOLING: "mobilenet_v2", Reading.ITERATIONS: "resnet50"}
-_ARCHITECTURES = {format_title(name): name for name in ("resnet50", "inception_v3", "mobilenet_v2")}
-_NO_TABLE = "the paper prints no table of"
 
 Mask = npt.NDArray[np.bool_]
 
@@ -53,47 +31,35 @@ class NotAskedError(Exception):
     """A claim cannot be asked of a source; the message is the reason, in words for a reader."""
 
 
+class Printed(NamedTuple):
+    """A mean as the paper prints it, with its standard deviation where there is one."""
+
+    mean: float
+    std: float | None
+
+
 @dataclass(frozen=True)
 class Cell:
-    """Numbers with labels.
+    """Numbers with labels."""
 
-    Attributes:
-        name: of the classifiers and GANs.
-        measure: as the source calls it: the Frechet distance is not always FID.
-        numbers: of pairs, or a printed mean.
-        gan: architecture of the generators.
-        classifiers: architectures of the classifiers, or, of generators alone, of those in their
-            loss.
-        coordinates: such as lag or phi; see `Selection.where`.
-        is_same: see `Selection.same`; None where it has no meaning.
-    """
-
-    name: str
-    measure: str
+    name: str  # of the classifiers and GANs
+    measure: str  # as the source calls it: the Frechet distance is not always FID
     numbers: PairMatrix | Printed
-    gan: str
-    classifiers: frozenset[str]
-    coordinates: Mapping[str, float]
-    is_same: bool | None = None
+    gan: str  # architecture of the generators
+    classifiers: frozenset[str]  # those of the classifiers; of generators alone, of their loss's
+    coordinates: Mapping[str, float]  # see `Selection`
+    is_same: bool | None = None  # see `Selection.same`; None where it has no meaning
 
 
 @dataclass(frozen=True, eq=False)
 class MutualMatrix:
-    """Who detects the GANs that fool whom.
+    """Who detects the GANs that fool whom."""
 
-    Attributes:
-        values: [n, n] detection by classifier i (row) of the GANs that fool classifier j (column).
-        instances: [n] numbers of the classifiers.
-        cohorts: names of what is drawn: the columns, then the rows.
-        architectures: of the GANs, and of the classifiers.
-        seed: of the permutations.
-    """
-
-    values: Floats
-    instances: Sequence[int]
-    cohorts: tuple[str, str]
-    architectures: tuple[str, frozenset[str]]
-    seed: int
+    values: Floats  # [n, n] detection by classifier i of the GANs that fool classifier j
+    instances: Sequence[int]  # [n] numbers of the classifiers
+    cohorts: tuple[str, str]  # names of what is drawn: the columns, then the rows
+    architectures: tuple[str, frozenset[str]]  # of the GANs, and of the classifiers
+    seed: int  # of the permutations
 
     @cached_property
     def clusters(self) -> Clusters:
@@ -103,14 +69,13 @@ class MutualMatrix:
             NotAskedError: when there are too few classifiers, or an entry is missing.
         """
         num = len(self.values)
-        if num < MIN_MEMBERS:
+        if not np.isfinite(self.values[~np.eye(num, dtype=bool)]).all() and num >= MIN_MEMBERS:
+            raise NotAskedError("a pair of the matrix has no detection rate")
+        clusters = find_clusters(self.values, self.seed)
+        if clusters is None:
             raise NotAskedError(
                 f"{num} classifiers are fooled one by one, clusters need {MIN_MEMBERS}"
             )
-        if not np.isfinite(self.values[~np.eye(num, dtype=bool)]).all():
-            raise NotAskedError("a pair of the matrix has no detection rate")
-        clusters = find_clusters(self.values, self.seed)
-        assert clusters is not None  # there are enough members
         return clusters
 
     def list_cells(self, selection: Selection) -> list[Cell]:
@@ -143,19 +108,17 @@ class MutualMatrix:
 
 @dataclass(frozen=True, eq=False)
 class StudySource:
-    """The tables of a study.
+    """The tables of a study, as from `readings.tables`."""
 
-    Attributes:
-        study: names the cohorts of each reading.
-        detections: as from `tables.read_detections`.
-        quality: as from `tables.read_quality`.
-        seed: of permutations.
-    """
-
-    study: Study
+    study: Study  # names the cohorts of each reading
     detections: pd.DataFrame
     quality: pd.DataFrame
-    seed: int
+    seed: int  # of permutations
+
+    @property
+    def units(self) -> str | None:
+        """The extractor whose features the distances are of."""
+        return self.study.evaluation.extractor
 
     def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
         """List the cells of a reading that have numbers.
@@ -187,8 +150,11 @@ class StudySource:
 
     def _list_pairs(self, measure: str, reading: Reading, pairs: PairSet) -> Iterator[Cell]:
         for gans, classifiers, coordinates in list_places(self.study, reading):
-            block = self._blocks.get((gans, classifiers), self.detections[:0])
-            matrix = self._make_matrix(block[pairs.select(block)], measure, gans, classifiers)
+            rows = select_pairs(self.detections, pairs, gans, classifiers)
+            table = rows.pivot(
+                index=GENERATOR_INSTANCE, columns=CLASSIFIER_INSTANCE, values=measure
+            ).reindex(columns=range(self.study.classifiers[classifiers].instances))
+            matrix = self._make_matrix(table, gans, f"{Kind.CLASSIFIERS}/{classifiers}")
             if matrix is not None:
                 gan, fooled = self._get_architectures(gans)
                 asked = get_classifiers(self.study, [classifiers])
@@ -201,7 +167,7 @@ class StudySource:
         measure = find_metric_of(column) or metric
         for gans, coordinates in list_gans(self.study, reading):
             rows = self.quality[self.quality[GENERATOR_COHORT] == gans]
-            matrix = self._make_matrix(rows, column, gans)
+            matrix = self._make_matrix(rows.set_index(GENERATOR_INSTANCE)[[column]], gans)
             if matrix is not None:
                 yield Cell(gans, measure, matrix, *self._get_architectures(gans), coordinates)
 
@@ -210,85 +176,12 @@ class StudySource:
         fooled = list_fooled(self.study, gans)
         return get_gan(self.study, gans), get_classifiers(self.study, fooled)
 
-    @cached_property
-    def _blocks(self) -> dict[tuple[str, str], pd.DataFrame]:
-        keys = [GENERATOR_COHORT, CLASSIFIER_COHORT]
-        return {(str(a), str(b)): block for (a, b), block in self.detections.groupby(keys)}
+    def _make_matrix(self, table: pd.DataFrame, gans: str, *classifiers: str) -> PairMatrix | None:
+        """Make a matrix of a table by instance; None without numbers.
 
-    def _make_matrix(
-        self, rows: pd.DataFrame, column: str, gans: str, classifiers: str | None = None
-    ) -> PairMatrix | None:
-        """Make a matrix of pairs, or of one column for generators alone; None without numbers."""
-        sizes, names = [self.study.gans[gans].instances, 1], [f"{Kind.GANS}/{gans}", NO_COHORT]
-        instances = [rows[GENERATOR_INSTANCE], 0 * rows[GENERATOR_INSTANCE]]
-        if classifiers is not None:
-            sizes[1] = self.study.classifiers[classifiers].instances
-            names[1] = f"{Kind.CLASSIFIERS}/{classifiers}"
-            instances[1] = rows[CLASSIFIER_INSTANCE]
-        # a table may have more instances than the study names by now
-        is_known = (instances[0] < sizes[0]) & (instances[1] < sizes[1])
-        values = np.full(sizes, np.nan)
-        values[instances[0][is_known], instances[1][is_known]] = rows.loc[is_known, column]
-        return None if np.isnan(values).all() else PairMatrix(values, *names)
-
-
-@dataclass(frozen=True, eq=False)
-class PaperSource:
-    """The paper's tables: means with standard deviations, or the single values of table B.
-
-    Attributes:
-        seed: of permutations.
-        tables: by the reading that they answer.
-    """
-
-    seed: int
-    tables: Mapping[Reading, PaperTable] = field(default_factory=lambda: TABLES)
-
-    def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
-        """List the cells of a printed table.
-
-        Raises:
-            NotAskedError: when there is none.
+        It may have more instances than the study names by now.
         """
-        reading, pairs = selection.reading, selection.pairs
-        table = self.tables.get(reading)
-        is_printed = measure == (FID if pairs is None else DETECTION_RATE)
-        if table is None or selection.statistic is not Statistic.MEAN or not is_printed:
-            raise NotAskedError(f"{_NO_TABLE} it")
-        if pairs is None:
-            return list(_list_fid(table, reading))
-        if reading is Reading.MUTUAL_FOOLING:
-            return self.mutual.list_cells(selection)
-        if pairs is not PairSet.HELD_OUT:
-            raise NotAskedError(f"{_NO_TABLE} {pairs} pairs")
-        return list(_list_rates(table, reading))
-
-    @cached_property
-    def mutual(self) -> MutualMatrix:
-        """Table B."""
-        values = np.array(self.tables[Reading.MUTUAL_FOOLING].means)
-        names = "gans/paper", "classifiers/paper"
-        architectures = _GAN, frozenset({_CLASSIFIERS[Reading.MUTUAL_FOOLING]})
-        return MutualMatrix(values, range(len(values)), names, architectures, self.seed)
-
-
-Source = StudySource | PaperSource
-
-
-def _list_rates(table: PaperTable, reading: Reading) -> Iterator[Cell]:
-    assert table.stds is not None  # of all tables but B
-    for (row, title), (column, other) in product(enumerate(table.rows), enumerate(table.columns)):
-        place = {"row": float(row), "column": float(column), "lag": float(column - row)}
-        is_same = row == column if reading is Reading.ARCHITECTURES else None
-        classifiers = frozenset({_CLASSIFIERS.get(reading) or _ARCHITECTURES[title]})
-        numbers = Printed(table.means[row][column], table.stds[row][column])
-        name = f"{title} on {other}"
-        yield Cell(name, DETECTION_RATE, numbers, _GAN, classifiers, place, is_same)
-
-
-def _list_fid(table: PaperTable, reading: Reading) -> Iterator[Cell]:
-    if table.fid is None:
-        raise NotAskedError(f"{_NO_TABLE} it")
-    fooled = frozenset({_CLASSIFIERS[reading]})
-    for column, (name, fid) in enumerate(zip(table.columns, table.fid, strict=True)):
-        yield Cell(name, FID, Printed(fid, None), _GAN, fooled, {"column": float(column)})
+        table = table.reindex(range(self.study.gans[gans].instances))
+        values = np.ascontiguousarray(table, dtype=np.float64)  # the order of sums is that of rows
+        names = f"{Kind.GANS}/{gans}", *classifiers
+        return None if np.isnan(values).all() else PairMatrix(values, *names)

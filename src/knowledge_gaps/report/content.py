@@ -10,8 +10,7 @@ from typing import Any
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.layout import DATASET_FILE, get_prepared_directory
 from knowledge_gaps.findings.judge import Judged, judge
-from knowledge_gaps.findings.load import FINDINGS_FILE, load_findings
-from knowledge_gaps.findings.schema import Findings
+from knowledge_gaps.findings.schema import FINDINGS_FILE, Findings, load_findings
 from knowledge_gaps.readings.figures.page_figure import PageFigure
 from knowledge_gaps.readings.reading import Results, list_readings, read_results
 from knowledge_gaps.report.evidence import Evidence, draw_evidence, read_evidence

@@ -21,7 +21,7 @@ from knowledge_gaps.core.printing import track_items
 from knowledge_gaps.data.images import save_grid
 from knowledge_gaps.data.reals import Reals, open_reals
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.registry import find_weights, get_extractor
+from knowledge_gaps.evaluation.registry import get_extractor, load_extractor
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.study import Study
 
@@ -36,8 +36,7 @@ _Result = TypeVar("_Result")
 
 def run(root: Path, study: Study) -> None:
     """Write data/prepared; raises UserError for a missing, corrupt or unfitting file."""
-    extractor = get_extractor(study.evaluation.extractor)
-    extractor.identify(find_weights(study.evaluation, root))  # its weights are there
+    load_extractor(study.evaluation, root)  # its weights are there
     reals = open_reals(study.data, root, get_state_directory(root))
     _check_evaluation(study, reals)
 

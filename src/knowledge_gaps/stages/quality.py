@@ -26,22 +26,26 @@ from knowledge_gaps.core.layout import (
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.cached import compute_rows
-from knowledge_gaps.evaluation.quality.diversity import measure_contrast
+from knowledge_gaps.evaluation.quality.distances import find_nearest, list_closest
 from knowledge_gaps.evaluation.quality.features import extract_features
-from knowledge_gaps.evaluation.quality.neighbours import find_nearest, list_closest
-from knowledge_gaps.evaluation.quality.table import Reals, compute_floor, compute_quality
-from knowledge_gaps.evaluation.registry import FeatureExtractor, find_weights, get_extractor
+from knowledge_gaps.evaluation.quality.table import (
+    Reals,
+    compute_floor,
+    compute_quality,
+    measure_contrast,
+)
+from knowledge_gaps.evaluation.registry import FeatureExtractor, get_extractor, load_extractor
 from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.statistics.collapse import Diversity, judge_collapse
 from knowledge_gaps.statistics.measures import (
     CLASS_ENTROPY,
+    METRICS,
     MISSING_CLASSES,
     RECALL,
-    list_metrics,
     name_metric,
 )
-from knowledge_gaps.study import REALS, Study
+from knowledge_gaps.study import REALS, EvaluationSettings, Study
 
 _CODE = (
     "data/images.py",
@@ -62,9 +66,8 @@ class _Source:
 
     test: Path
     training: Path
-    num_images: int  # of the test split, and of every generator
-    extractor: str
-    weights: Path | None
+    settings: EvaluationSettings
+    root: Path
 
 
 def run(root: Path, study: Study) -> None:
@@ -74,14 +77,8 @@ def run(root: Path, study: Study) -> None:
         UserError: when a file of samples or weights is missing, or there are fewer reals than
             num_images.
     """
-    prepared, settings = get_prepared_directory(root), study.evaluation
-    source = _Source(
-        prepared / TEST_IMAGES,
-        prepared / TRAIN_IMAGES,
-        settings.num_images,
-        settings.extractor,
-        find_weights(settings, root),
-    )
+    prepared = get_prepared_directory(root)
+    source = _Source(prepared / TEST_IMAGES, prepared / TRAIN_IMAGES, study.evaluation, root)
     files = {_FLOOR: source.training}
     files |= {name: get_samples_file(root, *name) for name in list_generators(study)}
 
@@ -100,13 +97,13 @@ def run(root: Path, study: Study) -> None:
 
 def _make_keys(source: _Source, files: Mapping[_Name, Path]) -> dict[_Name, str]:
     """Hash what each row is computed from."""
-    num_images = source.num_images
+    num_images, extractor = source.settings.num_images, source.settings.extractor
     shared = [
         [_hash_images(path, num_images) for path in (source.test, source.training)],
         num_images,
-        source.extractor,
-        get_extractor(source.extractor).identify(source.weights),
-        hash_code((*_CODE, f"evaluation/extractors/{source.extractor}.py")),
+        extractor,
+        load_extractor(source.settings, source.root).hash_weights(),
+        hash_code((*_CODE, f"evaluation/extractors/{extractor}.py")),
         get_versions(("numpy", "torch", "torch-fidelity")),
     ]
     return {name: make_key(_hash_images(path, num_images), shared) for name, path in files.items()}
@@ -126,11 +123,11 @@ def _measure(source: _Source, images_file: Path) -> Row:
     # the libraries below numpy would start a thread for each core in each worker
     with threadpool_limits(limits=1):
         extractor, reals = _load(source)
-        images, num_images = open_images(images_file), source.num_images
+        images, num_images = open_images(images_file), source.settings.num_images
         row = {"contrast": measure_contrast(images, num_images)}
         if images_file == source.training:
             return {**row, "metrics": compute_floor(reals, num_images), "closest": []}
-        generated = extract_features(images, extractor, num_images=num_images)
+        generated = extract_features(images, extractor, num_images)
         nearest = find_nearest(generated.features, reals.training.features)
         metrics = compute_quality(generated, reals, nearest.distances)
         return {**row, "metrics": metrics, "closest": list_closest(nearest, _NUM_CLOSEST)}
@@ -139,23 +136,21 @@ def _measure(source: _Source, images_file: Path) -> Row:
 @cache
 def _load(source: _Source) -> tuple[FeatureExtractor, Reals]:
     """Load what all images are measured with, once a worker."""
-    extractor = get_extractor(source.extractor).load(source.weights).to(find_device())
-    test = extract_features(open_images(source.test), extractor, num_images=source.num_images)
+    extractor = load_extractor(source.settings, source.root).to(find_device())
+    test = extract_features(open_images(source.test), extractor, source.settings.num_images)
     return extractor, Reals(test, extract_features(open_images(source.training), extractor))
 
 
 def _make_quality_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame:
     settings, floor = study.evaluation, rows[_FLOOR]
     extractor = get_extractor(settings.extractor)
+    about = settings.num_images, settings.extractor, extractor.is_fid
     return pd.DataFrame(
         {
             "generator_cohort": cohort,
             "generator_instance": instance,
             "phi": None if cohort == REALS else study.gans[cohort].phi,
-            **{
-                name_metric(metric, settings.num_images, extractor.name): row["metrics"][metric]
-                for metric in list_metrics(extractor.name)
-            },
+            **{name_metric(name, *about): row["metrics"][name] for name in METRICS},
             "collapse": judge_collapse(
                 _describe_diversity(row, extractor), _describe_diversity(floor, extractor)
             ),
@@ -165,11 +160,11 @@ def _make_quality_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame
 
 
 def _describe_diversity(row: Row, extractor: type[FeatureExtractor]) -> Diversity:
-    metrics, classes = row["metrics"], extractor.classes
+    metrics, num_classes = row["metrics"], extractor.num_classes
     return Diversity(
         contrast=row["contrast"],
         class_entropy=metrics[CLASS_ENTROPY],
-        missing_share=None if classes is None else metrics[MISSING_CLASSES] / classes.num,
+        missing_share=num_classes and metrics[MISSING_CLASSES] / num_classes,
         recall=metrics[RECALL],
     )
 

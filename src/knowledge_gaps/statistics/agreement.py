@@ -25,14 +25,11 @@ _BATCH_SIZE = 5_000  # permutations at once
 class MatrixCorrelation(NamedTuple):
     """How two matrices of pairs of the same instances go together.
 
-    Attributes:
-        spearman: rank correlation of their off-diagonal elements; NaN when one of them is
-            missing, or all elements of a matrix are equal.
-        p_value: two-sided, over permutations of the instances; NaN with `spearman`.
+    Both numbers are NaN when an element is missing, or all elements of a matrix are equal.
     """
 
-    spearman: float
-    p_value: float
+    spearman: float  # rank correlation of their off-diagonal elements
+    p_value: float  # two-sided, over permutations of the instances
 
 
 def compute_error_consistency(correct_a: BoolArray, correct_b: BoolArray) -> dict[str, float]:
@@ -46,10 +43,9 @@ def compute_error_consistency(correct_a: BoolArray, correct_b: BoolArray) -> dic
         correct_b: [N], the second one on the same images.
 
     Returns:
-        By column of agreement.csv: counts of images and errors; observed_agreement, the share of
-        images on which both are right or both wrong; expected_agreement, the same if errors were
-        independent; error_consistency, kappa: 1 for the same errors, 0 for independent ones, below
-        0 for errors that avoid one another, NaN when both are always right or always wrong.
+        By column of agreement.csv. Agreement is the share of images on which both are right or both
+        wrong, expected if errors were independent. Kappa is 1 for the same errors, below 0 for
+        errors that avoid one another, NaN when both are always right or always wrong.
     """
     accuracy_a, accuracy_b = float(correct_a.mean()), float(correct_b.mean())
     observed = float((correct_a == correct_b).mean())
@@ -76,23 +72,18 @@ def compute_gram(features: npt.NDArray[np.floating]) -> FloatArray:
 def compute_cka(gram_a: FloatArray, gram_b: FloatArray) -> float:
     """Return linear CKA of two networks' features of the same images.
 
-    It does not change when features are rotated, scaled as a whole or shifted. The estimate is the
-    unbiased one: with more features than images the plain one is far above 0 for networks that
-    have nothing in common.
+    The estimate is the unbiased one: with more features than images the plain one is far above 0
+    for networks that have nothing in common.
 
     Source: Kornblith et al. 2019, "Similarity of neural network representations revisited", eq. 4,
     with the estimate of HSIC by Song et al. 2012, as in Nguyen, Raghu and Kornblith 2021, eq. 3.
 
     Args:
-        gram_a: [N, N] of the first network's features, N at least 4.
+        gram_a: [N, N] of the first network's features, N at least MIN_GRAM_IMAGES.
         gram_b: [N, N] of the second one's.
 
     Returns:
-        1 for the same features, about 0 for independent ones; NaN when all images have the same
-        features.
-
-    Raises:
-        ValueError: for fewer than 4 images.
+        1 for the same features, about 0 for independent ones; NaN when all images have the same.
     """
     if len(gram_a) < MIN_GRAM_IMAGES:
         raise ValueError(f"{len(gram_a)} images found, {MIN_GRAM_IMAGES} are needed")
@@ -108,16 +99,12 @@ def symmetrise(matrix: FloatArray) -> FloatArray:
 
 
 def correlate_matrices(first: FloatArray, second: FloatArray) -> MatrixCorrelation:
-    """Test whether two symmetric matrices of pairs go together.
+    """Test whether two symmetric matrices [N, N] of pairs of the same instances go together.
 
     The elements of a matrix are not independent, for an instance has a whole row of them. So the
-    instances are permuted, rows and columns together.
+    instances are permuted, rows and columns together. The diagonals do not count.
 
     Source: Mantel 1967, with Spearman's rank correlation.
-
-    Args:
-        first: float64 [N, N]; the diagonal does not count.
-        second: likewise, of the same instances in the same order.
     """
     upper = np.triu_indices(len(first), k=1)
     elements = [matrix[upper] for matrix in (first, second)]

@@ -5,13 +5,8 @@ share an instance are not independent, so instances are drawn on both sides, not
 
 Source: Owen (2007), The pigeonhole bootstrap, Annals of Applied Statistics 1(2), for drawing rows
 and columns independently; Rao and Wu (1988), JASA 83, section 2, for drawing n - 1 of n, which
-makes the variance of a mean s^2 / n where n draws make it (n - 1) / n of that; Satterthwaite (1946)
-for the degrees of freedom.
-
-Coverage of the nominal 95 % interval (benchmarks/coverage.py) at 3 x 3, 4 x 4, 8 x 8 and 20 x 20
-instances: 99, 98, 97 and 96 % for equal variances, where the percentile interval of n draws has 87,
-90, 94 and 94 %; 87, 88, 90 and 93 % for rates near 1; 76, 87, 92 and 94 % for rates that are all or
-nothing by classifier. The interval of an STD covers 82 to 98 % at 3 to 8 instances.
+makes the variance of a mean s^2 / n; Satterthwaite (1946) for the degrees of freedom. How often the
+interval covers the truth is measured by benchmarks/coverage.py.
 """
 
 from __future__ import annotations
@@ -19,18 +14,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from knowledge_gaps.statistics.draws import draw_counts
-
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.float32]
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
+TAIL = (1 - CONFIDENCE) / 2  # probability left out below, and as much above
 NO_COHORT = ""  # the other side of numbers that have one side only
+_CHUNK = 1_000  # resamples whose ranks are held at a time
 
 
 class Statistic(StrEnum):
@@ -44,72 +41,82 @@ class Statistic(StrEnum):
 class PairMatrix:
     """One cell: a number for each pair.
 
-    Attributes:
-        values: [generators, classifiers]; NaN where there is no pair. All instances of the cohorts
-            have their row and column, also those without a pair in this cell.
-        generators: name of the rows' cohort; cells with the same name share their draws.
-        classifiers: name of the columns' cohort; NO_COHORT when the numbers have no such side.
+    All instances of the two cohorts have their row and column, also those without a pair in this
+    cell. Cells whose cohorts have the same name share their draws.
     """
 
-    values: Floats
-    generators: str
-    classifiers: str = NO_COHORT
+    values: Floats  # [generators, classifiers]; NaN where there is no pair
+    generators: str  # name of the rows' cohort
+    classifiers: str = NO_COHORT  # of the columns'
 
 
 @dataclass(frozen=True)
 class Component:
     """What one cohort adds to the variance of the cells.
 
-    Attributes:
-        name: of the cohort.
-        deviations: [instances, cells]; the variance of a combination c of cells is the sum of
-            (deviations @ c) squared.
-        is_used: [instances, cells] whether an instance has a pair in a cell.
+    The variance of a combination c of cells is the sum of (deviations @ c) squared.
     """
 
     name: str
-    deviations: Floats
-    is_used: npt.NDArray[np.bool_]
+    deviations: Floats  # [instances, cells]
+    is_used: npt.NDArray[np.bool_]  # [instances, cells] whether an instance has a pair in a cell
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """Cells with their resamples.
+    """Cells with their resamples."""
 
-    Attributes:
-        points: [cells] the statistic of each cell; NaN for a cell without a pair.
-        draws: [cells, resamples]; a resample that has no pair of a cell is NaN there.
-        components: of the variance, one for each cohort.
-    """
-
-    points: Floats
-    draws: Floats
-    components: tuple[Component, ...]
+    points: Floats  # [cells] the statistic of each cell; NaN for a cell without a pair
+    draws: Floats  # [cells, resamples]; a resample that has no pair of a cell is NaN there
+    components: tuple[Component, ...]  # of the variance, one for each cohort
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its confidence interval.
+    """An estimate with its confidence interval; the bounds are NaN where there is none.
 
-    Attributes:
-        point: the estimate.
-        low: NaN where there is no interval.
-        high: as low.
-        num_dropped: resamples left out because a cell had no pair in them.
-        fixed: cohorts that have one instance only in a cell; the interval does not cover other
-            instances of theirs.
+    It does not cover other instances of cohorts that are fixed: some cell has one instance of them.
     """
 
     point: float
     low: float
     high: float
-    num_dropped: int = 0
+    num_dropped: int = 0  # resamples left out because a cell had no pair in them
     fixed: tuple[str, ...] = ()
 
     def clip(self, low: float, high: float) -> Interval:
         """Keep the bounds within what is possible; NaN stays."""
-        bounds = [float(np.clip(bound, low, high)) for bound in (self.low, self.high)]
+        bounds = np.clip([self.low, self.high], low, high).tolist()
         return replace(self, low=bounds[0], high=bounds[1])
+
+
+@lru_cache(maxsize=256)
+def draw_counts(seed: int, cohort: str, members: tuple[bool, ...], num_resamples: int) -> Counts:
+    """Draw n - 1 of the n instances of a cohort that are members, with replacement.
+
+    Every draw ranks all instances of the cohort at random and takes the first that is a member: it
+    is the same instance for two sets of members wherever both have it. The name of the cohort
+    selects the random stream.
+
+    Returns:
+        How often each instance was drawn, float32 [num_resamples, instances], read-only. A single
+        member counts once each time.
+    """
+    chosen = np.flatnonzero(members)
+    counts = np.zeros((num_resamples, len(members)), dtype=np.float32)
+    if len(chosen) <= 1:
+        counts[:, chosen] = 1
+    else:
+        rng = np.random.default_rng([seed, *cohort.encode()])
+        for start in range(0, num_resamples, _CHUNK):
+            # the size depends on the cohort alone, and so does the stream
+            ranks = rng.random((_CHUNK, len(members) - 1, len(members)), dtype=np.float32)
+            part = counts[start : start + _CHUNK]
+            winners = ranks[: len(part), : len(chosen) - 1, chosen].argmin(axis=2)
+            for position, instance in enumerate(chosen):
+                part[:, instance] = (winners == position).sum(axis=1)
+    counts.flags.writeable = False
+    return counts
 
 
 def resample_cells(
@@ -122,13 +129,7 @@ def resample_cells(
 
     An instance counts in all cells of its cohort as often as it was drawn, so differences between
     cells are paired. Cells that hold different instances of a cohort share the draws as far as they
-    can.
-
-    Args:
-        cells: at least one.
-        seed: of the draws; each cohort has its own stream, whatever the other cells are.
-        statistic: of the pairs of a cell.
-        num_resamples: how many draws.
+    can. Each cohort has its own stream, whatever the other cells are.
     """
     draws = np.empty((len(cells), num_resamples))
     for cell, target in zip(cells, draws, strict=True):
@@ -149,9 +150,7 @@ def resample_cells(
 
 
 def make_interval(
-    resampled: Resampled,
-    coefficients: Floats,
-    tails: tuple[float, float] = ((1 - CONFIDENCE) / 2, (1 - CONFIDENCE) / 2),
+    resampled: Resampled, coefficients: Floats, tails: tuple[float, float] = (TAIL, TAIL)
 ) -> Interval:
     """Compute the confidence interval of a combination of cells.
 
@@ -199,12 +198,7 @@ def _weigh_all(values: Floats, statistic: Statistic) -> float:
     return float(_weigh_pairs(values, rows, columns, statistic)[0])
 
 
-def _weigh_pairs(
-    values: Floats,
-    rows: npt.NDArray[np.float32],
-    columns: npt.NDArray[np.float32],
-    statistic: Statistic,
-) -> Floats:
+def _weigh_pairs(values: Floats, rows: Counts, columns: Counts, statistic: Statistic) -> Floats:
     """Compute the statistic [R] of values [n, m] with weights rows [R, n] and columns [R, m].
 
     NaN where all pairs weigh nothing, and for the STD of one pair.

@@ -1,8 +1,7 @@
 """Clusters of classifiers that are fooled by the same generators.
 
 The matrix is directed: entry (i, j) is how well classifier i detects GANs that were trained to fool
-classifier j. Members of a cluster are close in both directions; between clusters the two directions
-may differ, and the result keeps both.
+classifier j. Members of a cluster are close in both directions; between clusters they may differ.
 
 Source: Sokal and Michener (1958) for average linkage; Rousseeuw (1987), Journal of Computational
 and Applied Mathematics 20, for the silhouette; Kaufman and Rousseeuw (1990), Finding Groups in
@@ -33,21 +32,16 @@ SIGNIFICANCE = 0.05
 class Clusters:
     """The best division of a matrix, and whether there is any.
 
-    Attributes:
-        labels: [n] cluster of each member; 0 is that of member 0, and so on.
-        silhouettes: [n] 1 for a member close to its own cluster and far from the next, 0 for one
-            halfway or alone in its cluster, below 0 for one that is nearer to the next.
-        score: mean of the silhouettes.
-        p_value: how often a matrix with its entries shuffled has a score as high.
-        directed: [clusters, clusters] mean detection by the classifiers of one cluster (row) of
-            the GANs that fool those of another (column); the diagonal leaves out a classifier on
-            the GANs that fool itself, and is NaN for a cluster of one.
+    A silhouette is 1 for a member close to its own cluster and far from the next, 0 for one halfway
+    or alone in its cluster, below 0 for one that is nearer to the next.
     """
 
-    labels: Labels
-    silhouettes: Floats
-    score: float
-    p_value: float
+    labels: Labels  # [n] cluster of each member; 0 is that of member 0, and so on
+    silhouettes: Floats  # [n]
+    score: float  # mean of the silhouettes
+    p_value: float  # how often a matrix with its entries shuffled has a score as high
+    # [clusters, clusters] mean detection by classifiers of one (row) of the GANs that fool those of
+    # another (column), but for those that fool itself: NaN on the diagonal for a cluster of one
     directed: Floats
 
     @property
@@ -77,23 +71,14 @@ def find_clusters(
     mean silhouette. The test shuffles the entries off the diagonal, as if it did not matter who is
     asked about whom.
 
-    Args:
-        matrix: [n, n] detection in [0, 1] by classifier i (row) of the GANs that fool classifier j
-            (column); the diagonal is not used, and off it every entry is finite.
-        seed: of the permutations.
-        num_permutations: how many.
+    The matrix is [n, n] in [0, 1]; its diagonal is not used, and off it every entry is finite.
 
     Returns:
         None when there are less than MIN_MEMBERS members.
-
-    Raises:
-        ValueError: when an entry off the diagonal is no number.
     """
     is_off = ~np.eye(len(matrix), dtype=bool)
     if len(matrix) < MIN_MEMBERS:
         return None
-    if not np.isfinite(matrix[is_off]).all():
-        raise ValueError("the matrix has an entry off its diagonal that is no number")
     labels, score = _divide(_symmetrise(matrix))
     rng = np.random.default_rng([seed, len(matrix)])
     num_as_high = 0
@@ -136,7 +121,7 @@ def _divide(distances: Floats) -> tuple[Labels, float]:
 
 
 def _score(distances: Floats, labels: Labels) -> float:
-    """Compute the mean silhouette as sklearn does, without the cost of its checks."""
+    """Compute the mean silhouette without the checks of sklearn, which cost many times as much."""
     one_hot = np.eye(labels.max() + 1)[labels]  # [n, clusters]
     sizes = one_hot.sum(axis=0)
     sums = distances @ one_hot
@@ -144,9 +129,8 @@ def _score(distances: Floats, labels: Labels) -> float:
     own = sums[np.arange(len(labels)), labels] / np.maximum(own_size - 1, 1)
     other = np.where(one_hot == 1, np.inf, sums / sizes).min(axis=1)
     larger = np.maximum(own, other)
-    is_zero = (own_size == 1) | (larger == 0)
     scores = (other - own) / np.where(larger == 0, 1.0, larger)
-    return float(np.where(is_zero, 0.0, scores).mean())
+    return float(np.where(own_size == 1, 0.0, scores).mean())
 
 
 def _average_directed(matrix: Floats, labels: Labels) -> Floats:

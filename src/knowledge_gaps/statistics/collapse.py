@@ -23,63 +23,35 @@ class Collapse(StrEnum):
 
 @dataclass(frozen=True)
 class Diversity:
-    """What the rule reads.
+    """What the rule reads; without classes, two numbers are None."""
 
-    Attributes:
-        contrast: mean over images of the standard deviation of their pixels, in levels of 255.
-        class_entropy: of the predicted classes, in nats; None without classes.
-        missing_share: missing classes divided by the number of classes, in [0, 1]; None without
-            classes.
-        recall: share of the reals that lie among the images, in [0, 1].
-    """
-
-    contrast: float
-    class_entropy: float | None
-    missing_share: float | None
-    recall: float
+    contrast: float  # mean over images of the standard deviation of their pixels, levels of 255
+    class_entropy: float | None  # of the predicted classes, in nats
+    missing_share: float | None  # missing classes divided by the number of classes
+    recall: float  # share of the reals that lie among the images
 
 
 def judge_collapse(generated: Diversity, real: Diversity) -> Collapse:
     """Classify a generator's diversity.
 
-    The first that holds:
-        empty: the mean contrast of the images is below 8 of 255 levels: blank images.
-        collapsed: the class entropy is below half the reals', or at least half of the classes are
-            missing: one image, or a few, again and again.
-        reduced: the class entropy is below 0.9 of the reals', or recall is below half the reals':
-            much of what reals show does not come up. Images that differ from one another without
-            resembling reals are here too.
-        intact: none of these. It says nothing about realism.
-
-    Where the extractor has no classes, only contrast and recall are used and no generator is
-    called collapsed: a low recall alone does not tell a few images from many unlike reals.
-
-    Args:
-        generated: of a generator's images.
-        real: of the floor, which is as many reals of the train split; it is intact by itself.
+    The first of empty, collapsed, reduced and intact that holds, as `describe_rule` words them.
+    Images that differ from one another without resembling reals count as reduced. Without classes
+    no generator is called collapsed: a low recall alone does not tell a few images from many that
+    are unlike reals. The reals are those of the floor.
     """
-
-    def has_entropy_below(share: float) -> bool:
-        if generated.class_entropy is None or real.class_entropy is None:
-            return False
-        return generated.class_entropy < share * real.class_entropy
-
-    missing_share = 0.0 if generated.missing_share is None else generated.missing_share
+    entropy, entropy_real = generated.class_entropy or 0.0, real.class_entropy or 0.0
     if generated.contrast < EMPTY_CONTRAST:
         return Collapse.EMPTY
-    if missing_share >= COLLAPSED_MISSING or has_entropy_below(COLLAPSED_ENTROPY):
+    is_missing = (generated.missing_share or 0.0) >= COLLAPSED_MISSING
+    if is_missing or entropy < COLLAPSED_ENTROPY * entropy_real:
         return Collapse.COLLAPSED
-    if generated.recall < REDUCED_RECALL * real.recall or has_entropy_below(REDUCED_ENTROPY):
+    if generated.recall < REDUCED_RECALL * real.recall or entropy < REDUCED_ENTROPY * entropy_real:
         return Collapse.REDUCED
     return Collapse.INTACT
 
 
 def describe_rule(has_classes: bool = True) -> str:
-    """State the rule of `judge_collapse` in a paragraph; shorter for an extractor without classes.
-
-    Args:
-        has_classes: whether the study's extractor knows classes.
-    """
+    """State the rule of `judge_collapse` in a paragraph, a shorter one without classes."""
     empty = (
         f"Empty: the standard deviation of an image's pixels is below {EMPTY_CONTRAST:g} of 255 "
         "levels on average."

@@ -19,15 +19,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from knowledge_gaps.statistics.bootstrap import (
-    CONFIDENCE,
-    Floats,
-    Interval,
-    Resampled,
-    make_interval,
-)
-
-_TAIL = (1 - CONFIDENCE) / 2
+from knowledge_gaps.statistics.bootstrap import TAIL, Floats, Interval, Resampled, make_interval
 
 
 class Over(StrEnum):
@@ -44,14 +36,9 @@ def bound_effect(
     right: Sequence[int] = (),
     over: tuple[Over, Over] = (Over.MEAN, Over.MEAN),
 ) -> Interval:
-    """Bound the mean, minimum or maximum of some cells, less that of other cells.
+    """Bound the mean, minimum or maximum of the left cells, less that of the right ones, if any.
 
-    Args:
-        resampled: cells with their draws.
-        left: positions of cells, at least one.
-        right: positions of the cells that are taken off; none for the left side alone.
-        over: how the cells of the left and of the right side become one number. (MAX, MIN) on the
-            same cells is their spread.
+    `over` is of the left and of the right side; (MAX, MIN) on the same cells is their spread.
     """
     num_cells = len(resampled.points)
     lefts = _list_combinations(left, over[0], num_cells)
@@ -61,7 +48,7 @@ def bound_effect(
         is_left, is_right = over[0] in (left, Over.MEAN), over[1] in (right, Over.MEAN)
         return (len(lefts) if is_left else 1) * (len(rights) if is_right else 1)
 
-    tails = (_TAIL / count(Over.MAX, Over.MIN), _TAIL / count(Over.MIN, Over.MAX))
+    tails = (TAIL / count(Over.MAX, Over.MIN), TAIL / count(Over.MIN, Over.MAX))
     table = [[make_interval(resampled, a - b, tails) for b in rights] for a in lefts]
     outer = np.min if over[0] is Over.MIN else np.max  # NaN stays NaN, and a mean is one number
     inner = np.min if over[1] is Over.MAX else np.max
@@ -83,19 +70,13 @@ def compute_change(before: Interval, after: Interval) -> Interval:
     """Take the difference of two independent estimates, with its interval.
 
     Each bound recovers the two estimates' variances from their own intervals on the side that
-    matters for it, so that intervals may be skewed. It covers what the two intervals cover: too
-    little where they hold something fixed that differs between the studies, too much where shared
-    seeds or data tie the studies to each other.
+    matters for it, so that intervals may be skewed. It covers what the two intervals cover.
 
     Source: MOVER, Zou and Donner (2008), Construction of confidence limits about effect measures,
     Statistics in Medicine 27, section 2.
 
-    Args:
-        before: of one study.
-        after: of the other, at the same level of confidence.
-
     Returns:
-        After less before, at that level; NaN where something is missing.
+        After less before, at the level of both; NaN where something is missing.
     """
     point = after.point - before.point
     below = math.hypot(after.point - after.low, before.high - before.point)

@@ -21,12 +21,8 @@ def compare_scores(first: npt.NDArray[np.floating], second: npt.NDArray[np.float
 
     Source: Mann and Whitney 1947, with the normal approximation and its correction for ties.
 
-    Args:
-        first: finite scores [N], at least one.
-        second: finite scores [M], at least one.
-
     Returns:
-        Two-sided p-value; 1 when all scores are equal.
+        Two-sided p-value; 1 when all scores, of which there is one at least in each, are equal.
     """
     if min(first.min(), second.min()) == max(first.max(), second.max()):
         return 1.0
@@ -35,21 +31,15 @@ def compare_scores(first: npt.NDArray[np.floating], second: npt.NDArray[np.float
 
 
 def adjust_holm(p_values: npt.ArrayLike) -> FloatArray:
-    """Adjust p-values to bound the chance of any false alarm, however the tests depend.
+    """Adjust p-values [N] to bound the chance of any false alarm, however the tests depend.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
-
-    Args:
-        p_values: [N] in [0, 1].
-
-    Returns:
-        Adjusted p-values float64 [N], in the order of the given ones.
     """
     given = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(given, kind="stable")
-    num_not_rejected = len(given) - np.arange(len(given))
     adjusted = np.empty_like(given)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(given[order] * num_not_rejected))
+    factors = np.arange(len(given), 0, -1)  # how many are not rejected yet
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(given[order] * factors))
     return adjusted
 
 
@@ -57,9 +47,9 @@ def compute_detectable_auc(num_scores: int, num_tests: int, alpha: float) -> flo
     """Return the area under the ROC curve from which a test of chance is rejected.
 
     Args:
-        num_scores: in each of the two sets, without ties; at least 1.
-        num_tests: in the family, of which this one has the smallest p-value; at least 1.
-        alpha: bound on the chance of any false alarm in the family, in (0, 1).
+        num_scores: in each of the two sets, without ties.
+        num_tests: in the family, of which this one has the smallest p-value.
+        alpha: bound on the chance of any false alarm in the family.
     """
     std = math.sqrt((2 * num_scores + 1) / 12) / num_scores  # of the area, where it is chance
     return min(1.0, 0.5 + float(ndtri(1 - alpha / (2 * num_tests))) * std)

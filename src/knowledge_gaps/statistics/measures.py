@@ -1,13 +1,12 @@
-"""The names of the measures in the tables.
+"""The names of the measures in the tables: columns of detections.csv, and metrics of quality.
 
-A measure of pairs is a column of detections.csv. A metric of quality is the start of a column's
-name, followed by its protocol: `fid_lenet_4k` is the Frechet distance of 4,000 generated images in
-features of the packaged LeNet.
+A metric is the start of a column's name, before its protocol: `fid_lenet_4k` is the Frechet
+distance of 4,000 generated images in features of the packaged LeNet.
 """
 
 from __future__ import annotations
 
-# detections.csv, a row per generator instance and classifier instance
+# detections.csv, a row per generator instance and classifier instance; see measure_detection
 DETECTION_RATE = "detection_rate"
 REAL_ACCURACY = "real_accuracy"
 AUC = "auc"
@@ -43,7 +42,8 @@ COVERAGE = "coverage"
 CLASS_ENTROPY = "class_entropy"
 MISSING_CLASSES = "missing_classes"
 MEMORISED = "memorised"
-_AFTER_FRECHET = (
+METRICS = (  # in the order of the columns; another distance than FID has FRECHET for a name
+    FID,
     KID,
     KID_STD,
     PRECISION,
@@ -54,38 +54,20 @@ _AFTER_FRECHET = (
     MISSING_CLASSES,
     MEMORISED,
 )
-METRICS = (FID, *_AFTER_FRECHET)  # of an extractor with FID, in the order of the columns
-
-FID_EXTRACTORS = frozenset({"inception", "lenet"})
 
 
-def name_frechet(extractor: str) -> str:
-    """Return the name of the Frechet distance in features of an extractor: FID or FRECHET."""
-    return FID if extractor in FID_EXTRACTORS else FRECHET
+def name_metric(metric: str, num_images: int, extractor: str, is_fid: bool = True) -> str:
+    """Name the column of a metric of so many generated images; whole thousands are as in "4k".
 
-
-def list_metrics(extractor: str) -> tuple[str, ...]:
-    """List the metrics of quality of an extractor, in the order of the columns."""
-    return (name_frechet(extractor), *_AFTER_FRECHET)
-
-
-def name_metric(metric: str, num_images: int, extractor: str) -> str:
-    """Name a metric's column.
-
-    Args:
-        metric: one of `list_metrics`.
-        num_images: number of generated images; whole thousands are written as "4k".
-        extractor: name of the feature extractor.
+    FID in features of an extractor that has none is called FRECHET.
     """
+    name = FRECHET if metric == FID and not is_fid else metric
     whole_thousands = num_images >= 1000 and num_images % 1000 == 0
     count = f"{num_images // 1000}k" if whole_thousands else str(num_images)
-    return f"{metric}_{extractor}_{count}"
+    return f"{name}_{extractor}_{count}"
 
 
 def find_metric_of(column: str) -> str | None:
-    """Return the metric that a column of quality.csv holds, or None for another column.
-
-    It is the longest that the name starts with: "kid_std_lenet_4k" is no "kid".
-    """
+    """Return the metric that a column of quality.csv holds, or None for another column."""
     metrics = [metric for metric in (FRECHET, *METRICS) if column.startswith(f"{metric}_")]
-    return max(metrics, key=len, default=None)
+    return max(metrics, key=len, default=None)  # "kid_std_lenet_4k" is no "kid"

@@ -30,14 +30,11 @@ class Signal(StrEnum):
 def classify_signals(
     detection_rates: npt.NDArray[np.float64], aucs: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.str_]:
-    """Say for each pair of generator and classifier what became of the classifier's signal.
+    """Say for each pair what became of the classifier's signal: values of `Signal`.
 
     Args:
-        detection_rates: in [0, 1]; NaN where one is missing.
-        aucs: in [0, 1], of the same shape.
-
-    Returns:
-        Values of `Signal`, of the same shape.
+        detection_rates: in [0, 1], of any shape; NaN where one is missing.
+        aucs: likewise.
     """
     conditions = {
         Signal.UNKNOWN: np.isnan(detection_rates) | np.isnan(aucs),

@@ -149,7 +149,7 @@ class EvaluationSettings(Section):
 
     num_images: Annotated[int, Field(ge=16)]
     """Images sampled once of each generator, and as many reals for quality."""
-    extractor: Literal["lenet", "inception", "random_vgg"] = "lenet"
+    extractor: Name = "lenet"
     """Features for quality; "lenet" is the package's own for 28 px grey digits, "inception" the
     Inception of FID for colour images, "random_vgg" an untrained network with fixed weights for
     images of any kind."""

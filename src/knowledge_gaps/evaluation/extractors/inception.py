@@ -14,7 +14,7 @@ from torch import Tensor
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file
-from knowledge_gaps.evaluation.registry import Classes, FeatureExtractor, register_extractor
+from knowledge_gaps.evaluation.registry import FeatureExtractor
 
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
 WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -27,27 +27,16 @@ _NEEDED = (
 _FEATURES, _LOGITS = "2048", "logits"  # torch-fidelity's names
 
 
-@register_extractor
 class Inception(FeatureExtractor):
     """The Inception of FID (Heusel et al. 2017), as torch-fidelity ports it from TensorFlow.
 
     It resizes images to 299 px by itself, bilinearly and without antialiasing, as TensorFlow 1 did:
     that is part of the protocol.
-
-    Args:
-        weights: the file.
     """
 
-    name = "inception"
-    title = "Inception"
-    protocol = (
-        "features of the Inception network that FID is defined by, as torch-fidelity ports it, "
-        "against the real test split; images are resized to 299 px by the network itself. The "
-        "level depends on the number of images and on how the reals were resized."
-    )
     image_shape = (3, None, None)
     input_px = 299
-    classes = Classes("the Inception's 1,008 classes", 1008)
+    num_classes = 1008
     is_fid = True
 
     def __init__(self, weights: Path) -> None:
@@ -55,7 +44,7 @@ class Inception(FeatureExtractor):
 
         super().__init__()
         self.network = FeatureExtractorInceptionV3(
-            self.name, [_FEATURES, _LOGITS], feature_extractor_weights_path=str(weights)
+            "inception", [_FEATURES, _LOGITS], feature_extractor_weights_path=str(weights)
         )
 
     @torch.no_grad()
@@ -66,20 +55,13 @@ class Inception(FeatureExtractor):
 
     @classmethod
     def load(cls, weights: Path | None) -> Inception:
-        """Load the file; None stands for torch's cache, where torch-fidelity keeps it."""
-        cls.identify(weights)
-        return cls(_locate(weights))
-
-    @classmethod
-    def identify(cls, weights: Path | None) -> str:
-        """Return the sha256 of the file, which must be the published one."""
-        path = _locate(weights)
+        """Load the published file; None stands for torch's cache, where torch-fidelity keeps it."""
+        path = weights or Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
         if not path.is_file():
             raise UserError(f"{_KEY}: {path} is no file; {_NEEDED}")
         if (found := hash_file(path)) != WEIGHTS_SHA256:
             raise UserError(f"{_KEY}: {path} has sha256 {found}; {_NEEDED}")
-        return found
+        return cls(path)
 
 
-def _locate(weights: Path | None) -> Path:
-    return weights or Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
+EXTRACTOR = Inception

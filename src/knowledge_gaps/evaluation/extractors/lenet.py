@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from knowledge_gaps.core.checkpoint import read_tensors
-from knowledge_gaps.core.files import hash_file, read_json
+from knowledge_gaps.core.files import read_json
 from knowledge_gaps.data.images import to_float
-from knowledge_gaps.evaluation.registry import Classes, FeatureExtractor, register_extractor
+from knowledge_gaps.evaluation.registry import FeatureExtractor
 
 NUM_CLASSES = 10
 NUM_FEATURES = 84
@@ -24,7 +24,6 @@ _NUM_MAPS_2 = 24
 _NUM_HIDDEN = 120
 
 
-@register_extractor
 class LeNet(FeatureExtractor):
     """LeNet-5 with ReLU, max pooling and wider convolutions.
 
@@ -33,15 +32,8 @@ class LeNet(FeatureExtractor):
     linear output layer. The three fully connected layers keep their 120, 84 and 10 units.
     """
 
-    name = "lenet"
-    title = "LeNet"
-    protocol = (
-        "features of a small LeNet trained on MNIST digits and kept in the package (wider than "
-        "LeNet-5, with ReLU and max pooling), against the real test split. Its scale is not that "
-        "of Inception FID."
-    )
     image_shape = (1, 28, 28)
-    classes = Classes("the LeNet's ten classes", NUM_CLASSES)
+    num_classes = NUM_CLASSES
     is_fid = True
 
     def __init__(self) -> None:
@@ -62,14 +54,7 @@ class LeNet(FeatureExtractor):
         self.to(memory_format=torch.channels_last)  # halves the time of a forward pass on the CPU
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return penultimate features and class logits.
-
-        Args:
-            images: float32 [N, 1, 28, 28] in [-1, 1].
-
-        Returns:
-            Features float32 [N, 84], non-negative, and logits float32 [N, 10].
-        """
+        """Return features [N, 84] and class logits [N, 10] of images [N, 1, 28, 28] in [-1, 1]."""
         features = self.penultimate(self.trunk(images)).relu()
         return features, self.head(features)
 
@@ -87,7 +72,5 @@ class LeNet(FeatureExtractor):
         lenet.load_state_dict(read_tensors(WEIGHTS_PATH, sha256=card["sha256"]))
         return lenet.eval().requires_grad_(False)
 
-    @classmethod
-    def identify(cls, weights: Path | None) -> str:
-        """Return the sha256 of the packaged weights."""
-        return hash_file(WEIGHTS_PATH)
+
+EXTRACTOR = LeNet

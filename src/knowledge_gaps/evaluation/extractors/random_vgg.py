@@ -6,16 +6,14 @@ no weights file, or images are like no photograph of ImageNet.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from knowledge_gaps.data.images import to_float
-from knowledge_gaps.evaluation.registry import FeatureExtractor, register_extractor
+from knowledge_gaps.evaluation.registry import FeatureExtractor
 
-_VERSION = "random_vgg_1"  # of what the weights do not tell: layers and their order
 _SEED = 64
 _BLOCKS = ((16, 16), (32, 32), (64, 64, 64), (128, 128, 128), (128, 128, 128))
 _NUM_HIDDEN = 512
@@ -24,7 +22,6 @@ _POOLED_PX = 2
 _COLOURS = 3
 
 
-@register_extractor
 class RandomVgg(FeatureExtractor):
     """VGG-16 at a quarter of its width, its weights drawn once and for all.
 
@@ -36,14 +33,6 @@ class RandomVgg(FeatureExtractor):
     are mostly on or off for all images alike, and those that are off would have no variance.
     """
 
-    name = "random_vgg"
-    title = "untrained VGG"
-    protocol = (
-        "a Fréchet distance, which is not FID, in features of a VGG-16 at a quarter of its width "
-        "that was never trained, its weights drawn once and kept fixed, against the real test "
-        "split. Its scale is its own. It tells no classes apart, so there is no class entropy and "
-        "no count of missing classes."
-    )
     image_shape = (None, None, None)
 
     def __init__(self) -> None:
@@ -79,14 +68,6 @@ class RandomVgg(FeatureExtractor):
         """Draw the network; it needs no file."""
         return cls()
 
-    @classmethod
-    def identify(cls, weights: Path | None) -> str:
-        """Return the version of the layers, and the sha256 of the weights as drawn."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(cls().state_dict().items()):
-            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
-        return f"{_VERSION} {digest.hexdigest()}"
-
 
 def _list_layers() -> list[nn.Module]:
     """List the convolutions with their ReLUs, and the maxima between the blocks."""
@@ -99,3 +80,6 @@ def _list_layers() -> list[nn.Module]:
             layers += [nn.Conv2d(channels_in, channels, kernel_size=3, padding=1), nn.ReLU()]
             channels_in = channels
     return layers
+
+
+EXTRACTOR = RandomVgg

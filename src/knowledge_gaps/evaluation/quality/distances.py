@@ -1,27 +1,33 @@
-"""How far generated images are from reals as distributions of features: Frechet distance and KID.
+"""How far generated images are from reals in the space of features.
 
-The Frechet distance is torch-fidelity's; it is called FID where the extractor says so. KID's
-subsets, kernel and estimate are torch-fidelity's too, but its subsets share images, and it computes
-the kernel of the same two images anew for each of them. Here every pair is computed once, in
-blocks. Where there are more pairs of images than the subsets have together, torch-fidelity's own
-function is faster and is called.
+The Frechet distance, precision and recall are torch-fidelity's. KID's subsets, kernel and estimate
+are its too, but its subsets share images, and it computes the kernel of the same two images anew
+for each of them; here every pair is computed once, in blocks. For density, coverage and the nearest
+real there is no library that bounds its memory and keeps to one thread.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knowledge_gaps.evaluation.quality.features import FeatureSet
+from knowledge_gaps.evaluation.quality.features import FeatureSet, FloatArray
 
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000  # or the size of the smaller set
 KID_SEED = 2020
+NUM_NEIGHBOURS = 3  # k of precision and recall (Kynkaanniemi et al. 2019)
+NUM_NEIGHBOURS_DENSITY = 5  # k of density and coverage (Naeem et al. 2020)
+MEMORISED_QUANTILE = 0.01
 
-_ROWS = 500  # of the matrix of kernels at a time: 24 MB with its copies for 4,000 images
+# rows of a matrix of pairs at a time
+KERNELS_BATCH_SIZE = 500  # 24 MB with its copies for 4,000 images
+DISTANCES_BATCH_SIZE = 250
+NEAREST_BATCH_SIZE = 128  # 31 MB against 60,000 training reals
 
 
 def compute_frechet(generated: FeatureSet, real: FeatureSet) -> float:
@@ -33,38 +39,18 @@ def compute_frechet(generated: FeatureSet, real: FeatureSet) -> float:
 
 
 def compute_kid(generated: FeatureSet, real: FeatureSet) -> tuple[float, float]:
-    """Return the unbiased MMD^2, cubic kernel, over random subsets (Binkowski et al. 2018).
+    """Return mean and standard deviation over subsets of the unbiased MMD^2 with a cubic kernel.
 
-    Returns:
-        Mean and standard deviation (divided by their number) over the subsets. The subsets share
-        images, so the deviation says how steady the mean is and is no standard error.
+    The subsets share images, so the deviation is no standard error.
+
+    Source: Binkowski et al. 2018.
     """
     size = min(KID_SUBSET_SIZE, len(generated), len(real))
-    if max(len(generated), len(real)) ** 2 > KID_SUBSETS * size**2:
-        return _call_library(generated, real, size)
     members, members_real = _draw_subsets(len(generated), len(real), size)
-    within = _sum_within(generated, members) + _sum_within_reals(real, len(generated), size)
+    within = _sum_within(generated, members) + _sum_within(real, members_real)
     across = _sum_pairs(generated, real, members, members_real)
     estimates = within / (size * (size - 1)) - 2 * across / size**2  # eq. 4
     return float(estimates.mean()), float(estimates.std(correction=0))
-
-
-def _call_library(generated: FeatureSet, real: FeatureSet, size: int) -> tuple[float, float]:
-    from torch_fidelity.metric_kid import (
-        KEY_METRIC_KID_MEAN,
-        KEY_METRIC_KID_STD,
-        kid_features_to_metric,
-    )
-
-    metric = kid_features_to_metric(
-        torch.from_numpy(generated.features),
-        torch.from_numpy(real.features),
-        kid_subsets=KID_SUBSETS,
-        kid_subset_size=size,
-        rng_seed=KID_SEED,
-        verbose=False,
-    )
-    return float(metric[KEY_METRIC_KID_MEAN]), float(metric[KEY_METRIC_KID_STD])
 
 
 def _draw_subsets(num_images: int, num_reals: int, size: int) -> tuple[Tensor, Tensor]:
@@ -75,15 +61,6 @@ def _draw_subsets(num_images: int, num_reals: int, size: int) -> tuple[Tensor, T
         members[subset, rng.choice(num_images, size, replace=False)] = 1
         members_real[subset, rng.choice(num_reals, size, replace=False)] = 1
     return members.T.contiguous(), members_real.T.contiguous()
-
-
-@lru_cache(maxsize=1)
-def _sum_within_reals(real: FeatureSet, num_images: int, size: int) -> Tensor:
-    """Sum as `_sum_within`, once for all sets of a study, which have the same reals and size.
-
-    The subsets of the reals are drawn between those of the images, whose number they depend on.
-    """
-    return _sum_within(real, _draw_subsets(num_images, len(real), size)[1])
 
 
 def _sum_within(images: FeatureSet, members: Tensor) -> Tensor:
@@ -99,7 +76,8 @@ def _sum_pairs(
     """Sum the kernel over all pairs of a left and a right image of each subset: float64 [S]."""
     features_left, features_right = (torch.from_numpy(each.features) for each in (left, right))
     sums = torch.zeros(members_left.shape[1], dtype=torch.float64)
-    for rows, members in zip(features_left.split(_ROWS), members_left.split(_ROWS), strict=True):
+    batches = (each.split(KERNELS_BATCH_SIZE) for each in (features_left, members_left))
+    for rows, members in zip(*batches, strict=True):
         kernel = _shape_kernel(rows @ features_right.T, rows.shape[1])  # [rows, M]
         sums += (kernel @ members_right).mul_(members).sum(dim=0, dtype=torch.float64)
     return sums
@@ -109,3 +87,101 @@ def _shape_kernel(products: Tensor, num_features: int) -> Tensor:
     """Turn products of features, in place, into the kernel (x.y / F + 1)^3."""
     base = products.div_(num_features).add_(1.0)
     return base * base * base  # a general power takes many times as long
+
+
+class Nearest(NamedTuple):
+    """The nearest real of each image, and its Euclidean distance in units of the features."""
+
+    indices: npt.NDArray[np.int64]  # [N], into the reals
+    distances: FloatArray  # [N]
+
+
+def find_nearest(features: FloatArray, features_real: FloatArray) -> Nearest:
+    """Find the nearest real [M, F] of each image [N, F]; of equally near ones the first."""
+    images, reals = torch.from_numpy(features), torch.from_numpy(features_real)
+    squares = reals.square().sum(dim=1)
+    # one block for all batches: freed ones would pile up
+    block = torch.empty(NEAREST_BATCH_SIZE, len(reals))
+    parts = []
+    for batch in images.split(NEAREST_BATCH_SIZE):
+        # |x - y|^2 = |x|^2 - 2 x.y + |y|^2, and |x|^2 is the same for all y
+        scores = torch.addmm(squares[None], batch, reals.T, alpha=-2, out=block[: len(batch)])
+        parts.append(scores.argmin(dim=1))
+    indices = torch.cat(parts)
+    distances = (images - reals[indices]).norm(dim=1)  # without that sum's loss of digits
+    return Nearest(indices.numpy(), distances.numpy())
+
+
+def list_closest(nearest: Nearest, num_pairs: int) -> list[tuple[int, int, float]]:
+    """List the images that are closest to a real as (image, its nearest real, distance)."""
+    order = np.argsort(nearest.distances, kind="stable")[:num_pairs]
+    return [(int(i), int(nearest.indices[i]), float(nearest.distances[i])) for i in order]
+
+
+def compute_memorised(distances: FloatArray, distances_held_out: FloatArray) -> float:
+    """Return the share of images that lie suspiciously close to a training real.
+
+    Closer than that is one held-out real in a hundred, by mere likeness. So about 0.01 is what a
+    perfect generator shows, and 1 one that repeats the training set.
+
+    Args:
+        distances: float32 [N] of the images to their nearest training reals.
+        distances_held_out: float32 [M], the same of reals that are not in the training set.
+    """
+    threshold = np.quantile(distances_held_out, MEMORISED_QUANTILE)
+    return float(np.mean(distances < threshold))
+
+
+def measure_radii(features: FloatArray) -> FloatArray:
+    """Measure how far the fifth nearest other image of a set is: [N, F], N above 5, to [N]."""
+    images = torch.from_numpy(features)
+    parts = [
+        # the nearest of all is the image itself
+        torch.cdist(batch, images).kthvalue(NUM_NEIGHBOURS_DENSITY + 1, dim=1).values
+        for batch in images.split(DISTANCES_BATCH_SIZE)
+    ]
+    radii: FloatArray = torch.cat(parts).numpy()
+    return radii
+
+
+def compute_density_coverage(
+    generated: FeatureSet, real: FeatureSet, radii: FloatArray
+) -> tuple[float, float]:
+    """Return density and coverage, with k = 5.
+
+    Source: Naeem et al., Reliable fidelity and diversity metrics for generative models, 2020,
+    equations 3 and 4. A real's neighbourhood is the open ball up to its k-th nearest real, of
+    `measure_radii`, as in the authors' code: a set compared with itself has density 1, not 1 + 1/k.
+
+    Returns:
+        Density, the mean number of neighbourhoods that a generated image lies in, divided by k.
+        Coverage, the share of the reals with a generated image in their neighbourhood.
+    """
+    images, reals = torch.from_numpy(generated.features), torch.from_numpy(real.features)
+    limits = torch.from_numpy(radii)[:, None].split(DISTANCES_BATCH_SIZE)
+    parts = [
+        (torch.cdist(batch, images) < limit).sum(dim=1)  # [B, N] -> [B]
+        for batch, limit in zip(reals.split(DISTANCES_BATCH_SIZE), limits, strict=True)
+    ]
+    num_inside = torch.cat(parts)  # generated images in each real's neighbourhood
+    density = int(num_inside.sum()) / (NUM_NEIGHBOURS_DENSITY * len(generated))  # eq. 3
+    return density, int((num_inside > 0).sum()) / len(real)  # eq. 4
+
+
+def compute_precision_recall(generated: FeatureSet, real: FeatureSet) -> tuple[float, float]:
+    """Return improved precision and recall (Kynkaanniemi et al. 2019), both in [0, 1]."""
+    from torch_fidelity.metric_prc import (
+        KEY_METRIC_PRECISION,
+        KEY_METRIC_RECALL,
+        prc_features_to_metric,
+    )
+
+    metric = prc_features_to_metric(
+        torch.from_numpy(generated.features),  # the library's precision is about the first set
+        torch.from_numpy(real.features),
+        prc_neighborhood=NUM_NEIGHBOURS,
+        prc_batch_size=DISTANCES_BATCH_SIZE,
+        save_cpu_ram=True,  # batches of rows instead of whole matrices
+        verbose=False,
+    )
+    return float(metric[KEY_METRIC_PRECISION]), float(metric[KEY_METRIC_RECALL])

@@ -23,7 +23,6 @@ class FeatureSet:
 
     features: FloatArray  # [N, F]
     logits: FloatArray | None  # [N, K]; None when the extractor knows no classes
-    extractor: str
 
     def __len__(self) -> int:
         return len(self.features)
@@ -41,26 +40,14 @@ class FeatureSet:
     def take_first(self, num_images: int) -> FeatureSet:
         """Return the features of the first images."""
         logits = None if self.logits is None else self.logits[:num_images]
-        return FeatureSet(self.features[:num_images], logits, self.extractor)
+        return FeatureSet(self.features[:num_images], logits)
 
 
 def extract_features(
-    images: Images,
-    extractor: FeatureExtractor,
-    batch_size: int | None = None,
-    num_images: int | None = None,
+    images: Images, extractor: FeatureExtractor, num_images: int | None = None
 ) -> FeatureSet:
-    """Extract the features of a set of images.
-
-    Args:
-        images: uint8 [N, C, H, W], N at least 1, of the extractor's image shape.
-        extractor: in eval mode, its parameters frozen.
-        batch_size: images at a time; changes speed, memory and the last bits of the features. None
-            for what their size allows.
-        num_images: how many of the first images; None for all.
-    """
-    if batch_size is None:
-        batch_size = count_extracted(extractor, images.shape[1:])
+    """Extract the features of the first images, or all, uint8 [N, C, H, W], N at least 1."""
+    batch_size = count_extracted(extractor, images.shape[1:])
     device = next(extractor.parameters()).device
     features: list[torch.Tensor] = []
     logits: list[torch.Tensor] = []
@@ -68,11 +55,7 @@ def extract_features(
         found, classes = extractor.extract(torch.tensor(batch).to(device))
         features.append(found.cpu())
         logits += [] if classes is None else [classes.cpu()]
-    return FeatureSet(
-        torch.cat(features).numpy(),
-        torch.cat(logits).numpy() if logits else None,
-        extractor.name,
-    )
+    return FeatureSet(torch.cat(features).numpy(), torch.cat(logits).numpy() if logits else None)
 
 
 def count_extracted(extractor: FeatureExtractor, image_shape: tuple[int, ...]) -> int:
