@@ -26,6 +26,10 @@ BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
         {"pools.baseline_1.cohort": "gans/fool_all_1"},
         ("depends on itself", "gans/fool_all_1", "pools/c0", "classifiers/iteration_0"),
     ),
+    (
+        {"evaluation.extractor": "lenet5"},
+        ("evaluation.extractor", "'lenet5'", "one of inception, lenet, random_vgg"),
+    ),
     ({"report": None}, ("report", "missing")),  # DVC refuses a section that is not there
     ({"data.directory": ""}, ("data.directory", "no path", "found ''")),
     ({"data.directory": "data/prepared/train"}, ("data.directory", "overlaps", "data/prepared")),

@@ -59,10 +59,10 @@ def list_extractors() -> list[str]:
 
 def get_extractor(name: str) -> type[FeatureExtractor]:
     """Return the class of an extractor; raises UserError when there is none of that name."""
-    known = list_extractors()
-    if name not in known:
+    if name not in list_extractors():
+        known = ", ".join(list_extractors())
         raise UserError(
-            f"evaluation.extractor: {name!r} found, one of {', '.join(known)} is needed"
+            f"params.yaml: evaluation.extractor: {name!r} found, one of {known} is needed"
         )
     module = importlib.import_module(f"{extractors.__name__}.{name}")
     extractor: type[FeatureExtractor] = module.EXTRACTOR

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.printing import count_words
+from knowledge_gaps.evaluation.registry import get_extractor
 from knowledge_gaps.execution.fingerprint import write_fingerprints
 from knowledge_gaps.models.networks import check_networks
 from knowledge_gaps.models.pool import write_pool
@@ -54,6 +55,7 @@ def check_study(root: Path, study: Study) -> None:
     Raises:
         UserError: names the key of params.yaml, what was found and what is allowed.
     """
+    get_extractor(study.evaluation.extractor)
     shape = find_shape(study.data)
     used_gan = {cohort.recipe for cohort in study.gans.values()}
     used_classifier = {cohort.recipe for cohort in study.classifiers.values()}
