@@ -10,19 +10,11 @@ from pathlib import Path
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from knowledge_gaps.core import layout
 from knowledge_gaps.core.cache import Row, make_key
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
-from knowledge_gaps.core.layout import (
-    NEIGHBOURS_FILE,
-    QUALITY_FILE,
-    TEST_IMAGES,
-    TRAIN_IMAGES,
-    get_prepared_directory,
-    get_reports_directory,
-    get_samples_file,
-)
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.cached import compute_rows
@@ -33,14 +25,8 @@ from knowledge_gaps.evaluation.quality.table import Reals, compute_floor, comput
 from knowledge_gaps.evaluation.registry import FeatureExtractor, find_weights, get_extractor
 from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import map_parallel
+from knowledge_gaps.statistics import measures
 from knowledge_gaps.statistics.collapse import Diversity, judge_collapse
-from knowledge_gaps.statistics.measures import (
-    CLASS_ENTROPY,
-    MISSING_CLASSES,
-    RECALL,
-    list_metrics,
-    name_metric,
-)
 from knowledge_gaps.study import REALS, Study
 
 _CODE = (
@@ -74,16 +60,16 @@ def run(root: Path, study: Study) -> None:
         UserError: when a file of samples or weights is missing, or there are fewer reals than
             num_images.
     """
-    prepared, settings = get_prepared_directory(root), study.evaluation
+    prepared, settings = layout.get_prepared_directory(root), study.evaluation
     source = _Source(
-        prepared / TEST_IMAGES,
-        prepared / TRAIN_IMAGES,
+        prepared / layout.TEST_IMAGES,
+        prepared / layout.TRAIN_IMAGES,
         settings.num_images,
         settings.extractor,
         find_weights(settings, root),
     )
     files = {_FLOOR: source.training}
-    files |= {name: get_samples_file(root, *name) for name in list_generators(study)}
+    files |= {name: layout.get_samples_file(root, *name) for name in list_generators(study)}
 
     def compute(missing: list[_Name]) -> Iterator[dict[_Name, Row]]:
         of_missing = [files[name] for name in missing]
@@ -93,9 +79,9 @@ def run(root: Path, study: Study) -> None:
             yield {name: row}
 
     rows = compute_rows(root, "quality", _make_keys(source, files), compute)
-    reports = get_reports_directory(root)
-    write_table(reports / QUALITY_FILE, _make_quality_table(study, rows))
-    write_table(reports / NEIGHBOURS_FILE, _make_neighbours_table(study, rows))
+    reports = layout.get_reports_directory(root)
+    write_table(reports / layout.QUALITY_FILE, _make_quality_table(study, rows))
+    write_table(reports / layout.NEIGHBOURS_FILE, _make_neighbours_table(study, rows))
 
 
 def _make_keys(source: _Source, files: Mapping[_Name, Path]) -> dict[_Name, str]:
@@ -153,8 +139,10 @@ def _make_quality_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame
             "generator_instance": instance,
             "phi": None if cohort == REALS else study.gans[cohort].phi,
             **{
-                name_metric(metric, settings.num_images, extractor.name): row["metrics"][metric]
-                for metric in list_metrics(extractor.name)
+                measures.name_metric(metric, settings.num_images, extractor.name): row["metrics"][
+                    metric
+                ]
+                for metric in measures.list_metrics(extractor.name)
             },
             "collapse": judge_collapse(
                 _describe_diversity(row, extractor), _describe_diversity(floor, extractor)
@@ -168,9 +156,9 @@ def _describe_diversity(row: Row, extractor: type[FeatureExtractor]) -> Diversit
     metrics, classes = row["metrics"], extractor.classes
     return Diversity(
         contrast=row["contrast"],
-        class_entropy=metrics[CLASS_ENTROPY],
-        missing_share=None if classes is None else metrics[MISSING_CLASSES] / classes.num,
-        recall=metrics[RECALL],
+        class_entropy=metrics[measures.CLASS_ENTROPY],
+        missing_share=None if classes is None else metrics[measures.MISSING_CLASSES] / classes.num,
+        recall=metrics[measures.RECALL],
     )
 
 

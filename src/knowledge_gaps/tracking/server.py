@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
-import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,23 +75,15 @@ def open_experiment(root: Path, uri: str) -> Iterator[tuple[MlflowClient, str]]:
 def make_database(path: Path) -> None:
     """Make MLflow's sqlite database where there is none, whole or not at all.
 
-    MLflow makes it in place over seconds, and cannot use what a kill meanwhile leaves. Its default
-    experiment comes last: a database without one was never finished and holds no run.
+    MLflow makes it in place over seconds, and cannot use what a kill meanwhile leaves.
     """
     from mlflow.tracking import MlflowClient
 
-    if path.exists():
-        with closing(sqlite3.connect(path, timeout=20)) as database:
-            tables = database.execute("SELECT name FROM sqlite_master").fetchall()
-            is_made = ("experiments",) in tables
-            if is_made and database.execute("SELECT 1 FROM experiments").fetchone() is not None:
-                return
-        aside = path.replace(path.with_name(f"{path.name}.unfinished"))
-        print(f"tracking: {path} was never finished, it is now {aside.name}", file=sys.stderr)
-    for killed in path.parent.glob(f".{path.name}.*.tmp*"):
-        killed.unlink()
-    with replace_atomically(path) as temporary:
-        MlflowClient(f"{_SQLITE}{temporary}").search_experiments()
+    if not path.exists():
+        for killed in path.parent.glob(f".{path.name}.*.tmp*"):
+            killed.unlink()
+        with replace_atomically(path) as temporary:
+            MlflowClient(f"{_SQLITE}{temporary}").search_experiments()
 
 
 def describe_failure(uri: str, error: BaseException) -> str:

@@ -8,6 +8,7 @@ interrupted, and are deleted when the cohort's files are synced.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
+from knowledge_gaps.study import PARAMS_FILE, Kind, Study
+from knowledge_gaps.study.graph import get_cohorts
 from knowledge_gaps.tracking import records
 from knowledge_gaps.tracking.server import describe_failure, open_experiment, tracking_uri
 
@@ -27,7 +30,31 @@ if TYPE_CHECKING:
 _META = "kgaps.meta_sha256"
 _CURRENT = "kgaps.current"  # "false" once the files hold another training
 _MODEL = "model"  # the artifacts of a classifier's run that are its version
-_STUDY_FILES = ("params.yaml", "reports/index.html")
+_STUDY_FILES = (PARAMS_FILE, "reports/index.html")
+_OUTCOMES = ("created", "updated", "unchanged")
+
+
+def sync(root: Path, study: Study) -> None:
+    """Create what MLflow lacks and print what was done; raises as `sync_study`."""
+    cohorts = [(kind.value, name) for kind in Kind for name in get_cohorts(study, kind)]
+    done = sync_study(root, study.study.name, cohorts)
+    runs, versions = (
+        ", ".join(f"{done[f'{what} {outcome}']} {outcome}" for outcome in _OUTCOMES)
+        for what in ("runs", "versions")
+    )
+    print(f"runs: {runs}; classifier versions: {versions}")
+
+
+def sync_experiment(root: Path, study: Study) -> None:
+    """Do the same in an experiment of DVC's queue, where a failure is one line; else nothing.
+
+    DVC removes the experiment's folder after its last stage, which is followed by this.
+    """
+    if layout.get_home(root) != root:
+        try:
+            sync(root, study)
+        except UserError as error:
+            print(error, file=sys.stderr)
 
 
 def sync_study(root: Path, study: str, cohorts: Collection[tuple[str, str]]) -> Counter[str]:
@@ -105,10 +132,8 @@ class StudyRuns:
         """Bring the runs and versions of a trained cohort to what its files and `measured` say."""
         used = set[str]()
         for directory, sha256 in records.read_cohort(self._root, kind, cohort):
-            meta, name = (
-                read_json(directory / layout.META_FILE),
-                f"{kind}/{cohort}/{directory.name}",
-            )
+            meta = read_json(directory / layout.META_FILE)
+            name = f"{kind}/{cohort}/{directory.name}"
             known = [run for run in self._children if run.data.tags.get(_META) == sha256]
             run = known[0] if known else self._add(name, directory, meta, sha256)
             tags, step = {_CURRENT: "true"}, int(meta["steps"])
