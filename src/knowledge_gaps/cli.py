@@ -6,7 +6,6 @@ says what), 130 interrupted after the state was saved.
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -57,7 +56,6 @@ _COHORTS = {
 def main() -> None:
     """Run the command line and turn the project's errors into exit codes."""
     clean_environment()
-    gc.set_threshold(50_000, 50, 100)  # the thousands of modules that are imported are no garbage
     try:
         app(standalone_mode=True)
     except UserError as error:

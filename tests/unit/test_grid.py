@@ -13,7 +13,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.signals import StopFlag
 from knowledge_gaps.study import Study, read_yaml
 from knowledge_gaps.sweeps import sweep
-from knowledge_gaps.sweeps.grid import Experiment, make_grid, parse_axis
+from knowledge_gaps.sweeps.sweep import Experiment, make_grid, parse_axis
 from study_tools import SMOKE_FILE, change_params
 
 PHI = "gans.fool_all_1.phi"

@@ -125,9 +125,6 @@ def find_reals(root: Path, study: Study) -> tuple[ImageShape, int | None]:
 
     Returns:
         The shape of an image, and how many there are; None where only `prepare` can count them.
-
-    Raises:
-        UserError: when neither tells the shape.
     """
     data, path = study.data, layout.get_prepared_directory(root) / layout.DATASET_FILE
     shape, prepared = find_shape(data), read_json(path) if path.exists() else {}

@@ -36,10 +36,7 @@ _SLOW_SEC = 20.0  # a round that takes longer is the last one
 
 
 def time_training(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -> float | str:
-    """Return the mean seconds of a step on one core or GPU; or why it cannot run here.
-
-    Arguments as `build_trainer`.
-    """
+    """Return the mean seconds of a step on one core or GPU; or why it cannot run here."""
     try:
         trainer = build_trainer(recipe, frozen, shape)
         phases = trainer.phases if isinstance(trainer, GanTrainer) else []

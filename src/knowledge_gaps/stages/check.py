@@ -41,10 +41,7 @@ def run(root: Path, study: Study) -> None:
 def check_study(root: Path, study: Study) -> None:
     """Check recipes against their architectures, and against the images where their size is known.
 
-    Names, types and ranges were checked on reading.
-
-    Raises:
-        UserError: names the key of params.yaml, what was found and what is allowed.
+    Names, types and ranges were checked on reading. Raises UserError, which names the key.
     """
     shape = find_shape(study.data)
     for kind, recipes in (

@@ -34,8 +34,7 @@ _Pair = tuple[_Instance, _Instance]  # generator, classifier
 def run(root: Path, study: Study) -> None:
     """Write reports/detections.csv; only pairs that are new or changed are scored.
 
-    Raises:
-        UserError: when a checkpoint or sample file is missing or altered.
+    Raises UserError when a checkpoint or sample file is missing or altered.
     """
 
     def compute(missing: list[_Pair]) -> Iterator[dict[_Pair, Row]]:

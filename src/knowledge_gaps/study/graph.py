@@ -23,12 +23,7 @@ from knowledge_gaps.study.schema import REALS_TRAIN, Study
 
 
 def check_graph(study: Study) -> None:
-    """Check all references of a study.
-
-    Raises:
-        UserError: for an unknown name, a pool of the wrong kind, an instance that its cohort does
-            not have, or a circle; the message names both ends.
-    """
+    """Check all references of a study; raises UserError, which names both ends."""
     _check_names(study)
     for key, name, section in _list_references(study):
         need(name, getattr(study, section), key, section)
@@ -82,13 +77,9 @@ def split_detected(
 
 
 def sort_nodes(study: Study) -> list[str]:
-    """Sort all nodes so that each comes after those that it depends on.
+    """Sort "pools/POOL", "gans/COHORT" and "classifiers/COHORT" after what each depends on.
 
-    Returns:
-        "pools/POOL", "gans/COHORT" and "classifiers/COHORT".
-
-    Raises:
-        UserError: when the nodes form a circle; the message lists it.
+    Raises UserError when they form a circle, which the message lists.
     """
     edges = {
         f"pools/{name}": [pool.cohort, *_name_pool(pool.extends)]

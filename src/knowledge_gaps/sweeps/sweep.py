@@ -7,13 +7,18 @@ second try finds them though it runs in another folder.
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +26,7 @@ from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.layout import get_experiment_directory
 from knowledge_gaps.core.printing import count_words, draw_table, make_table
 from knowledge_gaps.core.signals import StopFlag, catch_stop_signals
-from knowledge_gaps.study import PARAMS_FILE, Study, read_yaml
-from knowledge_gaps.sweeps.grid import Experiment, make_grid
+from knowledge_gaps.study import PARAMS_FILE, Study, parse_yaml, read_yaml, validate_study
 
 MISSING, DONE = "not queued", "done"  # beside DVC's "queued", "running" and "failed"
 _DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
@@ -31,7 +35,91 @@ _TRIES = 4  # `dvc exp show` fails over the folder of one that begins or ends
 _POLL_SEC = 4.0
 _WRITTEN = ("dvc.lock", "reports/", PARAMS_FILE)  # by a run of the study itself
 
+_NAME_KEY = "study.name"  # every experiment's is its own, by which MLflow tells them apart
+_NAME_CHARACTERS = 64
+
 States = Mapping[str, str]  # by experiment
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One point of the grid."""
+
+    name: str  # in DVC and MLflow; ends in a hash of the study, so it is the same name again
+    values: Mapping[str, Any]  # what differs from params.yaml, by dotted key
+    overrides: Sequence[str]  # the same and the name, in the form of DVC's --set-param
+
+
+def make_grid(
+    content: Mapping[str, Any], axes: Sequence[str], check: Callable[[Study], None]
+) -> list[Experiment]:
+    """Make the product of all lists, the last one running fastest.
+
+    Args:
+        content: of params.yaml, the study that is swept.
+        axes: each "KEY=VALUE,VALUE,..." with a dotted key of it and values as in YAML.
+        check: raises UserError for a study that no stage could run.
+
+    Raises:
+        UserError: for a key that is given twice, or a key or value that the study cannot take.
+    """
+    lists: dict[str, list[Any]] = {}
+    for key, listed in map(parse_axis, axes):
+        if key in lists:
+            raise UserError(f"{key}: given twice in the sweep")
+        lists[key] = listed
+    grid = []
+    for point in itertools.product(*lists.values()):
+        values = dict(zip(lists, point, strict=True))
+        changed, overrides = _apply(content, values)
+        try:
+            study = validate_study(changed, PARAMS_FILE)
+            check(study)
+        except UserError as error:
+            raise UserError(f"{_describe(values)}: {error}") from error
+        name = _make_name(study, values)
+        grid.append(Experiment(name, values, [*overrides, _describe({_NAME_KEY: name})]))
+    return grid
+
+
+def parse_axis(axis: str) -> tuple[str, list[Any]]:
+    """Read "KEY=VALUE,VALUE,...", values as in YAML; raises UserError for another form."""
+    key, _, text = axis.partition("=")
+    values = parse_yaml(f"[{text}]", axis)
+    if not key or not values:
+        raise UserError(f"{axis!r} found, KEY=VALUE,VALUE,... is needed")
+    if key == _NAME_KEY:
+        raise UserError(f"{key}: cannot be swept, every experiment gets a name of its own")
+    return key, values
+
+
+def _apply(content: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """Return the content with changed values, and these for --set-param."""
+    changed, overrides = copy.deepcopy(content), []
+    for key, value in values.items():
+        *sections, last = key.split(".")
+        section: Any = changed
+        for part in sections:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise UserError(f"{key}: {part!r} is no section, it is {section!r}")
+        plus = "" if last in section else "+"  # DVC's sign for a key that params.yaml leaves out
+        overrides.append(plus + _describe({key: value}))
+        section[last] = value
+    return changed, overrides
+
+
+def _describe(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={json.dumps(value, default=str)}" for key, value in values.items())
+
+
+def _make_name(study: Study, values: Mapping[str, Any]) -> str:
+    """Make a study's name that tells as much of the values as fits, and a hash of the study."""
+    described = json.dumps(study.model_dump(mode="json"), sort_keys=True)
+    digest = hashlib.sha256(described.encode()).hexdigest()[:8]
+    words = [f"{key.rpartition('.')[2]}-{value}".replace(".", "p") for key, value in values.items()]
+    start = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join([study.study.name, *words]))
+    return f"{start[: _NAME_CHARACTERS - len(digest) - 1].rstrip('-_')}-{digest}"
 
 
 def run(
@@ -47,8 +135,7 @@ def run(
     Args:
         root: the repository's root.
         study: the present one.
-        axes: each "KEY=VALUE,VALUE,...".
-        check: raises UserError for a study that no stage could run.
+        axes, check: as in `make_grid`.
         num_jobs: experiments side by side; each may use the whole machine.
         is_dry: only print the grid.
 
@@ -72,11 +159,7 @@ def run(
 
 
 def call_dvc(root: Path, *arguments: str, timeout_sec: float | None = None) -> str:
-    """Run a command of DVC, out of Ctrl-C's reach; return its standard output.
-
-    Raises:
-        UserError: when it fails, with DVC's own message, or takes too long.
-    """
+    """Run a command of DVC, out of Ctrl-C's reach; return its output, or raise UserError."""
     try:
         done = subprocess.run(
             [*_DVC, *arguments],

@@ -32,10 +32,8 @@ _SETTINGS = {  # by MLflow's defaults, a server that is away costs four minutes 
 def tracking_uri(root: Path) -> str | None:
     """Return MLFLOW_TRACKING_URI, else the root's mlflow.db; None when KGAPS_TRACKING is "off".
 
-    Experiments of DVC's queue use the database of the repository that they belong to.
-
-    Raises:
-        UserError: when KGAPS_TRACKING is neither "on" nor "off".
+    Experiments of DVC's queue use the database of the repository that they belong to. Raises
+    UserError when KGAPS_TRACKING is neither "on" nor "off".
     """
     switch = os.environ.get("KGAPS_TRACKING") or "on"
     if switch not in ("on", "off"):
@@ -50,11 +48,8 @@ def tracking_uri(root: Path) -> str | None:
 def open_experiment(root: Path, uri: str) -> Iterator[tuple[MlflowClient, str]]:
     """Connect to MLflow, with this repository's other processes waiting meanwhile.
 
-    Returns:
-        The client, and the id of the experiment that holds all studies.
-
-    Raises:
-        Exception: whatever MLflow raises when it is away or not installed.
+    Gives the client and the id of the experiment that holds all studies; raises whatever MLflow
+    raises when it is away or not installed.
     """
     os.environ.update({name: os.environ.get(name, _SETTINGS[name]) for name in _SETTINGS})
     from mlflow.tracking import MlflowClient
@@ -73,10 +68,7 @@ def open_experiment(root: Path, uri: str) -> Iterator[tuple[MlflowClient, str]]:
 
 
 def make_database(path: Path) -> None:
-    """Make MLflow's sqlite database where there is none, whole or not at all.
-
-    MLflow makes it in place over seconds, and cannot use what a kill meanwhile leaves.
-    """
+    """Make MLflow's sqlite database where there is none; a kill leaves no half of it."""
     from mlflow.tracking import MlflowClient
 
     if not path.exists():
