@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -24,13 +24,13 @@ from knowledge_gaps.study.graph import find_recipe
 from knowledge_gaps.study.settings import describe_keys, list_studies, use_study
 
 _HELP = "Train GANs against GAN-classifiers, again and again. `dvc repro` calls the stages."
-_OPTIONS: dict[str, Any] = {"no_args_is_help": True}
+_SETTINGS_HELP = "Studies that come with the project, and the keys of any study."
 
-app = typer.Typer(help=_HELP, add_completion=False, pretty_exceptions_enable=False, **_OPTIONS)
-track_app = typer.Typer(help="MLflow as a view of the files.", **_OPTIONS)
-settings_app = typer.Typer(
-    help="Studies that come with the project, and the keys of any study.", **_OPTIONS
+app = typer.Typer(
+    help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
+track_app = typer.Typer(help="MLflow as a view of the files.", no_args_is_help=True)
+settings_app = typer.Typer(help=_SETTINGS_HELP, no_args_is_help=True)
 app.add_typer(track_app, name="track")
 app.add_typer(settings_app, name="settings")
 
