@@ -165,7 +165,8 @@ def show_experiments(clone: Clone) -> dict[str, Any]:
 def test_sweep_is_in_dvc_and_mlflow_and_is_done_once(first: Clone, tmp_path: Path) -> None:
     """Two values of phi: two experiments, each with runs of its own; nothing the second time."""
     kgaps = ("kgaps", "sweep", "gans.fool_all_1.phi=0.5,2")
-    names = re.findall(r"^(smoke-phi-\S+-[0-9a-f]{8}): queued", first.run(*kgaps), re.MULTILINE)
+    said = first.run(*kgaps)
+    names = re.findall(r"^(smoke-phi-\S+-[0-9a-f]{8}): done", said, re.MULTILINE)
     shown = show_experiments(first)
     assert sorted(shown) == sorted(names)
     phis = {}

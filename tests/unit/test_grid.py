@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import RunKgaps
-from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.signals import StopFlag
 from knowledge_gaps.study import Study, read_yaml
 from knowledge_gaps.sweeps import sweep
@@ -137,3 +137,36 @@ def test_what_is_done_or_begun_is_not_queued_again(
     ]
     with pytest.raises(UserError, match=r"^3 of 4 experiments not done: .*`dvc queue logs NAME`"):
         sweep._conclude(tmp_path, states)
+
+
+class Queue:
+    """Stands in for DVC: records its commands and gives the states that a test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *states: list[str]) -> None:
+        self.states, self.calls, self.stop = list(states), list[tuple[Any, ...]](), StopFlag()
+        monkeypatch.setattr(
+            sweep, "read_states", lambda *_: dict(zip("ab", self.states.pop(0), strict=True))
+        )
+        monkeypatch.setattr(sweep, "call_dvc", lambda _, *arguments: self.calls.append(arguments))
+        monkeypatch.setattr(sweep, "_start_workers", lambda _, jobs: self.calls.append((jobs,)))
+        monkeypatch.setattr(sweep, "_POLL_SEC", 0.0)
+
+    def run(self, num_jobs: int) -> sweep.States:
+        return sweep._run_queue(Path(), [], num_jobs, self.stop)
+
+
+def test_the_queue_is_kept_going_until_nothing_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may end before its turn, so workers are started where too few experiments run."""
+    ended = [sweep.DONE, "failed"]
+    states = ["queued", "queued"], ["running", "queued"], [sweep.DONE, "queued"], ended
+    dvc = Queue(monkeypatch, *states)
+    assert list(dvc.run(1).values()) == ended
+    assert dvc.calls == [(1,), (1,)]
+
+
+def test_stop_interrupts_what_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    dvc = Queue(monkeypatch, ["running", "queued"], ["running", "queued"], ["failed", "queued"])
+    dvc.stop.set()
+    with pytest.raises(StoppedError, match="not all experiments are done; the same command goes"):
+        dvc.run(2)
+    assert dvc.calls == [("queue", "stop"), ("queue", "kill", "a")]

@@ -152,8 +152,7 @@ def run(
         states = read_states(root, grid)
         if any(state != DONE for state in states.values()):
             _queue_missing(root, study.data.directory, grid, states, stop)
-            _run_queue(root, grid, num_jobs, stop)
-            states = read_states(root, grid)
+            states = _run_queue(root, grid, num_jobs, stop)
     print(_draw(grid, states))
     _conclude(root, states)
 
@@ -223,24 +222,41 @@ def _queue_missing(
         if states[point.name] in (MISSING, "failed"):
             changes = [word for change in point.overrides for word in ("--set-param", change)]
             call_dvc(root, "exp", "run", "--queue", "--name", point.name, *changes, *copied)
-            print(f"{point.name}: queued", flush=True)
 
 
-def _run_queue(root: Path, grid: Sequence[Experiment], num_jobs: int, stop: StopFlag) -> None:
-    """Run all that is queued and show its logs; Ctrl-C reaches DVC's workers through its queue."""
-    command = [*_DVC, "exp", "run", "--run-all", "--jobs", str(num_jobs)]
-    with subprocess.Popen(command, cwd=root, start_new_session=True) as process:
-        while process.poll() is None and not stop.is_set():
+def _run_queue(root: Path, grid: Sequence[Experiment], num_jobs: int, stop: StopFlag) -> States:
+    """Keep the queue's workers going until no experiment is open, and print what changes."""
+    before: States = {}
+    is_stopping = False
+    while True:
+        states = read_states(root, grid)
+        for name, state in states.items():
+            if before.get(name) != state:
+                print(f"{name}: {state}", flush=True)
+        before = states
+        running = [name for name, state in states.items() if state == "running"]
+        num_open = len(running) + list(states.values()).count("queued")
+        if is_stopping and not running:
+            raise StoppedError("not all experiments are done; the same command goes on")
+        if num_open == 0:
+            return states
+        if stop.is_set() and not is_stopping:
+            is_stopping = True
+            call_dvc(root, "queue", "stop")
+            with suppress(UserError):  # of those that have ended meanwhile
+                call_dvc(root, "queue", "kill", *running)
+        elif not is_stopping and len(running) < min(num_jobs, num_open):
+            _start_workers(root, num_jobs)  # anew, too: a stop may reach those that start after it
+        until = time.monotonic() + _POLL_SEC
+        while time.monotonic() < until and not stop.is_set():
             time.sleep(0.2)
-        process.terminate()
-    if stop.is_set():
-        call_dvc(root, "queue", "stop")
-        names = [name for name, state in read_states(root, grid).items() if state == "running"]
-        with suppress(UserError):  # of those that have ended meanwhile
-            call_dvc(root, "queue", "kill", *names)
-        while "running" in read_states(root, grid).values():
-            time.sleep(_POLL_SEC)
-        raise StoppedError("not all experiments are done; the same command goes on")
+
+
+def _start_workers(root: Path, num_jobs: int) -> None:
+    command, null = [*_DVC, "queue", "start", "--jobs", str(num_jobs)], subprocess.DEVNULL
+    # a pipe would stay open in the workers
+    if subprocess.run(command, cwd=root, stdout=null, stderr=null, check=False).returncode:
+        raise UserError("dvc queue start: failed; `dvc queue status` may tell more")
 
 
 def _conclude(root: Path, states: States) -> None:
