@@ -9,7 +9,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch
 # often states are saved changes no result
 os.environ["KGAPS_SAVE_EVERY_SEC"] = "0.02"
 
-import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -76,11 +75,8 @@ def run_kgaps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         monkeypatch.chdir(root)
         monkeypatch.setattr(sys, "argv", ["kgaps", *arguments])
         capsys.readouterr()
-        threshold = gc.get_threshold()
         with pytest.raises(SystemExit) as ended:
             main()
-        gc.set_threshold(*threshold)  # the command changes it for a process of its own
-        gc.unfreeze()
         captured = capsys.readouterr()
         code = ended.value.code
         return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)

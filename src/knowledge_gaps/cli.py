@@ -6,8 +6,8 @@ says what), 130 interrupted after the state was saved.
 
 from __future__ import annotations
 
-import gc
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -15,63 +15,113 @@ from typing import Annotated, NoReturn
 import typer
 
 from knowledge_gaps import __version__
-from knowledge_gaps.core.devices import check_alone, clean_environment, has_gpu_driver
+from knowledge_gaps.core.devices import check_alone, clean_environment
 from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.execution.parallel import start_fork_server
+from knowledge_gaps.core.layout import get_reports_directory
 from knowledge_gaps.study import PARAMS_FILE, Study, load_study
-from knowledge_gaps.study.presets import describe_presets, use_preset
-from knowledge_gaps.study.unchanged import require_unchanged
+from knowledge_gaps.study.graph import find_recipe
+from knowledge_gaps.study.settings import describe_keys, list_studies, use_study
 
 _HELP = "Train GANs against GAN-classifiers, again and again. `dvc repro` calls the stages."
+_SETTINGS_HELP = "Studies that come with the project, and the keys of any study."
 
 app = typer.Typer(
     help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 track_app = typer.Typer(help="MLflow as a view of the files.", no_args_is_help=True)
-settings_app = typer.Typer(
-    help="Studies that come with the project, and the keys of any study.", no_args_is_help=True
-)
+settings_app = typer.Typer(help=_SETTINGS_HELP, no_args_is_help=True)
 app.add_typer(track_app, name="track")
 app.add_typer(settings_app, name="settings")
 
-Cohort = Annotated[str, typer.Argument(help="name of the cohort in params.yaml")]
-NumProcesses = Annotated[
-    int | None,
-    typer.Option(min=1, help="processes that train one instance together"),
-]
-Instance = Annotated[
-    int | None, typer.Option(min=0, help="train this instance alone, for the cohort to take up")
-]
-# stages that call `map_parallel`, and what their workers import beside the stage: the audit trains;
-# not samples, which finds out first whether there is anything to import torch for
-_IN_WORKERS: dict[str, tuple[str, ...]] = {
-    "detections": (),
-    "quality": (),
-    "spectra": (),
-    "attributions": (),
-    "audit": ("torch._dynamo",),
-    "agreement": (),
+# stages without arguments
+_STAGES = {
+    "check": "Check params.yaml, from its keys to its networks, and record the code that trains.",
+    "prepare": "Verify the reals and write data/prepared.",
+    "samples": "Sample every generator for evaluation.",
+    "detections": "Let every classifier score every generator.",
+    "quality": "Measure the quality of every generator's images.",
+    "spectra": "Measure spectra and residuals of reals and of every generator's images.",
+    "attributions": "Ask classifiers in the loss and held-out ones which pixels they look at.",
+    "audit": "Ask whether classifiers could see how images are stored instead of what they show.",
+    "agreement": "Compare classifiers of one cohort by their errors and their features.",
 }
-_IN_RANKS = ("gans", "classifiers")  # what torchrun may start in several processes
+# stages that torchrun may start in several processes
+_COHORTS = {
+    "gans": "Train the GANs of a cohort.",
+    "classifiers": "Train the GAN-classifiers of a cohort.",
+}
 
 
 def main() -> None:
     """Run the command line and turn the project's errors into exit codes."""
     clean_environment()
-    gc.set_threshold(50_000, 50, 100)  # the thousands of modules that are imported are no garbage
     try:
         app(standalone_mode=True)
     except UserError as error:
-        _end(2, "", str(error))
+        _end(2, str(error))
     except OSError as error:  # a full disk under something that does not know UserError
-        _end(2, "", f"{error.filename or 'file'}: {error.strerror or error}")
+        _end(2, f"{error.filename or 'file'}: {error.strerror or error}")
     except StoppedError as error:  # Ctrl-C elsewhere is typer's, which ends with 130 as well
-        _end(130, "interrupted: ", str(error))
+        _end(130, f"interrupted: {error}")
 
 
-def _end(code: int, start: str, text: str) -> NoReturn:
-    print(f"kgaps: {start}{text}".rstrip(), file=sys.stderr)
+def _end(code: int, text: str) -> NoReturn:
+    print(f"kgaps: {text}".rstrip(), file=sys.stderr)
     sys.exit(code)
+
+
+def _run(
+    command: str, *names: str, module: str = "", function: str = "run", **options: object
+) -> None:
+    """Read the study, then import what runs: a wrong study is refused before torch is imported.
+
+    A result is refused if its params were edited meanwhile: DVC records them when a stage has
+    ended, so its lock would hold settings by which nothing was trained.
+    """
+    if command not in _COHORTS:
+        check_alone(command)
+    root = Path.cwd()
+    study = load_study(root / PARAMS_FILE)
+    run = getattr(import_module(f"knowledge_gaps.{module or f'stages.{command}'}"), function)
+    run(root, study, *names, **options)
+    later = load_study(root / PARAMS_FILE)
+    if _select(later, command, *names) != _select(study, command, *names):
+        shown = " ".join([command, *names])
+        raise UserError(f"{PARAMS_FILE}: changed while {shown} ran; run it again")
+
+
+def _select(study: Study, command: str, name: str = "") -> object:
+    """Select what a command depends on: of a cohort its own entries, else the whole study."""
+    if command not in _COHORTS:
+        return study
+    cohort = getattr(study, command).get(name)
+    return study.study.seed, cohort, cohort and find_recipe(study, f"{command}/{name}")
+
+
+def _make_stage(stage: str) -> Callable[[], None]:
+    return lambda: _run(stage)
+
+
+def _make_training(kind: str) -> Callable[..., None]:
+    def train(
+        cohort: Annotated[str, typer.Argument(help="name of the cohort in params.yaml")],
+        num_processes: Annotated[
+            int | None, typer.Option(min=1, help="processes that train one instance together")
+        ] = None,
+        instance: Annotated[
+            int | None,
+            typer.Option(min=0, help="train this instance alone, for the cohort to take up"),
+        ] = None,
+    ) -> None:
+        _run(kind, cohort, num_processes=num_processes, instance=instance)
+
+    return train
+
+
+for _stage, _help in _STAGES.items():
+    app.command(_stage, help=_help)(_make_stage(_stage))
+for _kind, _help in _COHORTS.items():
+    app.command(_kind, help=_help)(_make_training(_kind))
 
 
 def _print_version(is_asked: bool) -> None:
@@ -91,84 +141,17 @@ def read_options(
 
 
 @app.command()
-def check() -> None:
-    """Check params.yaml whole, from its keys to its networks, and note the code that trains."""
-    _run_stage("check")
-
-
-@app.command()
-def prepare() -> None:
-    """Verify the reals and write data/prepared."""
-    _run_stage("prepare")
-
-
-@app.command()
-def gans(cohort: Cohort, num_processes: NumProcesses = None, instance: Instance = None) -> None:
-    """Train the GANs of a cohort."""
-    _run_stage("gans", cohort, num_processes=num_processes, instance=instance)
-
-
-@app.command()
-def classifiers(
-    cohort: Cohort, num_processes: NumProcesses = None, instance: Instance = None
-) -> None:
-    """Train the GAN-classifiers of a cohort."""
-    _run_stage("classifiers", cohort, num_processes=num_processes, instance=instance)
-
-
-@app.command()
 def pools(pool: Annotated[str, typer.Argument(help="name of the pool in params.yaml")]) -> None:
     """Write the manifest of a pool of frozen instances."""
-    _run_stage("pools", pool)
-
-
-@app.command()
-def samples() -> None:
-    """Sample every generator for evaluation."""
-    _run_stage("samples")
-
-
-@app.command()
-def detections() -> None:
-    """Let every classifier score every generator."""
-    _run_stage("detections")
-
-
-@app.command()
-def quality() -> None:
-    """Measure the quality of every generator's images."""
-    _run_stage("quality")
-
-
-@app.command()
-def spectra() -> None:
-    """Measure spectra and residuals of reals and of every generator's images."""
-    _run_stage("spectra")
-
-
-@app.command()
-def attributions() -> None:
-    """Ask classifiers in the loss and held-out ones which pixels they look at."""
-    _run_stage("attributions")
-
-
-@app.command()
-def audit() -> None:
-    """Ask whether classifiers could see how images are stored instead of what they show."""
-    _run_stage("audit")
-
-
-@app.command()
-def agreement() -> None:
-    """Compare classifiers of one cohort by their errors and their features."""
-    _run_stage("agreement")
+    _run("pools", pool)
 
 
 @app.command()
 def report() -> None:
     """Write the report."""
-    _run_stage("report")
-    _run_stage("track", function="sync_experiment")
+    _run("report", module="report.build", function="build_report")
+    print(f"report: {get_reports_directory(Path.cwd()) / 'index.html'}")
+    _run("track", module="tracking.sync", function="sync_experiment")
 
 
 @app.command()
@@ -177,19 +160,26 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="print JSON, in bytes and seconds")] = False,
 ) -> None:
     """Print what the study costs on this machine: trainings, time, disk, what is finished."""
-    _run_stage("plan", with_timing=probe, as_json=json)
+    _run("plan", module="planning.plan", with_timing=probe, as_json=json)
 
 
 @app.command()
 def sweep(
     axes: Annotated[list[str], typer.Argument(metavar="KEY=V1,V2,...", help="of params.yaml")],
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="experiments at the same time")
-    ] = None,
+        int, typer.Option("--jobs", "-j", min=1, help="experiments at the same time")
+    ] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the grid")] = False,
 ) -> None:
     """Run the study for every combination of values, through DVC's experiment queue."""
-    _run_above("sweep", axes, _check_study, jobs, dry_run)
+
+    def check(study: Study) -> None:
+        import_module("knowledge_gaps.stages.check").check_study(root, study)
+
+    check_alone("sweep")
+    root = Path.cwd()
+    run = import_module("knowledge_gaps.sweeps.sweep").run
+    run(root, load_study(root / PARAMS_FILE), axes, check, jobs, dry_run)
 
 
 @app.command()
@@ -201,20 +191,25 @@ def verdicts(
 
     A claim that only one of them was asked has no other verdict.
     """
-    is_same = import_module("knowledge_gaps.stages.verdicts").run(before, after)
-    raise typer.Exit(0 if is_same else 1)
+    module = import_module("knowledge_gaps.findings.changes")
+    changes = module.list_changes(module.read_verdicts(before), module.read_verdicts(after))
+    print(module.render(changes))
+    raise typer.Exit(int(any(change.kind is module.ChangeKind.OTHER for change in changes)))
 
 
 @track_app.command("sync")
 def track_sync() -> None:
     """Rebuild MLflow's runs and registry from the files; nothing the second time."""
-    _run_stage("track", function="sync")
+    _run("track", module="tracking.sync", function="sync")
 
 
 @settings_app.command("list")
 def settings_list() -> None:
     """List the studies in settings/, and what each is for."""
-    print("\n".join(describe_presets(Path.cwd())))
+    purposes = list_studies(Path.cwd())
+    width = max(map(len, purposes), default=0)
+    for name, purpose in purposes.items():
+        print(f"{name:{width}}  {purpose}".rstrip())
 
 
 @settings_app.command("use")
@@ -223,42 +218,10 @@ def settings_use(
     force: Annotated[bool, typer.Option("--force", help="also over changes of your own")] = False,
 ) -> None:
     """Write a study of settings/ to params.yaml."""
-    use_preset(Path.cwd(), name, force)
+    use_study(Path.cwd(), name, force)
 
 
 @settings_app.command("describe")
 def settings_describe() -> None:
     """Print the reference of params.yaml, docs/params.md."""
-    list_settings = import_module("knowledge_gaps.models.registry").list_settings
-    describe_study = import_module("knowledge_gaps.study.describe").describe_study
-    print(describe_study(list_settings()), end="")
-
-
-def _run_stage(stage: str, *names: str, function: str = "run", **options: object) -> None:
-    """Read the study, then import the stage: a wrong study is refused before torch is imported.
-
-    The server that a stage's workers are forked from imports it at the same time.
-    """
-    if stage not in _IN_RANKS:
-        check_alone(stage)
-    root = Path.cwd()
-    with require_unchanged(root, stage, *names):
-        study = load_study(root / PARAMS_FILE)
-        module = f"knowledge_gaps.stages.{stage}"
-        # where there are GPUs, most of them work in this process
-        if stage in _IN_WORKERS and not has_gpu_driver():
-            start_fork_server([module, *_IN_WORKERS[stage]])
-        run = getattr(import_module(module), function)
-        run(root, study, *names, **options)
-
-
-def _check_study(study: Study) -> None:
-    import_module("knowledge_gaps.stages.check").check_study(Path.cwd(), study)
-
-
-def _run_above(command: str, *arguments: object) -> None:
-    """Read the study, then import what works above the stages."""
-    check_alone(command)
-    root = Path.cwd()
-    study = load_study(root / PARAMS_FILE)
-    import_module(f"knowledge_gaps.sweeps.{command}").run(root, study, *arguments)
+    print(describe_keys(import_module("knowledge_gaps.models.registry").list_settings()), end="")

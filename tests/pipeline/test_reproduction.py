@@ -59,13 +59,6 @@ def test_clone_runs_its_own_code(first: Clone) -> None:
     assert Path(str(shutil.which("kgaps", path=first.environment["PATH"]))).exists()
 
 
-def test_report_is_there(first: Clone) -> None:
-    page = (first.root / "reports" / "index.html").read_text(encoding="utf-8")
-    assert "smoke" in page
-    for name in ("detections.csv", "quality.csv", "metrics.json"):
-        assert (first.root / "reports" / name).stat().st_size > 0
-
-
 def test_from_scratch_again_byte_identical(first: Clone, second: Clone) -> None:
     for name in ("models", "reports", "data"):
         expected = hash_tree(first.root / name)
@@ -94,21 +87,6 @@ def test_nothing_of_a_run_is_left_untracked(first: Clone) -> None:
         "models/gans/.gitignore",
         "models/pools/.gitignore",
     }
-
-
-def test_mlflow_shows_every_instance(first: Clone) -> None:
-    client = MlflowClient(f"sqlite:///{first.root / 'mlflow.db'}")
-    [experiment] = [
-        found for found in client.search_experiments() if found.name == "knowledge-gaps"
-    ]
-    runs = client.search_runs([experiment.experiment_id])
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-    assert len(children) == GANS + CLASSIFIERS
-    assert all(run.data.metrics for run in children)
-    versions = client.search_model_versions()
-    assert len(versions) == CLASSIFIERS
-    assert {version.run_id for version in versions} <= {run.info.run_id for run in children}
 
 
 def test_sync_rebuilds_mlflow_once(first: Clone) -> None:
@@ -172,13 +150,13 @@ def test_new_cohort_of_a_new_architecture_runs_only_what_is_new(
     assert "phi_1e-1" in (second.root / "reports" / "detections.csv").read_text()
 
 
-def show_experiments(clone: Clone) -> Any:
+def show_experiments(clone: Clone) -> dict[str, Any]:
     """Ask DVC for its experiments; it stumbles over a folder that its queue is just removing."""
     for _ in range(20):
         process = clone.start("dvc", "exp", "show", "--json")
         out, _ = process.communicate(timeout=TIMEOUT_SEC)
         if process.returncode == 0:
-            return json.loads(out)
+            return {entry["name"]: entry["revs"][0] for entry in json.loads(out)[1]["experiments"]}
         assert "does not exist" in out, out
         time.sleep(1)
     raise AssertionError(out)
@@ -187,19 +165,16 @@ def show_experiments(clone: Clone) -> Any:
 def test_sweep_is_in_dvc_and_mlflow_and_is_done_once(first: Clone, tmp_path: Path) -> None:
     """Two values of phi: two experiments, each with runs of its own; nothing the second time."""
     kgaps = ("kgaps", "sweep", "gans.fool_all_1.phi=0.5,2")
-    output = first.run(*kgaps)
-    names = sorted(set(re.findall(r"smoke-phi-\S+-[0-9a-f]{8}", output)))
-    assert len(names) == 2
+    said = first.run(*kgaps)
+    names = re.findall(r"^(smoke-phi-\S+-[0-9a-f]{8}): done", said, re.MULTILINE)
     shown = show_experiments(first)
-    experiments = {entry["name"]: entry for entry in shown[1]["experiments"]}
-    assert sorted(experiments) == names
+    assert sorted(shown) == sorted(names)
     phis = {}
     for name in names:
-        data = experiments[name]["revs"][0]["data"]
-        params = data["params"]["params.yaml"]["data"]
+        params = shown[name]["data"]["params"]["params.yaml"]["data"]
         assert params["study"]["name"] == name
         phis[name] = params["gans"]["fool_all_1"]["phi"]
-        assert data["metrics"]["reports/metrics.json"]["data"]
+        assert shown[name]["data"]["metrics"]["reports/metrics.json"]["data"]
     assert sorted(phis.values()) == [0.5, 2]
 
     # a copy: this process still has the file open that was there before `track sync` was tested
@@ -208,15 +183,14 @@ def test_sweep_is_in_dvc_and_mlflow_and_is_done_once(first: Clone, tmp_path: Pat
     [experiment] = client.search_experiments(filter_string="name = 'knowledge-gaps'")
     for name in names:
         runs = client.search_runs([experiment.experiment_id], f"tags.`kgaps.study` = '{name}'")
+        assert {run.info.status for run in runs} == {"FINISHED"}
         children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
         assert len(children) == GANS + CLASSIFIERS
-        found = {run.data.params.get("phi") for run in children}
-        assert str(float(phis[name])) in found
+        assert all(run.data.metrics for run in children)
+        assert str(float(phis[name])) in {run.data.params.get("phi") for run in children}
         assert all(Path(run.info.artifact_uri.removeprefix("file://")).exists() for run in runs)
     assert not list((first.root / ".kgaps" / "experiments").glob("*"))
 
-    assert "nothing to queue" in first.run(*kgaps)
+    assert "queued" not in first.run(*kgaps)
     again = show_experiments(first)
-    assert [entry["revs"][0]["rev"] for entry in again[1]["experiments"]] == [
-        entry["revs"][0]["rev"] for entry in shown[1]["experiments"]
-    ]
+    assert {name: again[name]["rev"] for name in again} == {n: shown[n]["rev"] for n in shown}

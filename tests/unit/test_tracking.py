@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -19,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.files import hash_file, write_json, write_text
-from knowledge_gaps.tracking import records, server
+from knowledge_gaps.tracking import server
 from knowledge_gaps.tracking.live import CohortTracker
 from knowledge_gaps.tracking.sync import sync_study
 
@@ -32,7 +31,6 @@ REFUSED = "http://user:se@cret@127.0.0.1:9/path?token=secret"  # nobody listens 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an empty database once."""
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
     server.make_database(path)
     return path
@@ -46,38 +44,33 @@ def root(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     shutil.copy(database, tmp_path / "mlflow.db")
     weights = make_cohort(tmp_path, *CLASSIFIERS, {"recipe": "cnn", "detects": "baseline_2"})
     member = {"cohort": "classifiers/iteration_0", "instance": 0, "sha256": weights[0]}
-    settings = {"recipe": "dcgan", "fools": "c0", "phi": 1.0}
+    settings = {"fools": "c0", "phi": 1.0, "long": "x" * 7000}  # MLflow takes no more than 6000
     make_cohort(tmp_path, *GANS, settings, [member])
     return tmp_path
 
 
 def make_meta(kind: str, cohort: str, instance: int, settings: Any, pool: Any) -> dict[str, Any]:
-    """Make the part of meta.json that is known before the training."""
-    return {
-        "kind": kind,
-        "cohort": cohort,
-        "instance": instance,
-        "steps": STEPS[-1],
-        "settings": {"learning_rate": 0.001, "betas": [0.5, 0.999], "model": {"latent_dim": 64}},
-        "cohort_settings": settings,
-        "lineage": {"data": {"name": "mnist", "sha256": "d" * 64}, "pool": pool},
-    }
+    recipe = {"learning_rate": 0.001, "betas": [0.5, 0.999], "model": {"latent_dim": 64}}
+    lineage = {"data": {"name": "mnist", "sha256": "d" * 64}, "pool": pool}
+    meta = {"kind": kind, "cohort": cohort, "instance": instance, "steps": STEPS[-1]}
+    return {**meta, "settings": recipe, "cohort_settings": settings, "lineage": lineage}
 
 
 def make_cohort(root: Path, kind: str, cohort: str, settings: Any, pool: Any = ()) -> list[str]:
     """Fabricate a trained cohort of two; return the sha256 of the weights."""
     name = "generator.safetensors" if kind == "gans" else "classifier.safetensors"
+    rows = "".join(f"{step},{step / 8},\n" for step in STEPS)
     entries, weights = [], []
     for instance in range(2):
         directory = root / "models" / kind / cohort / str(instance)
+        texts = {
+            name: f"weights {settings} {instance}",
+            "curves.csv": f"step,loss,empty\n{rows}",
+            "samples.png": "no real picture",
+        }
         meta = make_meta(kind, cohort, instance, settings, list(pool))
         meta |= {"images_seen": 640, "versions": {"torch": "2.15.0"}, "weights": name}
-        rows = "".join(f"{step},{step / 8},\n" for step in STEPS)
-        meta["files"] = {
-            name: write_text(directory / name, f"weights {settings} {instance}"),
-            "curves.csv": write_text(directory / "curves.csv", f"step,loss,empty\n{rows}"),
-            "samples.png": write_text(directory / "samples.png", "no real picture"),
-        }
+        meta["files"] = {file: write_text(directory / file, texts[file]) for file in texts}
         entries.append({"instance": instance, "sha256": write_json(directory / "meta.json", meta)})
         weights.append(meta["files"][name])
     write_json(root / "models" / kind / cohort / "cohort.json", {"instances": entries})
@@ -103,7 +96,6 @@ def write_tables(root: Path, rate: float = 0.5) -> None:
 
 
 def find_runs(root: Path) -> dict[str, Run]:
-    """Find all runs by their names; a name that occurs twice fails the test."""
     client = MlflowClient(server.tracking_uri(root))
     found = client.search_runs([e.experiment_id for e in client.search_experiments()])
     by_name = {run.info.run_name: run for run in found}
@@ -111,17 +103,12 @@ def find_runs(root: Path) -> dict[str, Run]:
     return by_name
 
 
-def get_steps(root: Path, run: Run, metric: str = "loss") -> list[int]:
-    history = MlflowClient(server.tracking_uri(root)).get_metric_history(run.info.run_id, metric)
+def get_steps(root: Path, run: Run) -> list[int]:
+    history = MlflowClient(server.tracking_uri(root)).get_metric_history(run.info.run_id, "loss")
     return sorted(point.step for point in history)
 
 
-def dump_database(root: Path) -> str:
-    with closing(sqlite3.connect(root / "mlflow.db")) as database:
-        return "\n".join(database.iterdump())
-
-
-def test_sync_shows_runs_of_files(root: Path) -> None:
+def test_sync_shows_files_and_averages_of_tables(root: Path) -> None:
     write_tables(root)
     write_json(root / "reports" / "metrics.json", {"fool_all": {"iteration_1": 0.25}, "name": "x"})
     write_text(root / "params.yaml", "study: {}\n")
@@ -131,15 +118,9 @@ def test_sync_shows_runs_of_files(root: Path) -> None:
     assert parent.data.metrics == {"fool_all/iteration_1": 0.25}
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert get_steps(root, gan) == list(STEPS)
-    expected = {
-        "phi": "1.0",
-        "fools": "c0",
-        "settings.learning_rate": "0.001",
-        "settings.betas": "[0.5, 0.999]",
-        "settings.model.latent_dim": "64",
-        "images_seen": "640",
-    }
-    assert expected.items() <= gan.data.params.items()
+    params = {"phi": "1.0", "fools": "c0", "images_seen": "640", "long": "x" * 6000}
+    params |= {"settings.betas": "[0.5, 0.999]", "settings.model.latent_dim": "64"}
+    assert params.items() <= gan.data.params.items()
     weights = root / "models/classifiers/iteration_0/0/classifier.safetensors"
     tags = {
         "mlflow.parentRunId": parent.info.run_id,
@@ -150,20 +131,10 @@ def test_sync_shows_runs_of_files(root: Path) -> None:
     }
     assert tags.items() <= gan.data.tags.items()
 
-
-def test_sync_averages_tables(root: Path) -> None:
-    write_tables(root)
-    sync_study(root, "tiny", COHORTS)
-    found = find_runs(root)
     gan, classifier = found["gans/fool_all_1/1"], found["classifiers/iteration_0/1"]
-    rates = {
-        "detection_rate/{}/in_loss": 0.5,
-        "detection_rate/{}/in_training": 0.625,
-        "detection_rate/{}/held_out": 0.75,
-        "auc/{}/in_loss": 0.25,
-        "auc/{}/in_training": 0.5,
-        "auc/{}/held_out": 0.75,
-    }
+    groups = ("in_loss", "in_training", "held_out")
+    rates = {f"detection_rate/{{}}/{group}": 0.5 + k / 8 for k, group in enumerate(groups)}
+    rates |= {f"auc/{{}}/{group}": 0.25 + k / 4 for k, group in enumerate(groups)}
     by_classifiers = {name.format("iteration_0"): rates[name] for name in rates}
     assert gan.data.metrics == {"loss": 3.75, "fid_lenet_4k": 13.5, **by_classifiers}
     by_gans = {name.format("fool_all_1"): rates[name] for name in rates}
@@ -174,10 +145,12 @@ def test_second_sync_writes_nothing_and_changed_tables_metrics_only(root: Path) 
     write_tables(root)
     write_text(root / "params.yaml", "study: {}\n")
     sync_study(root, "tiny", COHORTS)
-    before = dump_database(root)
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        before = list(database.iterdump())
     unchanged = {"runs unchanged": 4, "versions unchanged": 2}
     assert sync_study(root, "tiny", [*COHORTS, ("gans", "not_trained")]) == unchanged
-    assert dump_database(root) == before
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        assert list(database.iterdump()) == before
     write_tables(root, rate=0.25)
     assert sync_study(root, "tiny", COHORTS)["runs updated"] == 4
     gan = find_runs(root)["gans/fool_all_1/0"]
@@ -185,51 +158,42 @@ def test_second_sync_writes_nothing_and_changed_tables_metrics_only(root: Path) 
     assert get_steps(root, gan) == list(STEPS)
 
 
-def test_version_is_directory_of_classifier(root: Path) -> None:
-    sync_study(root, "tiny", COHORTS)
-    client = MlflowClient(server.tracking_uri(root))
-    version = client.get_model_version_by_alias(MODEL, "instance-1")
-    source = Path(str(version.source).removeprefix("file://"))
-    assert sorted(p.name for p in source.iterdir()) == ["classifier.safetensors", "meta.json"]
-    assert version.tags["sha256"] == hash_file(source / "classifier.safetensors")
-    assert version.run_id == find_runs(root)["classifiers/iteration_0/1"].info.run_id
+def get_versions(root: Path) -> dict[str, str]:
+    aliases = MlflowClient(server.tracking_uri(root)).get_registered_model(MODEL).aliases
+    return {name: str(version) for name, version in aliases.items()}
 
 
 def test_other_training_gives_other_run_and_moves_alias(root: Path) -> None:
-    def get_aliases() -> dict[str, str]:
-        aliases = MlflowClient(server.tracking_uri(root)).get_registered_model(MODEL).aliases
-        return {name: str(version) for name, version in aliases.items()}
-
     sync_study(root, "tiny", [CLASSIFIERS])
+    client = MlflowClient(server.tracking_uri(root))
     first = find_runs(root)["classifiers/iteration_0/0"].info.run_id
-    assert get_aliases() == {"instance-0": "1", "instance-1": "2"}
+    version = client.get_model_version_by_alias(MODEL, "instance-0")
+    source = Path(str(version.source).removeprefix("file://"))
+    assert sorted(p.name for p in source.iterdir()) == ["classifier.safetensors", "meta.json"]
+    assert version.tags["sha256"] == hash_file(source / "classifier.safetensors")
+    assert version.run_id == first
+    assert get_versions(root) == {"instance-0": "1", "instance-1": "2"}
     make_cohort(root, *CLASSIFIERS, {"recipe": "cnn", "detects": "baseline_1"})
-    done = sync_study(root, "tiny", [CLASSIFIERS])
-    assert done == {"runs created": 2, "versions created": 2}
-    assert get_aliases() == {"instance-0": "3", "instance-1": "4"}
-    old = MlflowClient(server.tracking_uri(root)).get_run(first)
-    assert old.data.tags["kgaps.current"] == "false"
+    created = {"runs created": 2, "versions created": 2}
+    assert sync_study(root, "tiny", [CLASSIFIERS]) == created
+    assert get_versions(root) == {"instance-0": "3", "instance-1": "4"}
+    assert client.get_run(first).data.tags["kgaps.current"] == "false"
     make_cohort(root, *CLASSIFIERS, {"recipe": "cnn", "detects": "baseline_2"})
-    done = sync_study(root, "tiny", [CLASSIFIERS])
-    assert done == {"runs updated": 2, "versions updated": 2}
-    assert get_aliases() == {"instance-0": "1", "instance-1": "2"}
+    updated = {"runs updated": 2, "versions updated": 2}
+    assert sync_study(root, "tiny", [CLASSIFIERS]) == updated
+    assert get_versions(root) == {"instance-0": "1", "instance-1": "2"}
 
 
 def test_studies_share_no_model(root: Path) -> None:
-    for study, cohort in {"a": "b-c", "a-b": "c", "a_b": "d", "axb": "d"}.items():
+    for study, cohort in {"a_b": "d", "axb": "d", "a": "b-c", "a-b": "c"}.items():
         make_cohort(root, "classifiers", cohort, {"recipe": "cnn"})
-        done = sync_study(root, study, [("classifiers", cohort)])
-        assert done == {"runs created": 2, "versions created": 2}
+        assert sync_study(root, study, [("classifiers", cohort)])["versions created"] == 2
 
 
 def test_sync_refuses_altered_meta(root: Path) -> None:
     write_text(root / "models/gans/fool_all_1/1/meta.json", "{}")
     with pytest.raises(UserError, match=r"meta\.json: sha256 is .*, cohort\.json recorded"):
         sync_study(root, "tiny", COHORTS)
-
-
-def test_long_parameter_is_cut(root: Path) -> None:
-    assert records.collect_params({"cohort_settings": {"fools": "x" * 7000}})["fools"] == "x" * 6000
 
 
 def make_tracker(root: Path) -> CohortTracker:
@@ -259,7 +223,7 @@ def test_live_run_is_replaced_by_whole_one(
     assert (get_steps(root, whole), whole.info.status) == (list(STEPS), "FINISHED")
 
 
-@pytest.mark.parametrize("address", [REFUSED, "sqlite:////dev/null/mlflow.db"])
+@pytest.mark.parametrize("address", [REFUSED, "sqlite:////dev/null/mlflow.db", ""])
 def test_server_that_is_away_costs_one_line(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -267,16 +231,16 @@ def test_server_that_is_away_costs_one_line(
     address: str,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    if not address:  # mlflow is not installed
+        monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
     with make_tracker(root) as tracker:
         tracker.log(0, 10, {"loss": 1.25})
-    said = capfd.readouterr().err.splitlines()
-    assert len(said) == 1
-    assert said[0].startswith("tracking: ")
-    assert said[0].endswith("; training goes on, `kgaps track sync` fills the gap later")
+    [said] = capfd.readouterr().err.splitlines()
+    assert said.startswith("tracking: ")
+    assert said.endswith("; training goes on, `kgaps track sync` fills the gap later")
     with pytest.raises(UserError, match=r"could not be updated|cannot be written") as caught:
         sync_study(root, "tiny", COHORTS)
-    assert "secret" not in said[0] + str(caught.value)
-    assert "cret" not in said[0] + str(caught.value)
+    assert "cret" not in said + str(caught.value)
     assert capfd.readouterr().err == ""
 
 
@@ -296,25 +260,7 @@ def test_server_that_never_answers_holds_nothing_up(
     tracker._thread.shutdown(wait=True)  # what it says late belongs to this test
 
 
-def test_missing_mlflow_costs_one_line(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
-    with make_tracker(root) as tracker:
-        tracker.log(0, 10, {"loss": 1.25})
-    [said] = capfd.readouterr().err.splitlines()
-    assert "ModuleNotFoundError" in said
-    assert "mlflow" in said
-
-
-def test_import_leaves_mlflow_and_pandas_alone() -> None:
-    code = "import sys, knowledge_gaps.tracking.live;"
-    code += "sys.exit(len({'mlflow', 'pandas'} & {*sys.modules}))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_off_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KGAPS_TRACKING", "off")
     with CohortTracker(tmp_path, "tiny", *GANS, {0: {}}) as tracker:
         tracker.log(0, 10, {"loss": 1.25})
     assert list(tmp_path.iterdir()) == []
@@ -325,59 +271,23 @@ def test_off_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         make_tracker(tmp_path)
 
 
-def test_address_is_in_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "KGAPS_TRACKING"):
-        monkeypatch.delenv(name, raising=False)
-    assert server.tracking_uri(Path()) == f"sqlite:///{tmp_path}/mlflow.db"
+def test_address_is_in_the_repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    assert server.tracking_uri(Path()) == f"sqlite:///{root}/mlflow.db"
     monkeypatch.setenv("DVC_ROOT", "/home/repository")
     monkeypatch.setenv("DVC_EXP_NAME", "an-experiment")
-    assert server.tracking_uri(tmp_path) == "sqlite:////home/repository/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    assert server.tracking_uri(tmp_path) == "sqlite:////home/repository/other.db"
+    home = "sqlite:////home/repository"
+    for given, found in {"": "mlflow.db", "sqlite:///o.db": "o.db"}.items():
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+        assert server.tracking_uri(root) == f"{home}/{found}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", REFUSED)
-    assert server.tracking_uri(tmp_path) == REFUSED
-
-
-@pytest.mark.parametrize("content", ["", "CREATE TABLE alembic_version (version_num TEXT)"])
-def test_unfinished_database_is_set_aside(
-    root: Path, capfd: pytest.CaptureFixture[str], content: str
-) -> None:
-    (root / "mlflow.db").unlink()
-    with closing(sqlite3.connect(root / "mlflow.db")) as database:
-        database.executescript(content)
-    (root / "mlflow.db").touch()
-    assert sync_study(root, "tiny", COHORTS)["runs created"] == 4
-    assert "was never finished, it is now mlflow.db.unfinished" in capfd.readouterr().err
-    assert (root / "mlflow.db.unfinished").exists()
-
-
-@pytest.mark.slow
-def test_killed_making_of_a_database_leaves_none(root: Path) -> None:
-    (root / "mlflow.db").unlink()
-    code = (
-        "import sys; from pathlib import Path; from knowledge_gaps.tracking.sync import sync_study;"
-    )
-    code += "sync_study(Path(sys.argv[1]), 'tiny', [])"
-    process = subprocess.Popen([sys.executable, "-c", code, str(root)])
-    until = time.monotonic() + 120
-    while not any(path.stat().st_size > 50_000 for path in root.glob(".mlflow.db.*.tmp")):
-        assert time.monotonic() < until
-        assert process.poll() is None
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (root / "mlflow.db").exists()
-    assert sync_study(root, "tiny", COHORTS) == {"runs created": 4, "versions created": 2}
-    assert not list(root.glob(".mlflow.db.*"))
+    assert server.tracking_uri(root) == REFUSED
 
 
 @pytest.mark.slow
 def test_processes_share_a_fresh_database(root: Path) -> None:
-    (root / "mlflow.db").unlink()
-    code = (
-        "import sys; from pathlib import Path; from knowledge_gaps.tracking.sync import sync_study;"
-    )
+    (root / "mlflow.db").rename(root / ".mlflow.db.1.tmp")  # as a kill leaves it
+    code = "import sys; from pathlib import Path; from knowledge_gaps.tracking.sync import *;"
     code += "print(sync_study(Path(sys.argv[1]), 'tiny', [tuple(sys.argv[2:])])['runs created'])"
     started = [
         subprocess.Popen([sys.executable, "-c", code, str(root), *cohort], stdout=subprocess.PIPE)
@@ -385,3 +295,4 @@ def test_processes_share_a_fresh_database(root: Path) -> None:
     ]
     assert [process.communicate()[0] for process in started] == [b"2\n", b"2\n"]
     assert len(find_runs(root)) == 5
+    assert not list(root.glob(".mlflow.db.*"))

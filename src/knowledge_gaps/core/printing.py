@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions
 from rich.progress import Progress, track
 from rich.table import Table
@@ -43,6 +44,9 @@ def draw_table(table: Table) -> str:
     text = io.StringIO()
     console = Console(file=text, force_terminal=is_terminal)
     width = console.width if is_terminal else _UNBROKEN_WIDTH
+    for column in table.columns:
+        if column.no_wrap:  # rich takes the longest word for the least width of its lines
+            column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
     # a size is both numbers: without a height, rich takes 80 columns for a dumb terminal
     console.size = ConsoleDimensions(_UNBROKEN_WIDTH, _HEIGHT)
     needed = console.measure(table).minimum

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import json
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,32 @@ import torch
 from rich.filesize import decimal
 from rich.table import Table
 
+from knowledge_gaps.core import layout
+from knowledge_gaps.core.checkpoint import read_metadata
+from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.devices import count_gpus, count_workers
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import dump_json, read_json
 from knowledge_gaps.core.printing import draw_table, make_table
 from knowledge_gaps.models.networks import build_on_meta, count_parameters, count_stored_bytes
-from knowledge_gaps.planning.inventory import CohortWork, ImageShape, find_reals, list_cohorts
+from knowledge_gaps.models.registry import ImageShape
 from knowledge_gaps.planning.timing import time_training
-from knowledge_gaps.study import Study
+from knowledge_gaps.study import DataSettings, Study
+from knowledge_gaps.study.graph import find_cohort, find_recipe, list_members, sort_nodes
 
+# datasets whose size is part of their definition: image shape, and images of both splits
+_KNOWN_SETS: dict[str, tuple[ImageShape, int, int]] = dict.fromkeys(
+    ("mnist", "fashion-mnist", "kmnist"), ((1, 28, 28), 60_000, 10_000)
+)
 # of a recipe, what decides no step's time
 _NO_COST = {"steps", "log_every", "early_stopping", "initialisation", "initial_weights"}
+
+
+def run(root: Path, study: Study, with_timing: bool, as_json: bool) -> None:
+    """Print the plan, as tables or JSON; raises as `make_plan`."""
+    configure_process()
+    plan = make_plan(root, study, with_timing)
+    print(dump_json(plan) if as_json else draw_plan(plan))
 
 
 def make_plan(root: Path, study: Study, with_timing: bool) -> dict[str, Any]:
@@ -40,13 +58,15 @@ def make_plan(root: Path, study: Study, with_timing: bool) -> dict[str, Any]:
     Raises:
         UserError: when the images' size is not known, or a recipe does not fit them.
     """
-    cohorts, (shape, num_reals) = list_cohorts(root, study), find_reals(root, study)
-    rows = [_make_row(work, shape) for work in cohorts]
-    times = _time_cohorts(cohorts, shape) if with_timing else [""] * len(cohorts)
-    for row, work, found in zip(rows, cohorts, times, strict=True):
+    shape, num_reals = find_reals(root, study)
+    steps_left = count_steps_left(root, study)
+    rows = [_make_row(study, path, steps_left[path], shape) for path in steps_left]
+    times = _time_cohorts(study, list(steps_left), shape) if with_timing else {}
+    for row, (path, left) in zip(rows, steps_left.items(), strict=True):
+        found = times.get(path, "")
         seconds, note = (None, found) if isinstance(found, str) else (found, "")
-        left = estimate_seconds(work.steps_left, seconds)
-        row |= {"seconds_per_step": seconds, "seconds_left": left, "note": note}
+        row |= {"seconds_per_step": seconds, "note": note}
+        row["seconds_left"] = estimate_seconds(left, seconds)
     known = [row["seconds_left"] for row in rows if row["seconds_left"] is not None]
     num_samples = sum(gans.instances for gans in study.gans.values()) * study.evaluation.num_images
     return {
@@ -62,34 +82,104 @@ def make_plan(root: Path, study: Study, with_timing: bool) -> dict[str, Any]:
     }
 
 
-def _make_row(work: CohortWork, shape: ImageShape) -> dict[str, Any]:
-    recipe, (kind, _) = work.recipe, work.path.split("/")
-    networks = build_on_meta(kind, recipe.architecture, recipe.model, shape)
+def count_steps_left(root: Path, study: Study) -> dict[str, list[int]]:
+    """Count the updates of every instance that is not finished, of each cohort.
+
+    Cohorts are named "gans/COHORT" or "classifiers/COHORT", each after those in its pool.
+    """
+    found: dict[str, list[int]] = {}
+    for path in sort_nodes(study):
+        if path.startswith("pools/"):
+            continue
+        cohort, recipe = find_cohort(study, path), find_recipe(study, path)
+        expected = {
+            "seed": study.study.seed,
+            "settings": recipe.model_dump(mode="json"),
+            "cohort_settings": cohort.model_dump(mode="json", exclude={"instances"}),
+        }
+        done = [_count_steps(root, path, k, expected) for k in range(cohort.instances)]
+        if any(found[member] for member, _ in list_members(study, cohort.pool)):
+            done = [0] * len(done)  # trained anew with the pool's cohorts
+        found[path] = [recipe.steps - steps for steps in done if steps < recipe.steps]
+    return found
+
+
+def _count_steps(root: Path, cohort: str, instance: int, expected: Mapping[str, Any]) -> int:
+    """Count the steps that an instance has made, by its meta.json or its resume state."""
+    steps = [0]
+    states = layout.get_state_directory(root) / "resume" / cohort.replace("/", "-")
+    results = [path / "result" for path in states.glob(f"{instance}-*")]
+    if (layout.get_cohort_directory(root, cohort) / layout.COHORT_FILE).exists():
+        results.append(layout.get_instance_directory(root, cohort, instance))
+    for path in (result / layout.META_FILE for result in results):
+        meta = read_json(path) if path.exists() else {}
+        if all(meta.get(key) == value for key, value in expected.items()):
+            steps.append(expected["settings"]["steps"])
+    for path in states.glob(f"{instance}-*/state.safetensors"):
+        steps.append(json.loads(read_metadata(path)["counters"])["step"])
+    return max(steps)
+
+
+def find_reals(root: Path, study: Study) -> tuple[ImageShape, int | None]:
+    """Find the size of the reals, by the settings or, if those are the dataset's, as prepared.
+
+    Returns:
+        The shape of an image, and how many there are; None where only `prepare` can count them.
+    """
+    data, path = study.data, layout.get_prepared_directory(root) / layout.DATASET_FILE
+    shape, prepared = find_shape(data), read_json(path) if path.exists() else {}
+    if prepared.get("name") == data.name and (not shape or list(shape) == prepared["image_shape"]):
+        channels, height, width = prepared["image_shape"]
+        return (channels, height, width), prepared["num_train"] + prepared["num_test"]
+    if shape is None:
+        raise UserError(
+            f"data.name: {data.name!r} found, the size of its images is not known; run `dvc repro "
+            "prepare` first, or set data.resolution_px and data.channels where the source has them"
+        )
+    # `prepare` alone counts the files of the reduced sample and folders of images
+    is_known = data.name in _KNOWN_SETS and data.source in ("idx", "torchvision")
+    num_train, num_test = _KNOWN_SETS[data.name][1:] if is_known else (None, None)
+    num_train, num_test = data.num_train or num_train, data.num_test or num_test
+    return shape, None if num_train is None or num_test is None else num_train + num_test
+
+
+def find_shape(data: DataSettings) -> ImageShape | None:
+    """Find channels, height and width of an image where the settings alone tell them."""
+    if data.resolution_px is not None and data.channels is not None:
+        return data.channels, data.resolution_px, data.resolution_px
+    return _KNOWN_SETS[data.name][0] if data.name in _KNOWN_SETS else None
+
+
+def _make_row(study: Study, path: str, left: Sequence[int], shape: ImageShape) -> dict[str, Any]:
+    recipe, instances = find_recipe(study, path), find_cohort(study, path).instances
+    networks = build_on_meta(path.partition("/")[0], recipe.architecture, recipe.model, shape)
     images_a_step = recipe.batch_size * recipe.gradient_accumulation_steps
     return {
-        "cohort": work.path,
+        "cohort": path,
         "architecture": recipe.architecture,
         "parameters": {name: count_parameters(network) for name, network in networks.items()},
-        "instances": work.instances,
-        "finished": work.instances - len(work.steps_left),
+        "instances": instances,
+        "finished": instances - len(left),
         "steps": recipe.steps,  # of one training, at most where it may stop early
-        "images": recipe.steps * images_a_step * work.instances,
-        "steps_left": sum(work.steps_left),
-        "disk_bytes": sum(map(count_stored_bytes, networks.values())) * work.instances,
+        "images": recipe.steps * images_a_step * instances,
+        "steps_left": sum(left),
+        "disk_bytes": sum(map(count_stored_bytes, networks.values())) * instances,
     }
 
 
-def _time_cohorts(cohorts: Sequence[CohortWork], shape: ImageShape) -> list[float | str]:
+def _time_cohorts(study: Study, paths: Sequence[str], shape: ImageShape) -> dict[str, float | str]:
     """Time every distinct training once; return the seconds of a step, or why there are none."""
     known: dict[str, float | str] = {}
-    found = []
-    for work in cohorts:
-        frozen = [(recipe.architecture, recipe.model) for recipe in work.frozen]
-        key = f"{work.recipe.model_dump(exclude=_NO_COST)} {frozen}"
+    found = {}
+    for path in paths:
+        recipe, pool = find_recipe(study, path), find_cohort(study, path).pool
+        frozen = [find_recipe(study, member) for member, _ in list_members(study, pool)]
+        described = [(member.architecture, member.model) for member in frozen]
+        key = f"{recipe.model_dump(exclude=_NO_COST)} {described}"
         if key not in known:
-            print(f"timing {work.path} ({work.recipe.architecture})", file=sys.stderr, flush=True)
-            known[key] = time_training(work.recipe, work.frozen, shape)
-        found.append(known[key])
+            print(f"timing {path} ({recipe.architecture})", file=sys.stderr, flush=True)
+            known[key] = time_training(recipe, frozen, shape)
+        found[path] = known[key]
     return found
 
 

@@ -16,16 +16,17 @@ from math import lcm
 import torch
 from accelerate.state import AcceleratorState
 
-from knowledge_gaps.core.devices import count_gpus
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
-from knowledge_gaps.planning.inventory import ImageShape, Recipe
-from knowledge_gaps.study import GanRecipe
+from knowledge_gaps.models.registry import ImageShape
+from knowledge_gaps.study import ClassifierRecipe, GanRecipe
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import Fooling, GanTrainer
 from knowledge_gaps.training.ranks import build_accelerator
 
+Recipe = GanRecipe | ClassifierRecipe
 Trainer = GanTrainer | ClassifierTrainer
 
 _NUM_REALS = 64
@@ -34,17 +35,14 @@ _SLOW_SEC = 20.0  # a round that takes longer is the last one
 
 
 def time_training(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -> float | str:
-    """Return the mean seconds of a step on one core or GPU; or why it cannot run here.
-
-    Arguments as `build_trainer`.
-    """
+    """Return the mean seconds of a step on one core or GPU; or why it cannot run here."""
     try:
         trainer = build_trainer(recipe, frozen, shape)
         phases = trainer.phases if isinstance(trainer, GanTrainer) else []
         return time_steps(trainer, list_step_kinds([1, *(phase.interval for phase in phases)]))
     except torch.OutOfMemoryError:
         return f"batch_size {recipe.batch_size} does not fit into the GPU's memory"
-    except ValueError as error:  # a precision that this machine does not have
+    except (UserError, ValueError) as error:  # a precision that this machine does not have
         return str(error).splitlines()[0]
 
 
@@ -57,11 +55,9 @@ def build_trainer(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -
         shape: channels, height, width of the reals.
 
     Raises:
-        UserError: for settings that do not fit the images.
+        UserError: for settings that do not fit the images, and as `build_accelerator`.
         ValueError: for a precision that this machine does not have.
     """
-    if recipe.mixed_precision == "fp16" and count_gpus() == 0:
-        raise ValueError("mixed_precision: 'fp16' needs a GPU")
     AcceleratorState._reset_state(reset_partial_state=True)  # it keeps one precision a process
     accelerator = build_accelerator(0, recipe.mixed_precision, recipe.gradient_accumulation_steps)
     pixels = torch.randint(256, (_NUM_REALS, *shape), dtype=torch.uint8)

@@ -1,5 +1,4 @@
-"""One module for each stage of dvc.yaml, named as there; each reads its inputs, calls one room and
-writes its outputs. `dvc.yaml` lists the inputs and outputs of every stage. `cohort` is what gans
-and classifiers share, `replays` a part of audit; `plan`, `verdicts`, `describe` and `track` are run
-by hand.
+"""One module for each stage of dvc.yaml, named as there: it reads its inputs, calls one room and
+writes its outputs. The report's is `knowledge_gaps.report.build`; `cohort` is what gans and
+classifiers share, `replays` a part of audit.
 """

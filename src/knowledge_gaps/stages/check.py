@@ -6,8 +6,6 @@ against, and the fingerprints of all cohorts and stages; so all stages wait for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from knowledge_gaps.core.errors import UserError
@@ -22,15 +20,9 @@ from knowledge_gaps.models.registry import (
     gan_architectures,
     parse_settings,
 )
-from knowledge_gaps.planning.inventory import find_shape
-from knowledge_gaps.study import (
-    NO_POOL,
-    ClassifierRecipe,
-    GanRecipe,
-    Kind,
-    Study,
-)
-from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.planning.plan import find_shape
+from knowledge_gaps.study import NO_POOL, ClassifierRecipe, GanRecipe, Kind, Study
+from knowledge_gaps.study.graph import get_cohorts, list_members
 from knowledge_gaps.training.initial_weights import find_initial_weights
 
 
@@ -50,51 +42,58 @@ def run(root: Path, study: Study) -> None:
 def check_study(root: Path, study: Study) -> None:
     """Check recipes against their architectures, and against the images where their size is known.
 
-    Names, types and ranges were checked on reading.
-
-    Raises:
-        UserError: names the key of params.yaml, what was found and what is allowed.
+    Names, types and ranges were checked on reading. Raises UserError, which names the key.
     """
     get_extractor(study.evaluation.extractor)
     shape = find_shape(study.data)
-    used_gan = {cohort.recipe for cohort in study.gans.values()}
-    used_classifier = {cohort.recipe for cohort in study.classifiers.values()}
-    for name, gan in study.gan_recipes.items():
-        with _name_key(f"gan_recipes.{name}"):
-            _check_gan(gan)
-            if shape is not None and name in used_gan:
-                check_networks(Kind.GANS, gan.architecture, gan.model, shape)
-    for name, classifier in study.classifier_recipes.items():
-        with _name_key(f"classifier_recipes.{name}"):
-            _check_classifier(classifier, root)
-            if shape is not None and name in used_classifier:
-                check_networks(Kind.CLASSIFIERS, classifier.architecture, classifier.model, shape)
-                _check_augmentation(classifier, min(shape[1:]))
+    for kind, recipes in (
+        (Kind.GANS, study.gan_recipes),
+        (Kind.CLASSIFIERS, study.classifier_recipes),
+    ):
+        used = {cohort.recipe for cohort in get_cohorts(study, kind).values()}
+        for name, recipe in recipes.items():
+            try:
+                _check_recipe(recipe, root)
+                if shape is not None and name in used:
+                    check_networks(kind, recipe.architecture, recipe.model, shape)
+                    _check_augmentation(recipe, min(shape[1:]))
+            except UserError as error:
+                key = f"{kind.removesuffix('s')}_recipes.{name}"
+                raise UserError(f"params.yaml: {key}: {error}") from error
     for name in study.classifiers:
         _check_held_out(study, name)
 
 
-def _check_gan(recipe: GanRecipe) -> None:
-    architecture = gan_architectures.get(recipe.architecture)
-    parse_settings(architecture, recipe.model)
-    builder = architecture.build_generator
-    has_styles = isinstance(builder, type) and issubclass(builder, StyleGenerator)
-    if recipe.path_length_weight > 0 and not has_styles:
-        raise UserError(
-            f"path_length_weight: {recipe.path_length_weight} found, {architecture.name!r} has no "
-            "styles whose path lengths could be measured: 0.0 is allowed"
+def _check_recipe(recipe: GanRecipe | ClassifierRecipe, root: Path) -> None:
+    if isinstance(recipe, GanRecipe):
+        gan = gan_architectures.get(recipe.architecture)
+        parse_settings(gan, recipe.model)
+        has_styles = isinstance(gan.build_generator, type) and issubclass(
+            gan.build_generator, StyleGenerator
         )
-
-
-def _check_classifier(recipe: ClassifierRecipe, root: Path) -> None:
-    architecture = classifier_architectures.get(recipe.architecture)
-    parse_settings(architecture, recipe.model)
+        if recipe.path_length_weight > 0 and not has_styles:
+            raise UserError(
+                f"path_length_weight: {recipe.path_length_weight} found, {gan.name!r} has no "
+                "styles whose path lengths could be measured: 0.0 is allowed"
+            )
+        return
+    classifier = classifier_architectures.get(recipe.architecture)
+    parse_settings(classifier, recipe.model)
     find_initial_weights(recipe, root)
-    if recipe.gradient_checkpointing and not architecture.blocks:
+    if recipe.gradient_checkpointing and not classifier.blocks:
         raise UserError(
-            f"gradient_checkpointing: true found, {architecture.name!r} has no blocks whose "
+            f"gradient_checkpointing: true found, {classifier.name!r} has no blocks whose "
             "activations could be computed again: false is allowed"
         )
+
+
+def _check_augmentation(recipe: GanRecipe | ClassifierRecipe, side_px: int) -> None:
+    for key in ("translation_px", "cutout_px"):
+        if getattr(recipe, key, 0) >= side_px:
+            raise UserError(
+                f"{key}: {getattr(recipe, key)} found, the images' shorter side is {side_px} px: "
+                "less is needed for anything to be left of them"
+            )
 
 
 def _check_held_out(study: Study, name: str) -> None:
@@ -108,20 +107,3 @@ def _check_held_out(study: Study, name: str) -> None:
             f"{settings.held_out_generators} found, classifiers.{name} has a pool of "
             f"{num_generators} ({cohort.detects!r}): at least one must be left to train on"
         )
-
-
-def _check_augmentation(recipe: ClassifierRecipe, side_px: int) -> None:
-    for key in ("translation_px", "cutout_px"):
-        if getattr(recipe, key) >= side_px:
-            raise UserError(
-                f"{key}: {getattr(recipe, key)} found, the images' shorter side is {side_px} px: "
-                "less is needed for anything to be left of them"
-            )
-
-
-@contextmanager
-def _name_key(key: str) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"params.yaml: {key}: {error}") from error

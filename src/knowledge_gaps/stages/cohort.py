@@ -29,10 +29,7 @@ def train_and_track(
     """Train the cohort of a kind and name, or one instance of it (for the cohort to take up).
 
     Several processes (KGAPS_PROCESSES, if `num_processes` is None) train each instance together.
-
-    Raises:
-        StoppedError, UserError: as `train_cohort`; for an unknown cohort or instance, and for other
-            code than the study was checked with.
+    Raises as `make_tasks` and `train_cohort`.
     """
     tasks = make_tasks(root, study, kind, name, instance)
 

@@ -8,21 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from knowledge_gaps.core import layout
 from knowledge_gaps.core.cache import Row, make_key
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.core.fingerprint import get_versions
-from knowledge_gaps.core.layout import (
-    DETECTIONS_FILE,
-    TEST_IMAGES,
-    get_instance_directory,
-    get_prepared_directory,
-    get_reports_directory,
-    get_samples_file,
-)
 from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import write_table
-from knowledge_gaps.data.store import open_images
+from knowledge_gaps.data.store import ImageStore, open_images
 from knowledge_gaps.evaluation.cached import compute_rows
 from knowledge_gaps.evaluation.detection import hash_classifier, measure_detection, score_images
 from knowledge_gaps.evaluation.samples import list_generators
@@ -41,8 +34,7 @@ _Pair = tuple[_Instance, _Instance]  # generator, classifier
 def run(root: Path, study: Study) -> None:
     """Write reports/detections.csv; only pairs that are new or changed are scored.
 
-    Raises:
-        UserError: when a checkpoint or sample file is missing or altered.
+    Raises UserError when a checkpoint or sample file is missing or altered.
     """
 
     def compute(missing: list[_Pair]) -> Iterator[dict[_Pair, Row]]:
@@ -58,16 +50,15 @@ def run(root: Path, study: Study) -> None:
 
     rows = compute_rows(root, "detections", _make_keys(root, study), compute)
     table = pd.DataFrame([_make_row(study, pair, row) for pair, row in rows.items()])
-    write_table(get_reports_directory(root) / DETECTIONS_FILE, table)
+    write_table(layout.get_reports_directory(root) / layout.DETECTIONS_FILE, table)
 
 
 def _make_keys(root: Path, study: Study) -> dict[_Pair, str]:
     """Hash what each pair's row is computed from."""
-    reals = open_images(_get_reals_file(root)).compute_sha256()
+    reals = _open_reals(root).compute_sha256()
     versions = get_versions(_VERSIONS)
     generators = {
-        generator: hash_file(get_samples_file(root, *generator))
-        for generator in list_generators(study)
+        name: hash_file(layout.get_samples_file(root, *name)) for name in list_generators(study)
     }
     classifiers = {
         (name, instance): hash_classifier(_get_directory(root, (name, instance)))
@@ -84,10 +75,10 @@ def _make_keys(root: Path, study: Study) -> dict[_Pair, str]:
 def _score(root: Path, job: tuple[_Instance, list[_Instance]]) -> dict[_Instance, Row]:
     """Let a classifier score the generators that it has not scored yet."""
     classifier = load_classifier(_get_directory(root, job[0])).to(find_device())
-    scores_real = score_images(classifier, open_images(_get_reals_file(root)))
+    scores_real = score_images(classifier, _open_reals(root))
     rows: dict[_Instance, Row] = {}
     for generator in job[1]:
-        scores = score_images(classifier, open_images(get_samples_file(root, *generator)))
+        scores = score_images(classifier, open_images(layout.get_samples_file(root, *generator)))
         rows[generator] = {"num_images": len(scores), **measure_detection(scores, scores_real)}
     return rows
 
@@ -108,9 +99,9 @@ def _make_row(study: Study, pair: _Pair, measured: Row) -> Row:
     }
 
 
-def _get_reals_file(root: Path) -> Path:
-    return get_prepared_directory(root) / TEST_IMAGES
+def _open_reals(root: Path) -> ImageStore:
+    return open_images(layout.get_prepared_directory(root) / layout.TEST_IMAGES)
 
 
 def _get_directory(root: Path, classifier: _Instance) -> Path:
-    return get_instance_directory(root, f"classifiers/{classifier[0]}", classifier[1])
+    return layout.get_instance_directory(root, f"classifiers/{classifier[0]}", classifier[1])

@@ -15,19 +15,16 @@ from knowledge_gaps.study.graph import need
 def run(root: Path, study: Study, name: str) -> None:
     """Write the manifest of a pool: the members of the pool that it extends, then its own.
 
-    Raises:
-        UserError: when the pool is unknown, or an instance or the extended manifest is missing.
+    Raises UserError when the pool is unknown, or an instance or the extended manifest is missing.
     """
     need(name, study.pools, "pool", "pools")
     pool = study.pools[name]
-    added = [_read_member(root, pool.cohort, instance) for instance in pool.instances]
-    write_pool(root, name, (*read_pool(root, pool.extends), *added))
-
-
-def _read_member(root: Path, cohort: str, instance: int) -> Member:
-    path = get_instance_directory(root, cohort, instance) / META_FILE
-    meta = read_json(path)
-    try:
-        return Member(cohort, instance, meta["files"][meta["weights"]])
-    except KeyError as error:
-        raise UserError(f"{path}: key {error} is missing") from error
+    members = list(read_pool(root, pool.extends))
+    for instance in pool.instances:
+        path = get_instance_directory(root, pool.cohort, instance) / META_FILE
+        meta = read_json(path)
+        try:
+            members.append(Member(pool.cohort, instance, meta["files"][meta["weights"]]))
+        except KeyError as error:
+            raise UserError(f"{path}: key {error} is missing") from error
+    write_pool(root, name, tuple(members))

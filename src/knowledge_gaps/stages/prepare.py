@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
+from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, publish_directory, write_json
-from knowledge_gaps.core.layout import (
-    DATASET_FILE,
-    GRID_FILE,
-    TEST_IMAGES,
-    TRAIN_IMAGES,
-    get_prepared_directory,
-    get_state_directory,
-)
 from knowledge_gaps.core.printing import track_items
 from knowledge_gaps.data.images import save_grid
 from knowledge_gaps.data.reals import Reals, open_reals
@@ -30,19 +23,18 @@ _GRID_IMAGES = 100
 _GRID_PX = 1024  # side that a grid of larger images keeps to
 _ENLARGED_PX = 64  # images up to this side are shown twice as large
 
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
-
 
 def run(root: Path, study: Study) -> None:
     """Write data/prepared; raises UserError for a missing, corrupt or unfitting file."""
     load_extractor(study.evaluation, root)  # its weights are there
-    reals = open_reals(study.data, root, get_state_directory(root))
+    reals = open_reals(study.data, root, layout.get_state_directory(root))
     _check_evaluation(study, reals)
 
     def fill(directory: Path) -> None:
         written = reals.write(directory, _map_images)
-        train, test = (hash_file(directory / name) for name in (TRAIN_IMAGES, TEST_IMAGES))
+        train, test = (
+            hash_file(directory / name) for name in (layout.TRAIN_IMAGES, layout.TEST_IMAGES)
+        )
         described = {
             "name": study.data.name,
             "image_shape": list(reals.image_shape),
@@ -52,25 +44,23 @@ def run(root: Path, study: Study) -> None:
             "train": train,
         }
         _save_first(directory)
-        write_json(directory / DATASET_FILE, {**described, **written})
+        write_json(directory / layout.DATASET_FILE, {**described, **written})
 
-    publish_directory(get_prepared_directory(root), fill)
+    publish_directory(layout.get_prepared_directory(root), fill)
     print(f"prepared {reals.num_train} + {reals.num_test} reals of {study.data.name}")
 
 
-def _map_images(
-    function: Callable[[_Item], _Result], items: Sequence[_Item], title: str
-) -> Iterator[_Result]:
+def _map_images(function: Any, items: Sequence[Any], title: str) -> Iterator[Any]:
     return track_items(map_parallel(function, items, _WORKER_MODULE), title, len(items))
 
 
 def _save_first(directory: Path) -> None:
     """Show the first training images, fewer where they are large."""
-    store = open_images(directory / TRAIN_IMAGES)
+    store = open_images(directory / layout.TRAIN_IMAGES)
     side_px = max(store.shape[2:])
     num_images = min(_GRID_IMAGES, max(1, _GRID_PX // side_px) ** 2)
     scale = 2 if side_px <= _ENLARGED_PX else 1
-    save_grid(directory / GRID_FILE, store.read(0, num_images), scale)
+    save_grid(directory / layout.GRID_FILE, store.read(0, num_images), scale)
 
 
 def _check_evaluation(study: Study, reals: Reals) -> None:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from knowledge_gaps.core import layout
 from knowledge_gaps.core.cache import Row, make_key
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
-from knowledge_gaps.core.layout import (
-    NEIGHBOURS_FILE,
-    QUALITY_FILE,
-    TEST_IMAGES,
-    TRAIN_IMAGES,
-    get_prepared_directory,
-    get_reports_directory,
-    get_samples_file,
-)
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.cached import compute_rows
@@ -37,14 +28,8 @@ from knowledge_gaps.evaluation.quality.table import (
 from knowledge_gaps.evaluation.registry import FeatureExtractor, get_extractor, load_extractor
 from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import map_parallel
+from knowledge_gaps.statistics import measures
 from knowledge_gaps.statistics.collapse import Diversity, judge_collapse
-from knowledge_gaps.statistics.measures import (
-    CLASS_ENTROPY,
-    METRICS,
-    MISSING_CLASSES,
-    RECALL,
-    name_metric,
-)
 from knowledge_gaps.study import REALS, EvaluationSettings, Study
 
 _CODE = (
@@ -60,53 +45,43 @@ _Name = tuple[str, int]  # generator cohort, instance; the floor has the cohort 
 _FLOOR = (REALS, 0)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What generated images are compared with, and by which extractor."""
-
-    test: Path
-    training: Path
-    settings: EvaluationSettings
-    root: Path
-
-
 def run(root: Path, study: Study) -> None:
     """Write reports/quality.csv and neighbours.csv; only what is new or changed is measured.
 
-    Raises:
-        UserError: when a file of samples or weights is missing, or there are fewer reals than
-            num_images.
+    Raises UserError when a file of samples or weights is missing.
     """
-    prepared = get_prepared_directory(root)
-    source = _Source(prepared / TEST_IMAGES, prepared / TRAIN_IMAGES, study.evaluation, root)
-    files = {_FLOOR: source.training}
-    files |= {name: get_samples_file(root, *name) for name in list_generators(study)}
+    settings = study.evaluation
+    files = {_FLOOR: layout.get_prepared_directory(root) / layout.TRAIN_IMAGES}
+    files |= {name: layout.get_samples_file(root, *name) for name in list_generators(study)}
 
     def compute(missing: list[_Name]) -> Iterator[dict[_Name, Row]]:
-        of_missing = [files[name] for name in missing]
-        measured = map_parallel(partial(_measure, source), of_missing, __name__, uses_gpu=True)
+        measure, of_missing = partial(_measure, root, settings), [files[name] for name in missing]
+        measured = map_parallel(measure, of_missing, __name__, uses_gpu=True)
         for name, row in zip(missing, measured, strict=True):
             print(f"quality: measured {name[0]}/{name[1]}", flush=True)
             yield {name: row}
 
-    rows = compute_rows(root, "quality", _make_keys(source, files), compute)
-    reports = get_reports_directory(root)
-    write_table(reports / QUALITY_FILE, _make_quality_table(study, rows))
-    write_table(reports / NEIGHBOURS_FILE, _make_neighbours_table(study, rows))
+    rows = compute_rows(root, "quality", _make_keys(root, settings, files), compute)
+    reports = layout.get_reports_directory(root)
+    write_table(reports / layout.QUALITY_FILE, _make_quality_table(study, rows))
+    write_table(reports / layout.NEIGHBOURS_FILE, _make_neighbours_table(study, rows))
 
 
-def _make_keys(source: _Source, files: Mapping[_Name, Path]) -> dict[_Name, str]:
+def _make_keys(
+    root: Path, settings: EvaluationSettings, files: Mapping[_Name, Path]
+) -> dict[_Name, str]:
     """Hash what each row is computed from."""
-    num_images, extractor = source.settings.num_images, source.settings.extractor
+    test = layout.get_prepared_directory(root) / layout.TEST_IMAGES
+    hashes = {path: _hash_images(path, settings.num_images) for path in (test, *files.values())}
     shared = [
-        [_hash_images(path, num_images) for path in (source.test, source.training)],
-        num_images,
-        extractor,
-        load_extractor(source.settings, source.root).hash_weights(),
-        hash_code((*_CODE, f"evaluation/extractors/{extractor}.py")),
+        [hashes[test], hashes[files[_FLOOR]]],
+        settings.num_images,
+        settings.extractor,
+        load_extractor(settings, root).hash_weights(),
+        hash_code((*_CODE, f"evaluation/extractors/{settings.extractor}.py")),
         get_versions(("numpy", "torch", "torch-fidelity")),
     ]
-    return {name: make_key(_hash_images(path, num_images), shared) for name, path in files.items()}
+    return {name: make_key(hashes[path], shared) for name, path in files.items()}
 
 
 def _hash_images(path: Path, num_images: int) -> str:
@@ -118,14 +93,14 @@ def _hash_images(path: Path, num_images: int) -> str:
     return images.compute_sha256()
 
 
-def _measure(source: _Source, images_file: Path) -> Row:
+def _measure(root: Path, settings: EvaluationSettings, images_file: Path) -> Row:
     """Measure one set of images: metrics, contrast, and its closest pairs with training reals."""
     # the libraries below numpy would start a thread for each core in each worker
     with threadpool_limits(limits=1):
-        extractor, reals = _load(source)
-        images, num_images = open_images(images_file), source.settings.num_images
+        extractor, reals = _load(root, settings)
+        images, num_images = open_images(images_file), settings.num_images
         row = {"contrast": measure_contrast(images, num_images)}
-        if images_file == source.training:
+        if images_file.name == layout.TRAIN_IMAGES:
             return {**row, "metrics": compute_floor(reals, num_images), "closest": []}
         generated = extract_features(images, extractor, num_images)
         nearest = find_nearest(generated.features, reals.training.features)
@@ -134,11 +109,13 @@ def _measure(source: _Source, images_file: Path) -> Row:
 
 
 @cache
-def _load(source: _Source) -> tuple[FeatureExtractor, Reals]:
+def _load(root: Path, settings: EvaluationSettings) -> tuple[FeatureExtractor, Reals]:
     """Load what all images are measured with, once a worker."""
-    extractor = load_extractor(source.settings, source.root).to(find_device())
-    test = extract_features(open_images(source.test), extractor, source.settings.num_images)
-    return extractor, Reals(test, extract_features(open_images(source.training), extractor))
+    prepared = layout.get_prepared_directory(root)
+    extractor = load_extractor(settings, root).to(find_device())
+    test, training = (open_images(prepared / n) for n in (layout.TEST_IMAGES, layout.TRAIN_IMAGES))
+    features = extract_features(test, extractor, settings.num_images)
+    return extractor, Reals(features, extract_features(training, extractor))
 
 
 def _make_quality_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame:
@@ -150,7 +127,10 @@ def _make_quality_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame
             "generator_cohort": cohort,
             "generator_instance": instance,
             "phi": None if cohort == REALS else study.gans[cohort].phi,
-            **{name_metric(name, *about): row["metrics"][name] for name in METRICS},
+            **{
+                measures.name_metric(name, *about): row["metrics"][name]
+                for name in measures.METRICS
+            },
             "collapse": judge_collapse(
                 _describe_diversity(row, extractor), _describe_diversity(floor, extractor)
             ),
@@ -163,9 +143,9 @@ def _describe_diversity(row: Row, extractor: type[FeatureExtractor]) -> Diversit
     metrics, num_classes = row["metrics"], extractor.num_classes
     return Diversity(
         contrast=row["contrast"],
-        class_entropy=metrics[CLASS_ENTROPY],
-        missing_share=num_classes and metrics[MISSING_CLASSES] / num_classes,
-        recall=metrics[RECALL],
+        class_entropy=metrics[measures.CLASS_ENTROPY],
+        missing_share=num_classes and metrics[measures.MISSING_CLASSES] / num_classes,
+        recall=metrics[measures.RECALL],
     )
 
 

@@ -4,7 +4,13 @@ references, `load` reads the file. No torch, so that reading a study costs milli
 
 from __future__ import annotations
 
-from knowledge_gaps.study.load import PARAMS_FILE, load_study
+from knowledge_gaps.study.load import (
+    PARAMS_FILE,
+    load_study,
+    parse_yaml,
+    read_yaml,
+    validate_study,
+)
 from knowledge_gaps.study.recipes import (
     NO_POOL,
     REALS,
@@ -47,4 +53,7 @@ __all__ = [
     "Study",
     "TrainingSettings",
     "load_study",
+    "parse_yaml",
+    "read_yaml",
+    "validate_study",
 ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import TypeVar
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.study.recipes import (
@@ -22,27 +21,15 @@ from knowledge_gaps.study.recipes import (
 )
 from knowledge_gaps.study.schema import REALS_TRAIN, Study
 
-_Item = TypeVar("_Item")
-
 
 def check_graph(study: Study) -> None:
-    """Check all references of a study.
-
-    Raises:
-        UserError: for an unknown name, a pool of the wrong kind, an instance that its cohort does
-            not have, or a circle; the message names both ends.
-    """
+    """Check all references of a study; raises UserError, which names both ends."""
     _check_names(study)
     for key, name, section in _list_references(study):
         need(name, getattr(study, section), key, section)
-    _check_pools(study)
+    _check_kinds(study)
     sort_nodes(study)
-    for name, pool in study.pools.items():
-        for cohort, instance in _find_repeated(list_members(study, name)):
-            raise UserError(
-                f"pools.{name}.instances: {instance} of {cohort} is in it twice, "
-                f"once through {pool.extends!r}"
-            )
+    _check_instances(study)
     _check_report(study)
 
 
@@ -51,12 +38,17 @@ def get_cohorts(study: Study, kind: Kind) -> dict[str, GanCohort] | dict[str, Cl
     return study.gans if kind is Kind.GANS else study.classifiers
 
 
-def find_recipe(study: Study, cohort: str) -> GanRecipe | ClassifierRecipe:
+def find_cohort(study: Study, path: str) -> GanCohort | ClassifierCohort:
+    """Find a cohort, given as "gans/COHORT" or "classifiers/COHORT"."""
+    kind, _, name = path.partition("/")
+    return get_cohorts(study, Kind(kind))[name]
+
+
+def find_recipe(study: Study, path: str) -> GanRecipe | ClassifierRecipe:
     """Find the recipe of a cohort, given as "gans/COHORT" or "classifiers/COHORT"."""
-    kind, _, name = cohort.partition("/")
-    if kind == Kind.GANS:
-        return study.gan_recipes[study.gans[name].recipe]
-    return study.classifier_recipes[study.classifiers[name].recipe]
+    cohort = find_cohort(study, path)
+    recipes = study.gan_recipes if isinstance(cohort, GanCohort) else study.classifier_recipes
+    return recipes[cohort.recipe]
 
 
 def list_members(study: Study, pool_name: str) -> list[tuple[str, int]]:
@@ -85,45 +77,33 @@ def split_detected(
 
 
 def sort_nodes(study: Study) -> list[str]:
-    """Sort all nodes so that each comes after those that it depends on.
+    """Sort "pools/POOL", "gans/COHORT" and "classifiers/COHORT" after what each depends on.
 
-    Returns:
-        "pools/POOL", "gans/COHORT" and "classifiers/COHORT".
-
-    Raises:
-        UserError: when the nodes form a circle; the message lists it.
+    Raises UserError when they form a circle, which the message lists.
     """
+    edges = {
+        f"pools/{name}": [pool.cohort, *_name_pool(pool.extends)]
+        for name, pool in study.pools.items()
+    }
+    for kind in Kind:
+        for name, cohort in get_cohorts(study, kind).items():
+            edges[f"{kind}/{name}"] = _name_pool(cohort.pool)
     try:
-        return list(TopologicalSorter(dict(_list_edges(study))).static_order())
+        return list(TopologicalSorter(edges).static_order())
     except CycleError as error:
         circle = " -> ".join(reversed(error.args[1]))
         raise UserError(f"a cohort depends on itself: {circle}") from error
 
 
 def need(name: str, known: Iterable[str], key: str, section: str) -> None:
-    """Check that a name is known.
-
-    Args:
-        name: the value that was found.
-        known: the names that are allowed.
-        key: where the name was found.
-        section: of params.yaml that has the known names.
-
-    Raises:
-        UserError: names the key, the name, the section and the known names.
-    """
+    """Check that a name, found under a key, is one of a section; raises UserError."""
     known = sorted(known)
     if name not in known:
         raise UserError(f"{key}: {name!r} is not in {section} (known: {', '.join(known)})")
 
 
-def _list_edges(study: Study) -> Iterator[tuple[str, list[str]]]:
-    for name, pool in study.pools.items():
-        extended = [] if pool.extends == NO_POOL else [f"pools/{pool.extends}"]
-        yield f"pools/{name}", [pool.cohort, *extended]
-    for kind in Kind:
-        for name, cohort in get_cohorts(study, kind).items():
-            yield f"{kind}/{name}", [] if cohort.pool == NO_POOL else [f"pools/{cohort.pool}"]
+def _name_pool(name: str) -> list[str]:
+    return [] if name == NO_POOL else [f"pools/{name}"]
 
 
 def _check_names(study: Study) -> None:
@@ -141,47 +121,58 @@ def _check_names(study: Study) -> None:
                 raise UserError(f"{section}.{name}: differs from {section}.{other} in case only")
 
 
+def _list_pools(study: Study) -> Iterator[tuple[str, str, Kind]]:
+    """Yield every reference to a pool: its key, the pool, the kind that it has to hold."""
+    for name, pool in study.pools.items():
+        yield f"pools.{name}.extends", pool.extends, pool.kind
+    for name, gans in study.gans.items():
+        yield f"gans.{name}.fools", gans.fools, Kind.CLASSIFIERS
+    for name, classifiers in study.classifiers.items():
+        yield f"classifiers.{name}.detects", classifiers.detects, Kind.GANS
+
+
 def _list_references(study: Study) -> Iterator[tuple[str, str, str]]:
     """Yield every name that refers to another entry: its key, the name, the entry's section."""
     for name, pool in study.pools.items():
         yield f"pools.{name}.cohort", pool.cohort_name, pool.kind.value
-        if pool.extends != NO_POOL:
-            yield f"pools.{name}.extends", pool.extends, "pools"
-    for name, gans in study.gans.items():
-        yield f"gans.{name}.recipe", gans.recipe, "gan_recipes"
-        if gans.fools != NO_POOL:
-            yield f"gans.{name}.fools", gans.fools, "pools"
-    for name, classifiers in study.classifiers.items():
-        yield f"classifiers.{name}.recipe", classifiers.recipe, "classifier_recipes"
-        if classifiers.detects == NO_POOL:
-            key = f"classifiers.{name}.detects"
+    for kind, recipes in ((Kind.GANS, "gan_recipes"), (Kind.CLASSIFIERS, "classifier_recipes")):
+        for name, cohort in get_cohorts(study, kind).items():
+            yield f"{kind}.{name}.recipe", cohort.recipe, recipes
+    for key, name, _ in _list_pools(study):
+        if name != NO_POOL:
+            yield key, name, "pools"
+        elif key.endswith(".detects"):
             raise UserError(f"{key}: {NO_POOL!r} has no generators to detect")
-        yield f"classifiers.{name}.detects", classifiers.detects, "pools"
-    yield from _walk_report(study.report.model_dump(), "report", "gans")
+    yield from _walk_report(study)
 
 
-def _walk_report(value: object, key: str, section: str) -> Iterator[tuple[str, str, str]]:
+def _walk_report(study: Study) -> Iterator[tuple[str, str, str]]:
     """Yield the names in the report's section; a list without keys names GAN cohorts."""
-    if isinstance(value, str):
-        yield key, value, section
-    elif isinstance(value, dict):
-        for name, entry in value.items():
-            inner = "classifiers" if name == "classifiers" else "gans"
-            yield from _walk_report(entry, f"{key}.{name}", inner)
-    elif isinstance(value, list):
-        for index, entry in enumerate(value):
-            yield from _walk_report(entry, f"{key}.{index}", section)
+
+    def walk(value: object, key: str, section: str) -> Iterator[tuple[str, str, str]]:
+        if isinstance(value, str):
+            yield key, value, section
+        elif isinstance(value, dict):
+            for name, entry in value.items():
+                inner = "classifiers" if name == "classifiers" else "gans"
+                yield from walk(entry, f"{key}.{name}", inner)
+        elif isinstance(value, list):
+            for index, entry in enumerate(value):
+                yield from walk(entry, f"{key}.{index}", section)
+
+    return walk(study.report.model_dump(), "report", "gans")
 
 
-def _check_pools(study: Study) -> None:
-    """Check that instances exist, and that every pool is of the kind that its user needs."""
-    needed = [
-        (f"gans.{name}.fools", gans.fools, Kind.CLASSIFIERS) for name, gans in study.gans.items()
-    ]
-    for name, classifiers in study.classifiers.items():
-        needed.append((f"classifiers.{name}.detects", classifiers.detects, Kind.GANS))
+def _check_kinds(study: Study) -> None:
+    for key, name, kind in _list_pools(study):
+        if name != NO_POOL and study.pools[name].kind is not kind:
+            found = study.pools[name].kind
+            raise UserError(f"{key}: pool {name!r} holds {found}, {kind} are needed")
+
+
+def _check_instances(study: Study) -> None:
+    """Check that pools have instances that exist, each once."""
     for name, pool in study.pools.items():
-        needed.append((f"pools.{name}.extends", pool.extends, pool.kind))
         num_instances = get_cohorts(study, pool.kind)[pool.cohort_name].instances
         for instance in pool.instances:
             if instance >= num_instances:
@@ -189,75 +180,68 @@ def _check_pools(study: Study) -> None:
                     f"pools.{name}.instances: {instance} is not in {pool.cohort}, "
                     f"which has instances 0 to {num_instances - 1}"
                 )
-    for key, name, kind in needed:
-        if name != NO_POOL and study.pools[name].kind is not kind:
-            found = study.pools[name].kind
-            raise UserError(f"{key}: pool {name!r} holds {found}, {kind} are needed")
+            if (pool.cohort, instance) in list_members(study, pool.extends):
+                raise UserError(
+                    f"pools.{name}.instances: {instance} of {pool.cohort} is in it twice, "
+                    f"once through {pool.extends!r}"
+                )
 
 
 def _check_report(study: Study) -> None:
-    report = study.report
-    for key in ("iterations", "memoryless", "memory"):
-        classifiers = [entry.classifiers for entry in getattr(report, key)]
-        _check_no_repeats(f"report.{key}", [entry.gans for entry in getattr(report, key)])
-        _check_no_repeats(f"report.{key}", [name for name in classifiers if name is not None])
-    for key in ("phi_sweep", "multi_instance", "mutual_fooling"):
-        _check_no_repeats(f"report.{key}", getattr(report, key))
-    _check_generalisation(study)
+    uses = Counter((key.split(".")[1], name, section) for key, name, section in _walk_report(study))
+    for (reading, name, section), count in uses.items():
+        may_repeat = section == "gans" and reading in ("architectures", "generalisation")
+        if count > 1 and not may_repeat:
+            raise UserError(f"report.{reading}: {name!r} is in it twice")
     _check_architectures(study)
     _check_fooled(study)
-    if report.truncation is not None:
-        key, names = "report.truncation.classifiers", report.truncation.classifiers
-        _check_no_repeats(key, names)
+    if study.report.truncation is not None:
+        names = study.report.truncation.classifiers
         truncations = {name: study.classifiers[name].truncation for name in names}
-        _check_differ(key, truncations, "truncation")
-
-
-def _check_generalisation(study: Study) -> None:
-    """Check that each sweep is of one architecture, and no classifier cohort in two."""
-    sweeps = study.report.generalisation
-    _check_no_repeats("report.generalisation", [name for s in sweeps for name in s.classifiers])
-    for index, sweep in enumerate(sweeps):
-        found = {name: find_recipe(study, f"classifiers/{name}") for name in sweep.classifiers}
-        if len({recipe.architecture for recipe in found.values()}) > 1:
-            words = ", ".join(f"{name} is {found[name].architecture}" for name in found)
-            key = f"report.generalisation.{index}.classifiers"
-            raise UserError(f"{key}: one architecture is needed, {words}")
+        _check_differ("truncation.classifiers", truncations, "truncation")
 
 
 def _check_architectures(study: Study) -> None:
-    """Check that each entry's GANs fool classifiers of the entry's own cohort."""
-    entries = study.report.architectures
-    _check_no_repeats("report.architectures", [entry.classifiers for entry in entries])
-    for index, entry in enumerate(entries):
+    """Check that a sweep is of one architecture, and that GANs fool their entry's classifiers."""
+    for index, sweep in enumerate(study.report.generalisation):
+        found = {
+            name: find_recipe(study, f"classifiers/{name}").architecture
+            for name in sweep.classifiers
+        }
+        if len(set(found.values())) > 1:
+            words = ", ".join(f"{name} is {found[name]}" for name in found)
+            key = f"report.generalisation.{index}.classifiers"
+            raise UserError(f"{key}: one architecture is needed, {words}")
+    for index, entry in enumerate(study.report.architectures):
         fooled = {cohort for cohort, _ in list_members(study, study.gans[entry.gans].fools)}
         if fooled != {f"classifiers/{entry.classifiers}"}:
-            found = ", ".join(sorted(fooled)) or "no classifier"
+            words = ", ".join(sorted(fooled)) or "no classifier"
             raise UserError(
-                f"report.architectures.{index}.gans: {entry.gans!r} fools {found}, "
+                f"report.architectures.{index}.gans: {entry.gans!r} fools {words}, "
                 f"classifiers/{entry.classifiers} alone is needed"
             )
 
 
 def _check_fooled(study: Study) -> None:
     """Check that the GANs of two readings fool different classifiers of one cohort."""
-    for reading in ("multi_instance", "mutual_fooling"):
-        key, names = f"report.{reading}", getattr(study.report, reading)
+    for key, most in (("multi_instance", None), ("mutual_fooling", 1)):
+        names = getattr(study.report, key)
         fooled = {name: list_members(study, study.gans[name].fools) for name in names}
         cohorts = {cohort: name for name in names for cohort, _ in fooled[name]}
         for name in names:
             if not fooled[name]:
-                raise UserError(f"{key}: {name!r} fools no classifier")
-            if reading == "mutual_fooling" and len(fooled[name]) > 1:
-                raise UserError(f"{key}: {name!r} fools {len(fooled[name])} classifiers, not one")
+                raise UserError(f"report.{key}: {name!r} fools no classifier")
+            if most is not None and len(fooled[name]) > most:
+                number = len(fooled[name])
+                raise UserError(f"report.{key}: {name!r} fools {number} classifiers, not one")
         if len(cohorts) > 1:
             found = ", ".join(f"{name} fools {cohort}" for cohort, name in cohorts.items())
-            raise UserError(f"{key}: classifiers of one cohort are needed, {found}")
-        if reading == "multi_instance":
+            raise UserError(f"report.{key}: classifiers of one cohort are needed, {found}")
+        if most is None:
             sizes = {name: len(members) for name, members in fooled.items()}
             _check_differ(key, sizes, "classifiers in the loss")
         elif len(names) == 1:
-            raise UserError(f"{key}: one GAN cohort found, at least two are needed")
+            raise UserError(f"report.{key}: one GAN cohort found, at least two are needed")
         else:
             instances = {name: members[0][1] for name, members in fooled.items()}
             _check_differ(key, instances, "the classifier in the loss")
@@ -269,13 +253,6 @@ def _check_differ(key: str, values: Mapping[str, float], what: str) -> None:
     for name, value in values.items():
         other = names.setdefault(value, name)
         if other != name:
-            raise UserError(f"{key}: {other!r} and {name!r} have one value of {what}, {value}")
-
-
-def _check_no_repeats(key: str, names: Iterable[str]) -> None:
-    for name in _find_repeated(names):
-        raise UserError(f"{key}: {name!r} is in it twice")
-
-
-def _find_repeated(items: Iterable[_Item]) -> list[_Item]:
-    return [item for item, count in Counter(items).items() if count > 1]
+            raise UserError(
+                f"report.{key}: {other!r} and {name!r} have one value of {what}, {value}"
+            )

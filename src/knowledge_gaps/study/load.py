@@ -19,9 +19,6 @@ PARAMS_FILE = "params.yaml"
 def load_study(path: Path) -> Study:
     """Read a study and check it whole: keys, types, ranges and references.
 
-    Args:
-        path: a params.yaml.
-
     Raises:
         UserError: one line that names the file, the key, what was found and what is allowed.
     """

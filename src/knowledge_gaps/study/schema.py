@@ -3,10 +3,6 @@
 A study names cohorts of GANs and cohorts of GAN-classifiers, and pools: ordered lists of frozen
 instances that a cohort is trained against. A cohort is trained against exactly one pool. Fool-all,
 memoryless, multi-instance, the phi sweep and generalisation against n are only different entries.
-
-Recipes and cohorts are in `knowledge_gaps.study.recipes`. How the entries refer to one another is
-checked by `knowledge_gaps.study.graph`, the settings of architectures by
-`knowledge_gaps.models.registry`.
 """
 
 from __future__ import annotations
@@ -31,14 +27,8 @@ from knowledge_gaps.study.recipes import (
 )
 
 # what stages write; DVC takes no folder that another one's outputs lie in, nor the reverse
-WRITTEN = (
-    "data/attributions",
-    "data/prepared",
-    "data/samples",
-    "data/spectra",
-    "models",
-    "reports",
-)
+_DATA = ("data/attributions", "data/prepared", "data/samples", "data/spectra")
+WRITTEN = (*_DATA, "models", "reports")
 
 
 class StudySettings(Section):

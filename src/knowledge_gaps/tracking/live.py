@@ -36,7 +36,7 @@ class CohortTracker:
         self._uri = tracking_uri(root)
         self._runs: dict[int, Run] = {}
         self._thread = ThreadPoolExecutor(1)
-        self._submit(self._open, root, study, {k: (f"{kind}/{cohort}/{k}", live[k]) for k in live})
+        self._submit(self._open, root, study, f"{kind}/{cohort}", live)
 
     def __enter__(self) -> Self:
         """Return the tracker itself."""
@@ -66,13 +66,13 @@ class CohortTracker:
                 print(f"{line}`kgaps track sync` fills the gap later", file=sys.stderr, flush=True)
                 self._uri = None
 
-    def _open(self, root: Path, study: str, live: dict[int, tuple[str, Mapping[str, Any]]]) -> None:
+    def _open(self, root: Path, study: str, path: str, live: Mapping[int, Any]) -> None:
         from knowledge_gaps.tracking.sync import StudyRuns  # with pandas, which takes a moment
 
         with open_experiment(root, str(self._uri)) as (client, experiment):
             self._study = StudyRuns(root, client, experiment, study)
-            for instance, (name, meta) in live.items():
-                self._runs[instance] = self._study.begin(name, meta)
+            for instance, meta in live.items():
+                self._runs[instance] = self._study.begin(f"{path}/{instance}", meta)
 
     def _write(self, instance: int, points: list[tuple[str, float, int]]) -> None:
         if instance in self._runs:

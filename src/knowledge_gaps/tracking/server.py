@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
-import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,10 +32,8 @@ _SETTINGS = {  # by MLflow's defaults, a server that is away costs four minutes 
 def tracking_uri(root: Path) -> str | None:
     """Return MLFLOW_TRACKING_URI, else the root's mlflow.db; None when KGAPS_TRACKING is "off".
 
-    Experiments of DVC's queue use the database of the repository that they belong to.
-
-    Raises:
-        UserError: when KGAPS_TRACKING is neither "on" nor "off".
+    Experiments of DVC's queue use the database of the repository that they belong to. Raises
+    UserError when KGAPS_TRACKING is neither "on" nor "off".
     """
     switch = os.environ.get("KGAPS_TRACKING") or "on"
     if switch not in ("on", "off"):
@@ -52,11 +48,8 @@ def tracking_uri(root: Path) -> str | None:
 def open_experiment(root: Path, uri: str) -> Iterator[tuple[MlflowClient, str]]:
     """Connect to MLflow, with this repository's other processes waiting meanwhile.
 
-    Returns:
-        The client, and the id of the experiment that holds all studies.
-
-    Raises:
-        Exception: whatever MLflow raises when it is away or not installed.
+    Gives the client and the id of the experiment that holds all studies; raises whatever MLflow
+    raises when it is away or not installed.
     """
     os.environ.update({name: os.environ.get(name, _SETTINGS[name]) for name in _SETTINGS})
     from mlflow.tracking import MlflowClient
@@ -75,25 +68,14 @@ def open_experiment(root: Path, uri: str) -> Iterator[tuple[MlflowClient, str]]:
 
 
 def make_database(path: Path) -> None:
-    """Make MLflow's sqlite database where there is none, whole or not at all.
-
-    MLflow makes it in place over seconds, and cannot use what a kill meanwhile leaves. Its default
-    experiment comes last: a database without one was never finished and holds no run.
-    """
+    """Make MLflow's sqlite database where there is none; a kill leaves no half of it."""
     from mlflow.tracking import MlflowClient
 
-    if path.exists():
-        with closing(sqlite3.connect(path, timeout=20)) as database:
-            tables = database.execute("SELECT name FROM sqlite_master").fetchall()
-            is_made = ("experiments",) in tables
-            if is_made and database.execute("SELECT 1 FROM experiments").fetchone() is not None:
-                return
-        aside = path.replace(path.with_name(f"{path.name}.unfinished"))
-        print(f"tracking: {path} was never finished, it is now {aside.name}", file=sys.stderr)
-    for killed in path.parent.glob(f".{path.name}.*.tmp*"):
-        killed.unlink()
-    with replace_atomically(path) as temporary:
-        MlflowClient(f"{_SQLITE}{temporary}").search_experiments()
+    if not path.exists():
+        for killed in path.parent.glob(f".{path.name}.*.tmp*"):
+            killed.unlink()
+        with replace_atomically(path) as temporary:
+            MlflowClient(f"{_SQLITE}{temporary}").search_experiments()
 
 
 def describe_failure(uri: str, error: BaseException) -> str:

@@ -8,26 +8,61 @@ interrupted, and are deleted when the cohort's files are synced.
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
-from knowledge_gaps.tracking import records
+from knowledge_gaps.study import PARAMS_FILE, Kind, Study
+from knowledge_gaps.study.graph import get_cohorts
 from knowledge_gaps.tracking.server import describe_failure, open_experiment, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
+Point = tuple[str, float, int]  # metric, value, step
+Measurements = Mapping[str, Mapping[str, float]]  # metrics by "KIND/COHORT/INSTANCE"
+
 _META = "kgaps.meta_sha256"
 _CURRENT = "kgaps.current"  # "false" once the files hold another training
 _MODEL = "model"  # the artifacts of a classifier's run that are its version
-_STUDY_FILES = ("params.yaml", "reports/index.html")
+_STUDY_FILES = (PARAMS_FILE, "reports/index.html")
+_OUTCOMES = ("created", "updated", "unchanged")
+_META_PARAMS = ("architecture", "seed", "steps", "images_seen")
+_MOST_CHARACTERS = 6000  # MLflow stores no more of a parameter; the artifact meta.json has all
+_SIDES = {"gans": ("generator", "classifier"), "classifiers": ("classifier", "generator")}
+
+
+def sync(root: Path, study: Study) -> None:
+    """Create what MLflow lacks and print what was done; raises as `sync_study`."""
+    cohorts = [(kind.value, name) for kind in Kind for name in get_cohorts(study, kind)]
+    done = sync_study(root, study.study.name, cohorts)
+    runs, versions = (
+        ", ".join(f"{done[f'{what} {outcome}']} {outcome}" for outcome in _OUTCOMES)
+        for what in ("runs", "versions")
+    )
+    print(f"runs: {runs}; classifier versions: {versions}")
+
+
+def sync_experiment(root: Path, study: Study) -> None:
+    """Do the same in an experiment of DVC's queue, where a failure is one line; else nothing.
+
+    DVC removes the experiment's folder after its last stage, which is followed by this.
+    """
+    if layout.get_home(root) != root:
+        try:
+            sync(root, study)
+        except UserError as error:
+            print(error, file=sys.stderr)
 
 
 def sync_study(root: Path, study: str, cohorts: Collection[tuple[str, str]]) -> Counter[str]:
@@ -48,7 +83,7 @@ def sync_study(root: Path, study: str, cohorts: Collection[tuple[str, str]]) -> 
     if uri is None:
         raise UserError("KGAPS_TRACKING is 'off': unset it to sync, or set 'on'")
     try:
-        measured = records.read_measurements(root)
+        measured = _read_measurements(root)
         with open_experiment(root, uri) as (client, experiment):
             runs = StudyRuns(root, client, experiment, study)
             for kind, cohort in cohorts:
@@ -86,12 +121,15 @@ class StudyRuns:
         tags = {"kgaps.kind": kind, "kgaps.cohort": cohort, "kgaps.instance": instance}
         tags |= {"mlflow.parentRunId": self._parent.info.run_id, "kgaps.role": "instance"}
         tags |= {"kgaps.git_commit": get_git_commit(str(self._root)) or "none"}
-        run = self._create(name, tags | records.collect_inputs(meta))
-        params = [Param(*item) for item in records.collect_params(meta).items()]
+        tags["kgaps.data_sha256"] = str(meta["lineage"]["data"]["sha256"])
+        for index, member in enumerate(meta["lineage"]["pool"]):
+            tags[f"kgaps.pool.{index}"] = "{cohort}/{instance} sha256={sha256}".format(**member)
+        run = self._create(name, tags)
+        params = [Param(*item) for item in _collect_params(meta).items()]
         self.client.log_batch(run.info.run_id, params=params)
         return run
 
-    def write(self, run: Run, points: Iterable[records.Point], tags: Mapping[str, str]) -> bool:
+    def write(self, run: Run, points: Iterable[Point], tags: Mapping[str, str]) -> bool:
         """Write points of metrics, and tags; return whether there were any."""
         from mlflow.entities import Metric, RunTag
 
@@ -101,14 +139,12 @@ class StudyRuns:
         self.client.log_batch(run.info.run_id, metrics, (), labels)
         return bool(metrics or labels)
 
-    def sync_cohort(self, kind: str, cohort: str, measured: records.Measurements) -> None:
+    def sync_cohort(self, kind: str, cohort: str, measured: Measurements) -> None:
         """Bring the runs and versions of a trained cohort to what its files and `measured` say."""
         used = set[str]()
-        for directory, sha256 in records.read_cohort(self._root, kind, cohort):
-            meta, name = (
-                read_json(directory / layout.META_FILE),
-                f"{kind}/{cohort}/{directory.name}",
-            )
+        for directory, sha256 in _read_cohort(self._root, f"{kind}/{cohort}"):
+            meta = read_json(directory / layout.META_FILE)
+            name = f"{kind}/{cohort}/{directory.name}"
             known = [run for run in self._children if run.data.tags.get(_META) == sha256]
             run = known[0] if known else self._add(name, directory, meta, sha256)
             tags, step = {_CURRENT: "true"}, int(meta["steps"])
@@ -131,7 +167,7 @@ class StudyRuns:
             self.client.log_artifact(run.info.run_id, str(directory / file), folder)
         tags = {f"kgaps.version.{key}": text for key, text in meta["versions"].items()}
         tags["kgaps.weights_sha256"] = meta["files"][meta["weights"]]
-        self.write(run, records.read_curves(directory / layout.CURVES_FILE), tags)
+        self.write(run, _read_curves(directory / layout.CURVES_FILE), tags)
         self.client.set_terminated(run.info.run_id)
         self.client.set_tag(run.info.run_id, _META, sha256)
         return run
@@ -146,7 +182,7 @@ class StudyRuns:
     def sync_parent(self) -> None:
         """Bring the headline metrics and the study's files to the parent run."""
         path = layout.get_reports_directory(self._root) / layout.METRICS_FILE
-        values = records.flatten(read_json(path), "/") if path.is_file() else {}
+        values = _flatten(read_json(path), "/") if path.is_file() else {}
         files = [path for path in map(self._root.joinpath, _STUDY_FILES) if path.is_file()]
         sha256 = {"kgaps.files_sha256": " ".join(map(hash_file, files))}
         if not sha256.items() <= self._parent.data.tags.items():
@@ -177,3 +213,70 @@ class StudyRuns:
     def _count(self, what: str, is_new: bool, is_changed: bool) -> None:
         outcome = "created" if is_new else "updated" if is_changed else "unchanged"
         self.counts[f"{what} {outcome}"] += 1
+
+
+def _read_cohort(root: Path, cohort: str) -> Iterator[tuple[Path, str]]:
+    """List the directories of a trained cohort's instances, and the sha256 of each meta.json."""
+    directory = layout.get_cohort_directory(root, cohort)
+    if (directory / layout.COHORT_FILE).is_file():
+        for entry in read_json(directory / layout.COHORT_FILE)["instances"]:
+            path = directory / str(entry["instance"])
+            if (found := hash_file(path / layout.META_FILE)) != entry["sha256"]:
+                recorded = f"{layout.COHORT_FILE} recorded {entry['sha256']}"
+                raise UserError(f"{path / layout.META_FILE}: sha256 is {found}, {recorded}")
+            yield path, found
+
+
+def _flatten(values: Mapping[str, Any], separator: str) -> dict[str, Any]:
+    """Flatten nested mappings: {"a": {"b": 1}} becomes {"a.b": 1} with separator "."."""
+    [flat] = pd.json_normalize(dict(values), sep=separator).to_dict("records") or [{}]
+    return {str(name): value for name, value in flat.items()}
+
+
+def _collect_params(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Collect a run's parameters from meta.json, or from the part known before the training."""
+    values = _flatten(meta.get("cohort_settings", {}), ".")
+    values |= {name: meta[name] for name in _META_PARAMS if name in meta}
+    values |= _flatten({"settings": meta.get("settings", {})}, ".")
+    texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in values.items()}
+    return {name: text[:_MOST_CHARACTERS] for name, text in texts.items()}
+
+
+def _read_curves(path: Path) -> list[Point]:
+    """Read curves.csv as points of metrics; empty cells are left out."""
+    cells: Any = pd.read_csv(path, index_col="step").stack(future_stack=True).dropna()
+    return [(str(name), float(value), int(step)) for (step, name), value in cells.items()]
+
+
+def _read_measurements(root: Path) -> Measurements:
+    """Read what evaluation measured, from its two tables.
+
+    Of generators the metrics of quality.csv, of classifiers the real_accuracy; of both
+    detection_rate/COHORT/GROUP and auc/COHORT/GROUP, means over the pairs with a cohort of the
+    other side that are in_loss, in_training or, held_out, neither.
+    """
+    measured: defaultdict[str, dict[str, float]] = defaultdict(dict)
+
+    def average(rows: pd.DataFrame, kind: str, metrics: list[str], *by: str) -> None:
+        side = _SIDES[kind][0]
+        means: Any = rows.groupby([f"{side}_cohort", f"{side}_instance", *by])[metrics].mean()
+        cells = means.stack(future_stack=True).dropna()
+        for (cohort, instance, *parts, name), value in cells.items():
+            metric = "/".join(map(str, (name, *parts)))
+            measured[f"{kind}/{cohort}/{instance}"][metric] = float(value)
+
+    reports = layout.get_reports_directory(root)
+    if (reports / layout.QUALITY_FILE).is_file():
+        quality = pd.read_csv(reports / layout.QUALITY_FILE)
+        numbers = quality.select_dtypes("number").columns.drop(["generator_instance", "phi"])
+        average(quality, "gans", list(numbers))
+    if (reports / layout.DETECTIONS_FILE).is_file():
+        pairs = pd.read_csv(reports / layout.DETECTIONS_FILE)
+        pairs["held_out"] = ~(pairs["in_loss"] | pairs["in_training"])
+        groups = ["in_loss", "in_training", "held_out"]
+        others = [name for name in pairs if name not in groups]
+        grouped = pairs.melt(others, groups, "group", "is_in").query("is_in")
+        for kind, (_, other) in _SIDES.items():
+            average(grouped, kind, ["detection_rate", "auc"], f"{other}_cohort", "group")
+        average(pairs, "classifiers", ["real_accuracy"])
+    return measured
