@@ -178,7 +178,7 @@ def sweep(
 
     check_alone("sweep")
     root = Path.cwd()
-    run = import_module("knowledge_gaps.sweeps.sweep").run
+    run = import_module("knowledge_gaps.planning.sweep").run
     run(root, load_study(root / PARAMS_FILE), axes, check, jobs, dry_run)
 
 

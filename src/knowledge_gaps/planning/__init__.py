@@ -1,1 +1,1 @@
-"""What the study costs on this machine, before it is run: `kgaps plan`."""
+"""Before a study runs: what it costs here (`kgaps plan`), and many of it (`kgaps sweep`)."""

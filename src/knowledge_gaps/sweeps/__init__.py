@@ -1,1 +1,0 @@
-"""Sweeps of whole studies through DVC's experiment queue: `kgaps sweep`."""
