@@ -318,8 +318,8 @@ NEW_READING = '''
 
 from matplotlib.figure import Figure
 
-from knowledge_gaps.readings.figures.page_figure import make_chart
-from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.figures.style import PageFigure
+from knowledge_gaps.readings.tables import PairSet
 from knowledge_gaps.readings.reading import Reading
 
 

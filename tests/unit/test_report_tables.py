@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.tables import PairSet
 from knowledge_gaps.readings.paper import (
     TABLE_ARCHITECTURES,
     TABLE_ITERATIONS,

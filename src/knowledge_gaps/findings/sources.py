@@ -17,32 +17,31 @@ from knowledge_gaps.core.tables import (
     GENERATOR_COHORT,
     GENERATOR_INSTANCE,
 )
-from knowledge_gaps.findings.schema import Selection
+from knowledge_gaps.findings.schema import ARCHITECTURES, ITERATIONS, MUTUAL_FOOLING, Selection
 from knowledge_gaps.readings.cohorts import get_classifiers, get_gan, list_fooled
 from knowledge_gaps.readings.formats import format_title
 from knowledge_gaps.readings.mutual_fooling import make_mutual_fooling
-from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.readings.paper import (
     TABLE_ARCHITECTURES,
     TABLE_ITERATIONS,
     TABLE_MUTUAL_FOOLING,
     PaperTable,
 )
-from knowledge_gaps.readings.places import Reading, list_gans, list_places
-from knowledge_gaps.readings.tables import find_metric
+from knowledge_gaps.readings.reading import list_readings
+from knowledge_gaps.readings.tables import PairSet, find_metric
 from knowledge_gaps.statistics.bootstrap import NO_COHORT, Floats, PairMatrix, Statistic
 from knowledge_gaps.statistics.clusters import MIN_MEMBERS, Clusters, find_clusters
 from knowledge_gaps.statistics.measures import DETECTION_RATE, FID, find_metric_of
 from knowledge_gaps.statistics.printed import Printed
 from knowledge_gaps.study import Kind, Study
 
-TABLES: Mapping[Reading, PaperTable] = {
-    Reading.ARCHITECTURES: TABLE_ARCHITECTURES,
-    Reading.MUTUAL_FOOLING: TABLE_MUTUAL_FOOLING,
-    Reading.ITERATIONS: TABLE_ITERATIONS,
+TABLES: Mapping[str, PaperTable] = {
+    ARCHITECTURES: TABLE_ARCHITECTURES,
+    MUTUAL_FOOLING: TABLE_MUTUAL_FOOLING,
+    ITERATIONS: TABLE_ITERATIONS,
 }
 _GAN = "stylegan2"  # of all printed tables
-_CLASSIFIERS = {Reading.MUTUAL_FOOLING: "mobilenet_v2", Reading.ITERATIONS: "resnet50"}
+_CLASSIFIERS = {MUTUAL_FOOLING: "mobilenet_v2", ITERATIONS: "resnet50"}
 _ARCHITECTURES = {format_title(name): name for name in ("resnet50", "inception_v3", "mobilenet_v2")}
 _NO_TABLE = "the paper prints no table of"
 
@@ -167,7 +166,7 @@ class StudySource:
             raise NotAskedError(f"the study names no {selection.reading}")
         if selection.pairs is None:
             cells = list(self._list_quality(measure, selection.reading))
-        elif selection.reading is Reading.MUTUAL_FOOLING:
+        elif selection.reading == MUTUAL_FOOLING:
             cells = self.mutual.list_cells(selection)
         else:
             cells = list(self._list_pairs(measure, selection.reading, selection.pairs))
@@ -181,25 +180,25 @@ class StudySource:
         """The matrix of mutual fooling, of a study that names it."""
         fooling = make_mutual_fooling(self.detections, self.study)
         assert fooling is not None
-        names = f"{Kind.GANS}/{Reading.MUTUAL_FOOLING}", f"{Kind.CLASSIFIERS}/{fooling.cohort}"
+        names = f"{Kind.GANS}/{MUTUAL_FOOLING}", f"{Kind.CLASSIFIERS}/{fooling.cohort}"
         architectures = self._get_architectures(fooling.gans[0])  # it fools one of the cohort
         return MutualMatrix(fooling.get_square(), fooling.fooled, names, architectures, self.seed)
 
-    def _list_pairs(self, measure: str, reading: Reading, pairs: PairSet) -> Iterator[Cell]:
-        for gans, classifiers, coordinates in list_places(self.study, reading):
+    def _list_pairs(self, measure: str, reading: str, pairs: PairSet) -> Iterator[Cell]:
+        for gans, classifiers, coordinates in list_readings()[reading].list_cells(self.study):
             block = self._blocks.get((gans, classifiers), self.detections[:0])
             matrix = self._make_matrix(block[pairs.select(block)], measure, gans, classifiers)
             if matrix is not None:
                 gan, fooled = self._get_architectures(gans)
                 asked = get_classifiers(self.study, [classifiers])
-                is_same = asked == fooled if reading is Reading.ARCHITECTURES else None
+                is_same = asked == fooled if reading == ARCHITECTURES else None
                 name = f"{classifiers} on {gans}"
                 yield Cell(name, measure, matrix, gan, asked, coordinates, is_same)
 
-    def _list_quality(self, metric: str, reading: Reading) -> Iterator[Cell]:
+    def _list_quality(self, metric: str, reading: str) -> Iterator[Cell]:
         column = find_metric(self.quality, metric)
         measure = find_metric_of(column) or metric
-        for gans, coordinates in list_gans(self.study, reading):
+        for gans, coordinates in list_readings()[reading].list_gans(self.study):
             rows = self.quality[self.quality[GENERATOR_COHORT] == gans]
             matrix = self._make_matrix(rows, column, gans)
             if matrix is not None:
@@ -242,7 +241,7 @@ class PaperSource:
     """
 
     seed: int
-    tables: Mapping[Reading, PaperTable] = field(default_factory=lambda: TABLES)
+    tables: Mapping[str, PaperTable] = field(default_factory=lambda: TABLES)
 
     def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
         """List the cells of a printed table.
@@ -257,7 +256,7 @@ class PaperSource:
             raise NotAskedError(f"{_NO_TABLE} it")
         if pairs is None:
             return list(_list_fid(table, reading))
-        if reading is Reading.MUTUAL_FOOLING:
+        if reading == MUTUAL_FOOLING:
             return self.mutual.list_cells(selection)
         if pairs is not PairSet.HELD_OUT:
             raise NotAskedError(f"{_NO_TABLE} {pairs} pairs")
@@ -266,27 +265,27 @@ class PaperSource:
     @cached_property
     def mutual(self) -> MutualMatrix:
         """Table B."""
-        values = np.array(self.tables[Reading.MUTUAL_FOOLING].means)
+        values = np.array(self.tables[MUTUAL_FOOLING].means)
         names = "gans/paper", "classifiers/paper"
-        architectures = _GAN, frozenset({_CLASSIFIERS[Reading.MUTUAL_FOOLING]})
+        architectures = _GAN, frozenset({_CLASSIFIERS[MUTUAL_FOOLING]})
         return MutualMatrix(values, range(len(values)), names, architectures, self.seed)
 
 
 Source = StudySource | PaperSource
 
 
-def _list_rates(table: PaperTable, reading: Reading) -> Iterator[Cell]:
+def _list_rates(table: PaperTable, reading: str) -> Iterator[Cell]:
     assert table.stds is not None  # of all tables but B
     for (row, title), (column, other) in product(enumerate(table.rows), enumerate(table.columns)):
         place = {"row": float(row), "column": float(column), "lag": float(column - row)}
-        is_same = row == column if reading is Reading.ARCHITECTURES else None
+        is_same = row == column if reading == ARCHITECTURES else None
         classifiers = frozenset({_CLASSIFIERS.get(reading) or _ARCHITECTURES[title]})
         numbers = Printed(table.means[row][column], table.stds[row][column])
         name = f"{title} on {other}"
         yield Cell(name, DETECTION_RATE, numbers, _GAN, classifiers, place, is_same)
 
 
-def _list_fid(table: PaperTable, reading: Reading) -> Iterator[Cell]:
+def _list_fid(table: PaperTable, reading: str) -> Iterator[Cell]:
     if table.fid is None:
         raise NotAskedError(f"{_NO_TABLE} it")
     fooled = frozenset({_CLASSIFIERS[reading]})

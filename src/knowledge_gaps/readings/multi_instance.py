@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from knowledge_gaps.readings.cohorts import count_fooled
-from knowledge_gaps.readings.figures import page_figure, style, sweeps
-from knowledge_gaps.readings.formats import format_distance
+from knowledge_gaps.readings.cohorts import list_fooled
+from knowledge_gaps.readings.figures import style, sweeps
+from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.phi_sweep import FoolingSweep
 from knowledge_gaps.readings.reading import Metrics, Results
 from knowledge_gaps.readings.tables import Row
@@ -23,28 +23,16 @@ class MultiInstance(FoolingSweep):
     """Detection and quality against the number t of classifiers in the loss."""
 
     name, title, position = "multi_instance", "Several classifiers", 60
-    axis = "t"
+    axis, coordinates = "t", frozenset({"t"})
 
     def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
         cohorts = study.report.multi_instance
-        return [(name, {"t": float(count_fooled(study, name))}) for name in cohorts]
+        return [(name, {"t": float(len(list_fooled(study, name)))}) for name in cohorts]
 
-    def draw(self, results: Results, content: Any) -> Iterator[page_figure.PageFigure]:
-        name = results.metric_names["fid"]
-        yield page_figure.make_chart(
-            self.name,
-            draw_multi_instance(content, name),
-            f"Detection rate and {format_distance(name)} against the number of classifiers in "
-            "the loss.",
-            "Generators trained against the first t classifiers of one cohort. Each blue dot is "
-            f"one generator and one held-out classifier ({results.images}), each green dot one "
-            f"generator. The larger t, the fewer classifiers are held out. {sweeps.BARS}",
-            f"{page_figure.DETECTIONS_SOURCE} and {page_figure.QUALITY_SOURCE}, rows of "
-            f"{', '.join(results.study.report.multi_instance)}",
-        )
+    def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
+        yield PageFigure(self.name, _draw(content, results.metric_names["fid"]))
 
     def make_metrics(self, results: Results, content: Any) -> Metrics:
-        rows = self.name_rows(content)
         return {
             self.name: {
                 cohort: {
@@ -52,19 +40,14 @@ class MultiInstance(FoolingSweep):
                     "in_loss_detection": row["in_loss"][_MEAN],
                     "held_out_detection": row["held_out"][_MEAN],
                 }
-                for cohort, row in rows.items()
+                for cohort, row in self.name_rows(content).items()
             }
         }
 
 
 @style.paper_style()
-def draw_multi_instance(rows: Sequence[Row], fid_name: str) -> Figure:
-    """Draw detection and the Frechet distance against the number of classifiers in the loss.
-
-    Args:
-        rows: as from `FoolingSweep.read`; at least one.
-        fid_name: the distance's full name, for the axis.
-    """
+def _draw(rows: Sequence[Row], fid_name: str) -> Figure:
+    """Draw detection and the Frechet distance against the number of classifiers in the loss."""
     figure = Figure(figsize=(style.WIDTH_IN, 4.6))
     axes_rate, axes_fid = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     cells = [row["held_out"] for row in rows]
@@ -81,7 +64,7 @@ def draw_multi_instance(rows: Sequence[Row], fid_name: str) -> Figure:
     )
     for label, colour, dashes, means in lines:
         axes_rate.plot(counts, means, color=colour, linestyle=dashes, marker="s", ms=4, label=label)
-    figure.legend(*axes_rate.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    style.draw_legend(figure, num_columns=3)
     sweeps.draw_intervals(axes_rate, cells, "t")
     axes_rate.set_ylim(*sweeps.RATE_LIMITS)
     axes_rate.set_ylabel("detection rate or AUC")

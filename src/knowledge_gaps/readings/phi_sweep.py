@@ -11,24 +11,37 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowledge_gaps.readings.cohorts import find_baseline, list_fooled
-from knowledge_gaps.readings.figures import grids, page_figure, style, sweeps
-from knowledge_gaps.readings.formats import format_distance, format_phi
-from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.core.layout import TEST_IMAGES, get_prepared_directory
+from knowledge_gaps.readings.cohorts import find_baseline
+from knowledge_gaps.readings.extractors import Classes, describe_extractor
+from knowledge_gaps.readings.figures import grids, style, sweeps
+from knowledge_gaps.readings.figures.style import PageFigure
+from knowledge_gaps.readings.formats import format_phi
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
-from knowledge_gaps.readings.tables import Row, select_pairs
-from knowledge_gaps.readings.words import Classes, get_extractor
-from knowledge_gaps.statistics.measures import (
-    find_metric_of,
-)
+from knowledge_gaps.readings.tables import PairSet, Row, select_pairs
+from knowledge_gaps.statistics.measures import find_metric_of
 from knowledge_gaps.study import Study
 
 _LOG_FROM_RATIO = 20.0  # an axis whose values span more than this factor is logarithmic
 _ENTROPY_ROOM = 0.3  # nats above the largest class entropy, for its line to be seen
 _NUM_SAMPLED = 2  # generators that share a row of the samples
 _MEAN = "detection_rate_mean"
-_STATISTICS = ("mean", "std", "min", "max")
-_PLOT_METRICS = ("fid", "precision", "recall", "class_entropy")  # the distance under its own name
+_PLOT_COLUMNS = {  # column of plots/phi_sweep.csv: part of a row, and name there
+    "phi": ("held_out", "phi"),
+    "generator_cohort": ("held_out", "generator_cohort"),
+    "detection_in_loss": ("in_loss", _MEAN),
+    "detection_held_out": ("held_out", _MEAN),
+    "detection_held_out_std": ("held_out", "detection_rate_std"),
+    "detection_held_out_min": ("held_out", "detection_rate_min"),
+    "detection_held_out_max": ("held_out", "detection_rate_max"),
+    "auc_held_out": ("held_out", "auc_mean"),
+    "num_pairs": ("held_out", "detection_rate_num"),
+    "real_accuracy": ("held_out", "real_accuracy_mean"),
+    "fid": ("quality", "fid_mean"),
+    "precision": ("quality", "precision_mean"),
+    "recall": ("quality", "recall_mean"),
+    "class_entropy": ("quality", "class_entropy_mean"),
+}
 
 
 class FoolingSweep(Reading):
@@ -76,46 +89,29 @@ class PhiSweep(FoolingSweep):
     """Detection, quality and diversity against phi; a baseline is phi 0."""
 
     name, title, position = "phi_sweep", "Rising phi", 20
-    axis = "phi"
+    axis, coordinates = "phi", frozenset({"phi"})
 
     def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
         return [(name, {"phi": study.gans[name].phi}) for name in study.report.phi_sweep]
 
     def list_shown(self, study: Study) -> list[Place]:
         """List the cells, with the baseline's in front, which no claim about phi selects."""
-        baseline = find_baseline(study)
+        cells, baseline = self.list_cells(study), find_baseline(study)
         if baseline is None or baseline in study.report.phi_sweep:
-            return self.list_cells(study)
-        cohorts = study.report.phi_sweep
-        fooled = sorted({name for gans in cohorts for name in list_fooled(study, gans)})
-        return [(baseline, name, {"phi": 0.0}) for name in fooled] + self.list_cells(study)
+            return cells
+        fooled = dict.fromkeys(classifiers for _, classifiers, _ in cells)
+        return [(baseline, name, {"phi": 0.0}) for name in fooled] + cells
 
-    def draw(self, results: Results, content: Any) -> Iterator[page_figure.PageFigure]:
-        name, classes = results.metric_names["fid"], get_extractor(results.study).classes
-        distance = format_distance(name)
-        shown = f" and {distance}" if classes is None else f", {distance} and class entropy"
-        yield page_figure.make_chart(
-            self.name,
-            draw_phi_sweep(content, name, classes),
-            f"Detection rate{shown} against phi on a logarithmic axis.",
-            "What a rising phi does to detection, image quality and diversity. In the upper panel "
-            f"each dot is one generator and one held-out classifier ({results.images}); in the "
-            f"lower ones each dot is one generator. Lines join means. {sweeps.BARS}",
-            f"{page_figure.DETECTIONS_SOURCE} and {page_figure.QUALITY_SOURCE}, rows of "
-            f"{', '.join(results.study.report.phi_sweep)}",
-        )
-        yield page_figure.make_picture(
-            "phi_samples",
-            grids.draw_image_rows(self._read_samples(results)),
-            "Rows of real and generated images, one row for each phi.",
-            "Generated images for a rising phi, below a row of reals. The blocks of a row are "
-            "the cohort's first instances, each with its first images; none is picked.",
-            f"{page_figure.REALS_SOURCE}; data/samples/COHORT/INSTANCE.npy, the first images",
-        )
+    def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
+        classes = describe_extractor(results.study).classes
+        figure = draw_phi_sweep(content, results.metric_names["fid"], classes)
+        yield PageFigure(self.name, figure)
+        samples = grids.draw_image_rows(self._read_samples(results))
+        yield PageFigure("phi_samples", samples, is_picture=True)
 
     def _read_samples(self, results: Results) -> list[grids.ImageRow]:
-        reals = results.root / page_figure.REALS_SOURCE
-        rows = [grids.ImageRow("real", (grids.read_images(reals, grids.count_columns(reals)),))]
+        reals = grids.open_drawable(get_prepared_directory(results.root) / TEST_IMAGES)
+        rows = [grids.ImageRow("real", (reals.read(0, grids.count_columns(reals)),))]
         cells = results.select(self.name, PairSet.HELD_OUT, "phi", "generator_cohort")
         for cohort, phi in dict.fromkeys((cell["generator_cohort"], cell["phi"]) for cell in cells):
             label = "baseline" if phi == 0 else f"phi {format_phi(phi)}"
@@ -141,44 +137,26 @@ class PhiSweep(FoolingSweep):
 
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
         distance = find_metric_of(results.metric_names["fid"]) or "fid"
-        columns = {
-            "detection_in_loss": ("in_loss", _MEAN),
-            "detection_held_out": ("held_out", _MEAN),
-            **{
-                f"detection_held_out_{name}": ("held_out", f"detection_rate_{name}")
-                for name in _STATISTICS[1:]
-            },
-            "auc_held_out": ("held_out", "auc_mean"),
-            "num_pairs": ("held_out", "detection_rate_num"),
-            "real_accuracy": ("held_out", "real_accuracy_mean"),
-            distance: ("quality", "fid_mean"),
-            **{metric: ("quality", f"{metric}_mean") for metric in _PLOT_METRICS[1:]},
-        }
-        shown = [row for row in content if row["held_out"]["phi"] > 0]
-        rows = [
-            (
-                row["held_out"]["phi"],
-                math.log10(row["held_out"]["phi"]),
-                row["held_out"]["generator_cohort"],
-                *(row[part][name] for part, name in columns.values()),
-            )
-            for row in shown
-        ]
-        return {
-            "phi_sweep.csv": pd.DataFrame(
-                rows, columns=["phi", "log10_phi", "generator_cohort", *columns]
-            )
-        }
+        plot = pd.DataFrame(
+            [
+                [row[part][name] for part, name in _PLOT_COLUMNS.values()]
+                for row in content
+                if row["held_out"]["phi"] > 0
+            ],
+            columns=list(_PLOT_COLUMNS),
+        )
+        plot.insert(1, "log10_phi", np.log10(plot["phi"].astype(float)))
+        return {"phi_sweep.csv": plot.rename(columns={"fid": distance})}
 
 
 @style.paper_style()
 def draw_phi_sweep(rows: Sequence[Row], fid_name: str, classes: Classes | None) -> Figure:
-    """Draw detection, the Frechet distance and class entropy against phi.
+    """Draw detection, the Frechet distance and, of an extractor with classes, their entropy.
 
     Args:
         rows: as from `FoolingSweep.read`; a row of phi 0 becomes a horizontal line for reference.
         fid_name: the distance's full name, for the axis.
-        classes: that the entropy is of; None leaves its panel out.
+        classes: that the entropy is of.
     """
     ratios = [2, 1, 1] if classes is not None else [2, 1]
     figure = Figure(figsize=(style.WIDTH_IN, 1.6 * sum(ratios)))
@@ -189,7 +167,7 @@ def draw_phi_sweep(rows: Sequence[Row], fid_name: str, classes: Classes | None) 
     baseline = next((row for row in rows if row["held_out"]["phi"] == 0), None)
     _draw_rates(axes_rate, swept, baseline)
     # the rates may lie anywhere in their panel, so the legend is above it
-    figure.legend(*axes_rate.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    style.draw_legend(figure, num_columns=3)
     _draw_metric(axes_fid, swept, "fid")
     sweeps.label_distance(axes_fid, fid_name)
     panels = [(axes_fid, "fid"), *((axes, "class_entropy") for axes in axes_entropy)]

@@ -8,14 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from knowledge_gaps.core.files import (
-    publish_directory,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from knowledge_gaps.core.files import publish_directory, write_bytes, write_json, write_text
 from knowledge_gaps.core.layout import (
     COHORTS_FILE,
     METRICS_FILE,
@@ -26,18 +20,18 @@ from knowledge_gaps.core.tables import SIX_DIGITS, format_table, write_table
 from knowledge_gaps.findings.form import to_json
 from knowledge_gaps.readings.cells import list_cohorts
 from knowledge_gaps.readings.reading import list_readings
-from knowledge_gaps.report.content import Content, read_content
+from knowledge_gaps.report.content import read_content
 from knowledge_gaps.report.metrics import make_headline_metrics, make_trust_metrics
 from knowledge_gaps.report.page.render import render_page
 from knowledge_gaps.study import Study
 
-PAGE_FILE = "index.html"
-FIGURES_DIRECTORY = "figures"
-PLOTS_DIRECTORY = "plots"
-
 
 def build_report(root: Path, study: Study) -> None:
     """Write reports/index.html, cohorts.csv, verdicts.json, metrics.json, figures/ and plots/*.csv.
+
+    The plots are for `dvc plots`, a header alone for a reading that the study does not name. Files
+    and columns have fixed names, because dvc.yaml names them for every study; so metrics go by
+    their short names there. Their full names, which are their protocol, are in metrics.json.
 
     Args:
         root: of the repository: reports/, models/ and data/ lie below it.
@@ -47,30 +41,23 @@ def build_report(root: Path, study: Study) -> None:
         UserError: when an input is missing or malformed, or the disk is full.
     """
     content = read_content(root, study)
-    page, plots = render_page(content), _make_plots(content)
+    figures = {figure.name: figure for figure in content.draw()}
+    page = render_page(content, figures)
+    images = {name: data for figure in figures.values() for name, data in figure.files.items()}
+    plots = {
+        name: format_table(table, SIX_DIGITS).encode()
+        for key, reading in list_readings().items()
+        for name, table in reading.make_plots(content.results, content.readings[key]).items()
+    }
     metrics = make_headline_metrics(content.results, content.readings)
-    metrics |= make_trust_metrics(content.evidence.audit, content.judged)
-    drawn = {f"{name}.png": figure.png for name, figure in content.figures.items()}
-    drawn |= {f"{name}.svg": figure.svg for name, figure in content.figures.items() if figure.svg}
+    metrics |= make_trust_metrics(content.audit, content.judged)
     reports = get_reports_directory(root)
-    _publish(reports / FIGURES_DIRECTORY, drawn)
-    _publish(reports / PLOTS_DIRECTORY, plots)
+    _publish(reports / "figures", images)
+    _publish(reports / "plots", plots)
     write_table(reports / COHORTS_FILE, list_cohorts(content.results.cells))
     write_json(reports / VERDICTS_FILE, to_json(content.findings, content.judged))
     write_json(reports / METRICS_FILE, metrics)
-    write_text(reports / PAGE_FILE, page)
-
-
-def _make_plots(content: Content) -> dict[str, bytes]:
-    """Make the CSVs for `dvc plots`, a header alone for a reading that the study does not name.
-
-    Files and columns have fixed names, because dvc.yaml names them for every study; so metrics go
-    by their short names here. Their full names, which are their protocol, are in metrics.json.
-    """
-    frames: dict[str, Any] = {}
-    for name, reading in list_readings().items():
-        frames |= reading.make_plots(content.results, content.readings[name])
-    return {name: format_table(frame, SIX_DIGITS).encode() for name, frame in frames.items()}
+    write_text(reports / "index.html", page)
 
 
 def _publish(target: Path, files: Mapping[str, bytes]) -> None:

@@ -2,47 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from knowledge_gaps.analyses.agreement import figure as agreement_figure
+from knowledge_gaps.analyses.agreement import reading as agreement
+from knowledge_gaps.analyses.attributions import figure as attributions_figure
+from knowledge_gaps.analyses.attributions import reading as attributions
+from knowledge_gaps.analyses.audit import reading as audit
+from knowledge_gaps.analyses.spectra import figure as spectra_figure
+from knowledge_gaps.analyses.spectra import reading as spectra
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.layout import DATASET_FILE, get_prepared_directory
 from knowledge_gaps.findings.judge import Judged, judge
 from knowledge_gaps.findings.load import FINDINGS_FILE, load_findings
 from knowledge_gaps.findings.schema import Findings
-from knowledge_gaps.readings.figures.page_figure import PageFigure
+from knowledge_gaps.readings.cohorts import list_table_cohorts
+from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.reading import Results, list_readings, read_results
-from knowledge_gaps.report.evidence import Evidence, draw_evidence, read_evidence
 from knowledge_gaps.study import Study
+
+_MAX_COHORTS = 8  # that a figure of spectra tells apart
+_NUM_PHIS = 3  # of the sweep, from its smallest to its largest
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a report is made of.
+    """What a report is made of; the templates know it by these names.
 
     Attributes:
         dataset: data/prepared/dataset.json.
         results: the two tables, and the frame of cells.
         readings: what each reading read of them, by name.
-        evidence: what the analyses found.
+        audit: whether detection rates may be taken for what images show.
+        spectra: of the reals and of some GAN cohorts, and of their residuals.
+        attributions: None when no GAN of the iterations fools.
+        compared: classifiers of one cohort with one another, and with mutual fooling.
         findings: claims and thresholds.
         judged: the claims with their verdicts.
-        figures: by name.
     """
 
     dataset: Mapping[str, Any]
     results: Results
     readings: Mapping[str, Any]
-    evidence: Evidence
+    audit: audit.Audit
+    spectra: spectra.SpectraReading
+    attributions: attributions.AttributionReading | None
+    compared: agreement.AgreementReading
     findings: Findings
     judged: tuple[Judged, ...]
-    figures: Mapping[str, PageFigure]
+
+    def draw(self) -> Iterator[PageFigure]:
+        """Draw every figure that the study asks for or has measurements of."""
+        for name, reading in list_readings().items():
+            if reading.is_asked(self.results.study):
+                yield from reading.draw(self.results, self.readings[name])
+        mutual = self.readings["mutual_fooling"]
+        yield from agreement_figure.draw(self.compared, mutual["fooling"], mutual["order"])
+        yield from spectra_figure.draw(self.spectra)
+        if self.attributions is not None:
+            yield from attributions_figure.draw(self.attributions)
 
 
 def read_content(root: Path, study: Study) -> Content:
-    """Read, judge and draw everything below a root that the report of a study shows.
+    """Read and judge everything below a root that the report of a study shows.
 
     Raises:
         UserError: when a file is missing or malformed, or has no row of a cohort of the study.
@@ -50,20 +75,23 @@ def read_content(root: Path, study: Study) -> Content:
     findings = load_findings(root / FINDINGS_FILE)
     results = read_results(root, study, findings.seed)
     readings = {name: reading.read(results) for name, reading in list_readings().items()}
-    evidence = read_evidence(root, study, readings["mutual_fooling"]["fooling"])
-    figures = [
-        figure
-        for name, reading in list_readings().items()
-        if reading.is_asked(study)
-        for figure in reading.draw(results, readings[name])
-    ]
-    figures += draw_evidence(study, readings["mutual_fooling"], evidence)
     return Content(
         dataset=read_json(get_prepared_directory(root) / DATASET_FILE),
         results=results,
         readings=readings,
-        evidence=evidence,
+        audit=audit.read(root),
+        spectra=spectra.read(root, choose_cohorts(study)),
+        attributions=attributions.read(root),
+        compared=agreement.read(root, readings["mutual_fooling"]["fooling"]),
         findings=findings,
         judged=judge(study, results.detections, results.quality, findings),
-        figures={figure.name: figure for figure in figures},
     )
+
+
+def choose_cohorts(study: Study) -> list[str]:
+    """Choose the GAN cohorts whose spectra are shown: of the tables, then some of the phi sweep."""
+    phis = sorted(study.report.phi_sweep, key=lambda cohort: study.gans[cohort].phi)
+    if len(phis) > _NUM_PHIS:
+        phis = [phis[0], phis[len(phis) // 2], phis[-1]]
+    chosen = list_table_cohorts(study)[: _MAX_COHORTS - len(phis)]
+    return list(dict.fromkeys([*chosen, *phis])) or list(study.gans)[:_MAX_COHORTS]

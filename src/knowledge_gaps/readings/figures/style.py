@@ -1,4 +1,4 @@
-"""The look of the figures, and the one way in which they become PNG and SVG bytes.
+"""The look of the figures, and the one way in which they become bytes.
 
 Figures are `matplotlib.figure.Figure` objects without pyplot. The style is set for the time of a
 drawing only, from matplotlib's own defaults, so that neither a user's matplotlibrc nor an earlier
@@ -7,9 +7,12 @@ drawing changes a figure.
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import matplotlib as mpl
@@ -74,17 +77,54 @@ def choose_colours(num: int) -> list[str]:
     return [to_hex(mpl.colormaps[_ORDERED_MAP](place)) for place in np.linspace(0, _PALEST, num)]
 
 
-@paper_style()
+def draw_legend(figure: Figure, num_columns: int) -> None:
+    """Draw one legend for all panels, each label once, above them."""
+    handles = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=num_columns)
+
+
+@dataclass(frozen=True)
+class PageFigure:
+    """A drawn figure; its words are in the template that shows it.
+
+    Attributes:
+        name: file name without suffix.
+        figure: as matplotlib draws it.
+        is_picture: whether it is made of images, which have no vectors.
+        facts: numbers that its words need.
+    """
+
+    name: str
+    figure: Figure
+    is_picture: bool = False
+    facts: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        """PNG at 200 dpi and, unless it is a picture, SVG; the bytes depend on the figure alone."""
+        files = {f"{self.name}.png": render_png(self.figure)}
+        if not self.is_picture:
+            options = {"format": "svg", "metadata": {"Date": None, "Creator": None}}
+            files[f"{self.name}.svg"] = _render(self.figure, options)
+        return files
+
+    @property
+    def data_uri(self) -> str:
+        """The PNG as the src of an img element."""
+        return "data:image/png;base64," + base64.b64encode(self.files[f"{self.name}.png"]).decode()
+
+
 def render_png(figure: Figure) -> bytes:
-    """Render a figure at 200 dpi as PNG whose bytes depend on the figure alone."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+    """Render a figure as PNG at 200 dpi."""
+    return _render(figure, {"format": "png", "dpi": DPI, "metadata": {"Software": None}})
 
 
 @paper_style()
-def render_svg(figure: Figure) -> bytes:
-    """Render a figure as SVG whose bytes depend on the figure alone."""
+def _render(figure: Figure, options: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, **options)
     return buffer.getvalue()

@@ -13,14 +13,11 @@ from knowledge_gaps.readings.figures.style import BLUE
 from knowledge_gaps.readings.formats import format_distance
 from knowledge_gaps.readings.tables import Row
 
-FloatArray = npt.NDArray[np.float64]
-
-BARS = "Bars are 95 % intervals of the means over held-out pairs (two-way bootstrap)."
 RATE_LIMITS = (-0.04, 1.04)
 RATE_LABEL = "detection rate\n(share of generated images)"
 
 
-def spread(num: int, half_width: float) -> FloatArray:
+def spread(num: int, half_width: float) -> npt.NDArray[np.float64]:
     """Place points side by side around 0, so that equal values stay visible."""
     return np.linspace(-half_width, half_width, num) if num > 1 else np.zeros(num)
 
