@@ -20,37 +20,26 @@ from knowledge_gaps.core.tables import (
     GENERATOR_INSTANCE,
 )
 from knowledge_gaps.readings.tables import PairSet, select_pairs, summarise
+from knowledge_gaps.statistics import measures
 from knowledge_gaps.statistics.bootstrap import PairMatrix, make_interval, resample_cells
-from knowledge_gaps.statistics.measures import (
-    AUC,
-    AVERAGE_PRECISION,
-    BALANCED_ACCURACY,
-    C2ST_LOG10_P,
-    CALIBRATION_ERROR,
-    DETECTION_AT_1PCT,
-    DETECTION_AT_5PCT,
-    DETECTION_RATE,
-    EQUAL_ERROR_RATE,
-    REAL_ACCURACY,
-)
 from knowledge_gaps.statistics.signals import Signal, classify_signals
 
 MEASURES = (  # of a pair, shares in [0, 1]
-    DETECTION_RATE,
-    REAL_ACCURACY,
-    BALANCED_ACCURACY,
-    AUC,
-    AVERAGE_PRECISION,
-    DETECTION_AT_1PCT,
-    DETECTION_AT_5PCT,
-    EQUAL_ERROR_RATE,
-    CALIBRATION_ERROR,
+    measures.DETECTION_RATE,
+    measures.REAL_ACCURACY,
+    measures.BALANCED_ACCURACY,
+    measures.AUC,
+    measures.AVERAGE_PRECISION,
+    measures.DETECTION_AT_1PCT,
+    measures.DETECTION_AT_5PCT,
+    measures.EQUAL_ERROR_RATE,
+    measures.CALIBRATION_ERROR,
 )
 READING = "reading"
 PAIRS = "pairs"
 COORDINATES = ("row", "column", "lag", "phi", "n", "t", "psi")  # of places
 ALL = "all"  # the reading of the cells that cohorts.csv has
-C2ST_MAX = f"{C2ST_LOG10_P}_max"
+C2ST_MAX = f"{measures.C2ST_LOG10_P}_max"
 _COHORT_COLUMNS = (  # of cohorts.csv
     GENERATOR_COHORT,
     CLASSIFIER_COHORT,
@@ -128,13 +117,17 @@ def _make_row(key: _Key, block: pd.DataFrame) -> dict[str, Any]:
         "num_generators": block[GENERATOR_INSTANCE].nunique(),
         "num_classifiers": block[CLASSIFIER_INSTANCE].nunique(),
         "num_pairs": len(block),
-        C2ST_MAX: float(block[C2ST_LOG10_P].max(skipna=False)),
+        C2ST_MAX: float(block[measures.C2ST_LOG10_P].max(skipna=False)),
     }
     # accuracy on reals is a number of the classifier, not of the pair
     of_classifier = block.drop_duplicates(CLASSIFIER_INSTANCE)
     for measure in MEASURES:
-        row |= summarise((of_classifier if measure == REAL_ACCURACY else block)[measure], measure)
-    words = Counter(classify_signals(block[DETECTION_RATE].to_numpy(), block[AUC].to_numpy()))
+        row |= summarise(
+            (of_classifier if measure == measures.REAL_ACCURACY else block)[measure], measure
+        )
+    words = Counter(
+        classify_signals(block[measures.DETECTION_RATE].to_numpy(), block[measures.AUC].to_numpy())
+    )
     return row | {f"num_{word}": words[word.value] for word in Signal}
 
 

@@ -1,12 +1,31 @@
-"""What follows from a study alone: its cohorts, and how their architectures are called."""
+"""What follows from a study alone: its cohorts, and how architectures and extractor are called."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from knowledge_gaps.readings.formats import format_title
 from knowledge_gaps.study import NO_POOL, Study, TrainingSettings
 from knowledge_gaps.study.graph import list_members
+
+
+class Classes(NamedTuple):
+    """The classes that an extractor tells apart: whose they are, and how many."""
+
+    words: str
+    num: int
+
+
+_CLASSES = {
+    "lenet": Classes("the LeNet's ten classes", 10),
+    "inception": Classes("the Inception's 1,008 classes", 1008),
+}
+
+
+def find_classes(study: Study) -> Classes | None:
+    """Return the classes of the study's extractor; None without, and without class entropy."""
+    return _CLASSES.get(study.evaluation.extractor)
 
 
 def find_baseline(study: Study) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,15 +99,13 @@ def _list_scalars(curves: Curves) -> list[str]:
 @style.paper_style()
 def _draw_losses(curves: Curves, titles: Sequence[str]) -> Figure:
     """Draw a panel per cohort: mean losses over its instances, and each instance thinly."""
-    num_rows = math.ceil(len(curves) / _NUM_COLUMNS)
-    figure = Figure(figsize=(style.WIDTH_IN, _PANEL_HEIGHT_IN * num_rows + 0.6))
-    panels = figure.subplots(num_rows, _NUM_COLUMNS, sharex=True, sharey=True, squeeze=False)
-    for axes, title, frame in zip(panels.flat, titles, curves.values(), strict=False):
+    figure, panels = style.make_panels(
+        len(curves), _NUM_COLUMNS, _PANEL_HEIGHT_IN, 0.6, sharex=True, sharey=True
+    )
+    for axes, title, frame in zip(panels, titles, curves.values(), strict=True):
         _draw_panel(axes, frame)
         axes.set_title(title, fontsize=8.5)
-    for axes in panels.flat[len(curves) :]:
-        axes.set_visible(False)
-    for axes in panels.flat[max(0, len(curves) - _NUM_COLUMNS) : len(curves)]:
+    for axes in panels[-_NUM_COLUMNS:]:
         axes.tick_params(labelbottom=True)  # the lowest of each column
     figure.supxlabel("optimiser steps", fontsize=9)
     figure.supylabel("loss (nats, logarithmic above 1)", fontsize=9)
@@ -129,11 +126,11 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame) -> None:
 @style.paper_style()
 def _draw_scalars(curves: Curves, scalars: Sequence[str]) -> Figure:
     """Draw a panel per logged scalar: its mean over the instances of each cohort."""
-    num_rows = math.ceil(len(scalars) / _NUM_SCALAR_COLUMNS)
-    figure = Figure(figsize=(style.WIDTH_IN, _SCALAR_HEIGHT_IN * num_rows + 0.7))
-    panels = figure.subplots(num_rows, _NUM_SCALAR_COLUMNS, sharex=True, squeeze=False)
+    figure, panels = style.make_panels(
+        len(scalars), _NUM_SCALAR_COLUMNS, _SCALAR_HEIGHT_IN, 0.7, sharex=True
+    )
     colours = style.choose_colours(len(curves))
-    for axes, scalar in zip(panels.flat, scalars, strict=False):
+    for axes, scalar in zip(panels, scalars, strict=True):
         for (cohort, frame), colour in zip(curves.items(), colours, strict=True):
             if scalar in frame.columns:
                 means = frame.groupby(STEP)[scalar].mean().dropna()
@@ -142,8 +139,6 @@ def _draw_scalars(curves: Curves, scalars: Sequence[str]) -> Figure:
         values = np.concatenate([line.get_ydata() for line in axes.get_lines()])
         if values.size > 0 and values.min() > 0 and values.max() > _LOG_FROM * values.min():
             axes.set_yscale("log")
-    for axes in panels.flat[len(scalars) :]:
-        axes.set_visible(False)
     figure.supxlabel("optimiser steps", fontsize=9)
     style.draw_legend(figure, num_columns=5)
     return figure

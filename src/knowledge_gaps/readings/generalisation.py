@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from knowledge_gaps.readings.cohorts import describe_classifiers
-from knowledge_gaps.readings.figures import style, sweeps
+from knowledge_gaps.readings.figures import style
 from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.tables import PairSet, Row, select_pairs, summarise
@@ -140,7 +140,7 @@ def draw_detecting_sweep(rows: Sequence[Row], axis: str, label: str) -> Figure:
     axes = figure.subplots()
     _draw_detecting(axes, rows, axis)
     axes.set_xlabel(label)
-    axes.set_ylabel(sweeps.RATE_LABEL)
+    axes.set_ylabel(style.RATE_LABEL)
     axes.set_title("Detection of generators that the classifier was not trained on")
     axes.legend(loc="best")
     _set_rate_limits(axes, rows)
@@ -150,19 +150,15 @@ def draw_detecting_sweep(rows: Sequence[Row], axis: str, label: str) -> Figure:
 @style.paper_style()
 def draw_detecting_panels(panels: Mapping[str, Sequence[Row]], axis: str, label: str) -> Figure:
     """Draw a panel for each of several sweeps by title, on one scale of rates."""
-    num_rows = math.ceil(len(panels) / _MAX_PANELS)
-    num_columns = math.ceil(len(panels) / num_rows)
-    figure = Figure(figsize=(style.WIDTH_IN, 2.7 * num_rows + 0.5))
-    grid = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False)
-    for axes, (title, rows) in zip(grid.flat, panels.items(), strict=False):
+    num_columns = math.ceil(len(panels) / math.ceil(len(panels) / _MAX_PANELS))
+    figure, grid = style.make_panels(len(panels), num_columns, 2.7, 0.5, sharey=True)
+    for axes, (title, rows) in zip(grid, panels.items(), strict=True):
         _draw_detecting(axes, rows, axis)
         axes.set_title(title)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
     style.draw_legend(figure, num_columns=1)
     figure.supxlabel(label, fontsize=9)
-    grid[0, 0].set_ylabel(sweeps.RATE_LABEL)
-    _set_rate_limits(grid[0, 0], [row for rows in panels.values() for row in rows])
+    grid[0].set_ylabel(style.RATE_LABEL)
+    _set_rate_limits(grid[0], [row for rows in panels.values() for row in rows])
     return figure
 
 
@@ -180,11 +176,11 @@ def _draw_detecting(axes: Axes, rows: Sequence[Row], axis: str) -> None:
     cells = [row["held_out"] for row in rows]
     values = [cell[axis] for cell in cells]
     step = min(np.diff(sorted(set(values))), default=1.0)
-    sweeps.draw_intervals(axes, cells, axis)
+    style.draw_intervals(axes, cells, axis)
     means = [cell["detection_rate_mean"] for cell in cells]
     axes.plot(values, means, color=style.BLUE, marker="_", markersize=18, label="mean of all dots")
     placed = [
-        row["pairs"].assign(x=value + sweeps.spread(len(row["pairs"]), 0.12 * step))
+        row["pairs"].assign(x=value + style.spread(len(row["pairs"]), 0.12 * step))
         for value, row in zip(values, rows, strict=True)
     ]
     pairs = pd.concat(placed)
@@ -202,7 +198,7 @@ def _set_rate_limits(axes: Axes, rows: Sequence[Row]) -> None:
     rates = [rate for row in rows for rate in row["pairs"]["detection_rate"] if math.isfinite(rate)]
     lowest = min(rates, default=0.0)
     low = math.floor(10 * lowest - 0.2) / 10
-    axes.set_ylim(*(sweeps.RATE_LIMITS if lowest < 0.5 else (low, 1.0 + 0.04 * (1.0 - low))))
+    axes.set_ylim(*(style.RATE_LIMITS if lowest < 0.5 else (low, 1.0 + 0.04 * (1.0 - low))))
 
 
 READINGS = (Generalisation(),)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from knowledge_gaps.readings.cohorts import list_fooled
-from knowledge_gaps.readings.figures import style, sweeps
+from knowledge_gaps.readings.figures import style
 from knowledge_gaps.readings.figures.style import PageFigure
-from knowledge_gaps.readings.phi_sweep import FoolingSweep
-from knowledge_gaps.readings.reading import Metrics, Results
+from knowledge_gaps.readings.phi_sweep import FoolingSweep, label_distance
+from knowledge_gaps.readings.reading import Results
 from knowledge_gaps.readings.tables import Row
 from knowledge_gaps.study import Study
 
@@ -24,6 +24,11 @@ class MultiInstance(FoolingSweep):
 
     name, title, position = "multi_instance", "Several classifiers", 60
     axis, coordinates = "t", frozenset({"t"})
+    metrics: ClassVar = {
+        "num_classifiers": ("held_out", "t"),
+        "in_loss_detection": ("in_loss", _MEAN),
+        "held_out_detection": ("held_out", _MEAN),
+    }
 
     def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
         cohorts = study.report.multi_instance
@@ -31,18 +36,6 @@ class MultiInstance(FoolingSweep):
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
         yield PageFigure(self.name, _draw(content, results.metric_names["fid"]))
-
-    def make_metrics(self, results: Results, content: Any) -> Metrics:
-        return {
-            self.name: {
-                cohort: {
-                    "num_classifiers": row["held_out"]["t"],
-                    "in_loss_detection": row["in_loss"][_MEAN],
-                    "held_out_detection": row["held_out"][_MEAN],
-                }
-                for cohort, row in self.name_rows(content).items()
-            }
-        }
 
 
 @style.paper_style()
@@ -53,7 +46,7 @@ def _draw(rows: Sequence[Row], fid_name: str) -> Figure:
     cells = [row["held_out"] for row in rows]
     counts = np.array([cell["t"] for cell in cells])
     for count, row in zip(counts, rows, strict=True):
-        places = count + sweeps.spread(len(row["rates"]), 0.15)
+        places = count + style.spread(len(row["rates"]), 0.15)
         axes_rate.scatter(places, row["rates"], s=16, color=style.BLUE, alpha=0.45, linewidths=0)
         axes_fid.scatter([count] * len(row["fid"]), row["fid"], s=16, color=style.GREEN, alpha=0.6)
     in_loss = [row["in_loss"][_MEAN] for row in rows]
@@ -65,12 +58,12 @@ def _draw(rows: Sequence[Row], fid_name: str) -> Figure:
     for label, colour, dashes, means in lines:
         axes_rate.plot(counts, means, color=colour, linestyle=dashes, marker="s", ms=4, label=label)
     style.draw_legend(figure, num_columns=3)
-    sweeps.draw_intervals(axes_rate, cells, "t")
-    axes_rate.set_ylim(*sweeps.RATE_LIMITS)
+    style.draw_intervals(axes_rate, cells, "t")
+    axes_rate.set_ylim(*style.RATE_LIMITS)
     axes_rate.set_ylabel("detection rate or AUC")
     axes_rate.set_title("Detection by classifiers in the loss and by held-out ones of their cohort")
     axes_fid.plot(counts, [row["quality"]["fid_mean"] for row in rows], color=style.GREEN)
-    sweeps.label_distance(axes_fid, fid_name)
+    label_distance(axes_fid, fid_name)
     axes_fid.set_xlabel("number of classifiers in the loss")
     axes_fid.set_xticks(counts)
     return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from knowledge_gaps.core.layout import TEST_IMAGES, get_prepared_directory
-from knowledge_gaps.readings.cohorts import find_baseline
-from knowledge_gaps.readings.extractors import Classes, describe_extractor
-from knowledge_gaps.readings.figures import grids, style, sweeps
+from knowledge_gaps.readings.cohorts import Classes, find_baseline, find_classes
+from knowledge_gaps.readings.figures import grids, style
 from knowledge_gaps.readings.figures.style import PageFigure
-from knowledge_gaps.readings.formats import format_phi
+from knowledge_gaps.readings.formats import format_distance, format_phi
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.tables import PairSet, Row, select_pairs
 from knowledge_gaps.statistics.measures import find_metric_of
@@ -48,6 +47,7 @@ class FoolingSweep(Reading):
     """GAN cohorts along an axis, and the classifier cohorts that any of them is trained to fool."""
 
     axis: str
+    metrics: ClassVar[dict[str, tuple[str, str]]]  # of a row in metrics.json: part, and name there
 
     def read(self, results: Results) -> Any:
         """Return a row per GAN cohort, sorted by the axis: its cells and quality.
@@ -76,13 +76,21 @@ class FoolingSweep(Reading):
             },
         }
 
-    def name_rows(self, rows: Sequence[Row]) -> dict[str, Row]:
-        """Name rows by their GAN cohort, so that studies with other values can be compared."""
+    def make_metrics(self, results: Results, content: Any) -> Metrics:
+        """List numbers by GAN cohort, so that studies with other values can be compared."""
+        rows = [row for row in content if row["held_out"][self.axis] > 0]  # no baseline
         cells = [row["held_out"] for row in rows]
         names = [cell["generator_cohort"] for cell in cells]
         if len(set(names)) < len(names):  # several classifier cohorts
             names = [f"{cell['classifier_cohort']} on {cell['generator_cohort']}" for cell in cells]
-        return dict(zip(names, rows, strict=True))
+        metrics = [
+            {
+                results.metric_names.get(key, key): row[part][name]
+                for key, (part, name) in self.metrics.items()
+            }
+            for row in rows
+        ]
+        return {self.name: dict(zip(names, metrics, strict=True))}
 
 
 class PhiSweep(FoolingSweep):
@@ -90,6 +98,14 @@ class PhiSweep(FoolingSweep):
 
     name, title, position = "phi_sweep", "Rising phi", 20
     axis, coordinates = "phi", frozenset({"phi"})
+    metrics: ClassVar = {
+        "phi": ("held_out", "phi"),
+        "in_loss_detection": ("in_loss", _MEAN),
+        "held_out_detection": ("held_out", _MEAN),
+        "held_out_detection_std": ("held_out", "detection_rate_std"),
+        "fid": ("quality", "fid_mean"),
+        "class_entropy": ("quality", "class_entropy_mean"),
+    }
 
     def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
         return [(name, {"phi": study.gans[name].phi}) for name in study.report.phi_sweep]
@@ -103,7 +119,7 @@ class PhiSweep(FoolingSweep):
         return [(baseline, name, {"phi": 0.0}) for name in fooled] + cells
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
-        classes = describe_extractor(results.study).classes
+        classes = find_classes(results.study)
         figure = draw_phi_sweep(content, results.metric_names["fid"], classes)
         yield PageFigure(self.name, figure)
         samples = grids.draw_image_rows(self._read_samples(results))
@@ -118,22 +134,6 @@ class PhiSweep(FoolingSweep):
             instances = range(min(results.study.gans[cohort].instances, _NUM_SAMPLED))
             rows.append(grids.read_sample_row(results.root, cohort, label, instances))
         return rows
-
-    def make_metrics(self, results: Results, content: Any) -> Metrics:
-        rows = [row for row in content if row["held_out"]["phi"] > 0]  # no baseline
-        names = results.metric_names
-        return {
-            self.name: {
-                cohort: {
-                    "phi": row["held_out"]["phi"],
-                    "in_loss_detection": row["in_loss"][_MEAN],
-                    "held_out_detection": row["held_out"][_MEAN],
-                    "held_out_detection_std": row["held_out"]["detection_rate_std"],
-                    **{names[m]: row["quality"][f"{m}_mean"] for m in ("fid", "class_entropy")},
-                }
-                for cohort, row in self.name_rows(rows).items()
-            }
-        }
 
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
         distance = find_metric_of(results.metric_names["fid"]) or "fid"
@@ -158,40 +158,42 @@ def draw_phi_sweep(rows: Sequence[Row], fid_name: str, classes: Classes | None) 
         fid_name: the distance's full name, for the axis.
         classes: that the entropy is of.
     """
-    ratios = [2, 1, 1] if classes is not None else [2, 1]
+    metrics = ["fid"] if classes is None else ["fid", "class_entropy"]
+    ratios = [2, *(1 for _ in metrics)]
     figure = Figure(figsize=(style.WIDTH_IN, 1.6 * sum(ratios)))
-    axes_rate, axes_fid, *axes_entropy = figure.subplots(
-        len(ratios), 1, sharex=True, height_ratios=ratios
-    )
+    axes_rate, *others = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     swept = [row for row in rows if row["held_out"]["phi"] > 0]
     baseline = next((row for row in rows if row["held_out"]["phi"] == 0), None)
     _draw_rates(axes_rate, swept, baseline)
     # the rates may lie anywhere in their panel, so the legend is above it
     style.draw_legend(figure, num_columns=3)
-    _draw_metric(axes_fid, swept, "fid")
-    sweeps.label_distance(axes_fid, fid_name)
-    panels = [(axes_fid, "fid"), *((axes, "class_entropy") for axes in axes_entropy)]
+    for axes, metric in zip(others, metrics, strict=True):
+        _draw_metric(axes, swept, metric)
+    label_distance(others[0], fid_name)
     if classes is not None:
-        _draw_metric(axes_entropy[0], swept, "class_entropy")
-        _frame_entropy(axes_entropy[0], classes)
-    panels[-1][0].set_xlabel("phi, weight of the fooling term (no unit, logarithmic)")
-    if baseline is not None:
-        for axes, metric in panels:
-            mean = baseline["quality"][f"{metric}_mean"]
-            if math.isfinite(mean):
-                _draw_reference(axes, mean, "baseline (phi = 0)")
-                axes.legend(loc="best")
+        _frame_entropy(others[1], classes)
+    others[-1].set_xlabel("phi, weight of the fooling term (no unit, logarithmic)")
+    for axes, metric in zip(others, metrics, strict=True):
+        if baseline is not None and math.isfinite(baseline["quality"][f"{metric}_mean"]):
+            _draw_reference(axes, baseline["quality"][f"{metric}_mean"], "baseline (phi = 0)")
+            axes.legend(loc="best")
     if swept:
         axes_rate.set_xscale("log")
     return figure
 
 
+def label_distance(axes: Axes, name: str) -> None:
+    """Name the axis of a Frechet distance, whose full name is its protocol."""
+    axes.set_ylabel(f"{format_distance(name)}, no unit\n({name})")
+    axes.set_title("Distance of the generated images from reals")
+
+
 def _draw_rates(axes: Axes, rows: Sequence[Row], baseline: Row | None) -> None:
     phis = np.array([row["held_out"]["phi"] for row in rows])
     for phi, row in zip(phis, rows, strict=True):
-        places = phi * 10.0 ** sweeps.spread(len(row["rates"]), 0.12)
+        places = phi * 10.0 ** style.spread(len(row["rates"]), 0.12)
         axes.scatter(places, row["rates"], s=16, color=style.BLUE, alpha=0.45, linewidths=0)
-    sweeps.draw_intervals(axes, [row["held_out"] for row in rows], "phi")
+    style.draw_intervals(axes, [row["held_out"] for row in rows], "phi")
     held_out, in_loss = ([row[part][_MEAN] for row in rows] for part in ("held_out", "in_loss"))
     label = "held-out classifiers (dots: pairs)"
     axes.plot(phis, held_out, color=style.BLUE, marker="_", markersize=14, label=label)
@@ -202,8 +204,8 @@ def _draw_rates(axes: Axes, rows: Sequence[Row], baseline: Row | None) -> None:
     if baseline is not None:
         label = "baseline (phi = 0), held-out classifiers"
         _draw_reference(axes, baseline["held_out"][_MEAN], label)
-    axes.set_ylim(*sweeps.RATE_LIMITS)
-    axes.set_ylabel(sweeps.RATE_LABEL)
+    axes.set_ylim(*style.RATE_LIMITS)
+    axes.set_ylabel(style.RATE_LABEL)
     axes.set_title(
         "Detection by the classifier in the loss and by held-out instances of its cohort"
     )

@@ -61,7 +61,10 @@ class Results:
 
     def find(self, pairs: str, classifiers: str, gans: str) -> Row | None:
         """Return the cell of two cohorts; None when it has no pair."""
-        return self._cells.get((pairs, classifiers, gans))
+        is_found = (self.cells[READING] == ALL) & (self.cells[PAIRS] == pairs)
+        is_found &= self.cells[CLASSIFIER_COHORT] == classifiers
+        rows = _list_rows(self.cells[is_found & (self.cells[GENERATOR_COHORT] == gans)])
+        return rows[0] if rows else None
 
     @cached_property
     def quality_rows(self) -> dict[str, Row]:
@@ -79,11 +82,6 @@ class Results:
     def metric_names(self) -> dict[str, str]:
         """Full names of the metrics, such as {"fid": "fid_lenet_4k"}."""
         return {metric: find_metric(self.quality, metric) for metric in METRICS}
-
-    @cached_property
-    def _cells(self) -> dict[tuple[str, str, str], Row]:
-        rows = _list_rows(self.cells[self.cells[READING] == ALL])
-        return {(row[PAIRS], row[CLASSIFIER_COHORT], row[GENERATOR_COHORT]): row for row in rows}
 
 
 class Reading:

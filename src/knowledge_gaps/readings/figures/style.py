@@ -1,4 +1,4 @@
-"""The look of the figures, and the one way in which they become bytes.
+"""The look of the figures, what several of them share, and the one way in which they become bytes.
 
 Figures are `matplotlib.figure.Figure` objects without pyplot. The style is set for the time of a
 drawing only, from matplotlib's own defaults, so that neither a user's matplotlibrc nor an earlier
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,11 +18,17 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from knowledge_gaps.readings.tables import Row
+
 WIDTH_IN = 7.2  # a page's text width
 DPI = 200
+RATE_LIMITS = (-0.04, 1.04)
+RATE_LABEL = "detection rate\n(share of generated images)"
 
 # Okabe and Ito's palette, which stays distinct with every common colour blindness
 BLUE = "#0072B2"
@@ -75,6 +82,32 @@ def choose_colours(num: int) -> list[str]:
     if num <= len(_COLOURS):
         return list(_COLOURS[:num])
     return [to_hex(mpl.colormaps[_ORDERED_MAP](place)) for place in np.linspace(0, _PALEST, num)]
+
+
+def make_panels(
+    num: int, num_columns: int, height_in: float, frame_in: float, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of so many panels in rows; the last row may not be full."""
+    num_rows = math.ceil(num / num_columns)
+    figure = Figure(figsize=(WIDTH_IN, height_in * num_rows + frame_in))
+    panels = figure.subplots(num_rows, num_columns, squeeze=False, **options).ravel().tolist()
+    for axes in panels[num:]:
+        axes.set_visible(False)
+    return figure, panels[:num]
+
+
+def spread(num: int, half_width: float) -> npt.NDArray[np.float64]:
+    """Place points side by side around 0, so that equal values stay visible."""
+    return np.linspace(-half_width, half_width, num) if num > 1 else np.zeros(num)
+
+
+def draw_intervals(axes: Axes, cells: Sequence[Row], axis: str) -> None:
+    """Draw the 95 % interval of each mean detection rate as a bar behind the dots."""
+    names = (axis, "detection_rate_low", "detection_rate_high")
+    bars = [tuple(cell[name] for name in names) for cell in cells]
+    known = [bar for bar in bars if math.isfinite(bar[1])]
+    if known:
+        axes.vlines(*zip(*known, strict=True), color=BLUE, alpha=0.25, linewidth=6, zorder=1)
 
 
 def draw_legend(figure: Figure, num_columns: int) -> None:

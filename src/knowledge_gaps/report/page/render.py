@@ -7,25 +7,23 @@ analyses and findings.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, GENERATOR_COHORT, PHI
 from knowledge_gaps.findings import form
-from knowledge_gaps.findings.judge import Answer, Verdict
+from knowledge_gaps.findings.judge import Answer, Judged, Verdict
 from knowledge_gaps.readings import formats, paper
 from knowledge_gaps.readings.cohorts import (
     describe_architecture,
     describe_classifiers,
+    find_classes,
     has_styles,
 )
-from knowledge_gaps.readings.extractors import describe_extractor
-from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.reading import Results, list_readings
 from knowledge_gaps.readings.tables import PairSet, Row
-from knowledge_gaps.report.content import Content
 from knowledge_gaps.statistics.clusters import SIGNIFICANCE
 from knowledge_gaps.statistics.collapse import describe_rule
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
@@ -53,24 +51,29 @@ _OWN_SECTIONS = [  # position, name, title; sections of readings lie between the
 ]
 
 
-def render_page(content: Content, figures: Mapping[str, PageFigure]) -> str:
-    """Render the page: HTML in UTF-8 whose text depends on the arguments alone."""
-    environment, results = make_environment(), content.results
+def render_page(results: Results, judged: Sequence[Judged], **content: Any) -> str:
+    """Render the page: HTML in UTF-8 whose text depends on the arguments alone.
+
+    Args:
+        results: of the study.
+        judged: claims with their verdicts.
+        content: what else templates know by these names; see `build.Content`.
+    """
+    environment = make_environment()
     asked = [each for each in list_readings().values() if each.is_asked(results.study)]
     sections = [*_OWN_SECTIONS, *((each.position, each.name, each.title) for each in asked)]
     templates = environment.list_templates()
-    verdicts = [judged.study.verdict for judged in content.judged]
+    found = [each.study.verdict for each in judged]
     page = environment.get_template("page.html.j2").render(
         **make_context(results.study, formats.format_distance(results.metric_names[FID])),
-        **vars(content),
-        figures=figures,
+        **content,
         sections=sorted(each for each in sections if f"sections/{each[1]}.html.j2" in templates),
         find=results.find,
         accuracy=results.accuracy_rows,
         metric_names=results.metric_names,
         statistics=_list_statistics(results),
-        verdicts=sorted(content.judged, key=lambda each: each.study.verdict is Verdict.NOT_ASKED),
-        verdict_counts={verdict.value: verdicts.count(verdict) for verdict in Verdict},
+        verdicts=sorted(judged, key=lambda each: each.study.verdict is Verdict.NOT_ASKED),
+        verdict_counts={verdict.value: found.count(verdict) for verdict in Verdict},
     )
     return page.lstrip() + "\n"
 
@@ -125,7 +128,7 @@ def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
         dataset = f"drawn faces (DiceBear, style {study.data.style})"
     return {
         "study": study,
-        "extractor": describe_extractor(study),
+        "classes": find_classes(study),
         "setting": {
             "dataset": dataset,
             "gans": _list_architectures(study.gan_recipes),
