@@ -81,9 +81,7 @@ def make_fooling(matrix: np.ndarray) -> MutualFooling:
         classifiers=tuple(range(num)),
         gans=tuple(f"against_{instance}" for instance in range(num)),
         in_loss=tuple(range(num)),
-        num_gans=(2,) * num,
         detection=matrix,
-        std=np.zeros((num, num)),
     )
 
 
@@ -112,9 +110,7 @@ def test_mutual_fooling_by_hand() -> None:
     assert fooling.classifiers == (0, 1, 2)
     assert fooling.gans == ("fool_2", "fool_0")
     assert fooling.in_loss == (2, 0)
-    assert fooling.num_gans == (2, 1)
     np.testing.assert_allclose(fooling.detection, [[0.8, 0.02], [0.6, 0.3], [0.1, 0.6]])
-    np.testing.assert_allclose(fooling.std[0], [math.sqrt(0.02), math.nan])
 
 
 def test_square_part_has_one_order() -> None:
