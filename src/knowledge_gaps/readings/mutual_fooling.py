@@ -46,13 +46,8 @@ class MutualFooling:
         return tuple(instance for instance in self.classifiers if instance in self.in_loss)
 
     def get_square(self, order: Sequence[int] | None = None) -> FloatArray:
-        """Return the rates of the fooled classifiers on the GANs against each of them.
-
-        Args:
-            order: the instances of rows and columns; None for `fooled`.
-
-        Returns:
-            float64 [N, N]; the diagonal is the classifier in the loss.
+        """Return the rates of the fooled classifiers on the GANs against each of them, in an order:
+        float64 [N, N], on whose diagonal is the classifier in the loss.
         """
         chosen = self.fooled if order is None else tuple(order)
         rows = [self.classifiers.index(instance) for instance in chosen]

@@ -153,10 +153,7 @@ class PhiSweep(FoolingSweep):
 def draw_phi_sweep(rows: Sequence[Row], fid_name: str, classes: Classes | None) -> Figure:
     """Draw detection, the Frechet distance and, of an extractor with classes, their entropy.
 
-    Args:
-        rows: as from `FoolingSweep.read`; a row of phi 0 becomes a horizontal line for reference.
-        fid_name: the distance's full name, for the axis.
-        classes: that the entropy is of.
+    A row of phi 0 becomes a horizontal line for reference.
     """
     metrics = ["fid"] if classes is None else ["fid", "class_entropy"]
     ratios = [2, *(1 for _ in metrics)]

@@ -74,10 +74,7 @@ class PairSet(StrEnum):
 
 
 def read_detections(path: Path) -> pd.DataFrame:
-    """Read detections.csv.
-
-    Returns:
-        A row per pair; in_loss and in_training are bool, a missing rate is NaN.
+    """Read detections.csv: a row per pair; a missing rate is NaN.
 
     Raises:
         UserError: when the file cannot be read, a column is missing or holds something else than
@@ -89,10 +86,7 @@ def read_detections(path: Path) -> pd.DataFrame:
 
 
 def read_quality(path: Path) -> pd.DataFrame:
-    """Read quality.csv; its metrics are found by how their names start.
-
-    Returns:
-        A row per generator instance and one of cohort "real" for the floor; missing values are NaN.
+    """Read quality.csv: a row per generator instance, and one of cohort "real" for the floor.
 
     Raises:
         UserError: as `read_detections`, or when a metric has no column.

@@ -82,7 +82,8 @@ class Content:
             if reading.is_asked(self.results.study):
                 yield from reading.draw(self.results, self.readings[name])
         mutual = self.readings["mutual_fooling"]
-        yield from agreement_figure.draw(self.compared, mutual["fooling"], mutual["order"])
+        if mutual["fooling"] is not None:
+            yield from agreement_figure.draw(self.compared, mutual["fooling"], mutual["order"])
         yield from spectra_figure.draw(self.spectra)
         if self.attributions is not None:
             yield from attributions_figure.draw(self.attributions)
