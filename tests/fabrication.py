@@ -1,38 +1,121 @@
 """A whole report's inputs, fabricated: tables with drawn numbers, damaged images, curves.
 
-What they say does not matter, only that they have every shape that a study can have. The evidence
-beside the two tables is in `report_tools`.
+What they say does not matter, only that they have every shape that a study can have.
 """
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from knowledge_gaps.statistics.measures import (
-    CLASS_ENTROPY,
-    FID,
-    KID,
-    METRICS,
-    MISSING_CLASSES,
-    PRECISION,
-    RECALL,
-    find_metric_of,
-)
+from knowledge_gaps.report.build import choose_cohorts
+from knowledge_gaps.statistics.measures import METRICS
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
-from report_tools import QUALITY_FILLERS, write_evidence
 
+REPOSITORY = Path(__file__).parents[1]
 NUM_IMAGES = 64
 EMPTY_COHORT = "phi_1e4"  # its quality is empty, as for a generator whose FID does not exist
-_PROTOCOL = "4k"
+ADAM = {"learning_rate": 1e-3}
+GANS = {"recipe": "dcgan", "instances": 3, "fools": "none", "phi": 0.0}
+ITERATIONS = [
+    {"gans": "baseline", "classifiers": "iteration_0"},
+    {"gans": "fool_all_1", "classifiers": "iteration_1"},
+]
+STUDY: dict[str, Any] = {
+    "study": {"name": "fabricated", "seed": 0},
+    "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist_reduced"},
+    "gan_recipes": {
+        "dcgan": {
+            "architecture": "dcgan",
+            "steps": 2000,
+            "batch_size": 8,
+            "generator_optimizer": ADAM,
+            "discriminator_optimizer": ADAM,
+        }
+    },
+    "classifier_recipes": {
+        "cnn": {"architecture": "cnn", "steps": 300, "batch_size": 8, "optimizer": ADAM}
+    },
+    "pools": {
+        "baseline_1": {"extends": "none", "cohort": "gans/baseline", "instances": [0]},
+        "baseline_2": {"extends": "baseline_1", "cohort": "gans/baseline", "instances": [1]},
+        "fool_all_1": {"extends": "none", "cohort": "gans/fool_all_1", "instances": [0, 1]},
+        "c0": {"extends": "none", "cohort": "classifiers/iteration_0", "instances": [0]},
+        "c1": {"extends": "none", "cohort": "classifiers/iteration_1", "instances": [0]},
+    },
+    "gans": {
+        "baseline": GANS,
+        "fool_all_1": {**GANS, "fools": "c0", "phi": 1.0},
+        "memoryless_2": {**GANS, "instances": 2, "fools": "c1", "phi": 1.0},
+        "phi_1e-2": {**GANS, "instances": 2, "fools": "c0", "phi": 0.01},
+        EMPTY_COHORT: {**GANS, "instances": 1, "fools": "c0", "phi": 10000.0},
+    },
+    "classifiers": {
+        "iteration_0": {"recipe": "cnn", "instances": 3, "detects": "baseline_2"},
+        "iteration_1": {"recipe": "cnn", "instances": 2, "detects": "fool_all_1"},
+        "n_1": {"recipe": "cnn", "instances": 2, "detects": "baseline_1"},
+    },
+    "evaluation": {"num_images": NUM_IMAGES},
+    "report": {
+        "iterations": ITERATIONS,
+        "memoryless": [*ITERATIONS, {"gans": "memoryless_2"}],
+        "phi_sweep": ["phi_1e-2", EMPTY_COHORT],
+        "generalisation": [{"gans": "baseline", "classifiers": ["n_1", "iteration_0"]}],
+    },
+}
+AUDIT = """\
+check,subject,fault,instance,steps,num_images,detection_rate,real_accuracy,auc,p_value,p_holm,num_defects,verdict
+replay,cnn,none,0,600,2000,0.500000,0.500000,0.503000,0.740000,1.000000,,pass
+control,cnn,truncated,0,600,2000,0.990000,0.990000,0.999000,0.000000,0.000000,,found
+round_trip,train,none,,,600,,,,,,0,pass
+"""
+AGREEMENT = """\
+classifier_cohort,classifier_a,classifier_b,on_images,num_images,num_errors_a,num_errors_b,num_errors_both,observed_agreement,expected_agreement,error_consistency,num_cka_images,cka
+"""
+ATTRIBUTIONS = """\
+images,classifier_cohort,classifier_a,classifier_b,a_in_loss,b_in_loss,num_images,spearman_mean,spearman_std
+"""
+# values that do not matter to tests
+DETECTION_FILLERS = {
+    "balanced_accuracy": 0.75,
+    "average_precision": 0.8,
+    "detection_at_1pct_false_alarms": 0.4,
+    "detection_at_5pct_false_alarms": 0.6,
+    "equal_error_rate": 0.2,
+    "calibration_error": 0.1,
+    "c2st_log10_p": -12.5,
+}
+QUALITY_FILLERS = {
+    "kid_std": 0.001,
+    "density": 0.8,
+    "coverage": 0.7,
+    "missing_classes": 0,
+    "memorised": 0.01,
+    "collapse": "intact",
+}
 
 Images = npt.NDArray[np.uint8]
+
+
+def make_study(changes: Mapping[str, object] | None = None) -> Study:
+    """Make STUDY with other values by dotted key."""
+    content = copy.deepcopy(STUDY)
+    for path, value in (changes or {}).items():
+        *parents, key = path.split(".")
+        section = content
+        for parent in parents:
+            section = section[parent]
+        section[key] = value
+    return Study.model_validate(content)
 
 
 def fabricate_root(root: Path, study: Study, reals: Images | None = None) -> None:
@@ -46,30 +129,91 @@ def fabricate_root(root: Path, study: Study, reals: Images | None = None) -> Non
     rng = np.random.default_rng(0)
     if reals is None:
         reals = rng.integers(0, 256, (NUM_IMAGES, 1, 28, 28), dtype=np.uint8)
-    _write_dataset(root, study, reals)
+    save(root / "data/prepared/test.npy", reals)
+    save(root / "data/prepared/train.npy", reals)
+    shape = list(reals.shape[1:])
+    dataset = {"name": study.data.name, "image_shape": shape, "num_train": 600, "num_test": 64}
+    write(root / "data/prepared/dataset.json", json.dumps(dataset))
+    write(root / "findings.yaml", (REPOSITORY / "findings.yaml").read_text())
     _write_csv(root / "reports/detections.csv", list(_list_detections(study, rng)))
     _write_csv(root / "reports/quality.csv", list(_list_quality(study, rng)))
-    write_evidence(root, study, shape=reals.shape[1:])
+    _write_evidence(root, study, reals.shape[1:])
     for cohort, gans in study.gans.items():
         for instance in range(gans.instances):
-            images = _fabricate_images(reals, gans.phi, rng)
-            save(root / f"data/samples/{cohort}/{instance}.npy", images)
+            noise = rng.normal(0, 8 + 25 * np.log10(1 + gans.phi), (NUM_IMAGES, *shape))
+            damaged = np.clip(reals + noise, 0, 255).astype(np.uint8)  # the more, the larger phi
+            save(root / f"data/samples/{cohort}/{instance}.npy", damaged)
             curves = list(_list_curves(study, cohort, rng))
             _write_csv(root / f"models/gans/{cohort}/{instance}/curves.csv", curves)
 
 
-def save(path: Path, array: npt.NDArray[np.generic]) -> None:
+def save(path: Path, array: npt.NDArray[Any]) -> None:
     """Store an array, with the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, array, allow_pickle=False)
 
 
-def _write_dataset(root: Path, study: Study, reals: Images) -> None:
-    save(root / "data/prepared/test.npy", reals)
-    save(root / "data/prepared/train.npy", reals)
-    shape = list(reals.shape[1:])
-    dataset = {"name": study.data.name, "image_shape": shape, "num_train": 600, "num_test": 64}
-    (root / "data/prepared/dataset.json").write_text(json.dumps(dataset))
+def write(path: Path, text: str) -> Path:
+    """Store a text, with the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def widen(table: str, fillers: Mapping[str, object]) -> str:
+    """Add columns of one value each to a CSV table."""
+    header, *rows = table.splitlines()
+    values = map(str, fillers.values())
+    ends = [",".join(fillers), *[",".join(values)] * len(rows)]
+    return "".join(f"{line},{end}\n" for line, end in zip([header, *rows], ends, strict=True))
+
+
+def write_attributions(root: Path, gans: str, classifiers: str, shape: tuple[int, ...]) -> None:
+    """Write what the stage of that name leaves: two sets of images, pairs of three classifiers."""
+    rng = np.random.default_rng(1)
+    names, num_images, directory = ["real", gans], 32, root / "data/attributions"
+    lines = []
+    for name in names:
+        save(directory / name / "images.npy", rng.integers(0, 256, (6, *shape), dtype=np.uint8))
+        maps = rng.normal(0, 0.1, (3, 6, *shape)).astype(np.float32)
+        save(directory / name / "attributions.npy", maps)
+        save(directory / name / "logits.npy", maps.sum(axis=(2, 3, 4)))
+        save(directory / name / "mean_absolute.npy", np.abs(maps).mean(axis=1))
+        for a, b in combinations(range(3), 2):
+            rest = f"{str(a == 0).lower()},false,{num_images},{rng.uniform():.6f},0.05"
+            lines.append(f"{name},{classifiers},{a},{b},{rest}\n")
+    index = {
+        "gans": gans,
+        "classifier_cohort": classifiers,
+        "classifiers": [0, 1, 2],
+        "images": names,
+        "num_images": dict.fromkeys(names, num_images),
+    }
+    write(directory / "index.json", json.dumps(index))
+    write(root / "reports/attributions.csv", ATTRIBUTIONS + "".join(lines))
+
+
+def _write_evidence(root: Path, study: Study, shape: tuple[int, ...]) -> None:
+    """Write what the stages beside detections and quality leave; no attributions."""
+    write(root / "reports/audit.csv", AUDIT)
+    write(root / "reports/attributions.csv", ATTRIBUTIONS)
+    write(root / "reports/agreement.csv", AGREEMENT)
+    cohort = next(iter(study.gans))
+    neighbours = "generator_cohort,generator_instance,image,training_image,distance_lenet\n"
+    rows = f"{cohort},0,3,1,0.5\n{cohort},0,2,0,0.25\n"
+    write(root / "reports/neighbours.csv", neighbours + rows)
+    write(root / "data/attributions/index.json", json.dumps({"gans": None}))
+    rng = np.random.default_rng(0)
+    spectra: list[dict[str, object]] = []
+    for name in ["real", "real_train", *choose_cohorts(study)]:
+        powers = rng.uniform(0.5, 1.5, shape[-1] // 2)
+        key = {"generator_cohort": name, "generator_instance": 0}
+        spectra += [{**key, "frequency": f, "power": x} for f, x in enumerate(powers, start=1)]
+        residuals = rng.uniform(0.5, 1.5, (1, *shape[1:])).astype(np.float32)
+        save(root / f"data/spectra/{name}/residual_spectra.npy", residuals)
+        fingerprints = rng.normal(0, 0.01, (1, *shape)).astype(np.float32)
+        save(root / f"data/spectra/{name}/fingerprints.npy", fingerprints)
+    _write_csv(root / "reports/spectra.csv", spectra)
 
 
 def _write_csv(path: Path, rows: list[dict[str, object]]) -> None:
@@ -87,57 +231,46 @@ def _list_detections(study: Study, rng: np.random.Generator) -> Iterator[dict[st
             detected = list_members(study, classifiers.detects)
             for pair in np.ndindex(gans.instances, classifiers.instances):
                 in_loss = (f"classifiers/{classifier_cohort}", pair[1]) in fooled
-                rate = (
-                    0.02 if in_loss else max(0.0, 0.99 - 0.08 * rng.exponential(1 + gans.phi / 9))
-                )
+                rate = max(0.0, 0.99 - 0.08 * rng.exponential(1 + gans.phi / 9))
+                rate = 0.02 if in_loss else round(rate, 6)
                 yield {
                     "generator_cohort": gan_cohort,
                     "generator_instance": pair[0],
                     "classifier_cohort": classifier_cohort,
                     "classifier_instance": pair[1],
-                    "in_loss": str(in_loss).lower(),
-                    "in_training": str((f"gans/{gan_cohort}", pair[0]) in detected).lower(),
+                    "in_loss": in_loss,
+                    "in_training": (f"gans/{gan_cohort}", pair[0]) in detected,
                     "num_images": study.evaluation.num_images,
-                    "detection_rate": round(rate, 6),
+                    "detection_rate": rate,
                     "real_accuracy": 0.98 + 0.002 * pair[1],
-                    "auc": round(0.5 + rate / 2, 6),
-                    "balanced_accuracy": round((rate + 0.98) / 2, 6),
-                    "average_precision": round(0.5 + rate / 2, 6),
-                    "detection_at_1pct_false_alarms": round(0.8 * rate, 6),
-                    "detection_at_5pct_false_alarms": round(0.9 * rate, 6),
-                    "equal_error_rate": round((1 - rate) / 2, 6),
-                    "calibration_error": round((1 - rate) / 2, 6),
-                    "c2st_log10_p": round(-1000 * rate, 6),
+                    "auc": 0.5 + rate / 2,
+                    **DETECTION_FILLERS,
                 }
 
 
 def _list_quality(study: Study, rng: np.random.Generator) -> Iterator[dict[str, object]]:
     """List rows with every metric of the study's extractor; random_vgg has no classes."""
     extractor = study.evaluation.extractor
-    fillers = {find_metric_of(name): value for name, value in QUALITY_FILLERS.items()}
-
-    def make_row(
-        cohort: str, instance: int, phi: float | str, fid: float | str
-    ) -> dict[str, object]:
-        values: dict[str | None, object] = {**fillers}
-        values[FID] = values["frechet"] = fid
-        values |= {KID: 0.0123, PRECISION: 0.71, RECALL: 0.42}
-        if fid == "":
-            values |= dict.fromkeys((KID, PRECISION, RECALL), "")
-        values[CLASS_ENTROPY] = round(2.29 / (1 + np.log10(1 + float(phi or 0))), 6)
+    rows = [
+        (cohort, instance, gans.phi, 6 + rng.uniform() + 4 * gans.phi**0.5)
+        for cohort, gans in study.gans.items()
+        for instance in range(gans.instances)
+    ]
+    for cohort, instance, phi, fid in [*rows, ("real", 0, "", 0.85)]:
+        values: dict[str, object] = {"fid": fid, "kid": 0.0123, "precision": 0.71, "recall": 0.42}
+        if cohort == EMPTY_COHORT:
+            values = dict.fromkeys(values, "")
+        values |= {"class_entropy": 2.29 / (1 + float(phi or 0)), **QUALITY_FILLERS}
         if extractor == "random_vgg":
-            values |= dict.fromkeys((CLASS_ENTROPY, MISSING_CLASSES), "")
-        distance = "frechet" if extractor == "random_vgg" else FID
-        names = (distance, *METRICS[1:])
-        metrics = {f"{name}_{extractor}_{_PROTOCOL}": values[name] for name in names}
-        key = {"generator_cohort": cohort, "generator_instance": instance, "phi": phi}
-        return {**key, **metrics, "collapse": QUALITY_FILLERS["collapse"]}
-
-    for cohort, gans in study.gans.items():
-        for instance in range(gans.instances):
-            fid = round(6 + rng.uniform() + 4 * gans.phi**0.5, 6)
-            yield make_row(cohort, instance, gans.phi, "" if cohort == EMPTY_COHORT else fid)
-    yield make_row("real", 0, "", 0.85)
+            values |= {"frechet": fid, "class_entropy": "", "missing_classes": ""}
+        names = ["frechet" if extractor == "random_vgg" else "fid", *METRICS[1:]]
+        yield {
+            "generator_cohort": cohort,
+            "generator_instance": instance,
+            "phi": phi,
+            **{f"{name}_{extractor}_4k": values[name] for name in names},
+            "collapse": values["collapse"],
+        }
 
 
 def _list_curves(
@@ -146,22 +279,13 @@ def _list_curves(
     """List losses, and of a recipe with path lengths the scalars of its regularisers."""
     phi = study.gans[cohort].phi
     recipe = study.gan_recipes[study.gans[cohort].recipe]
-    for step in range(50, 3001, 50):
-        fooling = 3 / (1 + step / 300) / (1 + phi) + 0.05 * rng.uniform()
+    for step in range(300, 3001, 300):
         row: dict[str, object] = {
             "step": step,
             "loss_discriminator": 1.2 + 0.1 * rng.normal(),
-            "loss_generator": 0.9 + 0.1 * rng.normal() + (fooling if phi > 0 else 0),
-            "loss_fooling": fooling if phi > 0 else "",
+            "loss_generator": 0.9 + 0.1 * rng.normal(),
+            "loss_fooling": 3 / (1 + step / 300) if phi > 0 else "",
         }
         if recipe.path_length_weight > 0:
             row |= {"r1_penalty": 0.2 + 0.02 * rng.normal(), "path_length": 4 - 3 / step**0.5}
         yield row
-
-
-def _fabricate_images(reals: Images, phi: float, rng: np.random.Generator) -> Images:
-    """Damage reals: the more, the larger phi."""
-    noise = rng.normal(0, 8 + 25 * np.log10(1 + phi), (NUM_IMAGES, *reals.shape[1:]))
-    chosen = reals[rng.integers(0, len(reals), NUM_IMAGES)]
-    damaged: Images = np.clip(chosen + noise, 0, 255).astype(np.uint8)
-    return damaged

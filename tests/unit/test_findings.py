@@ -17,8 +17,7 @@ from findings_tools import FINDINGS, REPOSITORY
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.findings.judge import Answer, Verdict, ask_all
 from knowledge_gaps.findings.paper import TABLES, PaperSource
-from knowledge_gaps.findings.schema import load_findings
-from knowledge_gaps.readings.places import Reading
+from knowledge_gaps.findings.schema import ITERATIONS, load_findings
 
 NUM_SHUFFLES = 20
 
@@ -101,14 +100,14 @@ def test_shuffled_iterations_do_not_support_the_claims() -> None:
     """Of 25 cells 16 are low: none of ten high by chance has a probability of 0.2 %."""
     claims = [claim for claim in FINDINGS.claims if claim.id in ("9a", "9b", "9c", "9d")]
     findings = FINDINGS.model_copy(update={"num_resamples": 100, "claims": claims})
-    table = TABLES[Reading.ITERATIONS]
+    table = TABLES[ITERATIONS]
     blocks = [np.array(block) for block in (table.means, table.stds)]
     found: Counter[str] = Counter()
     for seed in range(NUM_SHUFFLES):
         order = np.random.default_rng([5, seed]).permutation(25)
         means, stds = (block.ravel()[order].reshape(5, 5).tolist() for block in blocks)
         shuffled = dataclasses.replace(table, means=means, stds=stds)
-        answers = ask_all(findings, PaperSource(0, {Reading.ITERATIONS: shuffled}))
+        answers = ask_all(findings, PaperSource(0, {ITERATIONS: shuffled}))
         found.update(name for name in answers if answers[name].verdict is Verdict.SUPPORTED)
     assert all(number / NUM_SHUFFLES <= 0.05 for number in found.values()), found
 

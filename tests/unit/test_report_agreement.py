@@ -56,9 +56,7 @@ def make_fooling(matrix: np.ndarray) -> MutualFooling:
         classifiers=tuple(range(num)),
         gans=tuple(f"against_{instance}" for instance in range(num)),
         in_loss=tuple(range(num)),
-        num_gans=(2,) * num,
         detection=matrix,
-        std=np.zeros((num, num)),
     )
 
 
@@ -74,9 +72,7 @@ def test_mutual_fooling_by_hand() -> None:
     assert fooling is not None
     assert (fooling.cohort, fooling.classifiers) == ("c", (0, 1, 2))
     assert (fooling.gans, fooling.in_loss) == (("fool_2", "fool_0"), (2, 0))
-    assert fooling.num_gans == (2, 3)
     np.testing.assert_allclose(fooling.detection, [[0.8, 0.02], [0.6, 0.3], [0.1, 0.6]])
-    np.testing.assert_allclose(fooling.std[0], [math.sqrt(0.02), math.nan])
     assert fooling.fooled == (0, 2)
     np.testing.assert_allclose(fooling.get_square(), [[0.02, 0.8], [0.6, 0.1]])
     np.testing.assert_allclose(fooling.get_square([2, 0]), [[0.1, 0.6], [0.8, 0.02]])

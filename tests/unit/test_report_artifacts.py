@@ -13,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from fabrication import save, write
 from knowledge_gaps.analyses.attributions import reading as attributions
 from knowledge_gaps.analyses.attributions.reading import draw_agreement, draw_attributions
 from knowledge_gaps.analyses.spectra import reading as spectra
@@ -54,16 +55,6 @@ INDEX: dict[str, Any] = {
     "num_images": {"fool": 5, "real": 4},
     "num_steps": 32,
 }
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, array, allow_pickle=False)
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from matplotlib.collections import LineCollection
 
 from knowledge_gaps.readings import formats
+from knowledge_gaps.readings.cohorts import Classes
 from knowledge_gaps.readings.curves import average_curves
 from knowledge_gaps.readings.figures.grids import ImageRow, draw_image_rows, shrink_images
 from knowledge_gaps.readings.figures.style import render_png
@@ -24,7 +25,6 @@ from knowledge_gaps.readings.phi_sweep import PhiSweep, draw_phi_sweep
 from knowledge_gaps.readings.reading import Results
 from knowledge_gaps.readings.tables import Row, summarise
 from knowledge_gaps.readings.truncation import Truncation
-from knowledge_gaps.readings.words import Classes
 from knowledge_gaps.report.metrics import round_metrics
 from knowledge_gaps.statistics.measures import METRICS
 

@@ -11,9 +11,15 @@ import numpy as np
 from knowledge_gaps.core.layout import DETECTIONS_FILE, QUALITY_FILE
 from knowledge_gaps.core.tables import IN_LOSS, IN_TRAINING
 from knowledge_gaps.findings.judge import Answer, Judged
-from knowledge_gaps.findings.schema import Claim, Findings, Selection
-from knowledge_gaps.readings.pairs import PairSet
-from knowledge_gaps.readings.places import Reading
+from knowledge_gaps.findings.schema import (
+    ARCHITECTURES,
+    ITERATIONS,
+    MUTUAL_FOOLING,
+    Claim,
+    Findings,
+    Selection,
+)
+from knowledge_gaps.readings.tables import PairSet
 from knowledge_gaps.statistics.bootstrap import CONFIDENCE, Statistic
 from knowledge_gaps.statistics.effects import Over
 
@@ -25,7 +31,7 @@ _ROWS = {
     PairSet.IN_TRAINING: f"rows with {IN_TRAINING} true",
 }
 _OVER = {Over.MEAN: "mean", Over.MIN: "smallest", Over.MAX: "largest"}
-_TABLES = {Reading.ARCHITECTURES: "A", Reading.MUTUAL_FOOLING: "B", Reading.ITERATIONS: "C"}
+_TABLES = {ARCHITECTURES: "A", MUTUAL_FOOLING: "B", ITERATIONS: "C"}
 
 
 def describe_threshold(claim: Claim, findings: Findings) -> str:

@@ -16,11 +16,17 @@ import numpy as np
 import pandas as pd
 
 from knowledge_gaps.findings.paper import PaperSource, resample_printed
-from knowledge_gaps.findings.schema import AskedOf, Claim, Findings, Range, Selection
+from knowledge_gaps.findings.schema import (
+    MUTUAL_FOOLING,
+    AskedOf,
+    Claim,
+    Findings,
+    Range,
+    Selection,
+)
 from knowledge_gaps.findings.sources import Cell, NotAskedError, Printed, StudySource
 from knowledge_gaps.readings.cells import MEASURES
 from knowledge_gaps.readings.formats import format_title
-from knowledge_gaps.readings.places import Reading
 from knowledge_gaps.statistics.bootstrap import Interval, PairMatrix, Resampled, resample_cells
 from knowledge_gaps.statistics.clusters import Clusters
 from knowledge_gaps.statistics.effects import bound_effect
@@ -112,7 +118,7 @@ def _ask(claim: Claim, findings: Findings, source: Source) -> Answer:
     interval = bound_effect(resampled, *positions, over)
     if claim.measure in _SHARES:
         interval = interval.clip(0.0 if claim.right is None else -1.0, 1.0)
-    has_clusters = claim.left.reading is Reading.MUTUAL_FOOLING and claim.left.same is not None
+    has_clusters = claim.left.reading == MUTUAL_FOOLING and claim.left.same is not None
     answer = Answer(
         verdict=decide(interval, claim.direction, findings.get_threshold(claim)),
         measure=cells[0].measure,

@@ -10,27 +10,26 @@ from itertools import product
 
 import numpy as np
 
-from knowledge_gaps.findings.schema import Selection
+from knowledge_gaps.findings.schema import ARCHITECTURES, ITERATIONS, MUTUAL_FOOLING, Selection
 from knowledge_gaps.findings.sources import Cell, MutualMatrix, NotAskedError, Printed
 from knowledge_gaps.readings.formats import format_title
-from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.readings.paper import (
     TABLE_ARCHITECTURES,
     TABLE_ITERATIONS,
     TABLE_MUTUAL_FOOLING,
     PaperTable,
 )
-from knowledge_gaps.readings.places import Reading
+from knowledge_gaps.readings.tables import PairSet
 from knowledge_gaps.statistics.bootstrap import Component, Resampled, Statistic
 from knowledge_gaps.statistics.measures import DETECTION_RATE, FID
 
-TABLES: Mapping[Reading, PaperTable] = {
-    Reading.ARCHITECTURES: TABLE_ARCHITECTURES,
-    Reading.MUTUAL_FOOLING: TABLE_MUTUAL_FOOLING,
-    Reading.ITERATIONS: TABLE_ITERATIONS,
+TABLES: Mapping[str, PaperTable] = {
+    ARCHITECTURES: TABLE_ARCHITECTURES,
+    MUTUAL_FOOLING: TABLE_MUTUAL_FOOLING,
+    ITERATIONS: TABLE_ITERATIONS,
 }
 _GAN = "stylegan2"  # of all printed tables
-_CLASSIFIERS = {Reading.MUTUAL_FOOLING: "mobilenet_v2", Reading.ITERATIONS: "resnet50"}
+_CLASSIFIERS = {MUTUAL_FOOLING: "mobilenet_v2", ITERATIONS: "resnet50"}
 _ARCHITECTURES = {format_title(name): name for name in ("resnet50", "inception_v3", "mobilenet_v2")}
 _NO_TABLE = "the paper prints no table of"
 _STEP = 0.01  # two digits are printed; rounding adds a uniform error of this width
@@ -42,7 +41,7 @@ class PaperSource:
     """The paper's tables, by the reading that they answer."""
 
     seed: int  # of permutations
-    tables: Mapping[Reading, PaperTable] = field(default_factory=lambda: TABLES)
+    tables: Mapping[str, PaperTable] = field(default_factory=lambda: TABLES)
     units = None  # its distances have no margins but the pilot's
 
     def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
@@ -58,7 +57,7 @@ class PaperSource:
             raise NotAskedError(f"{_NO_TABLE} it")
         if pairs is None:
             return list(_list_fid(table, reading))
-        if reading is Reading.MUTUAL_FOOLING:
+        if reading == MUTUAL_FOOLING:
             return self.mutual.list_cells(selection)
         if pairs is not PairSet.HELD_OUT:
             raise NotAskedError(f"{_NO_TABLE} {pairs} pairs")
@@ -67,24 +66,24 @@ class PaperSource:
     @cached_property
     def mutual(self) -> MutualMatrix:
         """Table B."""
-        values = np.array(self.tables[Reading.MUTUAL_FOOLING].means)
+        values = np.array(self.tables[MUTUAL_FOOLING].means)
         names = "gans/paper", "classifiers/paper"
-        architectures = _GAN, frozenset({_CLASSIFIERS[Reading.MUTUAL_FOOLING]})
+        architectures = _GAN, frozenset({_CLASSIFIERS[MUTUAL_FOOLING]})
         return MutualMatrix(values, range(len(values)), names, architectures, self.seed)
 
 
-def _list_rates(table: PaperTable, reading: Reading) -> Iterator[Cell]:
+def _list_rates(table: PaperTable, reading: str) -> Iterator[Cell]:
     assert table.stds is not None  # of all tables but B
     for (row, title), (column, other) in product(enumerate(table.rows), enumerate(table.columns)):
         place = {"row": float(row), "column": float(column), "lag": float(column - row)}
-        is_same = row == column if reading is Reading.ARCHITECTURES else None
+        is_same = row == column if reading == ARCHITECTURES else None
         classifiers = frozenset({_CLASSIFIERS.get(reading) or _ARCHITECTURES[title]})
         numbers = Printed(table.means[row][column], table.stds[row][column])
         name = f"{title} on {other}"
         yield Cell(name, DETECTION_RATE, numbers, _GAN, classifiers, place, is_same)
 
 
-def _list_fid(table: PaperTable, reading: Reading) -> Iterator[Cell]:
+def _list_fid(table: PaperTable, reading: str) -> Iterator[Cell]:
     if table.fid is None:
         raise NotAskedError(f"{_NO_TABLE} it")
     fooled = frozenset({_CLASSIFIERS[reading]})

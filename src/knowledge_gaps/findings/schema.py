@@ -5,15 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 from knowledge_gaps.core.errors import UserError, describe_first_error
 from knowledge_gaps.readings.cells import MEASURES
-from knowledge_gaps.readings.pairs import PairSet
-from knowledge_gaps.readings.places import COORDINATES, Reading
+from knowledge_gaps.readings.reading import list_readings
+from knowledge_gaps.readings.tables import PairSet
 from knowledge_gaps.statistics.bootstrap import Statistic
 from knowledge_gaps.statistics.effects import Over
 from knowledge_gaps.statistics.measures import DETECTION_RATE, METRICS
+from knowledge_gaps.study import ReportSettings
 from knowledge_gaps.study.load import read_yaml
 from knowledge_gaps.study.recipes import Count, Name, Positive, Section
 
@@ -23,7 +31,10 @@ Text = Annotated[str, Field(min_length=1)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 _OF_CLASSIFIERS = frozenset({"row", "lag", "n", "psi"})  # generators alone have none of these
-_WITH_SAME = (Reading.MUTUAL_FOOLING, Reading.ARCHITECTURES)
+ITERATIONS = "iterations"
+MUTUAL_FOOLING = "mutual_fooling"
+ARCHITECTURES = "architectures"
+_WITH_SAME = (MUTUAL_FOOLING, ARCHITECTURES)
 
 
 class Range(Section):
@@ -57,6 +68,14 @@ def _widen(wanted: Any) -> Any:
     return {"min": wanted, "max": wanted} if isinstance(wanted, (int, float)) else wanted
 
 
+def _check_reading(name: str) -> str:
+    """Refuse what is no reading of cohorts that a study names."""
+    known = [reading for reading in list_readings() if reading in ReportSettings.model_fields]
+    if name not in known:
+        raise ValueError(f"{name!r} found, one of {', '.join(known)} is needed")
+    return name
+
+
 class Selection(Section):
     """Some cells, and how they become one number.
 
@@ -65,7 +84,7 @@ class Selection(Section):
     (truncation).
     """
 
-    reading: Annotated[Reading, Field(strict=False)]  # where the cells come from
+    reading: Annotated[str, AfterValidator(_check_reading)]  # where the cells come from
     # which pairs of a cell count; null for a measure of generators alone
     pairs: Annotated[PairSet | None, Field(strict=False)] = None
     # by coordinate, a value or a range
@@ -78,7 +97,8 @@ class Selection(Section):
 
     @model_validator(mode="after")
     def _check_coordinates(self) -> Self:
-        known = COORDINATES[self.reading] - (_OF_CLASSIFIERS if self.pairs is None else set())
+        left_out = _OF_CLASSIFIERS if self.pairs is None else set()
+        known = list_readings()[self.reading].coordinates - left_out
         if unknown := [name for name in self.where if name not in known]:
             words = f"{'generators' if self.pairs is None else 'pairs'} of {self.reading}"
             raise ValueError(
@@ -137,7 +157,7 @@ class Claim(Section):
                 if (left is None) != (right is None) or (key == "statistic" and left != right):
                     raise ValueError(f"left.{key} is {left}, right.{key} is {right}: not one scale")
         for side in self.sides:
-            if side.reading is Reading.MUTUAL_FOOLING and self.measure != DETECTION_RATE:
+            if side.reading == MUTUAL_FOOLING and self.measure != DETECTION_RATE:
                 raise ValueError(f"measure is {self.measure}, {side.reading} has {DETECTION_RATE}")
         if self.direction == "differs" and (self.right is None or self.left.over != Over.MEAN):
             raise ValueError("differs needs a right side, and means on both sides")

@@ -13,12 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from knowledge_gaps.core.tables import CLASSIFIER_INSTANCE, GENERATOR_COHORT, GENERATOR_INSTANCE
-from knowledge_gaps.findings.schema import Selection
+from knowledge_gaps.findings.schema import ARCHITECTURES, MUTUAL_FOOLING, Selection
 from knowledge_gaps.readings.cohorts import get_classifiers, get_gan, list_fooled
 from knowledge_gaps.readings.mutual_fooling import make_mutual_fooling
-from knowledge_gaps.readings.pairs import PairSet
-from knowledge_gaps.readings.places import Reading, list_gans, list_places
-from knowledge_gaps.readings.tables import find_metric, select_pairs
+from knowledge_gaps.readings.reading import list_readings
+from knowledge_gaps.readings.tables import PairSet, find_metric, select_pairs
 from knowledge_gaps.statistics.bootstrap import Floats, PairMatrix
 from knowledge_gaps.statistics.clusters import MIN_MEMBERS, Clusters, find_clusters
 from knowledge_gaps.statistics.measures import DETECTION_RATE, find_metric_of
@@ -130,7 +129,7 @@ class StudySource:
             raise NotAskedError(f"the study names no {selection.reading}")
         if selection.pairs is None:
             cells = list(self._list_quality(measure, selection.reading))
-        elif selection.reading is Reading.MUTUAL_FOOLING:
+        elif selection.reading == MUTUAL_FOOLING:
             cells = self.mutual.list_cells(selection)
         else:
             cells = list(self._list_pairs(measure, selection.reading, selection.pairs))
@@ -144,12 +143,12 @@ class StudySource:
         """The matrix of mutual fooling, of a study that names it."""
         fooling = make_mutual_fooling(self.detections, self.study)
         assert fooling is not None
-        names = f"{Kind.GANS}/{Reading.MUTUAL_FOOLING}", f"{Kind.CLASSIFIERS}/{fooling.cohort}"
+        names = f"{Kind.GANS}/{MUTUAL_FOOLING}", f"{Kind.CLASSIFIERS}/{fooling.cohort}"
         architectures = self._get_architectures(fooling.gans[0])  # it fools one of the cohort
         return MutualMatrix(fooling.get_square(), fooling.fooled, names, architectures, self.seed)
 
-    def _list_pairs(self, measure: str, reading: Reading, pairs: PairSet) -> Iterator[Cell]:
-        for gans, classifiers, coordinates in list_places(self.study, reading):
+    def _list_pairs(self, measure: str, reading: str, pairs: PairSet) -> Iterator[Cell]:
+        for gans, classifiers, coordinates in list_readings()[reading].list_cells(self.study):
             rows = select_pairs(self.detections, pairs, gans, classifiers)
             table = rows.pivot(
                 index=GENERATOR_INSTANCE, columns=CLASSIFIER_INSTANCE, values=measure
@@ -158,14 +157,14 @@ class StudySource:
             if matrix is not None:
                 gan, fooled = self._get_architectures(gans)
                 asked = get_classifiers(self.study, [classifiers])
-                is_same = asked == fooled if reading is Reading.ARCHITECTURES else None
+                is_same = asked == fooled if reading == ARCHITECTURES else None
                 name = f"{classifiers} on {gans}"
                 yield Cell(name, measure, matrix, gan, asked, coordinates, is_same)
 
-    def _list_quality(self, metric: str, reading: Reading) -> Iterator[Cell]:
+    def _list_quality(self, metric: str, reading: str) -> Iterator[Cell]:
         column = find_metric(self.quality, metric)
         measure = find_metric_of(column) or metric
-        for gans, coordinates in list_gans(self.study, reading):
+        for gans, coordinates in list_readings()[reading].list_gans(self.study):
             rows = self.quality[self.quality[GENERATOR_COHORT] == gans]
             matrix = self._make_matrix(rows.set_index(GENERATOR_INSTANCE)[[column]], gans)
             if matrix is not None:

@@ -7,7 +7,7 @@ detections.csv. Intervals are of the two-way bootstrap over generator and classi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,44 +19,27 @@ from knowledge_gaps.core.tables import (
     GENERATOR_COHORT,
     GENERATOR_INSTANCE,
 )
-from knowledge_gaps.readings.pairs import PairSet
-from knowledge_gaps.readings.tables import select_pairs, summarise
-from knowledge_gaps.statistics.bootstrap import (
-    Interval,
-    PairMatrix,
-    make_interval,
-    resample_cells,
-)
-from knowledge_gaps.statistics.measures import (
-    AUC,
-    AVERAGE_PRECISION,
-    BALANCED_ACCURACY,
-    C2ST_LOG10_P,
-    CALIBRATION_ERROR,
-    DETECTION_AT_1PCT,
-    DETECTION_AT_5PCT,
-    DETECTION_RATE,
-    EQUAL_ERROR_RATE,
-    REAL_ACCURACY,
-)
+from knowledge_gaps.readings.tables import PairSet, select_pairs, summarise
+from knowledge_gaps.statistics import measures
+from knowledge_gaps.statistics.bootstrap import PairMatrix, make_interval, resample_cells
 from knowledge_gaps.statistics.signals import Signal, classify_signals
 
 MEASURES = (  # of a pair, shares in [0, 1]
-    DETECTION_RATE,
-    REAL_ACCURACY,
-    BALANCED_ACCURACY,
-    AUC,
-    AVERAGE_PRECISION,
-    DETECTION_AT_1PCT,
-    DETECTION_AT_5PCT,
-    EQUAL_ERROR_RATE,
-    CALIBRATION_ERROR,
+    measures.DETECTION_RATE,
+    measures.REAL_ACCURACY,
+    measures.BALANCED_ACCURACY,
+    measures.AUC,
+    measures.AVERAGE_PRECISION,
+    measures.DETECTION_AT_1PCT,
+    measures.DETECTION_AT_5PCT,
+    measures.EQUAL_ERROR_RATE,
+    measures.CALIBRATION_ERROR,
 )
 READING = "reading"
 PAIRS = "pairs"
 COORDINATES = ("row", "column", "lag", "phi", "n", "t", "psi")  # of places
 ALL = "all"  # the reading of the cells that cohorts.csv has
-C2ST_MAX = f"{C2ST_LOG10_P}_max"
+C2ST_MAX = f"{measures.C2ST_LOG10_P}_max"
 _COHORT_COLUMNS = (  # of cohorts.csv
     GENERATOR_COHORT,
     CLASSIFIER_COHORT,
@@ -71,7 +54,7 @@ _COHORT_COLUMNS = (  # of cohorts.csv
 
 # reading, GAN cohort, classifier cohort, coordinates
 ReadingPlace = tuple[str, str, str, Mapping[str, float]]
-_Key = tuple[PairSet, str, str]  # pairs, classifier cohort, GAN cohort
+_Key = tuple[PairSet, str, str]  # pairs, GAN cohort, classifier cohort
 
 
 def make_cells(detections: pd.DataFrame, places: Iterable[ReadingPlace], seed: int) -> pd.DataFrame:
@@ -110,64 +93,54 @@ def list_cohorts(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _tabulate(detections: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Summarise every cell of the table that has a pair, in the order of the table."""
-    cohorts = detections[[CLASSIFIER_COHORT, GENERATOR_COHORT]].drop_duplicates()
-    keys = [(pairs, *names) for names in cohorts.itertuples(index=False) for pairs in PairSet]
-    found = {key: select_pairs(detections, key[0], key[2], key[1]) for key in keys}
-    blocks = {key: block for key, block in found.items() if len(block) > 0}
-    sizes = _count_instances(detections)
-    bounds = {measure: _bound(blocks, sizes, measure, seed) for measure in MEASURES}
-    intervals = {key: {name: bounds[name][key] for name in MEASURES} for key in blocks}
-    return pd.DataFrame([_make_row(key, blocks[key], intervals[key]) for key in blocks])
+    cohorts = detections[[GENERATOR_COHORT, CLASSIFIER_COHORT]].drop_duplicates()
+    blocks: dict[_Key, pd.DataFrame] = {}
+    for gans, classifiers in cohorts.itertuples(index=False):
+        for pairs in PairSet:
+            block = select_pairs(detections, pairs, gans, classifiers)
+            if len(block) > 0:
+                blocks[pairs, gans, classifiers] = block
+    cells = pd.DataFrame([_make_row(key, block) for key, block in blocks.items()])
+    sides = ((GENERATOR_COHORT, GENERATOR_INSTANCE), (CLASSIFIER_COHORT, CLASSIFIER_INSTANCE))
+    sizes = [1 + detections.groupby(cohort)[instance].max() for cohort, instance in sides]
+    for measure in MEASURES:
+        bounds = list(_bound(blocks, sizes, measure, seed))
+        cells[[measure, f"{measure}_low", f"{measure}_high"]] = bounds
+    return cells
 
 
-def _make_row(key: _Key, block: pd.DataFrame, intervals: Mapping[str, Interval]) -> dict[str, Any]:
+def _make_row(key: _Key, block: pd.DataFrame) -> dict[str, Any]:
     row: dict[str, Any] = {
-        GENERATOR_COHORT: key[2],
-        CLASSIFIER_COHORT: key[1],
+        GENERATOR_COHORT: key[1],
+        CLASSIFIER_COHORT: key[2],
         PAIRS: key[0].value,
         "num_generators": block[GENERATOR_INSTANCE].nunique(),
         "num_classifiers": block[CLASSIFIER_INSTANCE].nunique(),
         "num_pairs": len(block),
-        C2ST_MAX: float(block[C2ST_LOG10_P].max(skipna=False)),
+        C2ST_MAX: float(block[measures.C2ST_LOG10_P].max(skipna=False)),
     }
-    for measure, interval in intervals.items():
-        row |= {measure: interval.point}
-        row |= {f"{measure}_low": interval.low, f"{measure}_high": interval.high}
-        # accuracy on reals is a number of the classifier, not of the pair
-        of_classifier = block.drop_duplicates(CLASSIFIER_INSTANCE)
-        row |= summarise((of_classifier if measure == REAL_ACCURACY else block)[measure], measure)
-    words = Counter(classify_signals(block[DETECTION_RATE].to_numpy(), block[AUC].to_numpy()))
+    # accuracy on reals is a number of the classifier, not of the pair
+    of_classifier = block.drop_duplicates(CLASSIFIER_INSTANCE)
+    for measure in MEASURES:
+        row |= summarise(
+            (of_classifier if measure == measures.REAL_ACCURACY else block)[measure], measure
+        )
+    words = Counter(
+        classify_signals(block[measures.DETECTION_RATE].to_numpy(), block[measures.AUC].to_numpy())
+    )
     return row | {f"num_{word}": words[word.value] for word in Signal}
 
 
-def _count_instances(detections: pd.DataFrame) -> dict[str, int]:
-    """Count the instances of each cohort, as "gans/COHORT" and "classifiers/COHORT"."""
-    sides = (
-        ("gans", GENERATOR_COHORT, GENERATOR_INSTANCE),
-        ("classifiers", CLASSIFIER_COHORT, CLASSIFIER_INSTANCE),
-    )
-    return {
-        f"{kind}/{cohort}": int(number) + 1
-        for kind, column, instance in sides
-        for cohort, number in detections.groupby(column)[instance].max().items()
-    }
-
-
 def _bound(
-    blocks: Mapping[_Key, pd.DataFrame], sizes: Mapping[str, int], measure: str, seed: int
-) -> dict[_Key, Interval]:
-    matrices = [_make_matrix(key, block, sizes, measure) for key, block in blocks.items()]
+    blocks: Mapping[_Key, pd.DataFrame], sizes: list[pd.Series[int]], measure: str, seed: int
+) -> Iterator[tuple[float, float, float]]:
+    """Yield the mean of each block with the bounds of its interval."""
+    matrices = []
+    for (_, gans, classifiers), block in blocks.items():
+        values = np.full((sizes[0][gans], sizes[1][classifiers]), np.nan)
+        values[block[GENERATOR_INSTANCE], block[CLASSIFIER_INSTANCE]] = block[measure]
+        matrices.append(PairMatrix(values, f"gans/{gans}", f"classifiers/{classifiers}"))
     resampled = resample_cells(matrices, seed)
-    return {
-        key: make_interval(resampled, coefficients).clip(0.0, 1.0)
-        for key, coefficients in zip(blocks, np.eye(len(matrices)), strict=True)
-    }
-
-
-def _make_matrix(
-    key: _Key, block: pd.DataFrame, sizes: Mapping[str, int], measure: str
-) -> PairMatrix:
-    names = f"gans/{key[2]}", f"classifiers/{key[1]}"
-    values = np.full([sizes[name] for name in names], np.nan)
-    values[block[GENERATOR_INSTANCE], block[CLASSIFIER_INSTANCE]] = block[measure]
-    return PairMatrix(values, *names)
+    for coefficients in np.eye(len(matrices)):
+        interval = make_interval(resampled, coefficients).clip(0.0, 1.0)
+        yield interval.point, interval.low, interval.high

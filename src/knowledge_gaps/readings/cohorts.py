@@ -1,11 +1,31 @@
-"""What a study says of the cohorts that a reading is made of; no table is read."""
+"""What follows from a study alone: its cohorts, and how architectures and extractor are called."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from knowledge_gaps.study import NO_POOL, Kind, Study
-from knowledge_gaps.study.graph import list_members, split_detected
+from knowledge_gaps.readings.formats import format_title
+from knowledge_gaps.study import NO_POOL, Study, TrainingSettings
+from knowledge_gaps.study.graph import list_members
+
+
+class Classes(NamedTuple):
+    """The classes that an extractor tells apart: whose they are, and how many."""
+
+    words: str
+    num: int
+
+
+_CLASSES = {
+    "lenet": Classes("the LeNet's ten classes", 10),
+    "inception": Classes("the Inception's 1,008 classes", 1008),
+}
+
+
+def find_classes(study: Study) -> Classes | None:
+    """Return the classes of the study's extractor; None without, and without class entropy."""
+    return _CLASSES.get(study.evaluation.extractor)
 
 
 def find_baseline(study: Study) -> str | None:
@@ -16,24 +36,17 @@ def find_baseline(study: Study) -> str | None:
     return cohort if study.gans[cohort].fools == NO_POOL else None
 
 
-def count_fooled(study: Study, gans: str) -> int:
-    """Count the classifiers in the loss of a GAN cohort."""
-    return len(list_members(study, study.gans[gans].fools))
-
-
-def count_detected(study: Study, gans: str, classifiers: str) -> int:
-    """Count the generators of a GAN cohort that classifiers were trained on.
-
-    The pool's last ones are left out where they only decide when the training stops.
-    """
-    trained_on, _ = split_detected(study, classifiers)
-    return sum(member == f"{Kind.GANS}/{gans}" for member, _ in trained_on)
-
-
 def list_fooled(study: Study, gans: str) -> list[str]:
     """List the classifier cohort of each classifier that GANs are trained to fool."""
     members = list_members(study, study.gans[gans].fools)
     return [cohort.partition("/")[2] for cohort, _ in members]
+
+
+def list_table_cohorts(study: Study) -> list[str]:
+    """List the GAN cohorts of the tables of iterations and architectures."""
+    report = study.report
+    tables = report.iterations, report.memoryless, report.memory, report.architectures
+    return list(dict.fromkeys(entry.gans for table in tables for entry in table))
 
 
 def get_gan(study: Study, gans: str) -> str:
@@ -45,3 +58,19 @@ def get_classifiers(study: Study, cohorts: Iterable[str]) -> frozenset[str]:
     """Return the architectures of classifier cohorts."""
     recipes = [study.classifier_recipes[study.classifiers[name].recipe] for name in cohorts]
     return frozenset(recipe.architecture for recipe in recipes)
+
+
+def describe_architecture(recipe: TrainingSettings) -> str:
+    """Name the architecture of a recipe, such as "ResNet-50 at 1/8 width"."""
+    title, divisor = format_title(recipe.architecture), recipe.model.get("width_divisor", 1)
+    return title if divisor == 1 else f"{title} at 1/{divisor} width"
+
+
+def describe_classifiers(study: Study, cohort: str) -> str:
+    """Name the architecture of a classifier cohort."""
+    return describe_architecture(study.classifier_recipes[study.classifiers[cohort].recipe])
+
+
+def has_styles(study: Study) -> bool:
+    """Say whether a recipe of GANs is of StyleGAN2."""
+    return any(recipe.architecture == "stylegan2" for recipe in study.gan_recipes.values())

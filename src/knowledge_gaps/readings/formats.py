@@ -6,24 +6,12 @@ import math
 from collections.abc import Iterable
 
 from knowledge_gaps.readings.tables import Row
-from knowledge_gaps.statistics.measures import (
-    CLASS_ENTROPY,
-    COVERAGE,
-    DENSITY,
-    FID,
-    KID,
-    KID_STD,
-    MEMORISED,
-    MISSING_CLASSES,
-    PRECISION,
-    RECALL,
-    find_metric_of,
-)
+from knowledge_gaps.statistics.measures import FID, find_metric_of
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members, split_detected
 
 NOTHING = "\N{EN DASH}"  # no pair, no instance, or a value that could not be computed
-TITLES = {  # of names in a study
+_TITLES = {  # of names in a study
     "cnn": "a plain CNN",
     "dcgan": "DCGAN",
     "fashion-mnist": "Fashion-MNIST",
@@ -34,19 +22,6 @@ TITLES = {  # of names in a study
     "resnet50": "ResNet-50",
     "stylegan2": "StyleGAN2",
 }
-DIGITS = {  # by metric
-    FID: 2,
-    KID: 4,
-    KID_STD: 4,
-    PRECISION: 2,
-    RECALL: 2,
-    DENSITY: 2,
-    COVERAGE: 2,
-    CLASS_ENTROPY: 2,
-    MISSING_CLASSES: 1,
-    MEMORISED: 4,
-}
-
 _SMALLEST_P = 0.001
 _SPACE = "\u00a0"  # no line break within mean ± std
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -65,12 +40,8 @@ def format_p(p_value: float) -> str:
 def format_summary(row: Row, name: str, digits: int = 2) -> str:
     """Write mean ± sample std; the mean alone when there is one value, a dash when there is none.
 
-    Values that are missing are counted behind, so that a mean over the rest is not taken for all.
-
-    Args:
-        row: has NAME_mean, NAME_std, NAME_num and NAME_missing, see `tables.summarise`.
-        name: of the measure.
-        digits: behind the point.
+    Values that are missing are counted behind, so that a mean over the rest is not taken for all;
+    `row` is of `tables.summarise`.
     """
     text = format_number(row[f"{name}_mean"], digits)
     if math.isfinite(row[f"{name}_std"]):
@@ -94,11 +65,7 @@ def format_interval(point: float, low: float, high: float, digits: int = 2) -> s
 
 
 def format_counts(counts: Iterable[int]) -> str:
-    """Write one whole number, or the smallest and largest of several.
-
-    Args:
-        counts: at least one.
-    """
+    """Write one whole number, or the smallest and largest of several."""
     ends = sorted(set(counts))
     return f"{ends[0]:,}" if len(ends) == 1 else f"{ends[0]:,} to {ends[-1]:,}"
 
@@ -110,7 +77,7 @@ def format_things(count: int, noun: str) -> str:
 
 def format_title(name: str) -> str:
     """Write a dataset or architecture as a reader knows it; an unknown name stays as it is."""
-    return TITLES.get(name, name)
+    return _TITLES.get(name, name)
 
 
 def format_distance(metric_name: str) -> str:

@@ -11,14 +11,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowledge_gaps.readings.cohorts import count_detected
-from knowledge_gaps.readings.figures import style, sweeps
-from knowledge_gaps.readings.figures.page_figure import DETECTIONS_SOURCE, PageFigure, make_chart
-from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.cohorts import describe_classifiers
+from knowledge_gaps.readings.figures import style
+from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
-from knowledge_gaps.readings.tables import Row, select_pairs, summarise
-from knowledge_gaps.readings.words import describe_classifiers
-from knowledge_gaps.study import ClassifierSweep, Study
+from knowledge_gaps.readings.tables import PairSet, Row, select_pairs, summarise
+from knowledge_gaps.study import ClassifierSweep, Kind, Study
+from knowledge_gaps.study.graph import split_detected
 
 IS_COMMON = "is_common"  # no classifier cohort of the sweep was trained on this generator
 
@@ -42,6 +41,7 @@ class DetectingSweep(Reading):
     """Classifier cohorts along an axis, on the GAN cohort that they were trained on."""
 
     axis: str
+    metric: str  # the axis in metrics.json
 
     def list_sweeps(self, study: Study) -> list[ClassifierSweep]:
         """List the sweeps; a classifier cohort is in one of them at most."""
@@ -92,47 +92,37 @@ class DetectingSweep(Reading):
                 read.append(row)
         return read
 
-    def list_metrics(self, content: Any, axis: str) -> Metrics:
-        """List the rates of all sweeps by classifier cohort."""
+    def make_metrics(self, results: Results, content: Any) -> Metrics:
         cells = [row["held_out"] for rows in content for row in rows]
-        return {
+        rates = {
             cell["classifier_cohort"]: {
-                axis: cell[self.axis],
+                self.metric: cell[self.axis],
                 "held_out_detection": cell["detection_rate_mean"],
             }
             for cell in cells
         }
+        return {self.name: rates}
 
 
 class Generalisation(DetectingSweep):
     """Detection of held-out generators against the number n of generators trained on."""
 
     name, title, position = "generalisation", "Generalisation", 10
-    axis = "n"
+    axis, coordinates = "n", frozenset({"n"})
+    metric = "num_generators"
 
     def get_value(self, study: Study, gans: str, classifiers: str) -> float:
-        return float(count_detected(study, gans, classifiers))
+        """Count the generators of the pool, without those that only decide when training stops."""
+        trained_on, _ = split_detected(study, classifiers)
+        return float(sum(member == f"{Kind.GANS}/{gans}" for member, _ in trained_on))
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
-        axis = "number of generators that the classifier was trained on"
-        panels, where = "", "figure"
-        figure = draw_detecting_sweep(content[0], self.axis, axis)
+        label = "number of generators that the classifier was trained on"
         if len(content) > 1:
-            panels, where = "A panel for each architecture of classifiers. ", "panel"
-            figure = draw_detecting_panels(_title_sweeps(results.study, content), self.axis, axis)
-        yield make_chart(
-            self.name,
-            figure,
-            "Detection rate of held-out generators against the number of training generators.",
-            f"{panels}Each dot is one classifier and one generator that it was not trained on "
-            f"({results.images}). Filled dots are generators that no classifier of the {where} was "
-            f"trained on, so that they compare like with like along the axis. {sweeps.BARS} "
-            "The vertical axis shows the range of the rates and need not start at 0.",
-            f"{DETECTIONS_SOURCE}, rows of these classifier cohorts with in_training = false",
-        )
-
-    def make_metrics(self, results: Results, content: Any) -> Metrics:
-        return {self.name: self.list_metrics(content, "num_generators")}
+            figure = draw_detecting_panels(_title_sweeps(results.study, content), self.axis, label)
+        else:
+            figure = draw_detecting_sweep(content[0], self.axis, label)
+        yield PageFigure(self.name, figure)
 
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
         plots = [pd.DataFrame(columns=_PLOT_COLUMNS)]
@@ -145,18 +135,12 @@ class Generalisation(DetectingSweep):
 
 @style.paper_style()
 def draw_detecting_sweep(rows: Sequence[Row], axis: str, label: str) -> Figure:
-    """Draw detection of held-out generators by classifier cohorts along an axis.
-
-    Args:
-        rows: as of a sweep of `DetectingSweep.read`; at least one.
-        axis: coordinate of the cells.
-        label: what it is.
-    """
+    """Draw detection of held-out generators by the rows of a sweep, along a coordinate."""
     figure = Figure(figsize=(style.WIDTH_IN, 3.4))
     axes = figure.subplots()
     _draw_detecting(axes, rows, axis)
     axes.set_xlabel(label)
-    axes.set_ylabel(sweeps.RATE_LABEL)
+    axes.set_ylabel(style.RATE_LABEL)
     axes.set_title("Detection of generators that the classifier was not trained on")
     axes.legend(loc="best")
     _set_rate_limits(axes, rows)
@@ -165,24 +149,16 @@ def draw_detecting_sweep(rows: Sequence[Row], axis: str, label: str) -> Figure:
 
 @style.paper_style()
 def draw_detecting_panels(panels: Mapping[str, Sequence[Row]], axis: str, label: str) -> Figure:
-    """Draw a panel for each of several sweeps by title, on one scale of rates; arguments as of
-    `draw_detecting_sweep`.
-    """
-    num_rows = math.ceil(len(panels) / _MAX_PANELS)
-    num_columns = math.ceil(len(panels) / num_rows)
-    figure = Figure(figsize=(style.WIDTH_IN, 2.7 * num_rows + 0.5))
-    grid = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False)
-    for axes, (title, rows) in zip(grid.flat, panels.items(), strict=False):
+    """Draw a panel for each of several sweeps by title, on one scale of rates."""
+    num_columns = math.ceil(len(panels) / math.ceil(len(panels) / _MAX_PANELS))
+    figure, grid = style.make_panels(len(panels), num_columns, 2.7, 0.5, sharey=True)
+    for axes, (title, rows) in zip(grid, panels.items(), strict=True):
         _draw_detecting(axes, rows, axis)
         axes.set_title(title)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    legends = [axes.get_legend_handles_labels() for axes in grid.flat]
-    labelled = {text: handle for legend in legends for handle, text in zip(*legend, strict=True)}
-    figure.legend(labelled.values(), labelled, loc="outside upper center", ncols=1)
+    style.draw_legend(figure, num_columns=1)
     figure.supxlabel(label, fontsize=9)
-    grid[0, 0].set_ylabel(sweeps.RATE_LABEL)
-    _set_rate_limits(grid[0, 0], [row for rows in panels.values() for row in rows])
+    grid[0].set_ylabel(style.RATE_LABEL)
+    _set_rate_limits(grid[0], [row for rows in panels.values() for row in rows])
     return figure
 
 
@@ -200,27 +176,19 @@ def _draw_detecting(axes: Axes, rows: Sequence[Row], axis: str) -> None:
     cells = [row["held_out"] for row in rows]
     values = [cell[axis] for cell in cells]
     step = min(np.diff(sorted(set(values))), default=1.0)
-    sweeps.draw_intervals(axes, cells, axis)
+    style.draw_intervals(axes, cells, axis)
     means = [cell["detection_rate_mean"] for cell in cells]
     axes.plot(values, means, color=style.BLUE, marker="_", markersize=18, label="mean of all dots")
+    placed = [
+        row["pairs"].assign(x=value + style.spread(len(row["pairs"]), 0.12 * step))
+        for value, row in zip(values, rows, strict=True)
+    ]
+    pairs = pd.concat(placed)
     for is_common, label in _DOT_LABELS.items():
-        points = [
-            (value + offset, rate)
-            for value, row in zip(values, rows, strict=True)
-            for offset, rate, common in zip(
-                sweeps.spread(len(row["pairs"]), 0.12 * step),
-                row["pairs"]["detection_rate"],
-                row["pairs"][IS_COMMON],
-                strict=True,
-            )
-            if common == is_common
-        ]
-        if points:
-            face = style.BLUE if is_common else "white"
-            places, rates = zip(*points, strict=True)
-            axes.scatter(
-                places, rates, s=22, color=face, edgecolors=style.BLUE, label=label, zorder=3
-            )
+        dots = pairs[pairs[IS_COMMON] == is_common]
+        if not dots.empty:
+            x, y, face = dots["x"], dots["detection_rate"], style.BLUE if is_common else "white"
+            axes.scatter(x, y, s=22, color=face, edgecolors=style.BLUE, label=label, zorder=3)
     axes.set_xticks(sorted(set(values)))
     axes.set_xlim(min(values) - 0.4 * step, max(values) + 0.4 * step)
 
@@ -230,7 +198,7 @@ def _set_rate_limits(axes: Axes, rows: Sequence[Row]) -> None:
     rates = [rate for row in rows for rate in row["pairs"]["detection_rate"] if math.isfinite(rate)]
     lowest = min(rates, default=0.0)
     low = math.floor(10 * lowest - 0.2) / 10
-    axes.set_ylim(*(sweeps.RATE_LIMITS if lowest < 0.5 else (low, 1.0 + 0.04 * (1.0 - low))))
+    axes.set_ylim(*(style.RATE_LIMITS if lowest < 0.5 else (low, 1.0 + 0.04 * (1.0 - low))))
 
 
 READINGS = (Generalisation(),)

@@ -3,24 +3,31 @@ fool-all, memoryless, and with a memory of some iterations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
-from knowledge_gaps.readings.figures.heat import FloatArray, draw_beside, label_cells
-from knowledge_gaps.readings.figures.page_figure import DETECTIONS_SOURCE, PageFigure, make_chart
-from knowledge_gaps.readings.figures.style import paper_style
-from knowledge_gaps.readings.pairs import PairSet
+from knowledge_gaps.readings.figures.style import GREY, WIDTH_IN, PageFigure, paper_style
+from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.readings.paper import TABLE_ITERATIONS, PaperTable
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
-from knowledge_gaps.readings.tables import Row
+from knowledge_gaps.readings.tables import PairSet, Row
 from knowledge_gaps.statistics.measures import find_metric_of
 from knowledge_gaps.study import Study
 
+FloatArray = npt.NDArray[np.float64]
+
 _ROW_HEIGHT_IN = 0.46
+_DARK_FROM = 0.55  # the colour map is dark above this, and the text on it white
+_MIN_LABELLED = 5  # rows that are as high as the colour bar's whole label is long
+_FRAME_HEIGHT_IN = 1.2  # title and axis names
 _MEAN, _STD = "detection_rate_mean", "detection_rate_std"
 _PLOT_COLUMNS = {  # column of plots/iterations.csv: of a cell
     "pairs": "pairs",
@@ -54,18 +61,30 @@ class CohortTable:
         rows = [[self.cells[row, column][name] for column in self.gans] for row in self.classifiers]
         return np.array(rows, dtype=np.float64).reshape(len(self.classifiers), len(self.gans))
 
-    def list_rates(self) -> Metrics:
-        """List detection rates as {classifier cohort: {GAN cohort: mean}}."""
-        return {
-            row: {column: self.cells[row, column][_MEAN] for column in self.gans}
-            for row in self.classifiers
-        }
 
-
-class Chain(Reading):
-    """Classifiers of every iteration on GANs of every iteration, iteration 0 first."""
+class CohortTableReading(Reading):
+    """Classifier cohorts on GAN cohorts, held out and in the loss."""
 
     groups: ClassVar[dict[PairSet, str]]  # of metrics.json
+
+    def read(self, results: Results) -> Any:
+        """Return a `CohortTable` for held_out and one for in_loss."""
+        gans = [name for name, _ in self.list_gans(results.study)]
+        sets = (PairSet.HELD_OUT, PairSet.IN_LOSS)
+        return {each.value: CohortTable(gans, results.select(self.name, each)) for each in sets}
+
+    def make_metrics(self, results: Results, content: Any) -> Metrics:
+        metrics: Metrics = {group: {} for group in self.groups.values()}
+        for pairs, group in self.groups.items():
+            for (classifiers, gans), cell in content[pairs].cells.items():
+                metrics[group].setdefault(classifiers, {})[gans] = cell[_MEAN]
+        return metrics
+
+
+class Chain(CohortTableReading):
+    """Classifiers of every iteration on GANs of every iteration, iteration 0 first."""
+
+    coordinates = frozenset({"row", "column", "lag"})
 
     def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
         entries = enumerate(getattr(study.report, self.name))
@@ -84,15 +103,6 @@ class Chain(Reading):
             if entry.classifiers is not None
         ]
 
-    def read(self, results: Results) -> Any:
-        """Return a `CohortTable` for held_out and one for in_loss."""
-        gans = [name for name, _ in self.list_gans(results.study)]
-        sets = (PairSet.HELD_OUT, PairSet.IN_LOSS)
-        return {each.value: CohortTable(gans, results.select(self.name, each)) for each in sets}
-
-    def make_metrics(self, results: Results, content: Any) -> Metrics:
-        return {group: content[pairs].list_rates() for pairs, group in self.groups.items()}
-
 
 class Iterations(Chain):
     """Fool-all: one classifier of every earlier iteration is in the loss."""
@@ -104,16 +114,7 @@ class Iterations(Chain):
     }
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
-        yield make_chart(
-            self.name,
-            draw_iterations(content[PairSet.HELD_OUT]),
-            "Two coloured tables of detection rates, this study's and the paper's.",
-            "Detection rate by iteration, this study beside the paper. Here: mean ± sample std "
-            "over pairs of held-out generator and held-out classifier, which is a spread and no "
-            f"interval (the table below has those); {results.images}.",
-            f"{DETECTIONS_SOURCE}, rows of these cohorts with in_loss = false and "
-            "in_training = false; the paper's table as printed",
-        )
+        yield PageFigure(self.name, draw_iterations(content[PairSet.HELD_OUT]))
 
     def make_metrics(self, results: Results, content: Any) -> Metrics:
         name = results.metric_names["fid"]
@@ -122,10 +123,12 @@ class Iterations(Chain):
         return super().make_metrics(results, content) | {find_metric_of(name) or "fid": fid}
 
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
-        sets = (PairSet.HELD_OUT, PairSet.IN_LOSS)
-        cells = [cell for pairs in sets for cell in results.select(self.name, pairs)]
+        cells = [cell for table in content.values() for cell in table.cells.values()]
         rows = [
-            (_name_cell(cell), *(cell[name] for name in _PLOT_COLUMNS.values()))
+            (
+                f"{cell['classifier_cohort']} on {cell['generator_cohort']}, {cell['pairs']}",
+                *(cell[name] for name in _PLOT_COLUMNS.values()),
+            )
             for cell in cells
             if cell["detection_rate_num"] > 0
         ]
@@ -147,10 +150,10 @@ class Memory(Chain):
 
 
 @paper_style()
-def draw_iterations(table: CohortTable, paper: PaperTable = TABLE_ITERATIONS) -> Figure:
+def draw_iterations(table: CohortTable) -> Figure:
     """Draw the study's detection rates beside the paper's."""
-    means, stds = table.get_array(_MEAN), table.get_array(_STD)
-    figure, axes_ours, axes_paper = draw_beside(means, stds, paper, _ROW_HEIGHT_IN)
+    paper = TABLE_ITERATIONS
+    figure, axes_ours, axes_paper = draw_beside(table, paper, _ROW_HEIGHT_IN)
     firsts = [table.cells[row, table.gans[0]] for row in table.classifiers]
     label_cells(axes_ours, [int(cell["row"]) for cell in firsts], range(len(table.gans)))
     axes_ours.set_ylabel("GAN-classifiers of iteration", y=1.0, ha="right")
@@ -161,8 +164,50 @@ def draw_iterations(table: CohortTable, paper: PaperTable = TABLE_ITERATIONS) ->
     return figure
 
 
-def _name_cell(cell: Row) -> str:
-    return f"{cell['classifier_cohort']} on {cell['generator_cohort']}, {cell['pairs']}"
+def draw_beside(
+    table: CohortTable, paper: PaperTable, row_height_in: float
+) -> tuple[Figure, Axes, Axes]:
+    """Draw a table and the paper's on one scale; labels are left to the caller."""
+    means = table.get_array(_MEAN)
+    num_rows = max(len(means), len(paper.rows))
+    figure = Figure(figsize=(WIDTH_IN, _FRAME_HEIGHT_IN + row_height_in * num_rows))
+    ratios = [means.shape[1], len(paper.columns)]
+    axes_ours, axes_paper = figure.subplots(1, 2, width_ratios=ratios)
+    _draw_cells(axes_ours, means, table.get_array(_STD))
+    axes_ours.set_title("This study")
+    image = _draw_cells(axes_paper, np.array(paper.means), np.array(paper.stds))
+    for axes in (axes_ours, axes_paper):
+        axes.set_ylim(num_rows - 0.5, -0.5)  # cells of both are of one size
+    bar = figure.colorbar(image, ax=[axes_ours, axes_paper], shrink=0.85, aspect=20, pad=0.02)
+    label = "detection rate (share of generated images)"
+    bar.set_label("detection rate" if num_rows < _MIN_LABELLED else label)
+    bar.ax.tick_params(color=GREY)
+    bar.outline.set_visible(False)
+    return figure, axes_ours, axes_paper
+
+
+def label_cells(axes: Axes, rows: Sequence[int | str], columns: Sequence[int | str]) -> None:
+    """Name rows on the left and columns on top."""
+    axes.set_xticks(range(len(columns)), [str(name) for name in columns])
+    axes.set_yticks(range(len(rows)), [str(name) for name in rows])
+    axes.xaxis.set_label_position("top")
+    axes.tick_params(
+        length=0, top=False, labeltop=True, bottom=False, labelbottom=False, labelleft=True
+    )
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def _draw_cells(axes: Axes, means: FloatArray, stds: FloatArray) -> AxesImage:
+    """Draw a table [R, C] with its numbers; a cell without pairs is white and says so."""
+    image = axes.imshow(means, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    for row, column in np.ndindex(means.shape):
+        mean, std = float(means[row, column]), float(stds[row, column])
+        text = f"{mean:.2f}" if math.isfinite(mean) else NOTHING
+        text += f"\n±{std:.2f}" if math.isfinite(std) else ""
+        colour = "white" if mean > _DARK_FROM else "black"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    return image
 
 
 READINGS = (Iterations(), Memoryless(), Memory())

@@ -31,18 +31,14 @@ class MutualFooling:
         classifiers: instances of the rows, all of the cohort.
         gans: names of the columns.
         in_loss: the instance that each column's GANs were trained to fool.
-        num_gans: instances of each column's GAN cohort.
         detection: float64 [R, G], means over the GAN instances; NaN where there is no rate.
-        std: float64 [R, G], sample standard deviations over them; NaN below two.
     """
 
     cohort: str
     classifiers: tuple[int, ...]
     gans: tuple[str, ...]
     in_loss: tuple[int, ...]
-    num_gans: tuple[int, ...]
     detection: FloatArray
-    std: FloatArray
 
     @property
     def fooled(self) -> tuple[int, ...]:
@@ -50,13 +46,8 @@ class MutualFooling:
         return tuple(instance for instance in self.classifiers if instance in self.in_loss)
 
     def get_square(self, order: Sequence[int] | None = None) -> FloatArray:
-        """Return the rates of the fooled classifiers on the GANs against each of them.
-
-        Args:
-            order: the instances of rows and columns; None for `fooled`.
-
-        Returns:
-            float64 [N, N]; the diagonal is the classifier in the loss.
+        """Return the rates of the fooled classifiers on the GANs against each of them, in an order:
+        float64 [N, N], on whose diagonal is the classifier in the loss.
         """
         chosen = self.fooled if order is None else tuple(order)
         rows = [self.classifiers.index(instance) for instance in chosen]
@@ -65,32 +56,21 @@ class MutualFooling:
 
 
 def make_mutual_fooling(detections: pd.DataFrame, study: Study) -> MutualFooling | None:
-    """Read the matrix of the study's report.mutual_fooling; None when it names no GAN cohort.
-
-    Args:
-        detections: as from `read_detections`.
-        study: each of its GAN cohorts named there fools one classifier, all of one cohort.
-    """
+    """Read the matrix of the study's report.mutual_fooling; None when it names no GAN cohort."""
     gans = study.report.mutual_fooling
     if not gans:
         return None
     members = [list_members(study, study.gans[name].fools)[0] for name in gans]
-    cohort = members[0][0].partition("/")[2]
+    cohort = members[0][0].partition("/")[2]  # all fool one of the same cohort
     classifiers = tuple(range(study.classifiers[cohort].instances))
     rows = detections[detections["classifier_cohort"] == cohort]
-    rates = rows.groupby(["classifier_instance", "generator_cohort"])["detection_rate"]
-    detection, std = (
-        each.unstack().reindex(index=classifiers, columns=gans).to_numpy(np.float64)
-        for each in (rates.mean(), rates.std())
-    )
+    rates = rows.groupby(["classifier_instance", "generator_cohort"])["detection_rate"].mean()
     return MutualFooling(
         cohort=cohort,
         classifiers=classifiers,
         gans=tuple(gans),
         in_loss=tuple(instance for _, instance in members),
-        num_gans=tuple(study.gans[name].instances for name in gans),
-        detection=detection,
-        std=std,
+        detection=rates.unstack().reindex(index=classifiers, columns=gans).to_numpy(np.float64),
     )
 
 
@@ -100,9 +80,20 @@ class Mutual(Reading):
     name, title, position = "mutual_fooling", "Mutual fooling", 70
 
     def read(self, results: Results) -> Any:
-        """Return the matrix as `fooling`, and its `clusters`; None where none are looked for."""
+        """Return the matrix as `fooling`, its `clusters`, None where none are looked for, and the
+        fooled classifiers by cluster and number as `order`.
+        """
         fooling = make_mutual_fooling(results.detections, results.study)
-        return {"fooling": fooling, "clusters": fooling and _find_clusters(fooling, results.seed)}
+        if fooling is None:
+            return {"fooling": None, "clusters": None, "order": []}
+        square = fooling.get_square()
+        is_whole = np.isfinite(square[~np.eye(len(square), dtype=bool)]).all()
+        clusters = find_clusters(square, results.seed) if is_whole else None
+        return {
+            "fooling": fooling,
+            "clusters": clusters,
+            "order": _order(fooling.fooled, clusters),
+        }
 
     def make_metrics(self, results: Results, content: Any) -> Metrics:
         """Average the rates of the classifier in the loss, and of the others that are fooled."""
@@ -113,18 +104,9 @@ class Mutual(Reading):
         return {self.name: {"in_loss_detection": own, "held_out_detection": others}}
 
 
-def order_by_cluster(fooling: MutualFooling, clusters: Clusters | None) -> list[int]:
-    """Order the fooled classifiers by cluster, then by number."""
-    if clusters is None:
-        return list(fooling.fooled)
-    labels = clusters.labels.tolist()
-    return [instance for _, instance in sorted(zip(labels, fooling.fooled, strict=True))]
-
-
-def _find_clusters(fooling: MutualFooling, seed: int) -> Clusters | None:
-    square = fooling.get_square()
-    is_whole = np.isfinite(square[~np.eye(len(square), dtype=bool)]).all()
-    return find_clusters(square, seed) if is_whole else None
+def _order(fooled: Sequence[int], clusters: Clusters | None) -> list[int]:
+    labels = [0] * len(fooled) if clusters is None else clusters.labels.tolist()
+    return [instance for _, instance in sorted(zip(labels, fooled, strict=True))]
 
 
 READINGS = (Mutual(),)

@@ -4,37 +4,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowledge_gaps.readings.cohorts import find_baseline, list_fooled
-from knowledge_gaps.readings.figures import grids, page_figure, style, sweeps
+from knowledge_gaps.core.layout import TEST_IMAGES, get_prepared_directory
+from knowledge_gaps.readings.cohorts import Classes, find_baseline, find_classes
+from knowledge_gaps.readings.figures import grids, style
+from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.formats import format_distance, format_phi
-from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
-from knowledge_gaps.readings.tables import Row, select_pairs
-from knowledge_gaps.readings.words import Classes, get_extractor
-from knowledge_gaps.statistics.measures import (
-    find_metric_of,
-)
+from knowledge_gaps.readings.tables import PairSet, Row, select_pairs
+from knowledge_gaps.statistics.measures import find_metric_of
 from knowledge_gaps.study import Study
 
 _LOG_FROM_RATIO = 20.0  # an axis whose values span more than this factor is logarithmic
 _ENTROPY_ROOM = 0.3  # nats above the largest class entropy, for its line to be seen
 _NUM_SAMPLED = 2  # generators that share a row of the samples
 _MEAN = "detection_rate_mean"
-_STATISTICS = ("mean", "std", "min", "max")
-_PLOT_METRICS = ("fid", "precision", "recall", "class_entropy")  # the distance under its own name
+_PLOT_COLUMNS = {  # column of plots/phi_sweep.csv: part of a row, and name there
+    "phi": ("held_out", "phi"),
+    "generator_cohort": ("held_out", "generator_cohort"),
+    "detection_in_loss": ("in_loss", _MEAN),
+    "detection_held_out": ("held_out", _MEAN),
+    "detection_held_out_std": ("held_out", "detection_rate_std"),
+    "detection_held_out_min": ("held_out", "detection_rate_min"),
+    "detection_held_out_max": ("held_out", "detection_rate_max"),
+    "auc_held_out": ("held_out", "auc_mean"),
+    "num_pairs": ("held_out", "detection_rate_num"),
+    "real_accuracy": ("held_out", "real_accuracy_mean"),
+    "fid": ("quality", "fid_mean"),
+    "precision": ("quality", "precision_mean"),
+    "recall": ("quality", "recall_mean"),
+    "class_entropy": ("quality", "class_entropy_mean"),
+}
 
 
 class FoolingSweep(Reading):
     """GAN cohorts along an axis, and the classifier cohorts that any of them is trained to fool."""
 
     axis: str
+    metrics: ClassVar[dict[str, tuple[str, str]]]  # of a row in metrics.json: part, and name there
 
     def read(self, results: Results) -> Any:
         """Return a row per GAN cohort, sorted by the axis: its cells and quality.
@@ -63,59 +76,58 @@ class FoolingSweep(Reading):
             },
         }
 
-    def name_rows(self, rows: Sequence[Row]) -> dict[str, Row]:
-        """Name rows by their GAN cohort, so that studies with other values can be compared."""
+    def make_metrics(self, results: Results, content: Any) -> Metrics:
+        """List numbers by GAN cohort, so that studies with other values can be compared."""
+        rows = [row for row in content if row["held_out"][self.axis] > 0]  # no baseline
         cells = [row["held_out"] for row in rows]
         names = [cell["generator_cohort"] for cell in cells]
         if len(set(names)) < len(names):  # several classifier cohorts
             names = [f"{cell['classifier_cohort']} on {cell['generator_cohort']}" for cell in cells]
-        return dict(zip(names, rows, strict=True))
+        metrics = [
+            {
+                results.metric_names.get(key, key): row[part][name]
+                for key, (part, name) in self.metrics.items()
+            }
+            for row in rows
+        ]
+        return {self.name: dict(zip(names, metrics, strict=True))}
 
 
 class PhiSweep(FoolingSweep):
     """Detection, quality and diversity against phi; a baseline is phi 0."""
 
     name, title, position = "phi_sweep", "Rising phi", 20
-    axis = "phi"
+    axis, coordinates = "phi", frozenset({"phi"})
+    metrics: ClassVar = {
+        "phi": ("held_out", "phi"),
+        "in_loss_detection": ("in_loss", _MEAN),
+        "held_out_detection": ("held_out", _MEAN),
+        "held_out_detection_std": ("held_out", "detection_rate_std"),
+        "fid": ("quality", "fid_mean"),
+        "class_entropy": ("quality", "class_entropy_mean"),
+    }
 
     def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
         return [(name, {"phi": study.gans[name].phi}) for name in study.report.phi_sweep]
 
     def list_shown(self, study: Study) -> list[Place]:
         """List the cells, with the baseline's in front, which no claim about phi selects."""
-        baseline = find_baseline(study)
+        cells, baseline = self.list_cells(study), find_baseline(study)
         if baseline is None or baseline in study.report.phi_sweep:
-            return self.list_cells(study)
-        cohorts = study.report.phi_sweep
-        fooled = sorted({name for gans in cohorts for name in list_fooled(study, gans)})
-        return [(baseline, name, {"phi": 0.0}) for name in fooled] + self.list_cells(study)
+            return cells
+        fooled = dict.fromkeys(classifiers for _, classifiers, _ in cells)
+        return [(baseline, name, {"phi": 0.0}) for name in fooled] + cells
 
-    def draw(self, results: Results, content: Any) -> Iterator[page_figure.PageFigure]:
-        name, classes = results.metric_names["fid"], get_extractor(results.study).classes
-        distance = format_distance(name)
-        shown = f" and {distance}" if classes is None else f", {distance} and class entropy"
-        yield page_figure.make_chart(
-            self.name,
-            draw_phi_sweep(content, name, classes),
-            f"Detection rate{shown} against phi on a logarithmic axis.",
-            "What a rising phi does to detection, image quality and diversity. In the upper panel "
-            f"each dot is one generator and one held-out classifier ({results.images}); in the "
-            f"lower ones each dot is one generator. Lines join means. {sweeps.BARS}",
-            f"{page_figure.DETECTIONS_SOURCE} and {page_figure.QUALITY_SOURCE}, rows of "
-            f"{', '.join(results.study.report.phi_sweep)}",
-        )
-        yield page_figure.make_picture(
-            "phi_samples",
-            grids.draw_image_rows(self._read_samples(results)),
-            "Rows of real and generated images, one row for each phi.",
-            "Generated images for a rising phi, below a row of reals. The blocks of a row are "
-            "the cohort's first instances, each with its first images; none is picked.",
-            f"{page_figure.REALS_SOURCE}; data/samples/COHORT/INSTANCE.npy, the first images",
-        )
+    def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
+        classes = find_classes(results.study)
+        figure = draw_phi_sweep(content, results.metric_names["fid"], classes)
+        yield PageFigure(self.name, figure)
+        samples = grids.draw_image_rows(self._read_samples(results))
+        yield PageFigure("phi_samples", samples, is_picture=True)
 
     def _read_samples(self, results: Results) -> list[grids.ImageRow]:
-        reals = results.root / page_figure.REALS_SOURCE
-        rows = [grids.ImageRow("real", (grids.read_images(reals, grids.count_columns(reals)),))]
+        reals = grids.open_drawable(get_prepared_directory(results.root) / TEST_IMAGES)
+        rows = [grids.ImageRow("real", (reals.read(0, grids.count_columns(reals)),))]
         cells = results.select(self.name, PairSet.HELD_OUT, "phi", "generator_cohort")
         for cohort, phi in dict.fromkeys((cell["generator_cohort"], cell["phi"]) for cell in cells):
             label = "baseline" if phi == 0 else f"phi {format_phi(phi)}"
@@ -123,97 +135,62 @@ class PhiSweep(FoolingSweep):
             rows.append(grids.read_sample_row(results.root, cohort, label, instances))
         return rows
 
-    def make_metrics(self, results: Results, content: Any) -> Metrics:
-        rows = [row for row in content if row["held_out"]["phi"] > 0]  # no baseline
-        names = results.metric_names
-        return {
-            self.name: {
-                cohort: {
-                    "phi": row["held_out"]["phi"],
-                    "in_loss_detection": row["in_loss"][_MEAN],
-                    "held_out_detection": row["held_out"][_MEAN],
-                    "held_out_detection_std": row["held_out"]["detection_rate_std"],
-                    **{names[m]: row["quality"][f"{m}_mean"] for m in ("fid", "class_entropy")},
-                }
-                for cohort, row in self.name_rows(rows).items()
-            }
-        }
-
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
         distance = find_metric_of(results.metric_names["fid"]) or "fid"
-        columns = {
-            "detection_in_loss": ("in_loss", _MEAN),
-            "detection_held_out": ("held_out", _MEAN),
-            **{
-                f"detection_held_out_{name}": ("held_out", f"detection_rate_{name}")
-                for name in _STATISTICS[1:]
-            },
-            "auc_held_out": ("held_out", "auc_mean"),
-            "num_pairs": ("held_out", "detection_rate_num"),
-            "real_accuracy": ("held_out", "real_accuracy_mean"),
-            distance: ("quality", "fid_mean"),
-            **{metric: ("quality", f"{metric}_mean") for metric in _PLOT_METRICS[1:]},
-        }
-        shown = [row for row in content if row["held_out"]["phi"] > 0]
-        rows = [
-            (
-                row["held_out"]["phi"],
-                math.log10(row["held_out"]["phi"]),
-                row["held_out"]["generator_cohort"],
-                *(row[part][name] for part, name in columns.values()),
-            )
-            for row in shown
-        ]
-        return {
-            "phi_sweep.csv": pd.DataFrame(
-                rows, columns=["phi", "log10_phi", "generator_cohort", *columns]
-            )
-        }
+        plot = pd.DataFrame(
+            [
+                [row[part][name] for part, name in _PLOT_COLUMNS.values()]
+                for row in content
+                if row["held_out"]["phi"] > 0
+            ],
+            columns=list(_PLOT_COLUMNS),
+        )
+        plot.insert(1, "log10_phi", np.log10(plot["phi"].astype(float)))
+        return {"phi_sweep.csv": plot.rename(columns={"fid": distance})}
 
 
 @style.paper_style()
 def draw_phi_sweep(rows: Sequence[Row], fid_name: str, classes: Classes | None) -> Figure:
-    """Draw detection, the Frechet distance and class entropy against phi.
+    """Draw detection, the Frechet distance and, of an extractor with classes, their entropy.
 
-    Args:
-        rows: as from `FoolingSweep.read`; a row of phi 0 becomes a horizontal line for reference.
-        fid_name: the distance's full name, for the axis.
-        classes: that the entropy is of; None leaves its panel out.
+    A row of phi 0 becomes a horizontal line for reference.
     """
-    ratios = [2, 1, 1] if classes is not None else [2, 1]
+    metrics = ["fid"] if classes is None else ["fid", "class_entropy"]
+    ratios = [2, *(1 for _ in metrics)]
     figure = Figure(figsize=(style.WIDTH_IN, 1.6 * sum(ratios)))
-    axes_rate, axes_fid, *axes_entropy = figure.subplots(
-        len(ratios), 1, sharex=True, height_ratios=ratios
-    )
+    axes_rate, *others = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     swept = [row for row in rows if row["held_out"]["phi"] > 0]
     baseline = next((row for row in rows if row["held_out"]["phi"] == 0), None)
     _draw_rates(axes_rate, swept, baseline)
     # the rates may lie anywhere in their panel, so the legend is above it
-    figure.legend(*axes_rate.get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    _draw_metric(axes_fid, swept, "fid")
-    sweeps.label_distance(axes_fid, fid_name)
-    panels = [(axes_fid, "fid"), *((axes, "class_entropy") for axes in axes_entropy)]
+    style.draw_legend(figure, num_columns=3)
+    for axes, metric in zip(others, metrics, strict=True):
+        _draw_metric(axes, swept, metric)
+    label_distance(others[0], fid_name)
     if classes is not None:
-        _draw_metric(axes_entropy[0], swept, "class_entropy")
-        _frame_entropy(axes_entropy[0], classes)
-    panels[-1][0].set_xlabel("phi, weight of the fooling term (no unit, logarithmic)")
-    if baseline is not None:
-        for axes, metric in panels:
-            mean = baseline["quality"][f"{metric}_mean"]
-            if math.isfinite(mean):
-                _draw_reference(axes, mean, "baseline (phi = 0)")
-                axes.legend(loc="best")
+        _frame_entropy(others[1], classes)
+    others[-1].set_xlabel("phi, weight of the fooling term (no unit, logarithmic)")
+    for axes, metric in zip(others, metrics, strict=True):
+        if baseline is not None and math.isfinite(baseline["quality"][f"{metric}_mean"]):
+            _draw_reference(axes, baseline["quality"][f"{metric}_mean"], "baseline (phi = 0)")
+            axes.legend(loc="best")
     if swept:
         axes_rate.set_xscale("log")
     return figure
 
 
+def label_distance(axes: Axes, name: str) -> None:
+    """Name the axis of a Frechet distance, whose full name is its protocol."""
+    axes.set_ylabel(f"{format_distance(name)}, no unit\n({name})")
+    axes.set_title("Distance of the generated images from reals")
+
+
 def _draw_rates(axes: Axes, rows: Sequence[Row], baseline: Row | None) -> None:
     phis = np.array([row["held_out"]["phi"] for row in rows])
     for phi, row in zip(phis, rows, strict=True):
-        places = phi * 10.0 ** sweeps.spread(len(row["rates"]), 0.12)
+        places = phi * 10.0 ** style.spread(len(row["rates"]), 0.12)
         axes.scatter(places, row["rates"], s=16, color=style.BLUE, alpha=0.45, linewidths=0)
-    sweeps.draw_intervals(axes, [row["held_out"] for row in rows], "phi")
+    style.draw_intervals(axes, [row["held_out"] for row in rows], "phi")
     held_out, in_loss = ([row[part][_MEAN] for row in rows] for part in ("held_out", "in_loss"))
     label = "held-out classifiers (dots: pairs)"
     axes.plot(phis, held_out, color=style.BLUE, marker="_", markersize=14, label=label)
@@ -224,8 +201,8 @@ def _draw_rates(axes: Axes, rows: Sequence[Row], baseline: Row | None) -> None:
     if baseline is not None:
         label = "baseline (phi = 0), held-out classifiers"
         _draw_reference(axes, baseline["held_out"][_MEAN], label)
-    axes.set_ylim(*sweeps.RATE_LIMITS)
-    axes.set_ylabel(sweeps.RATE_LABEL)
+    axes.set_ylim(*style.RATE_LIMITS)
+    axes.set_ylabel(style.RATE_LABEL)
     axes.set_title(
         "Detection by the classifier in the loss and by held-out instances of its cohort"
     )

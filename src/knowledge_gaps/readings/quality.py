@@ -9,22 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.layout import (
-    NEIGHBOURS_FILE,
-    TRAIN_IMAGES,
-    get_prepared_directory,
-    get_reports_directory,
-    get_samples_file,
-)
-from knowledge_gaps.core.tables import (
-    Cast,
-    read_columns,
-    read_header,
-)
+from knowledge_gaps.core.tables import Cast, read_columns, read_header
 from knowledge_gaps.readings.cohorts import find_baseline
 from knowledge_gaps.readings.figures import grids
-from knowledge_gaps.readings.figures.page_figure import PageFigure, make_picture
+from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Reading, Results
 from knowledge_gaps.readings.tables import Row, summarise_quality
 from knowledge_gaps.statistics.measures import METRICS
@@ -44,42 +34,36 @@ class Quality(Reading):
         """
         words = results.quality.groupby("generator_cohort")["collapse"]
         collapse = {name: found.value_counts().sort_index().to_dict() for name, found in words}
-        has_floor = (results.quality["generator_cohort"] == REALS).any()
         return {
             "cohorts": results.quality_rows,
             "collapse": collapse,
-            "floor": summarise_quality(results.quality, REALS) if has_floor else None,
+            "floor": summarise_quality(results.quality, REALS) if REALS in collapse else None,
         }
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
-        neighbours = read_neighbours(get_reports_directory(results.root) / NEIGHBOURS_FILE)
-        if neighbours.empty:
+        root = results.root
+        pairs = _read_neighbours(layout.get_reports_directory(root) / layout.NEIGHBOURS_FILE)
+        if pairs.empty:
             return
-        training = get_prepared_directory(results.root) / TRAIN_IMAGES
-        closest = neighbours.sort_values("distance", kind="stable")[: grids.count_columns(training)]
-        generated = (
-            grids.read_image(get_samples_file(results.root, cohort, instance), image)
-            for cohort, instance, image in closest.iloc[:, :3].itertuples(index=False)
-        )
-        reals = (grids.read_image(training, index) for index in closest["training_image"])
+        training = layout.get_prepared_directory(root) / layout.TRAIN_IMAGES
+        num_columns = grids.count_columns(grids.open_drawable(training))
+        pairs = pairs.sort_values("distance", kind="stable")[:num_columns]
+        generated, reals = [], []
+        for cohort, instance, image, real, _ in pairs.itertuples(index=False):
+            generated.append(_read_image(layout.get_samples_file(root, cohort, instance), image))
+            reals.append(_read_image(training, real))
         rows = [
             grids.ImageRow("generated", tuple(generated)),
             grids.ImageRow("nearest real", tuple(reals)),
         ]
-        yield make_picture(
-            "neighbours",
-            grids.draw_image_rows(rows),
-            "Pairs of a generated image and the training image nearest to it.",
-            f"The {len(closest)} generated images that lie closest to a training image, over all "
-            "cohorts, above that training image. Closeness is of features; what is memorised would "
-            "show as one image twice.",
-            "reports/neighbours.csv",
-        )
+        figure = grids.draw_image_rows(rows)
+        yield PageFigure("neighbours", figure, is_picture=True, facts={"num_pairs": len(pairs)})
 
     def make_metrics(self, results: Results, content: Any) -> Metrics:
         def name_means(row: Row | None) -> Metrics:
-            means = {} if row is None else {metric: row[f"{metric}_mean"] for metric in METRICS}
-            return {results.metric_names[metric]: mean for metric, mean in means.items()}
+            if row is None:
+                return {}
+            return {results.metric_names[metric]: row[f"{metric}_mean"] for metric in METRICS}
 
         accuracy = {name: row["real_accuracy_mean"] for name, row in results.accuracy_rows.items()}
         baseline = find_baseline(results.study)
@@ -90,17 +74,15 @@ class Quality(Reading):
         }
 
 
-def read_neighbours(path: Path) -> pd.DataFrame:
-    """Read neighbours.csv, in its order.
+def _read_image(path: Path, index: int) -> grids.ImageArray:
+    images = grids.open_drawable(path)
+    if index >= len(images):
+        raise UserError(f"{path}: holds {len(images)} images, image {index} is needed")
+    return images.read(index, index + 1)
 
-    Returns:
-        A row per pair: generator_cohort, generator_instance, image (position in the generator's
-        sample file), training_image (position in the training images) and distance of their
-        features, in units of the extractor.
 
-    Raises:
-        UserError: when the file cannot be read, or a column is missing or holds something else.
-    """
+def _read_neighbours(path: Path) -> pd.DataFrame:
+    """Read neighbours.csv: positions in the files of images, and the distance of their features."""
     distances = [name for name in read_header(path) if name.startswith(_DISTANCE)]
     if not distances:
         raise UserError(f"{path}: no column starts with {_DISTANCE!r}")

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pandas as pd
 
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, GENERATOR_COHORT
 from knowledge_gaps.readings.cells import ALL, PAIRS, READING, make_cells
 from knowledge_gaps.readings.cohorts import list_fooled
-from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.readings.tables import (
+    PairSet,
     Row,
     find_metric,
     read_tables,
@@ -27,7 +27,7 @@ from knowledge_gaps.statistics.measures import METRICS, REAL_ACCURACY
 from knowledge_gaps.study import Study
 
 if TYPE_CHECKING:
-    from knowledge_gaps.readings.figures.page_figure import PageFigure
+    from knowledge_gaps.readings.figures.style import PageFigure
 
 Place = tuple[str, str, dict[str, float]]  # GAN cohort, classifier cohort, coordinates
 Metrics = dict[str, Any]  # of floats, nested
@@ -59,9 +59,12 @@ class Results:
         rows = self.cells[chosen]
         return _list_rows(rows.sort_values(list(axes)) if axes else rows)
 
-    def find(self, pairs: PairSet, classifiers: str, gans: str) -> Row | None:
+    def find(self, pairs: str, classifiers: str, gans: str) -> Row | None:
         """Return the cell of two cohorts; None when it has no pair."""
-        return self._cells.get((pairs.value, classifiers, gans))
+        is_found = (self.cells[READING] == ALL) & (self.cells[PAIRS] == pairs)
+        is_found &= self.cells[CLASSIFIER_COHORT] == classifiers
+        rows = _list_rows(self.cells[is_found & (self.cells[GENERATOR_COHORT] == gans)])
+        return rows[0] if rows else None
 
     @cached_property
     def quality_rows(self) -> dict[str, Row]:
@@ -80,16 +83,6 @@ class Results:
         """Full names of the metrics, such as {"fid": "fid_lenet_4k"}."""
         return {metric: find_metric(self.quality, metric) for metric in METRICS}
 
-    @property
-    def images(self) -> str:
-        """How many images a rate is of, for captions."""
-        return f"{self.study.evaluation.num_images:,} images per generator, threshold 0.5"
-
-    @cached_property
-    def _cells(self) -> dict[tuple[str, str, str], Row]:
-        rows = _list_rows(self.cells[self.cells[READING] == ALL])
-        return {(row[PAIRS], row[CLASSIFIER_COHORT], row[GENERATOR_COHORT]): row for row in rows}
-
 
 class Reading:
     """One way to read the results: which cells, what is drawn of them, what metrics.json has.
@@ -100,11 +93,13 @@ class Reading:
         name: key in the section report of params.yaml, of the anchor and of the template.
         title: in the page's navigation.
         position: on the page, from the top.
+        coordinates: of its cells, which claims select by; of `cells.COORDINATES`.
     """
 
     name: str
     title: str
     position: ClassVar[int]
+    coordinates: ClassVar[frozenset[str]] = frozenset()
 
     def is_asked(self, study: Study) -> bool:
         """Say whether the study asks for this reading; one without a key is always made."""
@@ -133,7 +128,7 @@ class Reading:
         return results.select(self.name, PairSet.HELD_OUT)
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
-        """Draw figures with their words; by default none."""
+        """Draw figures, whose words are in the template; by default none."""
         yield from ()
 
     def make_metrics(self, results: Results, content: Any) -> Metrics:
@@ -146,7 +141,7 @@ class Reading:
 
 
 def _list_rows(frame: pd.DataFrame) -> list[Row]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    return cast("list[Row]", frame.to_dict("records"))
 
 
 @cache

@@ -4,6 +4,7 @@ and quality.csv, a row per generator instance."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from knowledge_gaps.core.tables import (
     read_columns,
     read_header,
 )
-from knowledge_gaps.readings.pairs import PairSet
 from knowledge_gaps.statistics.measures import (
     C2ST_LOG10_P,
     DETECTION_MEASURES,
@@ -34,7 +34,7 @@ from knowledge_gaps.statistics.measures import (
     METRICS,
     find_metric_of,
 )
-from knowledge_gaps.study import ClassifierCohort, GanCohort, Study
+from knowledge_gaps.study import Study
 
 Row = Mapping[str, Any]  # numbers by name: NAME_mean, NAME_std, NAME_min, NAME_max, NAME_num, ...
 
@@ -59,11 +59,22 @@ _QUALITY_COLUMNS = {
 }
 
 
-def read_detections(path: Path) -> pd.DataFrame:
-    """Read detections.csv.
+class PairSet(StrEnum):
+    """Which pairs of generator and classifier a reading takes."""
 
-    Returns:
-        A row per pair; in_loss and in_training are bool, a missing rate is NaN.
+    HELD_OUT = "held_out"  # neither was trained with the other
+    IN_LOSS = "in_loss"  # the classifier was in the generator's loss
+    IN_TRAINING = "in_training"  # the generator was in the classifier's pool
+
+    def select(self, detections: pd.DataFrame) -> pd.Series[bool]:
+        """Say of each row of detections.csv whether it belongs to the set."""
+        if self is PairSet.HELD_OUT:
+            return ~detections[IN_LOSS] & ~detections[IN_TRAINING]
+        return detections[self.value]
+
+
+def read_detections(path: Path) -> pd.DataFrame:
+    """Read detections.csv: a row per pair; a missing rate is NaN.
 
     Raises:
         UserError: when the file cannot be read, a column is missing or holds something else than
@@ -75,10 +86,7 @@ def read_detections(path: Path) -> pd.DataFrame:
 
 
 def read_quality(path: Path) -> pd.DataFrame:
-    """Read quality.csv; its metrics are found by how their names start.
-
-    Returns:
-        A row per generator instance and one of cohort "real" for the floor; missing values are NaN.
+    """Read quality.csv: a row per generator instance, and one of cohort "real" for the floor.
 
     Raises:
         UserError: as `read_detections`, or when a metric has no column.
@@ -103,7 +111,10 @@ def read_tables(root: Path, study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     reports = get_reports_directory(root)
     detections = read_detections(reports / DETECTIONS_FILE)
     quality = read_quality(reports / QUALITY_FILE)
-    gans, classifiers = _list_instances(study.gans), _list_instances(study.classifiers)
+    gans, classifiers = (
+        [(name, number) for name, cohort in cohorts.items() for number in range(cohort.instances)]
+        for cohorts in (study.gans, study.classifiers)
+    )
     pairs = [(*generator, *classifier) for generator in gans for classifier in classifiers]
     _check_rows(reports / DETECTIONS_FILE, detections[[*_GENERATOR, *_CLASSIFIER]], pairs)
     _check_rows(reports / QUALITY_FILE, quality[_GENERATOR], gans)
@@ -122,15 +133,7 @@ def find_metric(quality: pd.DataFrame, metric: str) -> str:
 def select_pairs(
     detections: pd.DataFrame, pairs: PairSet, gans: str, classifiers: str | None = None
 ) -> pd.DataFrame:
-    """Select rows of one GAN cohort.
-
-    Args:
-        detections: the table.
-        pairs: HELD_OUT leaves out a classifier that was in the generator's loss and a generator
-            that the classifier was trained on; the other two take just these.
-        gans: the GAN cohort.
-        classifiers: the classifier cohort; None for all.
-    """
+    """Select the pairs of one GAN cohort with one classifier cohort; None for all of these."""
     is_chosen = detections[GENERATOR_COHORT] == gans
     if classifiers is not None:
         is_chosen &= detections[CLASSIFIER_COHORT] == classifiers
@@ -168,14 +171,6 @@ def summarise_quality(quality: pd.DataFrame, cohort: str) -> Row:
 def _get_metric(column: str) -> str | None:
     metric = find_metric_of(column)
     return FID if metric == FRECHET else metric
-
-
-def _list_instances(
-    cohorts: Mapping[str, GanCohort] | Mapping[str, ClassifierCohort],
-) -> list[tuple[str, int]]:
-    return [
-        (name, number) for name, cohort in cohorts.items() for number in range(cohort.instances)
-    ]
 
 
 def _check_rows(path: Path, frame: pd.DataFrame, needed: Sequence[tuple[object, ...]]) -> None:

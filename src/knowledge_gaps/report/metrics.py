@@ -21,12 +21,7 @@ _SETTINGS = (PHI, "truncation")  # written in full: 1e-7 is not 0
 
 
 def make_headline_metrics(results: Results, readings: Mapping[str, Any]) -> Metrics:
-    """Choose the numbers that a change of the study is judged by.
-
-    Args:
-        results: of the study.
-        readings: what some readings read of them, by name; those not asked for are left out.
-    """
+    """Choose the numbers of the readings, by name, that a change of the study is judged by."""
     metrics: Metrics = {}
     for name, content in readings.items():
         reading = list_readings()[name]

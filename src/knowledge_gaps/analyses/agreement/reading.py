@@ -18,10 +18,9 @@ from matplotlib.ticker import MaxNLocator
 from knowledge_gaps.analyses.maps import add_colour_bar
 from knowledge_gaps.core.layout import AGREEMENT_FILE, get_reports_directory
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, NUM_IMAGES, Cast, read_columns
-from knowledge_gaps.readings.figures.heat import label_cells
-from knowledge_gaps.readings.figures.page_figure import DETECTIONS_SOURCE, PageFigure, make_chart
-from knowledge_gaps.readings.figures.style import GREY, WIDTH_IN, paper_style
+from knowledge_gaps.readings.figures.style import GREY, WIDTH_IN, PageFigure, paper_style
 from knowledge_gaps.readings.formats import NOTHING
+from knowledge_gaps.readings.iterations import label_cells
 from knowledge_gaps.readings.mutual_fooling import MutualFooling
 from knowledge_gaps.statistics import agreement as statistics
 
@@ -154,18 +153,7 @@ def draw(
     shown = [instance for instance in order if agreement and instance in agreement.instances]
     if agreement is None or len(shown) < 2:
         return
-    yield make_chart(
-        "mutual_fooling",
-        draw_agreement(agreement, fooling, shown),
-        "Three coloured matrices: mutual fooling, error consistency, likeness of features.",
-        "Left: detection by each classifier (row) of the GANs that were trained to fool another "
-        "one (column); the diagonal is the classifier in the loss. Middle and right: how far two "
-        "classifiers make the same errors (Cohen's kappa of being correct) and how alike their "
-        "features are (linear CKA), on images of the GANs that fool neither of the two. "
-        "Classifiers are ordered by cluster.",
-        f"{DETECTIONS_SOURCE}, classifiers of {fooling.cohort} on "
-        f"{', '.join(fooling.gans)}; reports/agreement.csv",
-    )
+    yield PageFigure("mutual_fooling", draw_agreement(agreement, fooling, shown))
 
 
 @paper_style()

@@ -18,8 +18,14 @@ from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, NUM_IMAGES, Cast, read_columns
 from knowledge_gaps.data.store import load_array
 from knowledge_gaps.readings.figures.grids import shrink_images, shrink_maps
-from knowledge_gaps.readings.figures.page_figure import PageFigure, make_chart, make_picture
-from knowledge_gaps.readings.figures.style import BLUE, DPI, ORANGE, WIDTH_IN, paper_style
+from knowledge_gaps.readings.figures.style import (
+    BLUE,
+    DPI,
+    ORANGE,
+    WIDTH_IN,
+    PageFigure,
+    paper_style,
+)
 from knowledge_gaps.study import REALS
 
 FloatArray = npt.NDArray[np.float64]
@@ -94,28 +100,10 @@ def _read_set(directory: Path, num_images: Mapping[str, int]) -> SetAttributions
     )
 
 
-def draw(reading: AttributionReading, has_colours: bool) -> Iterator[PageFigure]:
+def draw(reading: AttributionReading) -> Iterator[PageFigure]:
     """Draw the figures `attributions` and `attribution_agreement` of the page."""
-    yield make_picture(
-        "attributions",
-        draw_attributions(reading),
-        "Images beside maps of what speaks for real and for generated to several classifiers.",
-        "Integrated gradients of the logit from a black image, on the same images for the "
-        f"classifier of cohort {reading.classifier_cohort} in the loss of {reading.gans} and for "
-        "held-out ones. Red speaks for real, blue for generated. Below, the mean of "
-        "the absolute value over many images. The images are the first of each set, none picked."
-        f"{' Colour channels are summed.' if has_colours else ''}",
-        "data/attributions/",
-    )
-    yield make_chart(
-        "attribution_agreement",
-        draw_agreement(reading),
-        "Rank correlation of two classifiers' attribution maps, by set of images.",
-        "How far two classifiers look at the same pixels: Spearman's correlation of their "
-        "attributions, mean over images and its spread, for pairs with the classifier in the loss "
-        "and for pairs of held-out ones.",
-        "reports/attributions.csv",
-    )
+    yield PageFigure("attributions", draw_attributions(reading), is_picture=True)
+    yield PageFigure("attribution_agreement", draw_agreement(reading))
 
 
 @paper_style()

@@ -18,9 +18,14 @@ from knowledge_gaps.analyses import maps
 from knowledge_gaps.core import layout, tables
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.store import load_array
-from knowledge_gaps.readings.figures.page_figure import PageFigure, make_chart, make_picture
-from knowledge_gaps.readings.figures.style import GREY, WIDTH_IN, choose_colours, paper_style
-from knowledge_gaps.study import REALS, REALS_TRAIN, Study
+from knowledge_gaps.readings.figures.style import (
+    GREY,
+    WIDTH_IN,
+    PageFigure,
+    choose_colours,
+    paper_style,
+)
+from knowledge_gaps.study import REALS, REALS_TRAIN
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -85,32 +90,10 @@ def read(root: Path, cohorts: Sequence[str]) -> SpectraReading:
     return reading
 
 
-def draw(study: Study, reading: SpectraReading) -> Iterator[PageFigure]:
+def draw(reading: SpectraReading) -> Iterator[PageFigure]:
     """Draw the figures `spectra` and `residuals` of the page."""
-    shown = (
-        "Shown are the cohorts of the tables of iterations, and at most three of the phi sweep."
-        f"{' Colour channels are averaged.' if reading.has_colours else ''}"
-    )
-    yield make_chart(
-        "spectra",
-        draw_spectra(reading.spectra),
-        "Power against spatial frequency, and its ratio to that of the reals.",
-        "Radially averaged power spectra: mean over all images of the squared Fourier amplitude "
-        "on rings of one radius, each image less its mean. Below, the ratio to the test reals in "
-        "decibels, with the range over the instances of a cohort; the floor is the train split "
-        f"against the test split. {study.evaluation.num_images:,} images per generator. {shown}",
-        "reports/spectra.csv",
-    )
-    yield make_picture(
-        "residuals",
-        draw_residuals(reading.residuals),
-        "Maps of residual spectra and of mean residuals, a column for each cohort.",
-        "Residuals: an image less its median over 3 by 3 pixels. Above, the mean Fourier "
-        "amplitude of the residuals against that of the test reals, frequency 0 in the middle; "
-        "below, the mean residual less that of the test reals. Means over all images of all "
-        f"instances. Colours are linear near 0 and logarithmic beyond, one scale a row. {shown}",
-        "data/spectra/COHORT/",
-    )
+    yield PageFigure("spectra", draw_spectra(reading.spectra))
+    yield PageFigure("residuals", draw_residuals(reading.residuals), is_picture=True)
 
 
 @paper_style()

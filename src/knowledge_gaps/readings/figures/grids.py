@@ -1,13 +1,9 @@
-"""Rows of images: reals, and generated images of cohorts or of a rising phi.
-
-The generated images are those that the classifiers scored (data/samples/), the first of each
-generator: none is picked.
-"""
+"""Rows of stored images: reals, or generated ones that the classifiers scored."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +19,7 @@ from knowledge_gaps.readings.figures.style import DPI, WIDTH_IN, paper_style
 
 ImageArray = npt.NDArray[np.uint8]
 
-NUM_COLUMNS = 20  # images in a row
+_NUM_COLUMNS = 20  # images in a row
 _NUM_LARGE_COLUMNS = 10  # of images whose side is _LARGE_PX or more
 _LARGE_PX = 64
 _MAX_SIDE_PX = 128  # a row of large images is printed at about this size; larger ones are shrunk
@@ -35,78 +31,39 @@ _BACKGROUND = 255
 
 @dataclass(frozen=True)
 class ImageRow:
-    """A row of a grid.
-
-    Attributes:
-        label: text on the left.
-        blocks: images of one source each, uint8 [N, C, H, W].
-    """
+    """A row of a grid: the text on its left, and images uint8 [N, C, H, W] of each source."""
 
     label: str
     blocks: tuple[ImageArray, ...]
 
 
-def read_images(path: Path, num_images: int) -> ImageArray:
-    """Read the first stored images without reading the rest.
-
-    Returns:
-        uint8 [N, C, H, W] with N at most num_images and C 1 or 3.
+def open_drawable(path: Path) -> ImageStore:
+    """Open stored images of 1 or 3 channels.
 
     Raises:
         UserError: when the file cannot be read or holds something else.
     """
-    return _open_images(path).read(0, num_images)
-
-
-def read_image(path: Path, index: int) -> ImageArray:
-    """Read one stored image, uint8 [1, C, H, W].
-
-    Raises:
-        UserError: when the file cannot be read, holds something else or too few images.
-    """
-    images = _open_images(path)
-    if index >= len(images):
-        raise UserError(f"{path}: holds {len(images)} images, image {index} is needed")
-    return images.read(index, index + 1)
-
-
-def count_columns(path: Path) -> int:
-    """Return how many of the stored images stand in a row: fewer of large ones.
-
-    Raises:
-        UserError: when the file cannot be read or holds something else.
-    """
-    return _NUM_LARGE_COLUMNS if max(_open_images(path).shape[2:]) >= _LARGE_PX else NUM_COLUMNS
-
-
-def _open_images(path: Path) -> ImageStore:
     images = open_images(path)
     if images.shape[1] not in (1, 3):
         raise UserError(f"{path}: found images {list(images.shape)}, [N, 1 or 3, H, W] is needed")
     return images
 
 
-def read_sample_row(root: Path, cohort: str, label: str, instances: Sequence[int]) -> ImageRow:
-    """Read a row of generated images, shared evenly by the instances of a cohort.
+def count_columns(images: ImageStore) -> int:
+    """Return how many of the stored images stand in a row: fewer of large ones."""
+    return _NUM_LARGE_COLUMNS if max(images.shape[2:]) >= _LARGE_PX else _NUM_COLUMNS
 
-    Args:
-        root: of the repository.
-        cohort: name of the GAN cohort.
-        label: of the row.
-        instances: which ones; at most as many as a row has columns.
-    """
-    files = [get_samples_file(root, cohort, instance) for instance in instances]
-    num_each = count_columns(files[0]) // len(files)
-    return ImageRow(label, tuple(read_images(path, num_each) for path in files))
+
+def read_sample_row(root: Path, cohort: str, label: str, instances: Sequence[int]) -> ImageRow:
+    """Read a row of generated images, shared evenly by some instances of a cohort."""
+    stores = [open_drawable(get_samples_file(root, cohort, instance)) for instance in instances]
+    num_each = count_columns(stores[0]) // len(stores)
+    return ImageRow(label, tuple(images.read(0, num_each) for images in stores))
 
 
 @paper_style()
 def draw_image_rows(rows: Sequence[ImageRow]) -> Figure:
-    """Draw rows of images with a label each.
-
-    Args:
-        rows: at least one, top to bottom.
-    """
+    """Draw rows of images with a label each, from top to bottom."""
     strips = [_join_blocks(row.blocks) for row in rows]
     aspects = [strip.shape[0] / strip.shape[1] for strip in strips]
     heights_in = [(WIDTH_IN - _LABEL_WIDTH_IN) * aspect + 0.03 for aspect in aspects]
@@ -127,16 +84,7 @@ def draw_image_rows(rows: Sequence[ImageRow]) -> Figure:
 
 
 def shrink_maps(maps: npt.NDArray[Any], max_side_px: int = _MAX_SIDE_PX) -> npt.NDArray[Any]:
-    """Shrink images or maps that are larger than they are printed, by means over squares.
-
-    Args:
-        maps: [..., H, W].
-        max_side_px: the most that a side may have.
-
-    Returns:
-        float [..., h, w] with no larger sides, what does not fill a square cut off; the
-        maps themselves where they are no larger.
-    """
+    """Shrink maps [..., H, W] with a larger side by means over squares; a rest is cut off."""
     *others, height, width = maps.shape
     factor = math.ceil(max(height, width) / max_side_px)
     if factor == 1:
@@ -156,18 +104,13 @@ def shrink_images(images: ImageArray, max_side_px: int = _MAX_SIDE_PX) -> ImageA
 
 def _join_blocks(blocks: Sequence[ImageArray]) -> ImageArray:
     """Put all images of a row side by side: uint8 [H, W], or [H, W, 3] in colour."""
-    first, *others = [_join_images(block) for block in blocks]
-    gap = np.full((*first.shape[:2], _BLOCK_GAP_PX), _BACKGROUND, dtype=np.uint8)
-    parts = [first]
-    for joined in others:
-        parts.extend((gap, joined))
-    strip = np.concatenate(parts, axis=2)  # [C, H, W]
+    joined = [_join(shrink_images(block), _IMAGE_GAP_PX) for block in blocks]
+    strip = _join(joined, _BLOCK_GAP_PX)
     return strip[0] if strip.shape[0] == 1 else strip.transpose(1, 2, 0)
 
 
-def _join_images(images: ImageArray) -> ImageArray:
-    """Put images [N, C, H, W] side by side as [C, H, W of all]."""
-    padding = ((0, 0), (0, 0), (0, 0), (0, _IMAGE_GAP_PX))
-    padded = np.pad(shrink_images(images), padding, constant_values=_BACKGROUND)
-    joined: ImageArray = np.concatenate(list(padded), axis=2)[:, :, :-_IMAGE_GAP_PX]
-    return joined
+def _join(images: Iterable[ImageArray], gap_px: int) -> ImageArray:
+    """Put images [C, H, W] side by side with a gap between them."""
+    padding = ((0, 0), (0, 0), (0, gap_px))
+    padded = [np.pad(image, padding, constant_values=_BACKGROUND) for image in images]
+    return np.concatenate(padded, axis=2)[:, :, :-gap_px]

@@ -1,4 +1,4 @@
-"""The look of the figures, and the one way in which they become PNG and SVG bytes.
+"""The look of the figures, what several of them share, and the one way in which they become bytes.
 
 Figures are `matplotlib.figure.Figure` objects without pyplot. The style is set for the time of a
 drawing only, from matplotlib's own defaults, so that neither a user's matplotlibrc nor an earlier
@@ -7,18 +7,28 @@ drawing changes a figure.
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from knowledge_gaps.readings.tables import Row
+
 WIDTH_IN = 7.2  # a page's text width
 DPI = 200
+RATE_LIMITS = (-0.04, 1.04)
+RATE_LABEL = "detection rate\n(share of generated images)"
 
 # Okabe and Ito's palette, which stays distinct with every common colour blindness
 BLUE = "#0072B2"
@@ -74,17 +84,80 @@ def choose_colours(num: int) -> list[str]:
     return [to_hex(mpl.colormaps[_ORDERED_MAP](place)) for place in np.linspace(0, _PALEST, num)]
 
 
-@paper_style()
+def make_panels(
+    num: int, num_columns: int, height_in: float, frame_in: float, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of so many panels in rows; the last row may not be full."""
+    num_rows = math.ceil(num / num_columns)
+    figure = Figure(figsize=(WIDTH_IN, height_in * num_rows + frame_in))
+    panels = figure.subplots(num_rows, num_columns, squeeze=False, **options).ravel().tolist()
+    for axes in panels[num:]:
+        axes.set_visible(False)
+    return figure, panels[:num]
+
+
+def spread(num: int, half_width: float) -> npt.NDArray[np.float64]:
+    """Place points side by side around 0, so that equal values stay visible."""
+    return np.linspace(-half_width, half_width, num) if num > 1 else np.zeros(num)
+
+
+def draw_intervals(axes: Axes, cells: Sequence[Row], axis: str) -> None:
+    """Draw the 95 % interval of each mean detection rate as a bar behind the dots."""
+    names = (axis, "detection_rate_low", "detection_rate_high")
+    bars = [tuple(cell[name] for name in names) for cell in cells]
+    known = [bar for bar in bars if math.isfinite(bar[1])]
+    if known:
+        axes.vlines(*zip(*known, strict=True), color=BLUE, alpha=0.25, linewidth=6, zorder=1)
+
+
+def draw_legend(figure: Figure, num_columns: int) -> None:
+    """Draw one legend for all panels, each label once, above them."""
+    handles = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=num_columns)
+
+
+@dataclass(frozen=True)
+class PageFigure:
+    """A drawn figure; its words are in the template that shows it.
+
+    Attributes:
+        name: file name without suffix.
+        figure: as matplotlib draws it.
+        is_picture: whether it is made of images, which have no vectors.
+        facts: numbers that its words need.
+    """
+
+    name: str
+    figure: Figure
+    is_picture: bool = False
+    facts: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        """PNG at 200 dpi and, unless it is a picture, SVG; the bytes depend on the figure alone."""
+        files = {f"{self.name}.png": render_png(self.figure)}
+        if not self.is_picture:
+            options = {"format": "svg", "metadata": {"Date": None, "Creator": None}}
+            files[f"{self.name}.svg"] = _render(self.figure, options)
+        return files
+
+    @property
+    def data_uri(self) -> str:
+        """The PNG as the src of an img element."""
+        return "data:image/png;base64," + base64.b64encode(self.files[f"{self.name}.png"]).decode()
+
+
 def render_png(figure: Figure) -> bytes:
-    """Render a figure at 200 dpi as PNG whose bytes depend on the figure alone."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+    """Render a figure as PNG at 200 dpi."""
+    return _render(figure, {"format": "png", "dpi": DPI, "metadata": {"Software": None}})
 
 
 @paper_style()
-def render_svg(figure: Figure) -> bytes:
-    """Render a figure as SVG whose bytes depend on the figure alone."""
+def _render(figure: Figure, options: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, **options)
     return buffer.getvalue()

@@ -7,86 +7,30 @@ analyses and findings.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, GENERATOR_COHORT, PHI
-from knowledge_gaps.findings.form import (
-    describe_effect,
-    describe_paper,
-    describe_source,
-    describe_threshold,
-)
+from knowledge_gaps.findings import form
 from knowledge_gaps.findings.judge import Answer, Judged, Verdict
 from knowledge_gaps.readings import formats, paper
-from knowledge_gaps.readings.pairs import PairSet
-from knowledge_gaps.readings.reading import Results, list_readings
-from knowledge_gaps.readings.tables import Row
-from knowledge_gaps.readings.words import (
-    DRAWN,
-    WIDTH_KEY,
+from knowledge_gaps.readings.cohorts import (
     describe_architecture,
     describe_classifiers,
-    describe_dataset,
-    get_extractor,
+    find_classes,
     has_styles,
-    list_architectures,
 )
-from knowledge_gaps.report.content import Content
-from knowledge_gaps.report.page.recipes import make_recipe_table
+from knowledge_gaps.readings.reading import Results, list_readings
+from knowledge_gaps.readings.tables import PairSet, Row
 from knowledge_gaps.statistics.clusters import SIGNIFICANCE
 from knowledge_gaps.statistics.collapse import describe_rule
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
-from knowledge_gaps.statistics.measures import (
-    AUC,
-    AVERAGE_PRECISION,
-    BALANCED_ACCURACY,
-    CALIBRATION_ERROR,
-    CLASS_ENTROPY,
-    COVERAGE,
-    DENSITY,
-    DETECTION_AT_1PCT,
-    DETECTION_AT_5PCT,
-    DETECTION_RATE,
-    EQUAL_ERROR_RATE,
-    FID,
-    KID,
-    KID_STD,
-    MEMORISED,
-    METRICS,
-    MISSING_CLASSES,
-    PRECISION,
-    REAL_ACCURACY,
-    RECALL,
-)
+from knowledge_gaps.statistics.measures import FID
 from knowledge_gaps.statistics.signals import Signal
 from knowledge_gaps.study import Study, TrainingSettings
 
-MEASURE_TITLES = {
-    DETECTION_RATE: "detection",
-    REAL_ACCURACY: "reals",
-    BALANCED_ACCURACY: "balanced",
-    AUC: "AUC",
-    AVERAGE_PRECISION: "AP",
-    DETECTION_AT_1PCT: "at 1 %",
-    DETECTION_AT_5PCT: "at 5 %",
-    EQUAL_ERROR_RATE: "EER",
-    CALIBRATION_ERROR: "ECE",
-}
-METRIC_TITLES = {  # that of the Frechet distance is the extractor's
-    KID: "KID ↓",
-    PRECISION: "precision ↑",
-    RECALL: "recall ↑",
-    DENSITY: "density ↑",
-    COVERAGE: "coverage ↑",
-    CLASS_ENTROPY: "class entropy",
-    MISSING_CLASSES: "missing classes ↓",
-    MEMORISED: "memorised ↓",
-}
-_SWEEP_METRICS = (FID, PRECISION, RECALL, CLASS_ENTROPY)  # of tables along an axis
-_OF_CLASSES = (CLASS_ENTROPY, MISSING_CLASSES)  # which an extractor may not tell apart
 _OTHER_CELLS: dict[str, tuple[str, ...]] = {  # in the table of detection statistics: sorted by
     "memoryless": (),
     "memory": (),
@@ -96,44 +40,40 @@ _OTHER_CELLS: dict[str, tuple[str, ...]] = {  # in the table of detection statis
     "truncation": (),
     "architectures": (),
 }
+_OWN_SECTIONS = [  # position, name, title; sections of readings lie between these
+    (1, "findings", "Findings"),
+    (2, "run", "What was run"),
+    (190, "artifacts", "Artifacts"),
+    (200, "statistics", "Detection statistics"),
+    (220, "audit", "Shortcut audit"),
+    (300, "deviations", "Deviations"),
+    (310, "limits", "Limits"),
+]
 
 
-class Section(NamedTuple):
-    """A section of the page; sections of readings lie between those of the report's own."""
+def render_page(results: Results, judged: Sequence[Judged], **content: Any) -> str:
+    """Render the page: HTML in UTF-8 whose text depends on the arguments alone.
 
-    position: int
-    name: str
-    title: str
-
-
-_OWN_SECTIONS = (
-    Section(1, "findings", "Findings"),
-    Section(2, "run", "What was run"),
-    Section(190, "artifacts", "Artifacts"),
-    Section(200, "statistics", "Detection statistics"),
-    Section(220, "audit", "Shortcut audit"),
-    Section(300, "deviations", "Deviations"),
-    Section(310, "limits", "Limits"),
-)
-
-
-def render_page(content: Content) -> str:
-    """Render the page: HTML in UTF-8 whose text depends on the content alone."""
+    Args:
+        results: of the study.
+        judged: claims with their verdicts.
+        content: what else templates know by these names; see `build.Content`.
+    """
     environment = make_environment()
-    sections = _list_sections(environment, content.results.study)
+    asked = [each for each in list_readings().values() if each.is_asked(results.study)]
+    sections = [*_OWN_SECTIONS, *((each.position, each.name, each.title) for each in asked)]
+    templates = environment.list_templates()
+    found = [each.study.verdict for each in judged]
     page = environment.get_template("page.html.j2").render(
-        **make_context(
-            content.results.study, formats.format_distance(content.results.metric_names[FID])
-        ),
-        **_list_numbers(content.results),
-        sections=sections,
-        dataset=content.dataset,
-        readings=content.readings,
-        evidence=content.evidence,
-        figures=content.figures,
-        findings=content.findings,
-        verdicts=sorted(content.judged, key=_is_left_out),
-        verdict_counts=_count_verdicts(content.judged),
+        **make_context(results.study, formats.format_distance(results.metric_names[FID])),
+        **content,
+        sections=sorted(each for each in sections if f"sections/{each[1]}.html.j2" in templates),
+        find=results.find,
+        accuracy=results.accuracy_rows,
+        metric_names=results.metric_names,
+        statistics=_list_statistics(results),
+        verdicts=sorted(judged, key=lambda each: each.study.verdict is Verdict.NOT_ASKED),
+        verdict_counts={verdict.value: found.count(verdict) for verdict in Verdict},
     )
     return page.lstrip() + "\n"
 
@@ -161,15 +101,12 @@ def make_environment() -> Environment:
         effect=_format_effect,
     )
     environment.globals.update(
-        format_pool=formats.format_pool,
-        format_detected=formats.format_detected,
-        describe_effect=describe_effect,
-        describe_paper=describe_paper,
-        describe_source=describe_source,
-        describe_threshold=describe_threshold,
+        form=form,
+        formats=formats,
+        list_settings=list_settings,
+        describe_rule=describe_rule,
+        log=math.log,
         fooling_words=list(Signal),
-        measure_titles=MEASURE_TITLES,
-        digits=formats.DIGITS,
         audit_alpha=AUDIT_ALPHA,
         significance=SIGNIFICANCE,
         paper=paper,
@@ -184,64 +121,69 @@ def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
         study: what was run.
         distance: how the Frechet distance is called.
     """
-    extractor = get_extractor(study)
     architectures = {name: describe_classifiers(study, name) for name in study.classifiers}
-    recipes: dict[str, Mapping[str, TrainingSettings]] = {
-        "GANs": study.gan_recipes,
-        "classifiers": study.classifier_recipes,
-    }
-    widths = [recipe.model.get(WIDTH_KEY, 1) for recipe in study.classifier_recipes.values()]
+    is_drawn = study.data.source == "dicebear"
+    dataset = formats.format_title(study.data.name)
+    if is_drawn:  # whatever the study calls them
+        dataset = f"drawn faces (DiceBear, style {study.data.style})"
     return {
         "study": study,
-        "extractor": extractor,
-        "largest_entropy": math.log(extractor.classes.num) if extractor.classes else math.nan,
-        "collapse_rule": describe_rule(extractor.classes is not None),
-        "recipe_tables": {
-            kind: (list(each), make_recipe_table(each)) for kind, each in recipes.items()
-        },
+        "classes": find_classes(study),
         "setting": {
-            "dataset": describe_dataset(study),
-            "gans": list_architectures(study.gan_recipes),
-            "classifiers": list_architectures(study.classifier_recipes),
+            "dataset": dataset,
+            "gans": _list_architectures(study.gan_recipes),
+            "classifiers": _list_architectures(study.classifier_recipes),
             "architectures": architectures,
             "distance": distance,
-            "is_drawn": study.data.source == DRAWN,
+            "is_drawn": is_drawn,
             "is_varied": len(set(architectures.values())) > 1,
-            "is_reduced": any(width != 1 for width in widths),
+            "is_reduced": any(map(_is_reduced, study.classifier_recipes.values())),
             "is_stylegan2": has_styles(study),
         },
     }
 
 
-def _list_numbers(results: Results) -> dict[str, Any]:
-    classes = get_extractor(results.study).classes
-    hidden = {KID_STD} if classes is not None else {KID_STD, *_OF_CLASSES}
-    metrics = [name for name in METRICS if name not in hidden]
-    distance = formats.format_distance(results.metric_names[FID])
-    return {
-        "find": lambda pairs, *cohorts: results.find(PairSet(pairs), *cohorts),
-        "accuracy": results.accuracy_rows,
-        "metric_names": results.metric_names,
-        "metrics": metrics,
-        "sweep_metrics": [name for name in _SWEEP_METRICS if name in metrics],
-        "metric_titles": METRIC_TITLES | {FID: f"{distance.split()[0]} ↓"},
-        "statistics": _list_cells(results),
-    }
+def list_settings(recipes: Mapping[str, TrainingSettings]) -> dict[str, list[str]]:
+    """List every setting of some recipes, the defaults among them.
+
+    Returns:
+        By key of the setting, nested keys joined by dots: its value in each recipe; a dash where a
+        recipe does not have it.
+    """
+    columns = [dict(_walk_settings(recipe.model_dump())) for recipe in recipes.values()]
+    keys = dict.fromkeys(key for column in columns for key in column)
+    return {key: [column.get(key, formats.NOTHING) for column in columns] for key in keys}
 
 
-def _list_sections(environment: Environment, study: Study) -> list[Section]:
-    """List the sections that have a template and, of readings, that the study asks for."""
-    asked = [each for each in list_readings().values() if each.is_asked(study)]
-    sections = [Section(each.position, each.name, each.title) for each in asked]
-    found = set(environment.list_templates())
-    return sorted(
-        section
-        for section in (*_OWN_SECTIONS, *sections)
-        if f"sections/{section.name}.html.j2" in found
-    )
+def _walk_settings(section: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in section.items():
+        if isinstance(value, Mapping) and value:
+            yield from _walk_settings(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _format_setting(value)
 
 
-def _list_cells(results: Results) -> dict[str, list[Row]]:
+def _format_setting(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_format_setting(item) for item in value)
+    return "the architecture's defaults" if value == {} else str(value).removesuffix(".0")
+
+
+def _is_reduced(recipe: TrainingSettings) -> bool:
+    return describe_architecture(recipe) != formats.format_title(recipe.architecture)
+
+
+def _list_architectures(recipes: Mapping[str, TrainingSettings]) -> str:
+    return ", ".join(dict.fromkeys(describe_architecture(each) for each in recipes.values()))
+
+
+def _list_statistics(results: Results) -> dict[str, list[Row]]:
     """List the held-out cells of the iterations, and those that other sections read."""
     main = _index(results.select("iterations", PairSet.HELD_OUT))
     others = _index(
@@ -259,16 +201,6 @@ def _index(cells: Iterable[Row]) -> dict[tuple[str, str], Row]:
         for cell in cells
         if cell["num_pairs"] > 0
     }
-
-
-def _is_left_out(judged: Judged) -> bool:
-    return judged.study.verdict is Verdict.NOT_ASKED
-
-
-def _count_verdicts(judged: Iterable[Judged]) -> dict[str, int]:
-    """Count the claims of each verdict, in the order of `Verdict`."""
-    found = [each.study.verdict for each in judged]
-    return {verdict.value: found.count(verdict) for verdict in Verdict}
 
 
 def _format_effect(answer: Answer) -> str:
