@@ -18,7 +18,7 @@ from knowledge_gaps.data.images import save_array
 from knowledge_gaps.execution.cohort import make_tasks, train_cohort
 from knowledge_gaps.execution.fingerprint import write_fingerprints
 from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
-from study_tools import change_params, hash_tree, run_stage, start_kgaps
+from study_tools import hash_tree, run_stage, start_kgaps
 
 RunKgaps = Callable[..., Any]
 
@@ -33,10 +33,6 @@ def root(trained_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.rmtree(trained_copy / "models" / "gans" / "fool_all_1")
     shutil.rmtree(trained_copy / BASELINE)
     return trained_copy
-
-
-def use_fp16(root: Path) -> None:
-    change_params(root, {"gan_recipes.dcgan.mixed_precision": "fp16"})
 
 
 def use_odd_images(root: Path) -> None:
@@ -59,7 +55,6 @@ def record_other_code(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "cohort", "words"),
     [
-        (use_fp16, "baseline", ("gans/baseline/0", "gans/baseline/1", "'fp16'", "'bf16'")),
         (
             use_odd_images,
             "baseline",

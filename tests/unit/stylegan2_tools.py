@@ -26,10 +26,16 @@ SMALL: dict[str, Any] = {
 SHAPE = (3, 16, 16)
 
 
-def build_generator(shape: ImageShape = SHAPE, **changes: Any) -> StyleGan2Generator:
-    """Build a small generator; its biases and noise strengths are not 0, unlike fresh ones."""
+def build_generator(
+    shape: ImageShape = SHAPE, noise: bool = True, **changes: Any
+) -> StyleGan2Generator:
+    """Build a small generator; its biases, and noise strengths if asked, are not 0 as at first."""
     torch.manual_seed(0)
-    return _shake(build_g("stylegan2", {**SMALL, **changes}, shape))
+    generator: StyleGan2Generator = _shake(build_g("stylegan2", {**SMALL, **changes}, shape))
+    for name, strength in generator.named_parameters():
+        if name.endswith("noise_strength") and not noise:
+            strength.data.zero_()
+    return generator
 
 
 def build_discriminator(shape: ImageShape = SHAPE, **changes: Any) -> StyleGan2Discriminator:

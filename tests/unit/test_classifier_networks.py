@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.networks import build_classifier
-from knowledge_gaps.models.recompute import recompute_blocks
 from knowledge_gaps.models.registry import classifier_architectures
-from knowledge_gaps.models.torchvision_nets import divide_widths
+from knowledge_gaps.models.torchvision_nets import divide_widths, recompute_blocks
 
 NAMES = ["inception_v3", "mobilenet_v2", "resnet50"]
 
@@ -176,7 +175,7 @@ def test_published_state_fits_all_but_the_heads(
 
 def run_pass(classifier: GanClassifier) -> dict[str, Tensor]:
     """Run one training pass; return every gradient and buffer."""
-    torch.manual_seed(2)  # of the dropout
+    torch.manual_seed(2)  # dropout in the published networks
     images = draw_images().requires_grad_(True)
     logits = torch.stack(classifier.train().compute_heads(images))
     (logits * torch.arange(1.0, 7.0)).sum().backward()

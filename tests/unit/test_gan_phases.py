@@ -1,26 +1,20 @@
-"""What StyleGAN2 adds to a GAN's step: path length, mirrored reals, a ramped average, fp16."""
+"""What StyleGAN2 adds to a GAN's step: path length, mirrored reals, a ramped average."""
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.losses import compute_path_length_penalty, compute_path_lengths
 from knowledge_gaps.models.registry import StyleGenerator
 from knowledge_gaps.study import OptimizerSettings
 from knowledge_gaps.training.batches import draw_reals
 from knowledge_gaps.training.gan import GanBatch, GanTrainer
-from knowledge_gaps.training.loop import DivergedError, run_training
 from knowledge_gaps.training.trainer import WeightAverage
-from training_tools import STREAM, Session, are_equal, clone_state, make_gan_trainer, make_images
+from training_tools import STREAM, make_gan_trainer, make_images
 
 SHAPE = (1, 4, 4)
 BATCH = 8
@@ -119,14 +113,6 @@ def test_accumulated_path_length_is_that_of_all_micro_steps() -> None:
     torch.testing.assert_close(trainer.scalars["path_length_mean"], mean.detach())
 
 
-def test_path_length_needs_styles() -> None:
-    plain = nn.Module()
-    plain.latent_dim = 3  # type: ignore[assignment]
-    plain.weight = nn.Parameter(torch.zeros(1))
-    with pytest.raises(UserError, match=r"^path_length_weight: 2\.0 found, .*'linear' has no styl"):
-        make_trainer(generator=plain, **PATH)
-
-
 def test_path_lengths_can_be_differentiated_again() -> None:
     scale = torch.tensor(3.0, requires_grad=True)
     styles = torch.ones(2, 1, 1, requires_grad=True)
@@ -172,68 +158,7 @@ def test_ramped_average_follows_closely_at_first() -> None:
         assert average.module.weight.item() == pytest.approx(expected)
 
 
-# ------------------------------------------------------------------------------------------- fp16
-
-
-def make_scaled_trainer(scale: float, **keys: Any) -> GanTrainer:
-    """Make what a GPU would have: fp16 autocast and a loss scaler; this one is on the CPU."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(cpu=True, mixed_precision="fp16")
-    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10**6)
-    accelerator.native_amp = True
-    return make_trainer(accelerator=accelerator, mixed_precision="fp16", **keys)
-
-
-def test_overflowing_updates_are_skipped_and_the_training_goes_on(tmp_path: Path) -> None:
-    trainer = make_scaled_trainer(2.0**60, steps=60, max_gradient_norm=1.0)
-    before = {name: clone_state(module) for name, module in trainer.modules.items()}
-    trainer.run_step(0)
-    for name, state in before.items():  # both updates were skipped
-        assert are_equal(state, clone_state(trainer.modules[name]))
-    curves, steps = run_training(trainer, trainer.recipe, tmp_path / "state", Session())
-    assert trainer.accelerator.scaler.get_scale() < 2.0**30
-    assert steps == 60
-    assert all(math.isfinite(value) for row in curves.rows for value in row.values())
-    for name, state in before.items():
-        moved = clone_state(trainer.modules[name])
-        assert not any(torch.equal(state[key], moved[key]) for key in state if "weight" in key)
-
-
-def test_clipping_sees_gradients_without_the_scale() -> None:
-    trainer = make_scaled_trainer(2.0**10, max_gradient_norm=1e-3)
-    norms: list[float] = []
-    for optimizer, _ in trainer.optimizers.values():
-        optimizer.optimizer.register_step_pre_hook(  # type: ignore[attr-defined]
-            lambda adam, *_: norms.append(
-                float(torch.cat([p.grad.flatten() for p in adam.param_groups[0]["params"]]).norm())
-            )
-        )
-    trainer.run_step(0)
-    assert norms == pytest.approx([1e-3, 1e-3], rel=1e-2)
-
-
-def test_scaler_is_resumed(tmp_path: Path) -> None:
-    def train(name: str, stop: int | None = None) -> GanTrainer:
-        trainer = make_scaled_trainer(2.0**60)
-        run_training(trainer, trainer.recipe, tmp_path / name, Session(stop))
-        return trainer
-
-    whole = train("whole")
-    with pytest.raises(StoppedError):
-        train("resumed", 3)
-    resumed = train("resumed")
-    scales = [trainer.accelerator.scaler.get_scale() for trainer in (whole, resumed)]
-    assert scales[0] == scales[1]
-    for name, module in whole.modules.items():
-        assert are_equal(clone_state(module), clone_state(resumed.modules[name]))
-
-
-def test_training_of_which_every_loss_overflows_has_diverged(tmp_path: Path) -> None:
-    trainer = make_scaled_trainer(1.0)
-    with torch.no_grad():
-        trainer.modules["discriminator"].head.weight.fill_(1e5)  # type: ignore[union-attr]
-    with pytest.raises(DivergedError, match="loss_discriminator is nan before step 3"):
-        run_training(trainer, trainer.recipe, tmp_path / "state", Session())
+# --------------------------------------------------------------------------------- mixed precision
 
 
 def test_regularisers_run_in_full_precision() -> None:

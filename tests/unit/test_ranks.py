@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
+from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.devices import read_rank
 from knowledge_gaps.core.errors import StoppedError
-from knowledge_gaps.execution.parallel import prepare_process
 from knowledge_gaps.execution.ranks import join_ranks, launch_ranks
+from knowledge_gaps.models.architectures.stylegan2.layers import StyledConv
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 from knowledge_gaps.models.networks import build_discriminator, build_generator
 from knowledge_gaps.models.registry import Generator
@@ -50,8 +51,7 @@ STYLEGAN2 = {
     "mapping_layers": 2,
     "channel_base": 64,
     "max_channels": 8,
-    # what would differ by rank: noise inputs, mixing latents, statistics of a batch
-    "noise": False,
+    # what would differ by rank: mixing latents, statistics of a batch
     "style_mixing": 0.0,
     "mbstd_group": 1,
 }
@@ -90,7 +90,13 @@ class SmallClassifier(nn.Module):
 
 
 def make_generator() -> Generator:
-    return build_generator("stylegan2", STYLEGAN2, SHAPE)
+    """Make a generator without noise inputs, which would differ by rank."""
+    generator = build_generator("stylegan2", STYLEGAN2, SHAPE)
+    for module in list(generator.modules()):
+        if isinstance(module, StyledConv):
+            del module.noise_strength
+            module.register_buffer("noise_strength", torch.zeros(()))
+    return generator
 
 
 def make_trainer(**recipe: Any) -> GanTrainer:
@@ -158,7 +164,7 @@ def train_to_end(state: Path, stop_before: int | None) -> dict[str, Tensor]:
 
 def enter_rank(directory: Path) -> None:
     """Run `train_in_ranks` in a process that `launch_ranks` started."""
-    prepare_process()
+    configure_process()
     rank = read_rank()
     assert rank is not None
     with join_ranks(rank) as ranks:

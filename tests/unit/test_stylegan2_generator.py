@@ -136,11 +136,9 @@ def test_evaluation_leaves_the_state_untouched_and_draws_noise_anew() -> None:
     assert torch.equal(silent(draw(2, 6)), silent(draw(2, 6)))
 
 
-def test_noise_inputs_have_a_strength_each_and_can_be_left_out() -> None:
+def test_noise_inputs_have_a_strength_each_which_is_0_at_first() -> None:
     names = [name for name, _ in build_generator().named_parameters()]
     assert sum(name.endswith("noise_strength") for name in names) == 5  # 1 + 2 + 2 layers
-    names = [name for name, _ in build_generator(noise=False).named_parameters()]
-    assert not any(name.endswith("noise_strength") for name in names)
     fresh = networks.build_generator("stylegan2", {"channel_base": 128}, SHAPE)
     strengths = [p for name, p in fresh.named_parameters() if name.endswith("noise_strength")]
     assert all(strength == 0 for strength in strengths)

@@ -184,7 +184,7 @@ def test_auxiliary_heads_add_their_weighted_loss(weight: float) -> None:
 def test_accumulated_gradient_is_the_mean_over_all_micro_batches() -> None:
     trainer = make_classifier_trainer(gradient_accumulation_steps=3)
     expected = make_classifier(9)
-    adam = build_optimizer(trainer.accelerator, expected, ADAM)
+    adam = build_optimizer(expected, ADAM)
     seen = record_inputs(trainer.classifier.network)
     trainer.run_step(0)
     assert len(seen) == 3
