@@ -81,7 +81,8 @@ def clean_environment() -> None:
     os.environ.update(_SET)
     kept = {name for name in os.environ if name.startswith(_KEPT) or name.endswith(_KEPT_ENDS)}
     found = {name for name in os.environ if name.startswith(_TAKEN)} - kept
-    if read_rank() is None:
+    is_whole = all(name in os.environ for name in _RANK_VARIABLES)
+    if not is_whole or os.environ["WORLD_SIZE"] == "1":  # Accelerate would set up one rank
         found |= {name for name in _RANK_VARIABLES if name in os.environ}
     for name in found:
         del os.environ[name]

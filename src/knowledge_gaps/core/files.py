@@ -51,6 +51,11 @@ def parse_json(content: bytes, name: str) -> dict[str, Any]:
     return value
 
 
+def make_key(*parts: Any) -> str:
+    """Hash JSON-able parts into a key."""
+    return hashlib.sha256(dump_json(list(parts)).encode()).hexdigest()
+
+
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
     """Give a temporary path, renamed to `path` when the block succeeds; UserError if that fails."""
