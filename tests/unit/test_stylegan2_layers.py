@@ -24,11 +24,9 @@ from knowledge_gaps.models.architectures.stylegan2.layers import (
 from knowledge_gaps.models.architectures.stylegan2.settings import Stage
 
 
-def make_layer(
-    channels_in: int, channels_out: int, has_noise: bool = False, is_up: bool = False
-) -> StyledConv:
+def make_layer(channels_in: int, channels_out: int, is_up: bool = False) -> StyledConv:
     torch.manual_seed(0)
-    return StyledConv(channels_in, Stage(8, channels_out, False), 4, has_noise, is_up)
+    return StyledConv(channels_in, Stage(8, channels_out, False), 4, is_up)
 
 
 # --- equalised learning rate
@@ -84,7 +82,7 @@ def test_resampling_has_its_first_and_second_gradients() -> None:
 
 
 def test_noise_is_one_image_for_all_channels_with_a_learned_strength() -> None:
-    layer = make_layer(5, 3, has_noise=True)
+    layer = make_layer(5, 3)
     maps, styles = draw(2, 5, 8, 8), draw(2, 4)
     silent = layer(maps, styles)
     assert torch.equal(layer(maps, styles), silent)  # the strength is 0 at first
