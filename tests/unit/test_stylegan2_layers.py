@@ -111,16 +111,3 @@ def test_half_precision_stays_near_full(dtype: torch.dtype, limit: float, is_up:
     half = layer.convolve(maps.to(dtype), scales, bias)
     assert half.dtype == dtype
     assert (half - full).abs().max().item() < limit * full.abs().max().item()
-
-
-def test_float16_does_not_overflow_where_the_result_is_moderate() -> None:
-    layer = make_layer(64, 8)
-    with torch.no_grad():
-        layer.weight.mul_(1000)
-    maps = torch.full((1, 64, 8, 8), 200.0)
-    scales = torch.full((1, 64), 500.0)
-    result = layer.convolve(maps.half(), scales, torch.zeros(8))
-    assert torch.isfinite(result).all()
-    torch.testing.assert_close(
-        result.float(), layer.convolve(maps, scales, torch.zeros(8)), rtol=0, atol=2.0
-    )
