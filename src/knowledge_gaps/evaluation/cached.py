@@ -1,4 +1,7 @@
-"""Rows of a table that are computed once: known ones come from a cache on disk."""
+"""Rows of a table that are computed once: known ones come from a cache on disk.
+
+A row is stored with its sha256; one that was altered is computed again.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.files import make_key, read_json, write_json
 from knowledge_gaps.core.layout import get_state_directory
 from knowledge_gaps.core.printing import count_words
 
@@ -33,15 +36,25 @@ def compute_rows(
     """
     path = get_state_directory(root) / "cache" / f"{table}.json"
     try:
-        known = read_json(path)
+        stored = read_json(path)
     except UserError:  # absent at first, and a damaged one is worth no more than none
-        known = {}
+        stored = {}
+    known = {key: entry["row"] for key, entry in stored.items() if _is_whole(key, entry)}
     rows: dict[_Item, Row] = {item: known[key] for item, key in keys.items() if key in known}
     rows = {item: row for item, row in rows.items() if is_valid(item, row)}
     missing = [item for item in keys if item not in rows]
     for part in compute(missing):
         rows |= part
-        write_json(path, {keys[item]: row for item, row in rows.items()})
+        stored = {keys[item]: row for item, row in rows.items()}
+        hashed = {key: {"row": row, "sha256": make_key(key, row)} for key, row in stored.items()}
+        write_json(path, hashed)
     num_cached = len(keys) - len(missing)
     print(f"{table}: computed {count_words(len(missing), 'row')}, {num_cached} cached", flush=True)
     return {item: rows[item] for item in keys}
+
+
+def _is_whole(key: str, entry: Any) -> bool:
+    try:
+        return bool(entry["sha256"] == make_key(key, entry["row"]))
+    except (KeyError, TypeError, ValueError):  # of another shape, or with numbers that are not JSON
+        return False

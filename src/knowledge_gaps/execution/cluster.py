@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowledge_gaps.core.determinism import configure_process
+from knowledge_gaps.core.devices import clean_environment
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.layout import get_state_directory
 from knowledge_gaps.core.signals import StopFlag
@@ -90,6 +91,7 @@ class InstanceTask:
 
     def __call__(self, assignment: Assignment) -> str | None:
         """Train or resume the instance; return why that failed, in one line."""
+        clean_environment()  # the node's, which srun has added to
         configure_process()
         try:
             train_assignment(assignment, 0, (assignment.directory / _STOP_FILE).exists)
