@@ -26,13 +26,23 @@ def act_at(step: int, action: Callable[[], object]) -> Callable[[int, int, objec
     return callback
 
 
-def wait_for_states(root: Path, process: subprocess.Popen[str], number: int) -> None:
-    """Wait until so many instances have saved a state."""
+def wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + TIMEOUT_SEC
-    while len(list((root / STATES).glob("*/state.safetensors"))) < number:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "no state was saved"
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def has_states(root: Path, number: int = 1) -> bool:
+    """Tell whether so many instances have saved a state."""
+    return len(list((root / STATES).glob("*/state.safetensors"))) >= number
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+    """Wait for the end of a command; return what it printed."""
+    out, err = process.communicate(timeout=TIMEOUT_SEC)
+    assert process.returncode == code, err
+    return out, err
 
 
 def read_saved_steps(root: Path) -> list[int]:

@@ -8,24 +8,21 @@ from typing import Any
 
 import pytest
 
-from conftest import Refuse, RunKgaps
+from conftest import Refuse
 from data_tools import write_reals
 from knowledge_gaps.core.files import hash_file, write_json
 from knowledge_gaps.data.idx import CHECKSUMS_FILE
 from study_tools import change_params, start_kgaps
 
-# what is changed in params.yaml, and what the line must say
+RESNET = {
+    "classifier_recipes.cnn.architecture": "resnet50",
+    "classifier_recipes.cnn.model": {},
+    "classifier_recipes.cnn.initialisation": "imagenet",
+}
+EARLY = {"num_images": 8, "check_every": 4, "patience": 1}
+
+# what is changed in params.yaml beyond what is told when it is read, and what the line must say
 BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
-    ({"gans.baseline.colour": 1}, ("gans.baseline.colour", "unknown key")),
-    ({"gan_recipes.dcgan.steps": None}, ("gan_recipes.dcgan.steps", "missing")),
-    ({"gan_recipes.dcgan.mixed_precision": "fp8"}, ("mixed_precision", "'fp8'", "'bf16'")),
-    ({"gans.fool_all_1.phi": float("inf")}, ("gans.fool_all_1.phi", "inf", "finite")),
-    ({"gans.fool_all_1.fools": "c9"}, ("gans.fool_all_1.fools", "'c9'", "known:", "c0")),
-    ({"pools.c0.extends": "c0"}, ("depends on itself", "pools/c0 -> pools/c0")),
-    (
-        {"pools.baseline_1.cohort": "gans/fool_all_1"},
-        ("depends on itself", "gans/fool_all_1", "pools/c0", "classifiers/iteration_0"),
-    ),
     (
         {"evaluation.extractor": "lenet5"},
         ("evaluation.extractor", "'lenet5'", "one of inception, lenet, random_vgg"),
@@ -58,30 +55,15 @@ BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
         ("classifier_recipes.cnn: initialisation", "'imagenet'", "'cnn'", "known: inception_v3"),
     ),
     (
-        {
-            "classifier_recipes.cnn.architecture": "resnet50",
-            "classifier_recipes.cnn.model": {"width_divisor": 4},
-            "classifier_recipes.cnn.initialisation": "imagenet",
-        },
+        {**RESNET, "classifier_recipes.cnn.model": {"width_divisor": 4}},
         ("classifier_recipes.cnn: initialisation", "width_divisor 1", "found 4"),
     ),
     (
-        {
-            "classifier_recipes.cnn.architecture": "resnet50",
-            "classifier_recipes.cnn.model": {},
-            "classifier_recipes.cnn.initialisation": "imagenet",
-            "classifier_recipes.cnn.initial_weights": "absent.pth",
-        },
+        {**RESNET, "classifier_recipes.cnn.initial_weights": "absent.pth"},
         ("initial_weights", "absent.pth is missing", "resnet50-11ad3fa6.pth", "downloaded"),
     ),
     (
-        {
-            "classifier_recipes.cnn.early_stopping": {
-                "num_images": 8,
-                "check_every": 4,
-                "patience": 1,
-            }
-        },
+        {"classifier_recipes.cnn.early_stopping": EARLY},
         ("cnn.early_stopping.held_out_generators: 1", "classifiers.iteration_0", "pool of 1"),
     ),
 ]
@@ -95,23 +77,11 @@ def test_params(
     refuse(smoke_root, "check", ("params.yaml", *words), "models/pools/none.json")
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("study: [", ("not valid YAML",)),
-        ("", ("the whole file",)),
-        ("study:\n  seed: 0\n  seed: 1\n", ('"seed"', "duplicate")),
-        ("study: " + "[" * 3000, ("nested too deeply",)),
-    ],
-    ids=["syntax", "empty", "key twice", "deep"],
-)
-def test_params_file(smoke_root: Path, refuse: Refuse, text: str, words: tuple[str, ...]) -> None:
-    (smoke_root / "params.yaml").write_text(text)
-    refuse(smoke_root, "check", ("params.yaml", *words), "models/pools/none.json")
-
-
-def test_params_file_is_missing(smoke_root: Path, refuse: Refuse) -> None:
-    (smoke_root / "params.yaml").unlink()
+def test_params_file(smoke_root: Path, refuse: Refuse) -> None:
+    path = smoke_root / "params.yaml"
+    path.write_text("study: " + "[" * 3000)
+    refuse(smoke_root, "check", ("params.yaml", "nested too deeply"), "models/pools/none.json")
+    path.unlink()
     refuse(smoke_root, "check", ("params.yaml", "missing"), "models/pools/none.json")
 
 
@@ -119,10 +89,8 @@ def test_no_traceback_of_the_real_process(smoke_root: Path) -> None:
     change_params(smoke_root, {"gans.fool_all_1.phi": -1.0})
     process = start_kgaps(smoke_root, "check")
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert err.count("\n") == 1
+    assert (process.returncode, out, err.count("\n")) == (2, "", 1)
     assert "gans.fool_all_1.phi" in err
-    assert out == ""
 
 
 # ------------------------------------------------------------------------------------------ reals
@@ -132,7 +100,7 @@ def test_no_traceback_of_the_real_process(smoke_root: Path) -> None:
 def data_root(smoke_root: Path) -> Path:
     """Return a study whose reals are a few random images in a folder of their own."""
     directory = smoke_root / "data" / "few"
-    write_reals(directory)
+    write_reals(directory, 24, 16, 28, 28)
     checksums = {path.name: hash_file(path) for path in directory.glob("*.gz")}
     write_json(directory / CHECKSUMS_FILE, checksums)
     counts = {"data.num_train": 24, "data.num_test": 16, "evaluation.num_images": 16}
@@ -140,24 +108,13 @@ def data_root(smoke_root: Path) -> Path:
     return smoke_root
 
 
-def test_few_reals_are_fine_as_they_are(data_root: Path, run_kgaps: RunKgaps) -> None:
-    assert run_kgaps(data_root, "prepare").code == 0
-    assert (data_root / "data" / "prepared" / "dataset.json").exists()
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"data.num_train": 25}, ("data.num_train", "25", "24")),
         ({"data.source": "idx"}, ("train-images", "wrong checksum", "'mnist'")),
-        (
-            {"data.num_train": 15, "evaluation.num_images": 16},
-            ("evaluation.num_images", "the training split has 15"),
-        ),
-        (
-            {"data.num_test": 15, "evaluation.num_images": 16},
-            ("evaluation.num_images", "the test split has 15"),
-        ),
+        ({"data.num_train": 15}, ("evaluation.num_images", "the training split has 15")),
+        ({"data.num_test": 15}, ("evaluation.num_images", "the test split has 15")),
     ],
 )
 def test_reals_that_do_not_fit_the_study(

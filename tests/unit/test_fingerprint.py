@@ -26,8 +26,9 @@ COHORTS = {"gans/baseline", "gans/fool_all_1", "classifiers/iteration_0"}
 
 
 def hash_text(folder: Path, text: str) -> str:
-    path = folder / f"module-{len(list(folder.iterdir()))}.py"
+    path = folder / "module.py"
     path.write_text(text, encoding="utf-8")
+    hash_module.cache_clear()
     return hash_module(path)
 
 
@@ -85,6 +86,7 @@ class C: ...
     [
         ("training/loop.py", "\n_MORE = 1\n", COHORTS),
         ("data/images.py", "\n_MORE = 1\n", COHORTS),
+        ("losses.py", "\n_MORE = 1\n", COHORTS),
         ("training/loop.py", '\n# a comment\n"""Words."""\n', set()),
         ("models/architectures/dcgan.py", "\n_MORE = 1\n", COHORTS),
         # the baseline is trained against no classifier

@@ -52,12 +52,9 @@ def start_python(code: str) -> subprocess.Popen[str]:
     )
 
 
-def test_results_come_in_order() -> None:
+def test_results_come_in_order_and_a_killed_worker_is_an_error() -> None:
     assert list(map_parallel(square, [0, 1, 2], _PRELOAD)) == [0, 1, 4]
     assert list(map_parallel(square, [], _PRELOAD)) == []
-
-
-def test_killed_worker_is_an_error_of_one_line() -> None:
     with pytest.raises(UserError, match=r"^a worker process was killed .*resumes$"):
         list(map_parallel(square, [0, 13, 2], _PRELOAD))
 
