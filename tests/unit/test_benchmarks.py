@@ -24,7 +24,7 @@ from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.trainer import compute_decay
 from measuring import JSON_FILE, PAGE_FILE, Figure, Results, Row, compare, take_turns
-from short_study import CLASSIFIERS, GANS, POOL, ShortStudy
+from short_study import COMMANDS, GANS, ShortStudy
 from study_tools import REPOSITORY
 from stylegan2 import build_textbook, make_recipe
 
@@ -62,10 +62,8 @@ def test_figures_stay_until_they_are_measured_anew(tmp_path: Path) -> None:
     put("second", "two cores", 2.0, 5.0, 3.0)
     put("first", "two cores", 1.0)
     figures = put("first", "two cores", 4.0, 5.0, 12.0)
-    assert [(each["name"], each["rows"][0]["median"]) for each in figures] == [
-        ("first", 5.0),
-        ("second", 3.0),
-    ]
+    medians = {each["name"]: each["rows"][0]["median"] for each in figures}
+    assert list(medians.items()) == [("first", 5.0), ("second", 3.0)]
     page = (tmp_path / PAGE_FILE).read_text()
     assert page.index("## First") < page.index("## Second")
     assert "| this / that | 5 x | 4 x | 12 x | 3 |" in page
@@ -74,11 +72,8 @@ def test_figures_stay_until_they_are_measured_anew(tmp_path: Path) -> None:
 
 def test_plain_loops_have_the_sizes_of_the_recipes() -> None:
     gan, cnn = dcgan_loop, classifier_loop
-    assert GAN.model == {
-        "latent_dim": gan.LATENT_DIM,
-        "channels": list(gan.CHANNELS),
-        "kernel_px": 4,
-    }
+    model = {"latent_dim": gan.LATENT_DIM, "channels": list(gan.CHANNELS), "kernel_px": 4}
+    assert GAN.model == model
     sizes = (gan.BATCH_SIZE, gan.R1_GAMMA, gan.R1_EVERY)
     assert (GAN.batch_size, GAN.r1_gamma, GAN.r1_interval) == sizes
     for adam in (GAN.generator_optimizer, GAN.discriminator_optimizer):
@@ -153,8 +148,7 @@ def test_textbook_stylegan2_computes_the_same_function() -> None:
 @pytest.mark.slow
 def test_naive_evaluation_finds_what_the_stages_find(tmp_path: Path) -> None:
     study = ShortStudy(tmp_path, 3, num_images=40)
-    commands = [("gans", GANS), ("pools", POOL), ("classifiers", CLASSIFIERS), ("samples",)]
-    for command in [*commands, ("detections",), ("quality",)]:
+    for command in (*COMMANDS, ("detections",), ("quality",)):
         study.run(*command)
     reals, samples = study.get_reals_file(TEST_IMAGES), study.list_files("data/samples/*/*.npy")
     classifiers = study.list_files("models/classifiers/*/*/*.safetensors")
