@@ -1,4 +1,4 @@
-"""Bad params and bad reals: exit 2 and one line that names the key or file; no result."""
+"""Bad params: exit 2 and one line that names the key or file; no result."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import Any
 import pytest
 
 from conftest import Refuse
-from data_tools import write_reals
-from knowledge_gaps.core.files import hash_file, write_json
-from knowledge_gaps.data.idx import CHECKSUMS_FILE
 from study_tools import change_params, start_kgaps
 
 RESNET = {
@@ -91,34 +88,3 @@ def test_no_traceback_of_the_real_process(smoke_root: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err.count("\n")) == (2, "", 1)
     assert "gans.fool_all_1.phi" in err
-
-
-# ------------------------------------------------------------------------------------------ reals
-
-
-@pytest.fixture
-def data_root(smoke_root: Path) -> Path:
-    """Return a study whose reals are a few random images in a folder of their own."""
-    directory = smoke_root / "data" / "few"
-    write_reals(directory, 24, 16, 28, 28)
-    checksums = {path.name: hash_file(path) for path in directory.glob("*.gz")}
-    write_json(directory / CHECKSUMS_FILE, checksums)
-    counts = {"data.num_train": 24, "data.num_test": 16, "evaluation.num_images": 16}
-    change_params(smoke_root, {"data.directory": "data/few", **counts})
-    return smoke_root
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"data.num_train": 25}, ("data.num_train", "25", "24")),
-        ({"data.source": "idx"}, ("train-images", "wrong checksum", "'mnist'")),
-        ({"data.num_train": 15}, ("evaluation.num_images", "the training split has 15")),
-        ({"data.num_test": 15}, ("evaluation.num_images", "the test split has 15")),
-    ],
-)
-def test_reals_that_do_not_fit_the_study(
-    data_root: Path, refuse: Refuse, changes: dict[str, Any], words: tuple[str, ...]
-) -> None:
-    change_params(data_root, changes)
-    refuse(data_root, "prepare", words, "data/prepared")

@@ -66,6 +66,11 @@ def long_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def expected(long_root: Path) -> dict[str, str]:
+    return hash_tree(long_root / BASELINE)
+
+
+@pytest.fixture
 def root(long_root: Path, tmp_path: Path) -> Path:
     """Return a copy of `long_root` in which the baseline is not trained."""
     return copy_root(long_root, tmp_path / "long", str(BASELINE))
@@ -100,10 +105,9 @@ def train_and_note(root: Path) -> list[tuple[int, int]]:
     return noted
 
 
-# ---------------------------------------------------------------------------- signals and kills
-
-
-def test_interrupt_and_resume(long_root: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_and_resume(
+    root: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "2")
     process = start_kgaps(root, "gans", "baseline", start_new_session=True)
     wait_for(lambda: has_states(root, 2))
@@ -114,7 +118,7 @@ def test_interrupt_and_resume(long_root: Path, root: Path, monkeypatch: pytest.M
     assert len(steps) == 2
     assert all(0 < step < LONG_STEPS for step in steps), steps
     finish(start_kgaps(root, "gans", "baseline"))
-    assert hash_tree(root / BASELINE) == hash_tree(long_root / BASELINE)
+    assert hash_tree(root / BASELINE) == expected
     assert not (root / STATES).exists()
 
 
@@ -128,7 +132,7 @@ def test_interrupt_while_workers_start(root: Path) -> None:
     assert not (root / BASELINE).exists()
 
 
-def test_second_interrupt_waits_for_nobody(long_root: Path, root: Path) -> None:
+def test_second_interrupt_waits_for_nobody(root: Path, expected: dict[str, str]) -> None:
     """A stopped worker (SIGSTOP) cannot save, and holds up the first Ctrl-C."""
     stopped: list[int] = []
 
@@ -146,7 +150,7 @@ def test_second_interrupt_waits_for_nobody(long_root: Path, root: Path) -> None:
     assert stopped
     assert time.monotonic() - started_at < TIMEOUT_SEC / 2
     assert multiprocessing.active_children() == []
-    assert train_baseline(root) == hash_tree(long_root / BASELINE)
+    assert train_baseline(root) == expected
 
 
 def test_killed_worker_ends_the_command_and_names_all_instances(
@@ -168,16 +172,16 @@ def test_killed_worker_ends_the_command_and_names_all_instances(
     assert max(read_saved_steps(root)) >= 10  # the other one has saved its state
 
 
-def test_leftovers_of_a_killed_worker_are_no_result(long_root: Path, root: Path) -> None:
+def test_leftovers_of_a_killed_worker_are_no_result(root: Path, expected: dict[str, str]) -> None:
     result = interrupt(root).parent / "result"  # killed while it wrote this:
     result.mkdir()
     (result / ".generator.safetensors.1.tmp").write_bytes(b"half")
     (result / "curves.csv").write_text("step\n")
-    assert train_baseline(root) == hash_tree(long_root / BASELINE)
+    assert train_baseline(root) == expected
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments(long_root: Path, root: Path) -> None:
+def test_ten_kills_at_random_moments(root: Path, expected: dict[str, str]) -> None:
     for count in range(10):
         process = start_kgaps(root, "gans", "baseline", start_new_session=True)
         time.sleep(1.0 + 0.7 * (count * 7 % 10) / 2)
@@ -186,10 +190,7 @@ def test_ten_kills_at_random_moments(long_root: Path, root: Path) -> None:
         process.communicate(timeout=TIMEOUT_SEC)  # returns when the last worker has ended
         assert process.returncode == -signal.SIGKILL
         assert not (root / BASELINE).exists()
-    assert train_baseline(root) == hash_tree(long_root / BASELINE)
-
-
-# ------------------------------------------------------------------------- what a state is good for
+    assert train_baseline(root) == expected
 
 
 def test_changed_recipe_takes_no_old_state(root: Path, tmp_path: Path) -> None:
@@ -203,16 +204,16 @@ def test_changed_recipe_takes_no_old_state(root: Path, tmp_path: Path) -> None:
     assert not state.exists()
 
 
-def test_changed_number_of_instances_takes_states(long_root: Path, root: Path) -> None:
+def test_changed_number_of_instances_takes_states(root: Path, expected: dict[str, str]) -> None:
     """An instance does not depend on how many there are, so its state stays good."""
     change_params(root, {"gans.baseline.instances": 3})
     interrupt(root)
     change_params(root, {"gans.baseline.instances": 2})
     assert train_and_note(root)[0][1] >= 10  # it went on where it was
-    assert hash_tree(root / BASELINE) == hash_tree(long_root / BASELINE)
+    assert hash_tree(root / BASELINE) == expected
 
 
-def test_diverged_instances_are_all_named_and_leave_the_others(long_root: Path, root: Path) -> None:
+def test_diverged_instances_are_all_named_and_leave_the_others(root: Path, long_root: Path) -> None:
     state = interrupt(root)
     tensors = read_tensors(state)
     tensors["module/generator/project.weight"][0, 0] = math.inf
@@ -230,17 +231,14 @@ def test_diverged_instances_are_all_named_and_leave_the_others(long_root: Path, 
         run_stage(root, "gans", "baseline")
 
 
-# ------------------------------------------------------------------------ one instance, one cohort
-
-
-def test_instances_one_by_one_make_the_cohort(long_root: Path, root: Path) -> None:
+def test_instances_one_by_one_make_the_cohort(root: Path, expected: dict[str, str]) -> None:
     for _ in range(2):  # the second time nothing happens
         out, _ = finish(start_kgaps(root, "gans", "baseline", "--instance", "1"))
         assert f"gans/baseline: steps {LONG_STEPS} of {LONG_STEPS}" in out
     assert not (root / BASELINE).exists()
     trained = {instance for instance, step in train_and_note(root) if step < LONG_STEPS}
     assert trained == {0}
-    assert hash_tree(root / BASELINE) == hash_tree(long_root / BASELINE)
+    assert hash_tree(root / BASELINE) == expected
     assert not (root / STATES).exists()
     study = load_study(root / "params.yaml")
     gans.run(root, study, "baseline", instance=0)  # is in the published cohort
@@ -250,7 +248,7 @@ def test_instances_one_by_one_make_the_cohort(long_root: Path, root: Path) -> No
 
 
 @pytest.mark.slow
-def test_instance_is_interrupted_and_started_twice(long_root: Path, root: Path) -> None:
+def test_instance_is_interrupted_and_started_twice(root: Path, long_root: Path) -> None:
     command = ("gans", "baseline", "--instance", "0")
     process = start_kgaps(root, *command)
     wait_for(lambda: has_states(root))

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from conftest import Refuse
-from data_tools import map_here
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.data.store import Images
@@ -33,7 +32,7 @@ SETTINGS = {
 
 @pytest.fixture(autouse=True)
 def _few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "_map_images", map_here)
+    monkeypatch.setattr(prepare, "_map_images", lambda function, items, _: map(function, items))
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +109,8 @@ def test_drawn_faces_are_prepared_and_named_so(smoke_root: Path) -> None:
             ("00000/00007.png", "1 images cannot be used", "data.allow_bad"),
         ),
         (lambda _: None, {"resolution_px": 12}, ("data", "12", "power of two")),
+        (lambda _: None, {"num_train": 8}, ("evaluation.num_images", "training split has 8")),
+        (lambda _: None, {"num_test": 8}, ("evaluation.num_images", "test split has 8")),
     ],
 )
 def test_bad_data_is_refused(

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import runpy
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def import_comparison() -> ModuleType:
-    path = REPOSITORY / ".ci" / "compare_metrics.py"
-    spec = importlib.util.spec_from_file_location("compare_metrics", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-comparison = import_comparison()
+comparison = SimpleNamespace(**runpy.run_path(str(REPOSITORY / ".ci" / "compare_metrics.py")))
 
 
 def test_every_headline_metric_has_a_tolerance() -> None:

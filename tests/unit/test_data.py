@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import gzip
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
 
-from data_tools import write_reals
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, write_json
 from knowledge_gaps.data.idx import (
     CHECKSUMS_FILE,
     IMAGE_FILES,
+    LABEL_FILES,
     Dataset,
     load_dataset,
     read_idx,
@@ -33,7 +34,11 @@ REDUCED = ROOT / "data" / "mnist_reduced"
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """Write a dataset of another name: 12 + 8 images of 5 x 6 px, without checksums."""
-    write_reals(tmp_path, 12, 8, 5, 6)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 8)):
+        images = rng.integers(0, 256, (count, 5, 6), dtype=np.uint8)
+        write_idx(tmp_path / f"{IMAGE_FILES[split]}.gz", images)
+        write_idx(tmp_path / f"{LABEL_FILES[split]}.gz", np.arange(count, dtype=np.uint8) % 10)
     return tmp_path
 
 
@@ -46,20 +51,13 @@ def make_idx(*shape: int, values: bytes, code: int = 8) -> bytes:
     return struct.pack(f">4B{len(shape)}I", 0, 0, code, len(shape), *shape) + values
 
 
-# --- IDX
-
-
 @pytest.mark.parametrize("shape", [(7,), (3, 4, 5), (0, 28, 28)])
-@pytest.mark.parametrize("packed", [True, False])
-def test_idx_round_trip(tmp_path: Path, shape: tuple[int, ...], packed: bool) -> None:
-    values = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    path = tmp_path / "values"
+def test_idx_round_trip(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    values, path = np.random.default_rng(1).integers(0, 256, shape, np.uint8), tmp_path / "values"
     write_idx(path, values)
-    if not packed:
-        path.write_bytes(gzip.decompress(path.read_bytes()))
-    read = read_idx(path)
-    assert read.shape == shape
-    np.testing.assert_array_equal(read, values)
+    np.testing.assert_array_equal(read_idx(path), values, strict=True)
+    path.write_bytes(gzip.decompress(path.read_bytes()))
+    np.testing.assert_array_equal(read_idx(path), values, strict=True)
 
 
 def test_idx_bytes_follow_the_format_and_no_clock(tmp_path: Path) -> None:
@@ -93,9 +91,6 @@ def test_damaged_idx_is_refused(tmp_path: Path, content: bytes, message: str) ->
     assert str(refusal.value).startswith(str(path))
 
 
-# --- the dataset
-
-
 def test_first_images_are_taken_of_splits_apart(small: Path) -> None:
     whole = load_dataset(make_settings(Path(small.name)), small.parent)
     assert (whole.num_train, whole.num_test, whole.image_shape) == (12, 8, (1, 5, 6))
@@ -107,51 +102,47 @@ def test_first_images_are_taken_of_splits_apart(small: Path) -> None:
         np.testing.assert_array_equal(part.arrays[name], whole.arrays[name][:count])
 
 
-@pytest.mark.parametrize(
-    ("file_name", "values", "message"),
-    [
-        ("train-labels-idx1-ubyte", np.zeros(11), r"train images \(12, 5, 6\) and labels \(11,\)"),
-        ("t10k-labels-idx1-ubyte", np.zeros((8, 1)), r"test images \(8, 5, 6\) .*\(8, 1\)"),
-        ("t10k-images-idx3-ubyte", np.zeros((8, 30)), r"test images \(8, 30\) and labels"),
-        ("t10k-images-idx3-ubyte", np.zeros((8, 6, 6)), r"images are \(5, 6\) px, .*\(6, 6\) px"),
-        ("t10k-images-idx3-ubyte", np.zeros((8, 0, 6)), r"images \(8, 0, 6\) hold no pixel"),
-    ],
-)
-def test_files_that_do_not_fit_are_refused(
-    small: Path, file_name: str, values: npt.NDArray[np.float64], message: str
-) -> None:
-    write_idx(small / file_name, values.astype(np.uint8))
-    with pytest.raises(UserError, match=message):
-        load_dataset(make_settings(small), ROOT)
+def put(name: str, *shape: int) -> Callable[[Path], object]:
+    return lambda folder: write_idx(folder / name, np.zeros(shape, np.uint8))
 
 
-def test_missing_file_is_refused_with_both_names(small: Path) -> None:
-    (small / "train-labels-idx1-ubyte.gz").unlink()
-    message = "train-labels-idx1-ubyte: missing, and so is train-labels-idx1-ubyte.gz"
-    with pytest.raises(UserError, match=message):
-        load_dataset(make_settings(small), ROOT)
+def put_listing(listed: dict[str, str]) -> Callable[[Path], object]:
+    return lambda folder: write_json(folder / CHECKSUMS_FILE, listed)
+
+
+def unlink_labels(folder: Path) -> None:
+    (folder / "train-labels-idx1-ubyte.gz").unlink()
+
+
+def alter_nothing(folder: Path) -> None: ...
+
+
+LISTED = {"source": "reduced"}
 
 
 @pytest.mark.parametrize(
-    ("listed", "message"),
+    ("spoil", "settings", "message"),
     [
-        (None, "checksums.json: missing, the reduced sample needs it"),
-        ({}, "checksums.json: does not list train-images-idx3-ubyte.gz"),
-        ({f"{IMAGE_FILES['train']}.gz": "0"}, "ubyte.gz: wrong checksum, sha256 is"),
+        (put("train-labels-idx1-ubyte", 11), {}, r"train images \(12, 5, 6\) and labels \(11,\)"),
+        (put("t10k-labels-idx1-ubyte", 8, 1), {}, r"test images \(8, 5, 6\) .*\(8, 1\)"),
+        (put("t10k-images-idx3-ubyte", 8, 30), {}, r"test images \(8, 30\) and labels"),
+        (put("t10k-images-idx3-ubyte", 8, 6, 6), {}, r"images are \(5, 6\) px, .*\(6, 6\) px"),
+        (put("t10k-images-idx3-ubyte", 8, 0, 6), {}, r"images \(8, 0, 6\) hold no pixel"),
+        (unlink_labels, {}, "labels-idx1-ubyte: missing, and so is train-labels-idx1-ubyte.gz"),
+        (alter_nothing, {"num_train": 13}, "data.num_train: 13 found, the source has 12 images"),
+        (alter_nothing, {"name": "mnist"}, "wrong checksum, these are not the values of .*'mnist'"),
+        (alter_nothing, {"source": "torchvision"}, "torchvision downloads .*mnist, not 'small'"),
+        (alter_nothing, LISTED, "checksums.json: missing, the reduced sample needs it"),
+        (put_listing({}), LISTED, "checksums.json: does not list train-images-idx3-ubyte.gz"),
+        (put_listing({f"{IMAGE_FILES['train']}.gz": "0"}), LISTED, "gz: wrong checksum, sha256 is"),
     ],
 )
-def test_files_of_the_sample_must_be_listed(
-    small: Path, listed: dict[str, str] | None, message: str
+def test_dataset_is_refused(
+    small: Path, spoil: Callable[[Path], object], settings: dict[str, Any], message: str
 ) -> None:
-    if listed is not None:
-        write_json(small / CHECKSUMS_FILE, listed)
+    spoil(small)
     with pytest.raises(UserError, match=message):
-        load_dataset(make_settings(small, source="reduced"), ROOT)
-
-
-def test_download_of_an_unknown_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"torchvision downloads .*mnist, not 'small'"):
-        load_dataset(make_settings(tmp_path, source="torchvision"), ROOT)
+        load_dataset(make_settings(small, **settings), ROOT)
 
 
 def test_identity_depends_on_name_values_and_split(small: Path) -> None:
@@ -171,9 +162,6 @@ def test_committed_sample_is_whole() -> None:
     assert reduced.image_shape == (1, 28, 28)
     expected = "f2774d69720fdfd062019196b44000ecb1f83662335d839f0c45ee9c94f49638"
     assert reduced.compute_sha256() == expected
-
-
-# --- the conversion
 
 
 def test_all_levels_survive_the_round_trip() -> None:

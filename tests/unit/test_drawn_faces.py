@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_tools import map_here
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data import drawn_faces, images
 from knowledge_gaps.data.drawn_faces import DrawnFaces, describe_style, draw_face
@@ -26,7 +25,7 @@ SIZES = {"resolution_px": 8, "num_train": 10, "num_test": 4}
 
 def draw_faces(path: Path, **settings: Any) -> tuple[Images, Images, dict[str, Any]]:
     faces = DrawnFaces(DataSettings.model_validate({**SOURCE, **SIZES, **settings}))
-    described = faces.write(path, map_here)
+    described = faces.write(path, lambda function, items, _: map(function, items))
     return load_images(path / "train.npy"), load_images(path / "test.npy"), described
 
 
@@ -95,14 +94,7 @@ def test_unknown_style_and_one_with_too_few_faces(
 
 @pytest.mark.parametrize("missing", ["dicebear", "resvg_py"])
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    import_before = builtins.__import__
-
-    def import_without(name: str, *arguments: Any) -> Any:
-        if name == missing:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return import_before(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", import_without)
+    monkeypatch.setitem(sys.modules, missing, None)
     message = rf"extra faces, {missing} is missing: pip install 'knowledge-gaps\[faces\]'"
     with pytest.raises(UserError, match=message):
         describe_style(STYLE)

@@ -22,7 +22,6 @@ from knowledge_gaps.core.files import (
     publish_directory,
     read_json,
     replace_atomically,
-    write_bytes,
     write_json,
     write_text,
 )
@@ -47,46 +46,30 @@ def target(tmp_path: Path) -> Path:
     return target
 
 
-# --- single files
-
-
 @pytest.mark.parametrize(
     "write",
     [lambda path: write_json(path, {"new": 1}), lambda path: write_tensors(path, TENSORS)],
 )
-@pytest.mark.parametrize("before", [None, b"old"])
+@pytest.mark.parametrize("name", ["old", "new"])
 def test_full_disk_leaves_what_was_there(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    write: Callable[[Path], str],
-    before: bytes | None,
+    target: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], str], name: str
 ) -> None:
-    path = tmp_path / "file"
-    if before is not None:
-        path.write_bytes(before)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fill_disk)
-        with pytest.raises(UserError, match=r"file: cannot be written \(No space left"):
-            write(path)
-    assert list_names(tmp_path) == ([] if before is None else ["file"])
-    assert before is None or path.read_bytes() == before
-
-
-def test_writing_makes_folders_and_returns_the_hash(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b" / "file"
-    assert write_text(path, "größe\n") == hashlib.sha256("größe\n".encode()).hexdigest()
-    assert path.read_bytes() == "größe\n".encode()
-    assert hash_file(path) == write_text(path, "größe\n")
-    assert list_names(path.parent) == ["file"]
+        with pytest.raises(UserError, match=rf"{name}: cannot be written \(No space left"):
+            write(target / name)
+    assert (list_names(target), (target / "old").read_text()) == (["old"], "old")
 
 
 def test_file_is_durable_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, seen = tmp_path / "file", []
+    path, seen = tmp_path / "a" / "b" / "file", []
     monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append(path.exists()))
-    write_bytes(path, b"new")
-    assert seen == [False]
+    assert write_text(path, "größe\n") == hashlib.sha256("größe\n".encode()).hexdigest()
+    assert (seen, path.read_bytes()) == ([False], "größe\n".encode())
+    assert hash_file(path) == write_text(path, "größe\n")
+    assert list_names(path.parent) == ["file"]
 
 
 def test_block_that_fails_replaces_nothing(target: Path) -> None:
@@ -108,9 +91,6 @@ def test_other_link_to_the_old_file_keeps_its_content(target: Path) -> None:
     cached.hardlink_to(path)
     write_text(path, "new")
     assert (path.read_text(), cached.read_text()) == ("new", "old")
-
-
-# --- JSON
 
 
 def test_json_depends_on_the_value_alone(tmp_path: Path) -> None:
@@ -144,12 +124,16 @@ def test_damaged_json_is_refused(tmp_path: Path, content: bytes, message: str) -
 # --- cached rows
 
 
+def alter(stored: dict[str, Any], key: str, value: Any) -> None:
+    stored["a"]["row"][key] = value
+
+
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda stored: stored["a"]["row"].update(rate=0.75),
-        lambda stored: stored["a"]["row"].update(other=1),
-        lambda stored: stored["a"]["row"].update(rate=float("nan")),
+        lambda stored: alter(stored, "rate", 0.75),
+        lambda stored: alter(stored, "other", 1),
+        lambda stored: alter(stored, "rate", float("nan")),
         lambda stored: stored.update(a={"rate": 0.5}),
         lambda stored: stored.update(a=[0.5]),
         lambda stored: stored.update(a=stored["b"]),
@@ -160,8 +144,8 @@ def test_cached_row_that_was_altered_is_not_returned(
     tmp_path: Path, damage: Callable[[dict[str, Any]], None]
 ) -> None:
     cache = RowCache(tmp_path, "scores")
-    for key, rate in (("a", 0.5), ("b", 0.25)):
-        cache.put(key, {"rate": rate})
+    cache.put("a", {"rate": 0.5})
+    cache.put("b", {"rate": 0.25})
     cache.save()
     [path] = tmp_path.rglob("scores.json")
     stored = read_json(path)
@@ -172,9 +156,6 @@ def test_cached_row_that_was_altered_is_not_returned(
     assert cache.get("b") == {"rate": 0.25}
     cache.save()
     assert list(read_json(path)) == ["b"]  # only rows that were asked for are kept
-
-
-# --- directories
 
 
 def test_published_directory_replaces_the_old_one_whole(tmp_path: Path, target: Path) -> None:
@@ -208,9 +189,6 @@ def test_rest_of_a_killed_process_with_the_same_id_is_no_obstacle(
     (killed / "half").touch()
     publish_directory(target, lambda directory: (directory / "new").touch())
     assert (list_names(tmp_path), list_names(target)) == (["result"], ["new"])
-
-
-# --- tensors
 
 
 def test_tensors_come_back_with_their_texts(tmp_path: Path) -> None:

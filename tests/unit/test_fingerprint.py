@@ -58,7 +58,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ('"""What."""\n\ndef f(x):\n    """Add."""\n    return x + 1\n', True),
         ("def f(\n    x,\n):\n    return (\n        x + 1\n    )\n", True),
         ("def f(x):\n    return x + 2\n", False),
-        ("def f(x):\n    return x + 1\n\nf(1)\n", False),
         ("def f(x, y=0):\n    return x + 1\n", False),
         ("def f(x):\n    y = 'text'\n    return x + 1\n", False),
     ],
@@ -115,10 +114,9 @@ def test_another_torch_makes_all_cohorts_due_and_trains_none(
     before = read_json(file)
     monkeypatch.setattr(fingerprint.metadata, "version", lambda name: "9.9.9")
     write_fingerprints(smoke_root, study)
-    after = read_json(file)
-    for cohort in COHORTS:
-        kind, _, name = cohort.partition("/")
-        assert after[kind][name] != before[kind][name]
-        assert "9.9.9" in after[kind][name]
+    for kind, cohorts in read_json(file).items():
+        for name, after in cohorts.items():
+            assert after != before[kind][name]
+            assert "9.9.9" in after
     with pytest.raises(UserError, match=r"^gans/baseline: .*torch 9\.9\.9"):
         check_fingerprint(smoke_root, "gans/baseline", found)

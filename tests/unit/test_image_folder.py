@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools import map_here
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data import image_files, images
 from knowledge_gaps.data.folder import BAD_IMAGES_FILE, ImageFolder
@@ -73,15 +72,12 @@ def read_folder(path: Path, **settings: Any) -> tuple[Images, Images, dict[str, 
     values = {"name": "faces", "source": "images", "directory": "faces", "num_test": 2, **settings}
     target = path.parent / f"prepared{os.urandom(4).hex()}"
     folder = ImageFolder(DataSettings(**values), path, path.parent / "state")
-    described = folder.write(target, map_here)
+    described = folder.write(target, lambda function, items, _: map(function, items))
     return load_images(target / "train.npy"), load_images(target / "test.npy"), described
 
 
 def to_stored(picture: Image.Image) -> Images:
     return np.asarray(picture).reshape(*picture.size[::-1], -1).transpose(2, 0, 1)
-
-
-# --- what is stored
 
 
 @pytest.mark.parametrize("batch_images", [1024, 3])
@@ -131,9 +127,6 @@ def test_larger_images_are_averaged_down(tmp_path: Path) -> None:
     assert (test == 77).all()
 
 
-# --- what is refused
-
-
 def refuse(path: Path, *words: str, **settings: Any) -> str:
     with pytest.raises(UserError) as refusal:
         read_folder(path, **settings)
@@ -145,11 +138,6 @@ def refuse(path: Path, *words: str, **settings: Any) -> str:
 
 def read_bad_images(directory: Path) -> list[str]:
     return (directory.parent / "state" / BAD_IMAGES_FILE).read_text().splitlines()
-
-
-def test_folder_without_images(tmp_path: Path) -> None:
-    (tmp_path / "README.txt").write_text("no image")
-    refuse(tmp_path, "holds no image", "PNG, JPEG and WebP")
 
 
 def test_broken_archive(directory: Path) -> None:
@@ -210,15 +198,12 @@ def test_image_that_cannot_be_used(
     assert read_bad_images(directory)[0].startswith(f"00000/b.PNG: {reason}")
 
 
-def test_name_that_is_not_utf8(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_names(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # as a folder with the bytes caf\xe9.png is listed; not every file system takes such a name
     monkeypatch.setattr(image_files, "_list_files", lambda _: iter(["caf\udce9.png"]))
     refuse(directory, r"'caf\udce9.png' found, a name in UTF-8 is needed")
-
-
-def test_image_that_is_too_small_is_not_enlarged(directory: Path) -> None:
-    draw_picture(1, "RGB", 16, 16).save(directory / "d.png")
-    refuse(directory, "5 images", "00000/a.png (8 px, 16 px or more are needed)", resolution_px=16)
+    monkeypatch.setattr(image_files, "_list_files", lambda _: iter(["README.txt"]))
+    refuse(directory, "holds no image", "PNG, JPEG and WebP")
 
 
 def test_all_bad_images_are_listed_and_a_few_are_shown(directory: Path) -> None:
@@ -232,15 +217,21 @@ def test_all_bad_images_are_listed_and_a_few_are_shown(directory: Path) -> None:
     refuse(directory, "none of its 6 images", "00000/a.png (mode RGBA, L or RGB is needed)")
 
 
-def test_splits_that_overlap(directory: Path) -> None:
-    refuse(directory, "1 + 6 found", "has 6 images", num_test=6)
-    refuse(directory, "4 + 2 found", "has 5 images", num_train=4, allow_bad=["c.webp"])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_test": 6}, "1 + 6 found, {} has 6 images"),
+        ({"num_train": 4, "allow_bad": ["c.webp"]}, "4 + 2 found, {} has 5 images"),
+        ({"allow_bad": ["c.webp"]}, "data.allow_bad: 'c.webp' found, that image can be used"),
+        ({"allow_bad": ["x.png"]}, "data.allow_bad: 'x.png' found, {} has no such image"),
+        ({"resolution_px": 16}, "00000/a.png (8 px, 16 px or more are needed)"),
+    ],
+)
+def test_settings_that_do_not_fit(directory: Path, settings: dict[str, Any], words: str) -> None:
+    refuse(directory, words.format(directory), **settings)
 
 
-# --- bad images that are allowed by name
-
-
-def test_allowed_bad_images_are_left_out(directory: Path) -> None:
+def test_bad_images_that_are_allowed_by_name_are_left_out(directory: Path) -> None:
     every = np.concatenate(read_folder(directory)[:2])
     for name in ("00000/b.PNG", "c.webp"):
         damage(directory / name)
@@ -249,17 +240,6 @@ def test_allowed_bad_images_are_left_out(directory: Path) -> None:
     np.testing.assert_array_equal(test, every[[3, 5]])
     assert set(described["left_out"]) == {"00000/b.PNG", "c.webp"}
     assert described["left_out"]["c.webp"].startswith("damaged")
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"), [("c.webp", "that image can be used"), ("x.png", "no such image")]
-)
-def test_name_that_needs_no_allowance_is_refused(directory: Path, name: str, reason: str) -> None:
-    settings = {"allow_bad": [name], "num_train": 1, "num_test": 1}  # it is in no split
-    refuse(directory, f"data.allow_bad: '{name}' found", reason, **settings)
-
-
-# --- checksums
 
 
 def list_checksums(directory: Path) -> dict[str, str]:

@@ -28,10 +28,9 @@ def square(item: int) -> int:
     return item * item
 
 
-def sleep_long(seconds: int) -> int:
+def sleep_long(seconds: int) -> None:
     os.write(1, f"{os.getpid()}\n".encode())  # in one piece
     time.sleep(seconds)
-    return seconds
 
 
 def print_threads() -> None:
