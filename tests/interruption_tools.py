@@ -1,4 +1,4 @@
-"""What tests of interrupted trainings share: acting in the middle, and what is saved by then."""
+"""What tests of interrupted trainings share: waiting for a state, and what is saved by then."""
 
 from __future__ import annotations
 
@@ -12,18 +12,6 @@ from knowledge_gaps.core.checkpoint import read_metadata
 
 STATES = Path(".kgaps") / "resume" / "gans-baseline"
 TIMEOUT_SEC = 240
-
-
-def act_at(step: int, action: Callable[[], object]) -> Callable[[int, int, object], None]:
-    """Return a callback that acts once, when an instance has made some steps."""
-    acted: list[int] = []
-
-    def callback(instance: int, step_now: int, row: object) -> None:
-        if step_now >= step and not acted:
-            acted.append(step_now)
-            action()
-
-    return callback
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -1,11 +1,10 @@
-"""Damaged and missing inputs: exit 2, one line that names the file, no traceback and no result."""
+"""Bad params and damaged inputs: exit 2, one line that names the key or file, no result."""
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,76 @@ import pytest
 from conftest import Refuse
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.files import read_json, write_json
-from study_tools import hash_tree, limit_file_size, run_stage, start_kgaps
+from study_tools import change_params, hash_tree, limit_file_size, run_stage, start_kgaps
 
 GENERATOR = "models/gans/baseline/0/generator.safetensors"
 CLASSIFIER = "models/classifiers/iteration_0/0/classifier.safetensors"
-SAMPLES = "data/samples/baseline"
-FOOLING = "models/gans/fool_all_1"
 POOL = "models/pools/c0.json"
 SAMPLE = "data/samples/fool_all_1/1.npy"
-MEMBER = {"cohort": "classifiers/iteration_0"}
+
+
+EARLY = {"num_images": 8, "check_every": 4, "patience": 1}
+
+# what is changed in params.yaml beyond what is told when it is read, and what the line must say
+BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
+    (
+        {"evaluation.extractor": "lenet5"},
+        ("evaluation.extractor", "'lenet5'", "one of inception, lenet, random_vgg"),
+    ),
+    ({"report": None}, ("report", "missing")),  # DVC refuses a section that is not there
+    ({"data.directory": ""}, ("data.directory", "no path", "found ''")),
+    ({"data.directory": "data/prepared/train"}, ("data.directory", "overlaps", "data/prepared")),
+    ({"data.directory": "./data"}, ("data.directory", "overlaps with data/")),
+    ({"gan_recipes.dcgan.architecture": "dcgam"}, ("gan_recipes.dcgan", "'dcgam'", "known: dcgan")),
+    (
+        {"gan_recipes.dcgan.model.channels": [8, 8, 8]},
+        ("gan_recipes.dcgan", "model.channels", "28x28 px", "multiple of 8"),
+    ),
+    (
+        {"classifier_recipes.cnn.translation_px": 28},
+        ("classifier_recipes.cnn: translation_px: 28", "shorter side is 28 px"),
+    ),
+    (
+        {"gan_recipes.dcgan.path_length_weight": 2.0},
+        ("gan_recipes.dcgan: path_length_weight", "2.0", "'dcgan' has no styles", "0.0"),
+    ),
+    (
+        {"classifier_recipes.cnn.gradient_checkpointing": True},
+        ("classifier_recipes.cnn: gradient_checkpointing", "true", "'cnn' has no blocks", "false"),
+    ),
+    (
+        {"classifier_recipes.cnn.initialisation": "imagenet"},
+        ("classifier_recipes.cnn: initialisation", "'imagenet'", "'cnn'", "known: inception_v3"),
+    ),
+    (
+        {"classifier_recipes.cnn.early_stopping": EARLY},
+        ("cnn.early_stopping.held_out_generators: 1", "classifiers.iteration_0", "pool of 1"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD_PARAMS, ids=lambda value: next(iter(value)))
+def test_params(
+    smoke_root: Path, refuse: Refuse, changes: Mapping[str, Any], words: tuple[str, ...]
+) -> None:
+    change_params(smoke_root, changes)
+    refuse(smoke_root, "check", ("params.yaml", *words), "models/pools/none.json")
+
+
+def test_params_file(smoke_root: Path, refuse: Refuse) -> None:
+    path = smoke_root / "params.yaml"
+    path.write_text("study: " + "[" * 3000)
+    refuse(smoke_root, "check", ("params.yaml", "nested too deeply"), "models/pools/none.json")
+    path.unlink()
+    refuse(smoke_root, "check", ("params.yaml", "missing"), "models/pools/none.json")
+
+
+def test_no_traceback_of_the_real_process(smoke_root: Path) -> None:
+    change_params(smoke_root, {"gans.fool_all_1.phi": -1.0})
+    process = start_kgaps(smoke_root, "check")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err.count("\n")) == (2, "", 1)
+    assert "gans.fool_all_1.phi" in err
 
 
 def truncate(path: Path) -> None:
@@ -48,72 +108,63 @@ def drop_tensor(path: Path) -> None:
     change_meta(path, "files", {path.name: write_tensors(path, tensors)})
 
 
+def misname_shape(path: Path) -> None:
+    change_meta(path, "image_shape", "28 px")
+
+
+def write(text: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(text)
+
+
 def remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-# the command, what was to be made, the file that is damaged, how, and what the line must say
-DAMAGES: list[tuple[str, str, str, Callable[[Path], Any], tuple[str, ...]]] = [
-    ("samples", SAMPLES, GENERATOR, alter_one_byte, (GENERATOR, "truncated or altered")),
-    ("samples", SAMPLES, GENERATOR, remove, (GENERATOR, "No such file")),
-    ("samples", SAMPLES, GENERATOR, drop_tensor, (GENERATOR, "does not fit architecture")),
-    (
-        "samples",
-        SAMPLES,
-        GENERATOR,
-        lambda path: change_meta(path, "image_shape", "28 px"),
-        ("meta.json", "unpack"),
-    ),
+RESULTS = {
+    "samples": "data/samples/baseline",
+    "gans fool_all_1": "models/gans/fool_all_1",
+    "pools c0": POOL,
+    "detections": "reports/detections.csv",
+    "quality": "reports/quality.csv",
+}
+# the command, the file that is damaged before, how, and what the line must say
+DAMAGES: list[tuple[str, str, Callable[[Path], Any], tuple[str, ...]]] = [
+    ("samples", GENERATOR, alter_one_byte, (GENERATOR, "truncated or altered")),
+    ("samples", GENERATOR, remove, (GENERATOR, "No such file")),
+    ("samples", GENERATOR, drop_tensor, (GENERATOR, "does not fit architecture")),
+    ("samples", GENERATOR, misname_shape, ("meta.json", "unpack")),
     (
         "gans fool_all_1",
-        FOOLING,
         CLASSIFIER,
         alter_one_byte,
         ("gans/fool_all_1/0", CLASSIFIER, "truncated or altered"),
     ),
-    ("gans fool_all_1", FOOLING, POOL, remove, (POOL, "No such file")),
-    *(
-        ("gans fool_all_1", FOOLING, POOL, lambda path, text=text: path.write_text(text), words)
-        for text, words in {
-            "{": (POOL, "not valid JSON"),
-            "{}": (POOL, "members"),
-            json.dumps({"members": [MEMBER]}): (POOL, "instance"),
-        }.items()
-    ),
-    (
-        "gans fool_all_1",
-        FOOLING,
-        "data/prepared",
-        remove,
-        ("data/prepared/train.npy: ", "No such file"),
-    ),
-    (
-        "pools c0",
-        POOL,
-        "models/classifiers/iteration_0",
-        remove,
-        ("classifiers/iteration_0/0/meta.json", "No such file"),
-    ),
-    ("detections", "reports/detections.csv", SAMPLE, truncate, (SAMPLE,)),
-    ("quality", "reports/quality.csv", SAMPLE, remove, (SAMPLE,)),
+    ("gans fool_all_1", POOL, remove, (POOL, "No such file")),
+    ("gans fool_all_1", POOL, write("{"), (POOL, "not valid JSON")),
+    ("gans fool_all_1", POOL, write("{}"), (POOL, "members")),
+    ("gans fool_all_1", POOL, write('{"members": [{"cohort": "gans/a"}]}'), (POOL, "instance")),
+    ("gans fool_all_1", "data/prepared", remove, ("data/prepared/train.npy: ", "No such file")),
+    ("pools c0", CLASSIFIER.rpartition("/")[0], remove, ("0/meta.json", "No such file")),
+    ("detections", SAMPLE, truncate, (SAMPLE,)),
+    ("quality", SAMPLE, remove, (SAMPLE,)),
 ]
 
 
-@pytest.mark.parametrize(("command", "result", "file", "damage", "words"), DAMAGES)
+@pytest.mark.parametrize(("command", "file", "damage", "words"), DAMAGES)
 def test_damaged_input(
     trained_copy: Path,
     refuse: Refuse,
     monkeypatch: pytest.MonkeyPatch,
     command: str,
-    result: str,
     file: str,
     damage: Callable[[Path], Any],
     words: tuple[str, ...],
 ) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "1")
-    remove(trained_copy / result)
+    remove(trained_copy / RESULTS[command])
     damage(trained_copy / file)
-    refuse(trained_copy, command, words, f"{result}/0.npy" if result == SAMPLES else result)
+    made = RESULTS[command]
+    refuse(trained_copy, command, words, f"{made}/0.npy" if command == "samples" else made)
 
 
 @pytest.mark.parametrize("command", ["gans", "classifiers", "pools"])

@@ -14,15 +14,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from interruption_tools import (
-    STATES,
-    TIMEOUT_SEC,
-    act_at,
-    finish,
-    has_states,
-    read_saved_steps,
-    wait_for,
-)
+from interruption_tools import STATES, TIMEOUT_SEC, finish, has_states, read_saved_steps, wait_for
 from knowledge_gaps.core.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.execution import assignment
@@ -42,7 +34,7 @@ from study_tools import (
 
 BASELINE = Path("models") / "gans" / "baseline"
 STOPPED = "kgaps: interrupted: gans/baseline: state saved, the same command resumes\n"
-LONG_STEPS = 1000  # long enough to be interrupted in the middle
+LONG_STEPS, EARLY = 600, 10  # long enough to be interrupted in the middle, and when that is
 
 
 @pytest.fixture(autouse=True)
@@ -88,21 +80,28 @@ def train(root: Path, callback: Callable[[int, int, object], object]) -> None:
     train_cohort(make_tasks(root, study, Kind.GANS, "baseline"), [callback])
 
 
-def interrupt(root: Path, step: int = 10) -> Path:
+def train_and_note(root: Path, act: Callable[[], object] = int) -> list[tuple[int, int]]:
+    """Train, and act once when an instance has made ten steps; return who reported which step."""
+    noted: list[tuple[int, int]] = []
+
+    def note(instance: int, step: int, row: object) -> None:
+        is_first = max((step for _, step in noted), default=0) < EARLY <= step
+        noted.append((instance, step))
+        if is_first:
+            act()
+
+    train(root, note)
+    return noted
+
+
+def interrupt(root: Path) -> Path:
     """Train the baseline, and interrupt its first instance; return the state that was saved."""
     with pytest.raises(StoppedError):
-        train(root, act_at(step, lambda: os.kill(os.getpid(), signal.SIGINT)))
+        train_and_note(root, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert not (root / BASELINE).exists()
-    [saved_step], [state] = read_saved_steps(root), (root / STATES).glob("0-*/state.safetensors")
-    assert step <= saved_step < LONG_STEPS
+    [step], [state] = read_saved_steps(root), (root / STATES).glob("0-*/state.safetensors")
+    assert EARLY <= step < LONG_STEPS
     return state
-
-
-def train_and_note(root: Path) -> list[tuple[int, int]]:
-    """Train the baseline and return which instance was reported to be at which step."""
-    noted: list[tuple[int, int]] = []
-    train(root, lambda instance, step, row: noted.append((instance, step)))
-    return noted
 
 
 def test_interrupt_and_resume(
@@ -146,7 +145,7 @@ def test_second_interrupt_waits_for_nobody(root: Path, expected: dict[str, str])
 
     started_at = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        train(root, act_at(10, stop_and_interrupt))
+        train_and_note(root, stop_and_interrupt)
     assert stopped
     assert time.monotonic() - started_at < TIMEOUT_SEC / 2
     assert multiprocessing.active_children() == []
@@ -162,14 +161,14 @@ def test_killed_worker_ends_the_command_and_names_all_instances(
 
     def kill_one(instance: int, step: int, row: object) -> None:
         steps[instance] = step
-        if min(steps.values()) >= 10:
+        if min(steps.values()) >= EARLY:
             multiprocessing.active_children()[0].kill()
 
     words = r"^gans/baseline/0, gans/baseline/1: a worker process was killed .*resumes$"
     with pytest.raises(UserError, match=words):
         train(root, kill_one)
     assert not (root / BASELINE).exists()
-    assert max(read_saved_steps(root)) >= 10  # the other one has saved its state
+    assert max(read_saved_steps(root)) >= EARLY  # the other one has saved its state
 
 
 def test_leftovers_of_a_killed_worker_are_no_result(root: Path, expected: dict[str, str]) -> None:
@@ -209,7 +208,7 @@ def test_changed_number_of_instances_takes_states(root: Path, expected: dict[str
     change_params(root, {"gans.baseline.instances": 3})
     interrupt(root)
     change_params(root, {"gans.baseline.instances": 2})
-    assert train_and_note(root)[0][1] >= 10  # it went on where it was
+    assert train_and_note(root)[0][1] >= EARLY  # it went on where it was
     assert hash_tree(root / BASELINE) == expected
 
 

@@ -98,9 +98,6 @@ def test_rank_is_read_where_torchrun_set_all_of_it(monkeypatch: pytest.MonkeyPat
         read_rank()
     monkeypatch.delenv("MASTER_ADDR")
     assert read_rank() is None
-
-
-def test_rank_without_a_gpu_of_its_own_is_refused() -> None:
     assert find_gpu(Rank(5, 1, 8), num_gpus=2) == 1
     with pytest.raises(UserError, match="LOCAL_RANK: 2 found, this host has 2 GPUs"):
         find_gpu(Rank(2, 2, 4), num_gpus=2)
@@ -136,9 +133,6 @@ def test_variables_of_accelerate_decide_nothing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     built = build_accelerator(0)
     assert (built.gradient_accumulation_steps, built.mixed_precision) == (1, "no")
-
-
-# --- the inherited environment
 
 
 def clean(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> dict[str, str]:
