@@ -72,16 +72,13 @@ def test_idx_bytes_follow_the_format_and_no_clock(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "bad magic number nothing"),
-        (b"\x89PNG....", "bad magic number 89504e47"),
         (make_idx(2, values=b"ab", code=9), "bad magic number 00000901"),
         (make_idx(2, 3, values=b"")[:9], r"truncated inside the header \(9 bytes\)"),
         (make_idx(2, 3, values=b"abcde"), r"holds 17 bytes, its header \(2, 3\) needs 18"),
-        (make_idx(2, 3, values=b"abcdefg"), "holds 19 bytes"),
         (gzip.compress(make_idx(2, 3, values=b"abcdef"))[:-9], "truncated or corrupt gzip"),
         (gzip.compress(make_idx(2, 3, values=b"abcdef")) + b"rest", "truncated or corrupt gzip"),
         (make_idx(2**31, 2**31, 4, values=b""), r"its header .* needs 18446744073709551632"),
     ],
-    ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
 def test_damaged_idx_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "broken"
