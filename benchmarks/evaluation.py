@@ -8,7 +8,7 @@ from pathlib import Path
 
 from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES
 from measuring import Effort, Figure, Row, compare, take_turns, time_module
-from short_study import CLASSIFIERS, GANS, POOL, POOL_SIZE, ShortStudy
+from short_study import COMMANDS, POOL_SIZE, ShortStudy
 
 _STAGES = ("detections", "quality")
 
@@ -18,12 +18,7 @@ def measure_evaluation(effort: Effort) -> Figure:
     size, num_images = (POOL_SIZE, 40) if effort.is_quick else (8, 500)
     with tempfile.TemporaryDirectory() as folder:
         study = ShortStudy(Path(folder), size, num_images)
-        for command in (
-            ("gans", GANS),
-            ("pools", POOL),
-            ("classifiers", CLASSIFIERS),
-            ("samples",),
-        ):
+        for command in COMMANDS:
             study.run(*command)
         options = ["--reals", *map(study.get_reals_file, (TEST_IMAGES, TRAIN_IMAGES)), "--samples"]
         options += study.list_files("data/samples/*/*.npy")

@@ -33,12 +33,7 @@ _COMMANDS = {
 
 
 class Clone:
-    """A repository of the working tree's files, as git knows them, with other params.
-
-    Args:
-        root: an empty folder.
-        params_file: of the study.
-    """
+    """A repository of the working tree's files, as git knows them, with other params."""
 
     def __init__(self, root: Path, params_file: Path) -> None:
         self.root = root

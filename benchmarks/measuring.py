@@ -55,20 +55,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """One comparison.
+    """One comparison."""
 
-    Attributes:
-        name: for the command line.
-        title: for people.
-        text: how it was measured.
-        rows: of its table.
-        measured: what the rows were computed from, for the JSON file alone.
-    """
-
-    name: str
-    title: str
-    text: str
+    name: str  # for the command line
+    title: str  # for people
+    text: str  # how it was measured
     rows: Sequence[Row]
+    # what the rows were computed from, for the JSON file alone
     measured: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -76,10 +69,6 @@ def take_turns(
     variants: Mapping[_Name, Callable[[], float]], num_turns: int
 ) -> dict[_Name, list[float]]:
     """Measure every variant once a turn, every second turn in reverse order.
-
-    Args:
-        variants: each measures once and returns the number.
-        num_turns: at least 1.
 
     Returns:
         The numbers of each variant, one a turn.
@@ -114,11 +103,7 @@ def make_environment(**changes: str) -> dict[str, str]:
 
 
 def run(command: Sequence[object], folder: Path, environment: Mapping[str, str]) -> str:
-    """Run a command that has to succeed; return its standard output.
-
-    Raises:
-        RuntimeError: when it fails, with what it printed.
-    """
+    """Run a command; return its standard output. Raises RuntimeError, with all, when it fails."""
     done = subprocess.run(
         list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True
     )
@@ -167,12 +152,7 @@ class Results:
         self._content: dict[str, Any] = {**head, "figures": before["figures"] if is_same else []}
 
     def put(self, figure: Figure, load: float) -> None:
-        """Add a figure, or put it in place of an older one, and write both files.
-
-        Args:
-            figure: what was measured.
-            load: percent of the cores that other programs used before.
-        """
+        """Add a figure, or replace it, and write both files; the load is as on the page."""
         described = {**asdict(figure), "load": load}
         described["rows"] = [
             {**row, "median": statistics.median(row["values"])} for row in described["rows"]

@@ -21,6 +21,7 @@ from measuring import REPOSITORY, time_module
 REDUCED_FILE = REPOSITORY / "settings" / "mnist_reduced.yaml"
 GAN_RECIPE, CLASSIFIER_RECIPE = "dcgan", "cnn"
 GANS, CLASSIFIERS, POOL = "some", "others", "three"  # the cohorts, and the pool of the classifiers
+COMMANDS = (("gans", GANS), ("pools", POOL), ("classifiers", CLASSIFIERS), ("samples",))
 POOL_SIZE = 3  # generators that classifiers learn to detect, as in the reduced study
 
 

@@ -1,4 +1,4 @@
-"""What tests of interrupted trainings share: acting in the middle, and what is saved by then."""
+"""What tests of interrupted trainings share: waiting for a state, and what is saved by then."""
 
 from __future__ import annotations
 
@@ -14,25 +14,23 @@ STATES = Path(".kgaps") / "resume" / "gans-baseline"
 TIMEOUT_SEC = 240
 
 
-def act_at(step: int, action: Callable[[], object]) -> Callable[[int, int, object], None]:
-    """Return a callback that acts once, when an instance has made some steps."""
-    acted: list[int] = []
-
-    def callback(instance: int, step_now: int, row: object) -> None:
-        if step_now >= step and not acted:
-            acted.append(step_now)
-            action()
-
-    return callback
-
-
-def wait_for_states(root: Path, process: subprocess.Popen[str], number: int) -> None:
-    """Wait until so many instances have saved a state."""
+def wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + TIMEOUT_SEC
-    while len(list((root / STATES).glob("*/state.safetensors"))) < number:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "no state was saved"
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def has_states(root: Path, number: int = 1) -> bool:
+    """Tell whether so many instances have saved a state."""
+    return len(list((root / STATES).glob("*/state.safetensors"))) >= number
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+    """Wait for the end of a command; return what it printed."""
+    out, err = process.communicate(timeout=TIMEOUT_SEC)
+    assert process.returncode == code, err
+    return out, err
 
 
 def read_saved_steps(root: Path) -> list[int]:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 _STAND_IN = """#!{python}
-import os, re, signal, subprocess, sys, time
+import os, re, signal, subprocess, sys
 from pathlib import Path
 
 PLAY = Path({play!r})
@@ -21,23 +21,21 @@ JOB = "4242"
 
 
 def start(index):
-    script = (PLAY / "script").read_text()
     environment = dict(os.environ, SLURM_JOB_ID=str(9000 + index), SLURM_ARRAY_JOB_ID=JOB,
                        SLURM_ARRAY_TASK_ID=str(index), SLURM_NTASKS="1", SLURM_JOB_NUM_NODES="1",
                        SLURM_NODEID="0", SLURM_PROCID="0", SLURM_LOCALID="0")
     keep = "echo $? > " + str(PLAY / f"end-{{index}}")
-    task = subprocess.Popen(["bash", "-c", f"bash {{PLAY / 'script'}}; {{keep}}"], env=environment,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                            start_new_session=True)
-    (PLAY / f"pid-{{index}}").write_text(str(task.pid))
+    subprocess.Popen(["bash", "-c", f"bash {{PLAY / 'script'}}; {{keep}}"], env=environment,
+                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def count_tasks():
+    return int(re.search(r"--array=0-(\\d+)", (PLAY / "script").read_text()).group(1)) + 1
 
 
 if NAME == "sbatch":
-    text = Path(ARGUMENTS[-1]).read_text()
-    (PLAY / "script").write_text(text)
-    last = int(re.search(r"--array=0-(\\d+)", text).group(1))
-    (PLAY / "tasks").write_text(str(last + 1))
-    for index in range(last + 1):
+    (PLAY / "script").write_text(Path(ARGUMENTS[-1]).read_text())
+    for index in range(count_tasks()):
         start(index)
     print(f"Submitted batch job {{JOB}}")
 elif NAME == "srun":
@@ -55,7 +53,7 @@ elif NAME == "srun":
     os.execvp(rest[0], rest)
 elif NAME == "sacct":
     print("JobID|State|NodeList")
-    for index in range(int((PLAY / "tasks").read_text())):
+    for index in range(count_tasks()):
         end = PLAY / f"end-{{index}}"
         code = end.read_text().strip() if end.exists() else None
         state = "RUNNING" if code is None else "COMPLETED" if code == "0" else "FAILED"

@@ -1,13 +1,10 @@
-"""Bad input: exit 2, one line that names the key or file, no traceback and no result."""
+"""Bad params and damaged inputs: exit 2, one line that names the key or file, no result."""
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +17,72 @@ from study_tools import change_params, hash_tree, limit_file_size, run_stage, st
 
 GENERATOR = "models/gans/baseline/0/generator.safetensors"
 CLASSIFIER = "models/classifiers/iteration_0/0/classifier.safetensors"
-FOOLING = "models/gans/fool_all_1"
 POOL = "models/pools/c0.json"
+SAMPLE = "data/samples/fool_all_1/1.npy"
 
 
-@pytest.fixture
-def untrained_copy(trained_copy: Path) -> Path:
-    """Return a study in which the GANs that are trained against the pool c0 are missing."""
-    shutil.rmtree(trained_copy / FOOLING)
-    return trained_copy
+EARLY = {"num_images": 8, "check_every": 4, "patience": 1}
+
+# what is changed in params.yaml beyond what is told when it is read, and what the line must say
+BAD_PARAMS: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [
+    (
+        {"evaluation.extractor": "lenet5"},
+        ("evaluation.extractor", "'lenet5'", "one of inception, lenet, random_vgg"),
+    ),
+    ({"report": None}, ("report", "missing")),  # DVC refuses a section that is not there
+    ({"data.directory": ""}, ("data.directory", "no path", "found ''")),
+    ({"data.directory": "data/prepared/train"}, ("data.directory", "overlaps", "data/prepared")),
+    ({"data.directory": "./data"}, ("data.directory", "overlaps with data/")),
+    ({"gan_recipes.dcgan.architecture": "dcgam"}, ("gan_recipes.dcgan", "'dcgam'", "known: dcgan")),
+    (
+        {"gan_recipes.dcgan.model.channels": [8, 8, 8]},
+        ("gan_recipes.dcgan", "model.channels", "28x28 px", "multiple of 8"),
+    ),
+    (
+        {"classifier_recipes.cnn.translation_px": 28},
+        ("classifier_recipes.cnn: translation_px: 28", "shorter side is 28 px"),
+    ),
+    (
+        {"gan_recipes.dcgan.path_length_weight": 2.0},
+        ("gan_recipes.dcgan: path_length_weight", "2.0", "'dcgan' has no styles", "0.0"),
+    ),
+    (
+        {"classifier_recipes.cnn.gradient_checkpointing": True},
+        ("classifier_recipes.cnn: gradient_checkpointing", "true", "'cnn' has no blocks", "false"),
+    ),
+    (
+        {"classifier_recipes.cnn.initialisation": "imagenet"},
+        ("classifier_recipes.cnn: initialisation", "'imagenet'", "'cnn'", "known: inception_v3"),
+    ),
+    (
+        {"classifier_recipes.cnn.early_stopping": EARLY},
+        ("cnn.early_stopping.held_out_generators: 1", "classifiers.iteration_0", "pool of 1"),
+    ),
+]
 
 
-@pytest.mark.parametrize("command", ["gans", "classifiers", "pools"])
-def test_unknown_name(trained_copy: Path, refuse: Refuse, command: str) -> None:
-    refuse(trained_copy, f"{command} nobody", ("'nobody'", "known:"), "models/gans/nobody")
-
-
-def test_unknown_device_is_refused(
-    trained_copy: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("changes", "words"), BAD_PARAMS, ids=lambda value: next(iter(value)))
+def test_params(
+    smoke_root: Path, refuse: Refuse, changes: Mapping[str, Any], words: tuple[str, ...]
 ) -> None:
-    shutil.rmtree(trained_copy / "data" / "samples" / "baseline")
-    monkeypatch.setenv("KGAPS_DEVICE", "tpu")
-    refuse(trained_copy, "samples", ("KGAPS_DEVICE", "tpu"), "data/samples/baseline")
+    change_params(smoke_root, changes)
+    refuse(smoke_root, "check", ("params.yaml", *words), "models/pools/none.json")
 
 
-# ------------------------------------------------------------------------------------ checkpoints
+def test_params_file(smoke_root: Path, refuse: Refuse) -> None:
+    path = smoke_root / "params.yaml"
+    path.write_text("study: " + "[" * 3000)
+    refuse(smoke_root, "check", ("params.yaml", "nested too deeply"), "models/pools/none.json")
+    path.unlink()
+    refuse(smoke_root, "check", ("params.yaml", "missing"), "models/pools/none.json")
+
+
+def test_no_traceback_of_the_real_process(smoke_root: Path) -> None:
+    change_params(smoke_root, {"gans.fool_all_1.phi": -1.0})
+    process = start_kgaps(smoke_root, "check")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err.count("\n")) == (2, "", 1)
+    assert "gans.fool_all_1.phi" in err
 
 
 def truncate(path: Path) -> None:
@@ -58,14 +96,9 @@ def alter_one_byte(path: Path) -> None:
 
 
 def change_meta(path: Path, key: str, value: Any) -> None:
-    """Change an entry of the meta.json beside a weights file, given by its dotted key."""
-    meta = read_json(path.parent / "meta.json")
-    *sections, last = key.split(".")
-    entry = meta
-    for section in sections:
-        entry = entry[section]
-    entry[last] = value
-    write_json(path.parent / "meta.json", meta)
+    """Change an entry of the meta.json beside a weights file."""
+    file = path.parent / "meta.json"
+    write_json(file, {**read_json(file), key: value})
 
 
 def drop_tensor(path: Path) -> None:
@@ -75,117 +108,68 @@ def drop_tensor(path: Path) -> None:
     change_meta(path, "files", {path.name: write_tensors(path, tensors)})
 
 
-DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
-    "truncated": (truncate, ("{file}", "truncated or altered")),
-    "altered": (alter_one_byte, ("{file}", "truncated or altered")),
-    "missing": (Path.unlink, ("{file}", "No such file")),
-    "other weights": (drop_tensor, ("{file}", "does not fit architecture")),
-    "no meta": (lambda path: (path.parent / "meta.json").unlink(), ("meta.json", "No such file")),
-    "torn meta": (
-        lambda path: truncate(path.parent / "meta.json"),
-        ("meta.json", "not valid JSON"),
-    ),
-    "unknown architecture": (
-        lambda path: change_meta(path, "architecture", "vit"),
-        ("meta.json", "'vit'", "known:"),
-    ),
-    "other sizes": (
-        lambda path: change_meta(path, "settings.model.channels", [16, 4]),
-        ("{file}", "does not fit architecture"),
-    ),
-    "wrong shape": (
-        lambda path: change_meta(path, "image_shape", "28 px"),
-        ("meta.json", "unpack"),
-    ),
-    "other format": (lambda path: change_meta(path, "format", 2), ("meta.json", "2", "1")),
+def misname_shape(path: Path) -> None:
+    change_meta(path, "image_shape", "28 px")
+
+
+def write(text: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(text)
+
+
+def remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+RESULTS = {
+    "samples": "data/samples/baseline",
+    "gans fool_all_1": "models/gans/fool_all_1",
+    "pools c0": POOL,
+    "detections": "reports/detections.csv",
+    "quality": "reports/quality.csv",
 }
+# the command, the file that is damaged before, how, and what the line must say
+DAMAGES: list[tuple[str, str, Callable[[Path], Any], tuple[str, ...]]] = [
+    ("samples", GENERATOR, alter_one_byte, (GENERATOR, "truncated or altered")),
+    ("samples", GENERATOR, remove, (GENERATOR, "No such file")),
+    ("samples", GENERATOR, drop_tensor, (GENERATOR, "does not fit architecture")),
+    ("samples", GENERATOR, misname_shape, ("meta.json", "unpack")),
+    (
+        "gans fool_all_1",
+        CLASSIFIER,
+        alter_one_byte,
+        ("gans/fool_all_1/0", CLASSIFIER, "truncated or altered"),
+    ),
+    ("gans fool_all_1", POOL, remove, (POOL, "No such file")),
+    ("gans fool_all_1", POOL, write("{"), (POOL, "not valid JSON")),
+    ("gans fool_all_1", POOL, write("{}"), (POOL, "members")),
+    ("gans fool_all_1", POOL, write('{"members": [{"cohort": "gans/a"}]}'), (POOL, "instance")),
+    ("gans fool_all_1", "data/prepared", remove, ("data/prepared/train.npy: ", "No such file")),
+    ("pools c0", CLASSIFIER.rpartition("/")[0], remove, ("0/meta.json", "No such file")),
+    ("detections", SAMPLE, truncate, (SAMPLE,)),
+    ("quality", SAMPLE, remove, (SAMPLE,)),
+]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_generator_checkpoint(trained_copy: Path, refuse: Refuse, damage: str) -> None:
-    inflict, words = DAMAGES[damage]
-    inflict(trained_copy / GENERATOR)
-    shutil.rmtree(trained_copy / "data" / "samples" / "baseline")
-    expected = tuple(word.format(file=GENERATOR) for word in words)
-    refuse(trained_copy, "samples", expected, "data/samples/baseline/0.npy")
-
-
-@pytest.mark.parametrize(
-    ("inflict", "words"),
-    [
-        DAMAGES["altered"],
-        DAMAGES["no meta"],
-        DAMAGES["other sizes"],
-        (
-            lambda path: change_meta(path, "input_spec.input_px", "large"),
-            ("meta.json", "input_px", "large"),
-        ),
-    ],
-)
-def test_classifier_checkpoint(
-    untrained_copy: Path,
+@pytest.mark.parametrize(("command", "file", "damage", "words"), DAMAGES)
+def test_damaged_input(
+    trained_copy: Path,
     refuse: Refuse,
     monkeypatch: pytest.MonkeyPatch,
-    inflict: Callable[[Path], Any],
+    command: str,
+    file: str,
+    damage: Callable[[Path], Any],
     words: tuple[str, ...],
 ) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "1")
-    inflict(untrained_copy / CLASSIFIER)
-    expected = ("gans/fool_all_1/0", *(word.format(file=CLASSIFIER) for word in words))
-    refuse(untrained_copy, "gans fool_all_1", expected, FOOLING)
+    remove(trained_copy / RESULTS[command])
+    damage(trained_copy / file)
+    made = RESULTS[command]
+    refuse(trained_copy, command, words, f"{made}/0.npy" if command == "samples" else made)
 
 
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        ("{", "not valid JSON"),
-        ("[]", "list"),
-        ("{}", "members"),
-        (json.dumps({"members": [{"cohort": "classifiers/iteration_0"}]}), "instance"),
-    ],
-)
-def test_pool_is_damaged(untrained_copy: Path, refuse: Refuse, content: str, word: str) -> None:
-    (untrained_copy / POOL).write_text(content)
-    refuse(untrained_copy, "gans fool_all_1", ("c0.json", word), FOOLING)
-
-
-def test_pool_was_not_made(untrained_copy: Path, refuse: Refuse) -> None:
-    (untrained_copy / POOL).unlink()
-    refuse(untrained_copy, "gans fool_all_1", ("c0.json", "No such file"), FOOLING)
-
-
-def test_cohort_of_a_pool_was_not_trained(trained_copy: Path, refuse: Refuse) -> None:
-    shutil.rmtree(trained_copy / "models" / "classifiers" / "iteration_0")
-    (trained_copy / POOL).unlink()
-    words = ("classifiers/iteration_0/0/meta.json", "No such file")
-    refuse(trained_copy, "pools c0", words, POOL)
-
-
-def test_reals_were_not_prepared(untrained_copy: Path, refuse: Refuse) -> None:
-    shutil.rmtree(untrained_copy / "data" / "prepared")
-    words = ("data/prepared/train.npy: ", "No such file")
-    refuse(untrained_copy, "gans fool_all_1", words, FOOLING)
-
-
-@pytest.mark.parametrize("command", ["detections", "quality"])
-@pytest.mark.parametrize("damage", [Path.unlink, truncate], ids=["missing", "truncated"])
-def test_sample_file(
-    trained_copy: Path, refuse: Refuse, command: str, damage: Callable[[Path], Any]
-) -> None:
-    damage(trained_copy / "data" / "samples" / "fool_all_1" / "1.npy")
-    (trained_copy / "reports" / f"{command}.csv").unlink()
-    words = ("data/samples/fool_all_1/1.npy",)
-    refuse(trained_copy, command, words, f"reports/{command}.csv")
-
-
-def test_quality_of_too_few_reals(trained_copy: Path, refuse: Refuse) -> None:
-    change_params(trained_copy, {"evaluation.num_images": 129})
-    (trained_copy / "reports" / "quality.csv").unlink()
-    words = ("evaluation.num_images", "129", "128")
-    refuse(trained_copy, "quality", words, "reports/quality.csv")
-
-
-# ------------------------------------------------------------------------------------ the machine
+@pytest.mark.parametrize("command", ["gans", "classifiers", "pools"])
+def test_unknown_name(trained_copy: Path, refuse: Refuse, command: str) -> None:
+    refuse(trained_copy, f"{command} nobody", ("'nobody'", "known:"), "models/gans/nobody")
 
 
 @pytest.mark.parametrize(
@@ -197,30 +181,17 @@ def test_quality_of_too_few_reals(trained_copy: Path, refuse: Refuse) -> None:
     ],
 )
 def test_file_cannot_grow(trained_copy: Path, refuse: Refuse, command: str, result: str) -> None:
-    path = trained_copy / result
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    remove(trained_copy / result)
     with limit_file_size(16):
         refuse(trained_copy, command, ("cannot be written", "too large"), result)
 
 
-def test_disk_is_full(trained_copy: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    (trained_copy / POOL).unlink()
-    monkeypatch.setattr(os, "fsync", fail)
-    refuse(trained_copy, "pools c0", (POOL, "No space left on device"), POOL)
-
-
-@pytest.fixture
-def _no_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_is_full_while_sampling(
+    trained_root: Path, trained_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # a process whose files cannot grow would leave half a file of a module that is new to Python
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-
-
-@pytest.mark.usefixtures("_no_bytecode")
-def test_disk_is_full_while_sampling(trained_root: Path, trained_copy: Path) -> None:
-    path = trained_copy / "data" / "samples" / "fool_all_1" / "1.npy"
+    path = trained_copy / SAMPLE
     path.unlink()
 
     def limit() -> None:  # in the child: its workers inherit the limit
@@ -228,8 +199,7 @@ def test_disk_is_full_while_sampling(trained_root: Path, trained_copy: Path) -> 
 
     process = start_kgaps(trained_copy, "samples", preexec_fn=limit)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
-    assert err.count("\n") == 1, err
+    assert (process.returncode, err.count("\n")) == (2, 1), err
     assert "fool_all_1/1.npy: cannot be written" in err
     assert [entry.name for entry in path.parent.glob("*1.npy*")] == []
     run_stage(trained_copy, "samples")  # there is room again

@@ -6,7 +6,6 @@ import math
 import multiprocessing
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from interruption_tools import STATES, TIMEOUT_SEC, act_at, read_saved_steps, wait_for_states
+from interruption_tools import STATES, TIMEOUT_SEC, finish, has_states, read_saved_steps, wait_for
 from knowledge_gaps.core.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.execution import assignment
@@ -35,7 +34,7 @@ from study_tools import (
 
 BASELINE = Path("models") / "gans" / "baseline"
 STOPPED = "kgaps: interrupted: gans/baseline: state saved, the same command resumes\n"
-LONG_STEPS = 1000  # long enough to be interrupted in the middle
+LONG_STEPS, EARLY = 600, 10  # long enough to be interrupted in the middle, and when that is
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +58,11 @@ def long_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def expected(long_root: Path) -> dict[str, str]:
+    return hash_tree(long_root / BASELINE)
+
+
+@pytest.fixture
 def root(long_root: Path, tmp_path: Path) -> Path:
     """Return a copy of `long_root` in which the baseline is not trained."""
     return copy_root(long_root, tmp_path / "long", str(BASELINE))
@@ -76,65 +80,58 @@ def train(root: Path, callback: Callable[[int, int, object], object]) -> None:
     train_cohort(make_tasks(root, study, Kind.GANS, "baseline"), [callback])
 
 
-def interrupt(root: Path, step: int = 10) -> Path:
-    """Train the baseline, and interrupt its first instance; return the state that was saved."""
-    with pytest.raises(StoppedError):
-        train(root, act_at(step, lambda: os.kill(os.getpid(), signal.SIGINT)))
-    assert not (root / BASELINE).exists()
-    [saved_step], [state] = read_saved_steps(root), (root / STATES).glob("0-*/state.safetensors")
-    assert step <= saved_step < LONG_STEPS
-    return state
-
-
-def train_and_note(root: Path) -> list[tuple[int, int]]:
-    """Train the baseline and return which instance was reported to be at which step."""
+def train_and_note(root: Path, act: Callable[[], object] = int) -> list[tuple[int, int]]:
+    """Train, and act once when an instance has made ten steps; return who reported which step."""
     noted: list[tuple[int, int]] = []
-    train(root, lambda instance, step, row: noted.append((instance, step)))
+
+    def note(instance: int, step: int, row: object) -> None:
+        is_first = max((step for _, step in noted), default=0) < EARLY <= step
+        noted.append((instance, step))
+        if is_first:
+            act()
+
+    train(root, note)
     return noted
 
 
-def finish(process: subprocess.Popen[str], code: int = 0, err: str = "") -> str:
-    """Wait for the end of a command; return what it printed."""
-    out, found = process.communicate(timeout=TIMEOUT_SEC)
-    assert (process.returncode, found) == (code, err)
-    return out
+def interrupt(root: Path) -> Path:
+    """Train the baseline, and interrupt its first instance; return the state that was saved."""
+    with pytest.raises(StoppedError):
+        train_and_note(root, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert not (root / BASELINE).exists()
+    [step], [state] = read_saved_steps(root), (root / STATES).glob("0-*/state.safetensors")
+    assert EARLY <= step < LONG_STEPS
+    return state
 
 
-# ---------------------------------------------------------------------------- signals and kills
-
-
-def test_interrupt_and_resume(long_root: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_and_resume(
+    root: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "2")
     process = start_kgaps(root, "gans", "baseline", start_new_session=True)
-    wait_for_states(root, process, 2)
+    wait_for(lambda: has_states(root, 2))
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: all processes get it
-    finish(process, 130, STOPPED)
+    assert finish(process, 130)[1] == STOPPED
     assert not (root / BASELINE).exists()
     steps = read_saved_steps(root)
     assert len(steps) == 2
     assert all(0 < step < LONG_STEPS for step in steps), steps
-
     finish(start_kgaps(root, "gans", "baseline"))
-    assert hash_tree(root / BASELINE) == hash_tree(long_root / BASELINE)
+    assert hash_tree(root / BASELINE) == expected
     assert not (root / STATES).exists()
 
 
 @pytest.mark.slow
 def test_interrupt_while_workers_start(root: Path) -> None:
     process = start_kgaps(root, "gans", "baseline", start_new_session=True)
-    deadline = time.monotonic() + TIMEOUT_SEC
-    while not (root / STATES).with_suffix(".lock").exists():  # next, the server imports torch
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_for((root / STATES).with_suffix(".lock").exists)  # next, the server imports torch
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
-    finish(process, 130, STOPPED)
+    assert finish(process, 130)[1] == STOPPED
     assert not (root / BASELINE).exists()
 
 
-def test_second_interrupt_waits_for_nobody(
-    long_root: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_second_interrupt_waits_for_nobody(root: Path, expected: dict[str, str]) -> None:
     """A stopped worker (SIGSTOP) cannot save, and holds up the first Ctrl-C."""
     stopped: list[int] = []
 
@@ -148,26 +145,11 @@ def test_second_interrupt_waits_for_nobody(
 
     started_at = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        train(root, act_at(10, stop_and_interrupt))
+        train_and_note(root, stop_and_interrupt)
     assert stopped
     assert time.monotonic() - started_at < TIMEOUT_SEC / 2
     assert multiprocessing.active_children() == []
-    assert train_baseline(root) == hash_tree(long_root / BASELINE)
-
-
-@pytest.mark.slow
-def test_kill_parent_and_resume(
-    long_root: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", "2")
-    process = start_kgaps(root, "gans", "baseline")
-    wait_for_states(root, process, 2)
-    process.kill()
-    process.communicate(timeout=TIMEOUT_SEC)  # returns when the last worker has ended
-    assert process.returncode == -signal.SIGKILL
-    assert not (root / BASELINE).exists()
-    assert all(0 < step < LONG_STEPS for step in read_saved_steps(root))
-    assert train_baseline(root) == hash_tree(long_root / BASELINE)
+    assert train_baseline(root) == expected
 
 
 def test_killed_worker_ends_the_command_and_names_all_instances(
@@ -179,35 +161,35 @@ def test_killed_worker_ends_the_command_and_names_all_instances(
 
     def kill_one(instance: int, step: int, row: object) -> None:
         steps[instance] = step
-        if min(steps.values()) >= 10:
+        if min(steps.values()) >= EARLY:
             multiprocessing.active_children()[0].kill()
 
     words = r"^gans/baseline/0, gans/baseline/1: a worker process was killed .*resumes$"
     with pytest.raises(UserError, match=words):
         train(root, kill_one)
     assert not (root / BASELINE).exists()
-    assert max(read_saved_steps(root)) >= 10  # the other one has saved its state
+    assert max(read_saved_steps(root)) >= EARLY  # the other one has saved its state
 
 
-def test_leftovers_of_a_killed_worker_are_no_result(long_root: Path, root: Path) -> None:
+def test_leftovers_of_a_killed_worker_are_no_result(root: Path, expected: dict[str, str]) -> None:
     result = interrupt(root).parent / "result"  # killed while it wrote this:
     result.mkdir()
     (result / ".generator.safetensors.1.tmp").write_bytes(b"half")
     (result / "curves.csv").write_text("step\n")
-    assert train_baseline(root) == hash_tree(long_root / BASELINE)
+    assert train_baseline(root) == expected
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments(long_root: Path, root: Path) -> None:
+def test_ten_kills_at_random_moments(root: Path, expected: dict[str, str]) -> None:
     for count in range(10):
         process = start_kgaps(root, "gans", "baseline", start_new_session=True)
         time.sleep(1.0 + 0.7 * (count * 7 % 10) / 2)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=TIMEOUT_SEC)
-    assert train_baseline(root) == hash_tree(long_root / BASELINE)
-
-
-# ------------------------------------------------------------------------- what a state is good for
+        kill = os.kill if count % 2 else os.killpg  # the parent alone, or all
+        kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=TIMEOUT_SEC)  # returns when the last worker has ended
+        assert process.returncode == -signal.SIGKILL
+        assert not (root / BASELINE).exists()
+    assert train_baseline(root) == expected
 
 
 def test_changed_recipe_takes_no_old_state(root: Path, tmp_path: Path) -> None:
@@ -221,16 +203,16 @@ def test_changed_recipe_takes_no_old_state(root: Path, tmp_path: Path) -> None:
     assert not state.exists()
 
 
-def test_changed_number_of_instances_takes_states(long_root: Path, root: Path) -> None:
+def test_changed_number_of_instances_takes_states(root: Path, expected: dict[str, str]) -> None:
     """An instance does not depend on how many there are, so its state stays good."""
     change_params(root, {"gans.baseline.instances": 3})
     interrupt(root)
     change_params(root, {"gans.baseline.instances": 2})
-    assert train_and_note(root)[0][1] >= 10  # it went on where it was
-    assert hash_tree(root / BASELINE) == hash_tree(long_root / BASELINE)
+    assert train_and_note(root)[0][1] >= EARLY  # it went on where it was
+    assert hash_tree(root / BASELINE) == expected
 
 
-def test_diverged_instances_are_all_named_and_leave_the_others(long_root: Path, root: Path) -> None:
+def test_diverged_instances_are_all_named_and_leave_the_others(root: Path, long_root: Path) -> None:
     state = interrupt(root)
     tensors = read_tensors(state)
     tensors["module/generator/project.weight"][0, 0] = math.inf
@@ -248,17 +230,14 @@ def test_diverged_instances_are_all_named_and_leave_the_others(long_root: Path, 
         run_stage(root, "gans", "baseline")
 
 
-# ------------------------------------------------------------------------ one instance, one cohort
-
-
-def test_instances_one_by_one_make_the_cohort(long_root: Path, root: Path) -> None:
+def test_instances_one_by_one_make_the_cohort(root: Path, expected: dict[str, str]) -> None:
     for _ in range(2):  # the second time nothing happens
-        out = finish(start_kgaps(root, "gans", "baseline", "--instance", "1"))
+        out, _ = finish(start_kgaps(root, "gans", "baseline", "--instance", "1"))
         assert f"gans/baseline: steps {LONG_STEPS} of {LONG_STEPS}" in out
     assert not (root / BASELINE).exists()
     trained = {instance for instance, step in train_and_note(root) if step < LONG_STEPS}
     assert trained == {0}
-    assert hash_tree(root / BASELINE) == hash_tree(long_root / BASELINE)
+    assert hash_tree(root / BASELINE) == expected
     assert not (root / STATES).exists()
     study = load_study(root / "params.yaml")
     gans.run(root, study, "baseline", instance=0)  # is in the published cohort
@@ -268,12 +247,12 @@ def test_instances_one_by_one_make_the_cohort(long_root: Path, root: Path) -> No
 
 
 @pytest.mark.slow
-def test_instance_is_interrupted_and_started_twice(long_root: Path, root: Path) -> None:
+def test_instance_is_interrupted_and_started_twice(root: Path, long_root: Path) -> None:
     command = ("gans", "baseline", "--instance", "0")
     process = start_kgaps(root, *command)
-    wait_for_states(root, process, 1)
+    wait_for(lambda: has_states(root))
     process.send_signal(signal.SIGTERM)
-    finish(process, 130, STOPPED)
+    assert finish(process, 130)[1] == STOPPED
     for process in [start_kgaps(root, *command) for _ in range(2)]:
         finish(process)
     [result] = (root / STATES).glob("0-*/result")

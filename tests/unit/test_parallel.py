@@ -28,10 +28,9 @@ def square(item: int) -> int:
     return item * item
 
 
-def sleep_long(seconds: int) -> int:
+def sleep_long(seconds: int) -> None:
     os.write(1, f"{os.getpid()}\n".encode())  # in one piece
     time.sleep(seconds)
-    return seconds
 
 
 def print_threads() -> None:
@@ -52,12 +51,9 @@ def start_python(code: str) -> subprocess.Popen[str]:
     )
 
 
-def test_results_come_in_order() -> None:
+def test_results_come_in_order_and_a_killed_worker_is_an_error() -> None:
     assert list(map_parallel(square, [0, 1, 2], _PRELOAD)) == [0, 1, 4]
     assert list(map_parallel(square, [], _PRELOAD)) == []
-
-
-def test_killed_worker_is_an_error_of_one_line() -> None:
     with pytest.raises(UserError, match=r"^a worker process was killed .*resumes$"):
         list(map_parallel(square, [0, 13, 2], _PRELOAD))
 

@@ -10,18 +10,15 @@ from knowledge_gaps.core.printing import track_instances
 from knowledge_gaps.execution.assignment import ProgressReader, Reporter, Row
 
 
-def test_end_is_a_line_unless_the_block_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_terminal_gets_bars_others_a_line_unless_the_block_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with track_instances("gans/a", [0, 3], 9) as report:
         report(3, 7, None)
     assert capsys.readouterr().out == "gans/a: steps 0 7 of 9, 0 s\n"
     with pytest.raises(ValueError, match="x"), track_instances("gans/a", [0], 9):
         raise ValueError("x")
     assert capsys.readouterr().out == ""
-
-
-def test_terminal_gets_bars(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     with track_instances("gans/a", [4], 9) as report:
         report(4, 9, None)

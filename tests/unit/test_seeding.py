@@ -22,18 +22,11 @@ ARGUMENTS: list[tuple[int, str, tuple[str | int, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("seed", "purpose", "names", "expected"),
-    [
-        (0, "weights", ("gans/baseline", 0), 4_293_620_525_240_837_674),
-        (0, "latents", ("classifiers/iteration_0", 3, 2999, 0, 2), 335_234_091_126_731_348),
-        (7, "reals", ("gans/fool_all_1", 1, 0, 0), 8_288_673_731_457_643_007),
-    ],
-)
-def test_seeds_are_what_they_always_were(
-    seed: int, purpose: str, names: tuple[str | int, ...], expected: int
-) -> None:
-    assert derive_seed(seed, purpose, *names) == expected
+def test_seeds_are_what_they_always_were() -> None:
+    assert derive_seed(0, "weights", "gans/baseline", 0) == 4_293_620_525_240_837_674
+    latents = derive_seed(0, "latents", "classifiers/iteration_0", 3, 2999, 0, 2)
+    assert latents == 335_234_091_126_731_348
+    assert derive_seed(7, "reals", "gans/fool_all_1", 1, 0, 0) == 8_288_673_731_457_643_007
 
 
 def test_numbers_are_what_they_always_were() -> None:
@@ -47,9 +40,6 @@ def test_every_argument_tells_draws_apart() -> None:
     seeds = [derive_seed(seed, purpose, *names) for seed, purpose, names in ARGUMENTS]
     assert len(set(seeds)) == len(ARGUMENTS)
     assert all(0 <= seed < 2**63 for seed in seeds)
-
-
-def test_streams_of_two_purposes_are_uncorrelated() -> None:
     generators = [make_generator(seed, purpose, *names) for seed, purpose, names in ARGUMENTS]
     draws = torch.stack([torch.randn(4000, generator=generator) for generator in generators])
     correlations = torch.corrcoef(draws) - torch.eye(len(ARGUMENTS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,34 +43,28 @@ def test_images_are_read_in_ranges_and_taken_in_any_order(
     assert store.take(np.empty(0, np.int64)).shape == (0, *SHAPE)
     with pytest.raises(IndexError):
         store.take(np.array([0, 23]))
-
-
-def test_returned_images_are_copies(store: ImageStore, images: Images) -> None:
     before = images.copy()
-    store.read(0, 2)[:] = 0
+    store.read(0, 2)[:] = 0  # a copy
     store.take(np.array([0, 1]))[:] = 0
     np.testing.assert_array_equal(store.read(0, 23), before)
 
 
-def test_hash_is_that_of_the_file(file: Path, images: Images) -> None:
-    assert open_images(file).compute_sha256() == hash_file(file)
-    with pytest.raises(ValueError, match="no file"):
-        hold_images(images).compute_sha256()
-
-
-def test_file_that_is_written_in_parts_is_as_one_written_whole(
+def test_file_written_in_parts_is_as_one_written_whole(
     tmp_path: Path, file: Path, images: Images
 ) -> None:
     path = tmp_path / "parts" / "train.npy"
     create_images(path, (23, *SHAPE))
     for start in (14, 0, 7, 21):
         write_images(path, start, images[start : start + 7])
-    assert path.read_bytes() == file.read_bytes()
+    assert open_images(path).compute_sha256() == hash_file(path) == hash_file(file)
+    with pytest.raises(ValueError, match="no file"):
+        hold_images(images).compute_sha256()
 
 
 @pytest.mark.parametrize("read", [open_images, load_array, load_images])
-def test_missing_truncated_and_pickled_files_are_refused(file: Path, read: object) -> None:
-    assert callable(read)
+def test_missing_truncated_and_pickled_files_are_refused(
+    file: Path, read: Callable[[Path], object]
+) -> None:
     content = file.read_bytes()
     for kept in (0, 5, 60, len(content) - 1):
         file.write_bytes(content[:kept])

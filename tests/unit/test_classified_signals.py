@@ -23,8 +23,7 @@ CASES = [
 
 
 def test_every_pair_has_its_word() -> None:
-    rates, areas = (np.array([case[column] for case in CASES]) for column in (0, 1))
-    expected = [case[2] for case in CASES]
-    assert classify_signals(rates, areas).tolist() == expected
+    rates, areas, expected = map(np.array, zip(*CASES, strict=True))
+    assert classify_signals(rates, areas).tolist() == expected.tolist()
     pairs = classify_signals(rates[:6].reshape(2, 3), areas[:6].reshape(2, 3))
-    assert pairs.tolist() == [expected[:3], expected[3:6]]
+    assert pairs.tolist() == expected[:6].reshape(2, 3).tolist()
