@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from knowledge_gaps.statistics.signals import classify_signals
+from knowledge_gaps.statistics.rules import classify_signals
 
 NAN = float("nan")
 CASES = [

@@ -21,6 +21,7 @@ from knowledge_gaps.readings.paper import (
 )
 from knowledge_gaps.readings.tables import PairSet
 from knowledge_gaps.statistics.bootstrap import Component, Resampled, Statistic
+from knowledge_gaps.statistics.clusters import find_clusters
 from knowledge_gaps.statistics.measures import DETECTION_RATE, FID
 
 TABLES: Mapping[str, PaperTable] = {
@@ -69,7 +70,8 @@ class PaperSource:
         values = np.array(self.tables[MUTUAL_FOOLING].means)
         names = "gans/paper", "classifiers/paper"
         architectures = _GAN, frozenset({_CLASSIFIERS[MUTUAL_FOOLING]})
-        return MutualMatrix(values, range(len(values)), names, architectures, self.seed)
+        clusters = find_clusters(values, self.seed)
+        return MutualMatrix(values, range(len(values)), names, architectures, clusters)
 
 
 def _list_rates(table: PaperTable, reading: str) -> Iterator[Cell]:

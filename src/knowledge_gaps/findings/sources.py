@@ -10,18 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from knowledge_gaps.core.tables import CLASSIFIER_INSTANCE, GENERATOR_COHORT, GENERATOR_INSTANCE
+from knowledge_gaps.core.tables import GENERATOR_COHORT, GENERATOR_INSTANCE
 from knowledge_gaps.findings.schema import ARCHITECTURES, MUTUAL_FOOLING, Selection
+from knowledge_gaps.readings.cells import make_matrix
 from knowledge_gaps.readings.cohorts import get_classifiers, get_gan, list_fooled
-from knowledge_gaps.readings.mutual_fooling import make_mutual_fooling
-from knowledge_gaps.readings.reading import list_readings
+from knowledge_gaps.readings.reading import Results, list_readings
 from knowledge_gaps.readings.tables import PairSet, find_metric, select_pairs
 from knowledge_gaps.statistics.bootstrap import Floats, PairMatrix
-from knowledge_gaps.statistics.clusters import MIN_MEMBERS, Clusters, find_clusters
+from knowledge_gaps.statistics.clusters import MIN_MEMBERS, Clusters
 from knowledge_gaps.statistics.measures import DETECTION_RATE, find_metric_of
-from knowledge_gaps.study import Kind, Study
+from knowledge_gaps.study import Kind
 
 Mask = npt.NDArray[np.bool_]
 
@@ -58,24 +57,20 @@ class MutualMatrix:
     instances: Sequence[int]  # [n] numbers of the classifiers
     cohorts: tuple[str, str]  # names of what is drawn: the columns, then the rows
     architectures: tuple[str, frozenset[str]]  # of the GANs, and of the classifiers
-    seed: int  # of the permutations
+    division: Clusters | None  # of the classifiers, where they can be divided
 
-    @cached_property
+    @property
     def clusters(self) -> Clusters:
         """The clusters of the classifiers.
 
         Raises:
             NotAskedError: when there are too few classifiers, or an entry is missing.
         """
-        num = len(self.values)
-        if not np.isfinite(self.values[~np.eye(num, dtype=bool)]).all() and num >= MIN_MEMBERS:
+        if self.division is not None:
+            return self.division
+        if (num := len(self.values)) >= MIN_MEMBERS:
             raise NotAskedError("a pair of the matrix has no detection rate")
-        clusters = find_clusters(self.values, self.seed)
-        if clusters is None:
-            raise NotAskedError(
-                f"{num} classifiers are fooled one by one, clusters need {MIN_MEMBERS}"
-            )
-        return clusters
+        raise NotAskedError(f"{num} classifiers are fooled one by one, clusters need {MIN_MEMBERS}")
 
     def list_cells(self, selection: Selection) -> list[Cell]:
         """Divide the matrix: its diagonal, what is off it, or with `same` a cell of each cluster's
@@ -107,17 +102,14 @@ class MutualMatrix:
 
 @dataclass(frozen=True, eq=False)
 class StudySource:
-    """The tables of a study, as from `readings.tables`."""
+    """The tables of a study."""
 
-    study: Study  # names the cohorts of each reading
-    detections: pd.DataFrame
-    quality: pd.DataFrame
-    seed: int  # of permutations
+    results: Results
 
     @property
     def units(self) -> str | None:
         """The extractor whose features the distances are of."""
-        return self.study.evaluation.extractor
+        return self.results.study.evaluation.extractor
 
     def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
         """List the cells of a reading that have numbers.
@@ -125,62 +117,54 @@ class StudySource:
         Raises:
             NotAskedError: when there is none.
         """
-        if not getattr(self.study.report, selection.reading):
+        if not getattr(self.results.study.report, selection.reading):
             raise NotAskedError(f"the study names no {selection.reading}")
         if selection.pairs is None:
-            cells = list(self._list_quality(measure, selection.reading))
+            cells = self._list_quality(measure, selection.reading)
         elif selection.reading == MUTUAL_FOOLING:
-            cells = self.mutual.list_cells(selection)
+            cells = iter(self.mutual.list_cells(selection))
         else:
-            cells = list(self._list_pairs(measure, selection.reading, selection.pairs))
-        if not cells:
-            of = "" if selection.pairs is None else f" of {selection.pairs} pairs"
-            raise NotAskedError(f"{selection.reading} has no {measure}{of}")
-        return cells
+            cells = self._list_pairs(measure, selection.reading, selection.pairs)
+        if known := list(cells):
+            return known
+        of = "" if selection.pairs is None else f" of {selection.pairs} pairs"
+        raise NotAskedError(f"{selection.reading} has no {measure}{of}")
 
     @cached_property
     def mutual(self) -> MutualMatrix:
         """The matrix of mutual fooling, of a study that names it."""
-        fooling = make_mutual_fooling(self.detections, self.study)
-        assert fooling is not None
+        read = self.results.read(MUTUAL_FOOLING)
+        fooling = read["fooling"]
         names = f"{Kind.GANS}/{MUTUAL_FOOLING}", f"{Kind.CLASSIFIERS}/{fooling.cohort}"
         architectures = self._get_architectures(fooling.gans[0])  # it fools one of the cohort
-        return MutualMatrix(fooling.get_square(), fooling.fooled, names, architectures, self.seed)
+        square = fooling.get_square()
+        return MutualMatrix(square, fooling.fooled, names, architectures, read["clusters"])
 
     def _list_pairs(self, measure: str, reading: str, pairs: PairSet) -> Iterator[Cell]:
-        for gans, classifiers, coordinates in list_readings()[reading].list_cells(self.study):
-            rows = select_pairs(self.detections, pairs, gans, classifiers)
-            table = rows.pivot(
-                index=GENERATOR_INSTANCE, columns=CLASSIFIER_INSTANCE, values=measure
-            ).reindex(columns=range(self.study.classifiers[classifiers].instances))
-            matrix = self._make_matrix(table, gans, f"{Kind.CLASSIFIERS}/{classifiers}")
-            if matrix is not None:
+        study = self.results.study
+        for gans, classifiers, coordinates in list_readings()[reading].list_cells(study):
+            rows = select_pairs(self.results.detections, pairs, gans, classifiers)
+            if rows[measure].notna().any():
+                shape = study.gans[gans].instances, study.classifiers[classifiers].instances
+                matrix = make_matrix(rows, measure, shape, gans, classifiers)
                 gan, fooled = self._get_architectures(gans)
-                asked = get_classifiers(self.study, [classifiers])
+                asked = get_classifiers(study, [classifiers])
                 is_same = asked == fooled if reading == ARCHITECTURES else None
                 name = f"{classifiers} on {gans}"
                 yield Cell(name, measure, matrix, gan, asked, coordinates, is_same)
 
     def _list_quality(self, metric: str, reading: str) -> Iterator[Cell]:
-        column = find_metric(self.quality, metric)
+        quality, column = self.results.quality, find_metric(self.results.quality, metric)
         measure = find_metric_of(column) or metric
-        for gans, coordinates in list_readings()[reading].list_gans(self.study):
-            rows = self.quality[self.quality[GENERATOR_COHORT] == gans]
-            matrix = self._make_matrix(rows.set_index(GENERATOR_INSTANCE)[[column]], gans)
-            if matrix is not None:
+        for gans, coordinates in list_readings()[reading].list_gans(self.results.study):
+            rows = quality[quality[GENERATOR_COHORT] == gans].set_index(GENERATOR_INSTANCE)
+            # the table may have more instances than the study names by now
+            rows = rows.reindex(range(self.results.study.gans[gans].instances))
+            matrix = PairMatrix(rows[[column]].to_numpy(np.float64), f"{Kind.GANS}/{gans}")
+            if not np.isnan(matrix.values).all():
                 yield Cell(gans, measure, matrix, *self._get_architectures(gans), coordinates)
 
     def _get_architectures(self, gans: str) -> tuple[str, frozenset[str]]:
         """Return those of GANs and of the classifiers in their loss."""
-        fooled = list_fooled(self.study, gans)
-        return get_gan(self.study, gans), get_classifiers(self.study, fooled)
-
-    def _make_matrix(self, table: pd.DataFrame, gans: str, *classifiers: str) -> PairMatrix | None:
-        """Make a matrix of a table by instance; None without numbers.
-
-        It may have more instances than the study names by now.
-        """
-        table = table.reindex(range(self.study.gans[gans].instances))
-        values = np.ascontiguousarray(table, dtype=np.float64)  # the order of sums is that of rows
-        names = f"{Kind.GANS}/{gans}", *classifiers
-        return None if np.isnan(values).all() else PairMatrix(values, *names)
+        study = self.results.study
+        return get_gan(study, gans), get_classifiers(study, list_fooled(study, gans))

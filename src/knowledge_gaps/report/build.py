@@ -32,12 +32,13 @@ from knowledge_gaps.core.layout import (
 )
 from knowledge_gaps.core.tables import SIX_DIGITS, format_table, write_table
 from knowledge_gaps.findings.form import to_json
-from knowledge_gaps.findings.judge import Judged, judge
+from knowledge_gaps.findings.judge import judge
 from knowledge_gaps.findings.schema import FINDINGS_FILE, Findings, load_findings
 from knowledge_gaps.readings.cells import list_cohorts
 from knowledge_gaps.readings.cohorts import list_table_cohorts
 from knowledge_gaps.readings.figures.style import PageFigure
-from knowledge_gaps.readings.reading import Results, list_readings, read_results
+from knowledge_gaps.readings.reading import Results, list_readings
+from knowledge_gaps.readings.tables import read_tables
 from knowledge_gaps.report.metrics import make_headline_metrics, make_trust_metrics
 from knowledge_gaps.report.page.render import render_page
 from knowledge_gaps.study import Study
@@ -48,29 +49,17 @@ _NUM_PHIS = 3  # of the sweep, from its smallest to its largest
 
 @dataclass(frozen=True)
 class Content:
-    """What a report is made of; the templates know it by these names.
+    """What a report is made of; the templates know it by these names."""
 
-    Attributes:
-        dataset: data/prepared/dataset.json.
-        results: the two tables, and the frame of cells.
-        readings: what each reading read of them, by name.
-        audit: whether detection rates may be taken for what images show.
-        spectra: of the reals and of some GAN cohorts, and of their residuals.
-        attributions: None when no GAN of the iterations fools.
-        compared: classifiers of one cohort with one another, and with mutual fooling.
-        findings: claims and thresholds.
-        judged: the claims with their verdicts.
-    """
-
-    dataset: Mapping[str, Any]
+    dataset: Mapping[str, Any]  # data/prepared/dataset.json
     results: Results
-    readings: Mapping[str, Any]
+    readings: Mapping[str, Any]  # contents by name
     audit: audit.Audit
     spectra: spectra.SpectraReading
-    attributions: attributions.AttributionReading | None
-    compared: Mapping[str, agreement.Agreement]
+    attributions: attributions.AttributionReading | None  # None when no GAN of the iterations fools
+    compared: Mapping[str, agreement.Agreement]  # classifiers of one cohort with one another
     findings: Findings
-    judged: tuple[Judged, ...]
+    verdicts: Mapping[str, Any]  # verdicts.json
 
     def draw(self) -> Iterator[PageFigure]:
         """Draw every figure that the study asks for or has measurements of."""
@@ -109,12 +98,12 @@ def build_report(root: Path, study: Study) -> None:
         for name, table in reading.make_plots(content.results, content.readings[key]).items()
     }
     metrics = make_headline_metrics(content.results, content.readings)
-    metrics |= make_trust_metrics(content.audit, content.judged)
+    metrics |= make_trust_metrics(content.audit, content.verdicts["claims"])
     reports = get_reports_directory(root)
     _publish(reports / "figures", images)
     _publish(reports / "plots", plots)
     write_table(reports / COHORTS_FILE, list_cohorts(content.results.cells))
-    write_json(reports / VERDICTS_FILE, to_json(content.findings, content.judged))
+    write_json(reports / VERDICTS_FILE, content.verdicts)
     write_json(reports / METRICS_FILE, metrics)
     write_text(reports / "index.html", page)
 
@@ -126,8 +115,8 @@ def read_content(root: Path, study: Study) -> Content:
         UserError: when a file is missing or malformed, or has no row of a cohort of the study.
     """
     findings = load_findings(root / FINDINGS_FILE)
-    results = read_results(root, study, findings.seed)
-    readings = {name: reading.read(results) for name, reading in list_readings().items()}
+    results = Results(root, study, *read_tables(root, study), findings.seed)
+    readings = {name: results.read(name) for name in list_readings()}
     return Content(
         dataset=read_json(get_prepared_directory(root) / DATASET_FILE),
         results=results,
@@ -137,7 +126,7 @@ def read_content(root: Path, study: Study) -> Content:
         attributions=attributions.read(root),
         compared=agreement.read(root, readings["mutual_fooling"]["fooling"]),
         findings=findings,
-        judged=judge(study, results.detections, results.quality, findings),
+        verdicts=to_json(findings, judge(results, findings)),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from knowledge_gaps.analyses.audit.reading import Audit
 from knowledge_gaps.core.tables import PHI
-from knowledge_gaps.findings.judge import Judged, Verdict
+from knowledge_gaps.findings.judge import Verdict
 from knowledge_gaps.readings.reading import Metrics, Results, list_readings
 
 _DIGITS = 6
@@ -30,9 +30,9 @@ def make_headline_metrics(results: Results, readings: Mapping[str, Any]) -> Metr
     return round_metrics(metrics)
 
 
-def make_trust_metrics(audit: Audit, judged: Iterable[Judged]) -> Metrics:
+def make_trust_metrics(audit: Audit, claims: Iterable[Mapping[str, Any]]) -> Metrics:
     """Say whether the shortcut audit passed and had power (1 or 0), and count the verdicts."""
-    verdicts = Counter(each.study.verdict for each in judged)
+    verdicts = Counter(claim["study"]["verdict"] for claim in claims)
     return {
         "audit_passed": float(audit.passed),
         "audit_has_power": float(audit.has_power),
