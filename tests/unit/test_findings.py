@@ -16,8 +16,8 @@ from findings_tools import FINDINGS, REPOSITORY
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.findings.judge import Answer, Verdict, ask_all
-from knowledge_gaps.findings.paper import TABLES, PaperSource
 from knowledge_gaps.findings.schema import ITERATIONS, load_findings
+from knowledge_gaps.findings.sources import TABLES, PaperSource
 
 NUM_SHUFFLES = 20
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from findings_tools import make_detections, make_quality, make_study
@@ -9,6 +11,7 @@ from findings_tools import make_detections, make_quality, make_study
 from knowledge_gaps.findings.judge import choose_cells
 from knowledge_gaps.findings.schema import AskedOf, Selection
 from knowledge_gaps.findings.sources import Cell, NotAskedError, StudySource
+from knowledge_gaps.readings.reading import Results
 from knowledge_gaps.statistics.bootstrap import PairMatrix
 
 STUDY = make_study()
@@ -18,7 +21,7 @@ def choose(measure: str = "detection_rate", **settings: object) -> dict[str, Cel
     """Choose cells of the made-up study."""
     selection = Selection.model_validate(settings)
     detections = make_detections(STUDY, lambda *_: 0.5, lambda gans: 0.0)
-    source = StudySource(STUDY, detections, make_quality(STUDY, {}, {}), 0)
+    source = StudySource(Results(Path(), STUDY, detections, make_quality(STUDY, {}, {}), 0))
     cells = choose_cells(source.list_cells(measure, selection), selection, AskedOf())
     assert len({cell.name for cell in cells}) == len(cells)
     return {cell.name: cell for cell in cells}

@@ -141,19 +141,6 @@ def test_readings_that_a_study_does_not_name_are_absent(
         assert header.count(",") >= 4
 
 
-def test_one_cohort_is_in_the_singular(page: str, blank: Path) -> None:
-    assert "5 GAN cohorts with 11 generators and 3 classifier cohorts with 7 classifiers," in page
-    changes = {
-        "pools": {name: STUDY["pools"][name] for name in ("baseline_1", "baseline_2")},
-        "gans": {"baseline": STUDY["gans"]["baseline"]},
-        "classifiers": {"iteration_0": STUDY["classifiers"]["iteration_0"]},
-        "report": {"iterations": STUDY["report"]["iterations"][:1]},
-    }
-    build_report(blank, make_study(changes))
-    words = "1 GAN cohort with 3 generators and 1 classifier cohort with 3 classifiers,"
-    assert words in read_page(blank)
-
-
 @pytest.mark.parametrize(
     ("file", "pattern", "text", "words"),
     [

@@ -16,7 +16,7 @@ from knowledge_gaps.readings.paper import (
     TABLE_MUTUAL_FOOLING,
     PaperTable,
 )
-from knowledge_gaps.readings.reading import Results, list_readings, make_results
+from knowledge_gaps.readings.reading import Results, list_readings
 from knowledge_gaps.readings.tables import (
     PairSet,
     Row,
@@ -120,7 +120,7 @@ def quality(tmp_path: Path) -> pd.DataFrame:
 
 @pytest.fixture
 def results(detections: pd.DataFrame, quality: pd.DataFrame, tmp_path: Path) -> Results:
-    return make_results(tmp_path, make_study(STUDY), detections, quality, seed=0)
+    return Results(tmp_path, make_study(STUDY), detections, quality, seed=0)
 
 
 def get(row: Row, measure: str, *statistics: str) -> list[float]:

@@ -103,7 +103,6 @@ def _round(value: Any) -> Any:
 
 
 def _describe_threshold(claim: Claim, findings: Findings) -> str:
-    """Say what the interval is compared with, and how that is computed."""
     value, threshold = findings.get_threshold(claim), claim.threshold
     side = "differs from 0 by more than" if claim.direction == "differs" else claim.direction
     words = f"{side} {value:.3f}"
@@ -115,7 +114,6 @@ def _describe_threshold(claim: Claim, findings: Findings) -> str:
 
 
 def _describe_effect(claim: Claim, answer: Answer) -> str | None:
-    """Say how the effect is computed from cells; None when the claim was not asked."""
     if not answer.left:
         return None
     words = _describe_side(claim.left, len(answer.left))
@@ -125,7 +123,6 @@ def _describe_effect(claim: Claim, answer: Answer) -> str | None:
 
 
 def _describe_source(claim: Claim, answer: Answer) -> str:
-    """Say which column and rows of which table the numbers are."""
     if claim.left.pairs is None:
         measure = answer.measure or claim.measure
         return f"{QUALITY_FILE}: column {measure}_..., a row per generator instance"
@@ -134,7 +131,6 @@ def _describe_source(claim: Claim, answer: Answer) -> str:
 
 
 def _describe_paper(claim: Claim, findings: Findings) -> str | None:
-    """Say how the paper's own table was read; None when the claim has no table."""
     letter = _TABLES.get(claim.left.reading)
     if letter is None:
         return None

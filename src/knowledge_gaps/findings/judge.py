@@ -14,7 +14,6 @@ from enum import StrEnum
 
 import numpy as np
 
-from knowledge_gaps.findings.paper import PaperSource, resample_printed
 from knowledge_gaps.findings.schema import (
     MUTUAL_FOOLING,
     AskedOf,
@@ -23,7 +22,14 @@ from knowledge_gaps.findings.schema import (
     Range,
     Selection,
 )
-from knowledge_gaps.findings.sources import Cell, NotAskedError, Printed, StudySource
+from knowledge_gaps.findings.sources import (
+    Cell,
+    NotAskedError,
+    PaperSource,
+    Printed,
+    StudySource,
+    resample_printed,
+)
 from knowledge_gaps.readings.cells import MEASURES
 from knowledge_gaps.readings.formats import format_title
 from knowledge_gaps.readings.reading import Results

@@ -43,13 +43,7 @@ _PLOT_COLUMNS = {  # column of plots/iterations.csv: of a cell
 
 
 class CohortTable:
-    """Cells of classifier cohorts (rows) on GAN cohorts (columns).
-
-    Attributes:
-        classifiers: names of the rows.
-        gans: names of the columns.
-        cells: by (classifier cohort, GAN cohort).
-    """
+    """Cells of classifier cohorts (rows) on GAN cohorts (columns), by the names of both."""
 
     def __init__(self, gans: list[str], cells: list[Row]) -> None:
         self.gans = gans

@@ -76,12 +76,7 @@ class PairSet(StrEnum):
 
 
 def read_detections(path: Path) -> pd.DataFrame:
-    """Read detections.csv: a row per pair; a missing rate is NaN.
-
-    Raises:
-        UserError: when the file cannot be read, a column is missing or holds something else than
-            it should, or a pair occurs twice.
-    """
+    """Read detections.csv: a row per pair; a missing rate is NaN. Raises UserError."""
     frame = read_columns(path, _DETECTION_COLUMNS)
     check_unique(path, frame, [*_GENERATOR, *_CLASSIFIER])
     return frame
@@ -91,7 +86,7 @@ def read_quality(path: Path) -> pd.DataFrame:
     """Read quality.csv: a row per generator instance, and one of cohort "real" for the floor.
 
     Raises:
-        UserError: as `read_detections`, or when a metric has no column.
+        UserError: when it cannot be read, or a metric has no column.
     """
     header = read_header(path)
     metrics = {name: metric for name in header if (metric := _get_metric(name)) is not None}

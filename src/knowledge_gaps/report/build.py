@@ -2,11 +2,17 @@
 
 Everything is read and drawn before the first file is written. The bytes depend on the input alone,
 so that building twice changes nothing.
+
+In metrics.json the rows of a sweep go by the names of their cohorts, with the value that the sweep
+is along beside their numbers: a study with another value has the same names, so that `dvc metrics
+diff` compares the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,21 +36,22 @@ from knowledge_gaps.core.layout import (
     get_prepared_directory,
     get_reports_directory,
 )
-from knowledge_gaps.core.tables import SIX_DIGITS, format_table, write_table
+from knowledge_gaps.core.tables import PHI, SIX_DIGITS, format_table, write_table
 from knowledge_gaps.findings.form import to_json
-from knowledge_gaps.findings.judge import judge
+from knowledge_gaps.findings.judge import Verdict, judge
 from knowledge_gaps.findings.schema import FINDINGS_FILE, Findings, load_findings
 from knowledge_gaps.readings.cells import list_cohorts
 from knowledge_gaps.readings.cohorts import list_table_cohorts
 from knowledge_gaps.readings.figures.style import PageFigure
-from knowledge_gaps.readings.reading import Results, list_readings
+from knowledge_gaps.readings.reading import Metrics, Results, list_readings
 from knowledge_gaps.readings.tables import read_tables
-from knowledge_gaps.report.metrics import make_headline_metrics, make_trust_metrics
 from knowledge_gaps.report.page.render import render_page
 from knowledge_gaps.study import Study
 
 _MAX_COHORTS = 8  # that a figure of spectra tells apart
 _NUM_PHIS = 3  # of the sweep, from its smallest to its largest
+_DIGITS = 6  # of metrics
+_SETTINGS = (PHI, "truncation")  # written in full: 1e-7 is not 0
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ def build_report(root: Path, study: Study) -> None:
         for name, table in reading.make_plots(content.results, content.readings[key]).items()
     }
     metrics = make_headline_metrics(content.results, content.readings)
-    metrics |= make_trust_metrics(content.audit, content.verdicts["claims"])
+    metrics |= _make_trust_metrics(content.audit, content.verdicts["claims"])
     reports = get_reports_directory(root)
     _publish(reports / "figures", images)
     _publish(reports / "plots", plots)
@@ -147,3 +154,35 @@ def _publish(target: Path, files: Mapping[str, bytes]) -> None:
             write_bytes(folder / name, content)
 
     publish_directory(target, fill)
+
+
+def make_headline_metrics(results: Results, readings: Mapping[str, Any]) -> Metrics:
+    """Choose the numbers of the readings, by name, that a change of the study is judged by."""
+    metrics: Metrics = {}
+    for name, content in readings.items():
+        reading = list_readings()[name]
+        if reading.is_asked(results.study):
+            metrics |= reading.make_metrics(results, content)
+    return round_metrics(metrics)
+
+
+def _make_trust_metrics(audit: audit.Audit, claims: Iterable[Mapping[str, Any]]) -> Metrics:
+    """Say whether the shortcut audit passed and had power (1 or 0), and count the verdicts."""
+    verdicts = Counter(claim["study"]["verdict"] for claim in claims)
+    return {
+        "audit_passed": float(audit.passed),
+        "audit_has_power": float(audit.has_power),
+        "verdicts": {word.value.replace(" ", "_"): float(verdicts[word]) for word in Verdict},
+    }
+
+
+def round_metrics(metrics: Metrics) -> Metrics:
+    """Round results to 6 digits; leave out numbers that do not exist, and groups without any."""
+    kept: Metrics = {}
+    for key, value in metrics.items():
+        if isinstance(value, dict):
+            if inner := round_metrics(value):
+                kept[key] = inner
+        elif math.isfinite(value):
+            kept[key] = float(value) if key in _SETTINGS else round(float(value), _DIGITS)
+    return kept

@@ -122,19 +122,12 @@ def draw_legend(figure: Figure, num_columns: int) -> None:
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A drawn figure; its words are in the template that shows it.
+    """A drawn figure; its words are in the template that shows it."""
 
-    Attributes:
-        name: file name without suffix.
-        figure: as matplotlib draws it.
-        is_picture: whether it is made of images, which have no vectors.
-        facts: numbers that its words need.
-    """
-
-    name: str
+    name: str  # file name without suffix
     figure: Figure
-    is_picture: bool = False
-    facts: Mapping[str, int] = field(default_factory=dict)
+    is_picture: bool = False  # made of images, which have no vectors
+    facts: Mapping[str, int] = field(default_factory=dict)  # numbers that its words need
 
     @cached_property
     def files(self) -> dict[str, bytes]:

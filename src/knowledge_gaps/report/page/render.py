@@ -114,11 +114,8 @@ def make_environment() -> Environment:
 
 
 def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
-    """Make what templates know of a study before anything is measured.
-
-    Args:
-        study: what was run.
-        distance: how the Frechet distance is called.
+    """Make what templates know of a study before anything is measured, but what they call a
+    Frechet distance.
     """
     architectures = {name: describe_classifiers(study, name) for name in study.classifiers}
     is_drawn = study.data.source == "dicebear"
@@ -143,11 +140,8 @@ def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
 
 
 def list_settings(recipes: Mapping[str, TrainingSettings]) -> dict[str, list[str]]:
-    """List every setting of some recipes, the defaults among them.
-
-    Returns:
-        By key of the setting, nested keys joined by dots: its value in each recipe; a dash where a
-        recipe does not have it.
+    """List every setting of some recipes, the defaults among them: by its key, nested keys joined
+    by dots, its value in each recipe, or a dash where a recipe does not have it.
     """
     columns = [dict(_walk_settings(recipe.model_dump())) for recipe in recipes.values()]
     keys = dict.fromkeys(key for column in columns for key in column)
@@ -203,5 +197,5 @@ def _index(cells: Iterable[Row]) -> dict[tuple[str, str], Row]:
 
 
 def _format_effect(answer: Mapping[str, Any]) -> str:
-    known = [math.nan if answer[name] is None else answer[name] for name in _EFFECT]
-    return formats.format_interval(*known, digits=3)
+    point, low, high = (math.nan if answer[name] is None else answer[name] for name in _EFFECT)
+    return formats.format_interval(point, low, high, digits=3)
