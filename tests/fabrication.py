@@ -169,21 +169,15 @@ def widen(table: str, fillers: Mapping[str, object]) -> str:
 
 
 def write_attributions(
-    root: Path,
-    gans: str,
-    cohort: str,
-    shape: tuple[int, ...],
-    classifiers: Sequence[int] = (0, 1, 2),
-    num_shown: int = 6,
+    root: Path, gans: str, cohort: str, classifiers: Sequence[int], shape: tuple[int, ...]
 ) -> None:
     """Write what the stage of that name leaves: two sets of images, pairs of three classifiers."""
     rng = np.random.default_rng(1)
     names, num_images, directory = [gans, "real"], 32, root / "data/attributions"
     lines = []
     for name in names:
-        images = rng.integers(0, 256, (num_shown, *shape), dtype=np.uint8)
-        save(directory / name / "images.npy", images)
-        maps = rng.normal(0, 0.1, (3, num_shown, *shape)).astype(np.float32)
+        save(directory / name / "images.npy", rng.integers(0, 256, (3, *shape), dtype=np.uint8))
+        maps = rng.normal(0, 0.1, (3, 3, *shape)).astype(np.float32)
         save(directory / name / "attributions.npy", maps)
         save(directory / name / "logits.npy", maps.sum(axis=(2, 3, 4)))
         save(directory / name / "mean_absolute.npy", np.abs(maps).mean(axis=1))

@@ -22,7 +22,7 @@ from knowledge_gaps.analyses.spectra.reading import (
     draw_spectra,
 )
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.readings.figures.style import render_png
+from knowledge_gaps.readings.figures import render_png
 
 SPECTRA = """generator_cohort,generator_instance,frequency,power
 real,0,1,4
@@ -49,7 +49,7 @@ SHAPE = (1, 6, 6)
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Return a folder with the files that the stages would write, of images of 6 x 6 pixels."""
-    write_attributions(tmp_path, "fool", "c", SHAPE, classifiers=(2, 0, 1), num_shown=3)
+    write_attributions(tmp_path, "fool", "c", (2, 0, 1), SHAPE)
     write(tmp_path / "reports" / "attributions.csv", AGREEMENT)
     write(tmp_path / "reports" / "spectra.csv", SPECTRA)
     for cohort, instances in (("real", 1), ("real_train", 1), ("base", 2), ("fool", 1)):

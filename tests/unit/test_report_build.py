@@ -17,7 +17,7 @@ import knowledge_gaps
 from fabrication import AUDIT, EMPTY_COHORT, STUDY, fabricate_root, make_study
 from knowledge_gaps.analyses.audit.reading import Audit
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.readings.figures import style
+from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.report import build
 from knowledge_gaps.report.build import build_report
@@ -38,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the inputs of a report that is not rendered."""
     fabricate_root(tmp_path, make_study())
-    monkeypatch.setattr(style, "_render", lambda figure, options: b"")
+    monkeypatch.setattr(figures, "_render", lambda figure, options: b"")
     return tmp_path
 
 
@@ -206,7 +206,7 @@ NEW_READING = '''
 
 from matplotlib.figure import Figure
 
-from knowledge_gaps.readings.figures.style import PageFigure
+from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Reading
 
 
@@ -236,10 +236,10 @@ NEW_TEMPLATE = """\
 REPORT = """\
 import json
 from pathlib import Path
-from knowledge_gaps.readings.figures import style
+from knowledge_gaps.readings import figures
 from knowledge_gaps.report.build import build_report
 from knowledge_gaps.study import Study
-style._render = lambda figure, options: b"pixels"
+figures._render = lambda figure, options: b"pixels"
 build_report(Path(), Study.model_validate(json.loads(Path("study.json").read_text())))
 """
 

@@ -16,8 +16,13 @@ from matplotlib.collections import LineCollection
 from knowledge_gaps.readings import formats
 from knowledge_gaps.readings.cohorts import Classes
 from knowledge_gaps.readings.curves import average_curves
-from knowledge_gaps.readings.figures.grids import ImageRow, draw_image_rows, shrink_images
-from knowledge_gaps.readings.figures.style import render_png
+from knowledge_gaps.readings.figures import (
+    ImageRow,
+    count_columns,
+    draw_image_rows,
+    render_png,
+    shrink_images,
+)
 from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.readings.generalisation import draw_detecting
 from knowledge_gaps.readings.iterations import CohortTable, draw_iterations
@@ -215,6 +220,9 @@ def test_large_images_are_shrunk_to_means_of_squares() -> None:
     assert shrunk[0, 1, 1:3, 3].tolist() == [133, 133]  # two of three rows each
     assert shrunk.sum() == 2 * 133
     assert (shrink_images(images[:, :, :128, :128]) == images[:, :, :128, :128]).all()
+    assert count_columns(images) < count_columns(images[:, :, :28, :28])
+    (shown,) = draw_image_rows([ImageRow("ten", (images.repeat(10, axis=0),))]).axes[0].get_images()
+    assert shown.get_interpolation() == "antialiased"
 
 
 @pytest.mark.parametrize("channels", [1, 3])

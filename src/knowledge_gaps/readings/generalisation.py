@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import describe_classifiers
-from knowledge_gaps.readings.figures import style
-from knowledge_gaps.readings.figures.style import PageFigure
+from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.tables import PairSet, Row, select_pairs, summarise
 from knowledge_gaps.study import ClassifierSweep, Kind, Study
@@ -150,12 +150,12 @@ def _title_sweeps(study: Study, sweeps: Sequence[list[Row]]) -> dict[str, Sequen
     }
 
 
-@style.paper_style()
+@figures.paper_style()
 def draw_detecting(sweeps: Mapping[str, Sequence[Row]], axis: str, label: str) -> Figure:
     """Draw detection along a coordinate: a panel for each sweep by title, on one scale of rates."""
     num_columns = math.ceil(len(sweeps) / math.ceil(len(sweeps) / _MAX_PANELS))
     heights_in = (3.4, 0.0) if len(sweeps) == 1 else (2.7, 0.5)
-    figure, panels = style.make_panels(len(sweeps), num_columns, *heights_in, sharey=True)
+    figure, panels = figures.make_panels(len(sweeps), num_columns, *heights_in, sharey=True)
     for axes, (title, rows) in zip(panels, sweeps.items(), strict=True):
         _draw_panel(axes, rows, axis)
         axes.set_title(title)
@@ -164,8 +164,8 @@ def draw_detecting(sweeps: Mapping[str, Sequence[Row]], axis: str, label: str) -
         panels[0].legend(loc="best")
     else:
         figure.supxlabel(label, fontsize=9)
-        style.draw_legend(figure, num_columns=1)
-    panels[0].set_ylabel(style.RATE_LABEL)
+        figures.draw_legend(figure, num_columns=1)
+    panels[0].set_ylabel(figures.RATE_LABEL)
     _set_rate_limits(panels[0], [row for rows in sweeps.values() for row in rows])
     return figure
 
@@ -174,19 +174,21 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], axis: str) -> None:
     cells = [row["held_out"] for row in rows]
     values = [cell[axis] for cell in cells]
     step = min(np.diff(sorted(set(values))), default=1.0)
-    style.draw_intervals(axes, cells, axis)
+    figures.draw_intervals(axes, cells, axis)
     means = [cell["detection_rate_mean"] for cell in cells]
-    axes.plot(values, means, color=style.BLUE, marker="_", markersize=18, label="mean of all dots")
+    axes.plot(
+        values, means, color=figures.BLUE, marker="_", markersize=18, label="mean of all dots"
+    )
     placed = [
-        row["pairs"].assign(x=value + style.spread(len(row["pairs"]), 0.12 * step))
+        row["pairs"].assign(x=value + figures.spread(len(row["pairs"]), 0.12 * step))
         for value, row in zip(values, rows, strict=True)
     ]
     pairs = pd.concat(placed)
     for is_common, label in _DOT_LABELS.items():
         dots = pairs[pairs[IS_COMMON] == is_common]
         if not dots.empty:
-            x, y, face = dots["x"], dots["detection_rate"], style.BLUE if is_common else "white"
-            axes.scatter(x, y, s=22, color=face, edgecolors=style.BLUE, label=label, zorder=3)
+            x, y, face = dots["x"], dots["detection_rate"], figures.BLUE if is_common else "white"
+            axes.scatter(x, y, s=22, color=face, edgecolors=figures.BLUE, label=label, zorder=3)
     axes.set_xticks(sorted(set(values)))
     axes.set_xlim(min(values) - 0.4 * step, max(values) + 0.4 * step)
 
@@ -196,7 +198,7 @@ def _set_rate_limits(axes: Axes, rows: Sequence[Row]) -> None:
     rates = [rate for row in rows for rate in row["pairs"]["detection_rate"] if math.isfinite(rate)]
     lowest = min(rates, default=0.0)
     low = math.floor(10 * lowest - 0.2) / 10
-    axes.set_ylim(*(style.RATE_LIMITS if lowest < 0.5 else (low, 1.0 + 0.04 * (1.0 - low))))
+    axes.set_ylim(*(figures.RATE_LIMITS if lowest < 0.5 else (low, 1.0 + 0.04 * (1.0 - low))))
 
 
 READINGS = (Generalisation(),)

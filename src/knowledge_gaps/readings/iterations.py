@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from knowledge_gaps.readings.figures.style import GREY, WIDTH_IN, PageFigure, paper_style
+from knowledge_gaps.readings.figures import GREY, WIDTH_IN, PageFigure, paper_style
 from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.readings.paper import TABLE_ITERATIONS, PaperTable
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results

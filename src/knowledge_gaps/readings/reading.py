@@ -20,7 +20,7 @@ from knowledge_gaps.statistics.measures import METRICS, REAL_ACCURACY
 from knowledge_gaps.study import Study
 
 if TYPE_CHECKING:
-    from knowledge_gaps.readings.figures.style import PageFigure
+    from knowledge_gaps.readings.figures import PageFigure
 
 Place = tuple[str, str, dict[str, float]]  # GAN cohort, classifier cohort, coordinates
 Metrics = dict[str, Any]  # of floats, nested

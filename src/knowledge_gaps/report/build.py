@@ -42,7 +42,7 @@ from knowledge_gaps.findings.judge import Verdict, judge
 from knowledge_gaps.findings.schema import FINDINGS_FILE, Findings, load_findings
 from knowledge_gaps.readings.cells import list_cohorts
 from knowledge_gaps.readings.cohorts import list_table_cohorts
-from knowledge_gaps.readings.figures.style import PageFigure
+from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Results, list_readings
 from knowledge_gaps.readings.tables import read_tables
 from knowledge_gaps.report.page.render import render_page
