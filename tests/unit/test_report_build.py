@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import knowledge_gaps
@@ -162,6 +163,12 @@ def test_table_that_is_not_whole_is_refused(
     path.write_text(re.sub(pattern, text, path.read_text()))
     with pytest.raises(UserError, match=words):
         build_report(blank, make_study())
+
+
+def test_instances_that_the_study_no_longer_names_are_left_out(blank: Path) -> None:
+    build_report(blank, make_study({"gans.baseline.instances": 2}))
+    cohorts = pd.read_csv(blank / "reports/cohorts.csv")
+    assert cohorts[cohorts.generator_cohort == "baseline"].num_generators.max() == 2
 
 
 def test_nothing_is_written_when_images_are_missing_or_of_another_shape(blank: Path) -> None:

@@ -67,12 +67,11 @@ class TrainingCurves(Reading):
 
 def average_curves(curves: Curves) -> pd.DataFrame:
     """Average the losses over the instances of each cohort: a row per cohort and step."""
-    empty = pd.DataFrame(columns=CURVE_COLUMNS)
     means = [
         frame.groupby(STEP, as_index=False)[list(LOSSES)].mean().assign(cohort=cohort)
         for cohort, frame in curves.items()
     ]
-    return pd.concat(means or [empty], ignore_index=True)[CURVE_COLUMNS]
+    return pd.concat(means, ignore_index=True)[CURVE_COLUMNS]
 
 
 def _read(root: Path, cohort: str, instance: int) -> pd.DataFrame:

@@ -50,14 +50,14 @@ class Results:
         """Select a reading's cells in the order of its places, or sorted by some columns."""
         chosen = (self.cells[READING] == reading) & (self.cells[PAIRS] == pairs.value)
         rows = self.cells[chosen]
-        return _list_rows(rows.sort_values(list(axes)) if axes else rows)
+        rows = rows.sort_values(list(axes)) if axes else rows
+        return cast("list[Row]", rows.to_dict("records"))
 
     def find(self, pairs: str, classifiers: str, gans: str) -> Row | None:
         """Return the cell of two cohorts; None when it has no pair."""
-        is_found = (self.cells[READING] == ALL) & (self.cells[PAIRS] == pairs)
-        is_found &= self.cells[CLASSIFIER_COHORT] == classifiers
-        rows = _list_rows(self.cells[is_found & (self.cells[GENERATOR_COHORT] == gans)])
-        return rows[0] if rows else None
+        rows = self.select(ALL, PairSet(pairs))
+        found = {(row[CLASSIFIER_COHORT], row[GENERATOR_COHORT]): row for row in rows}
+        return found.get((classifiers, gans))
 
     def read(self, name: str) -> Any:
         """Return the content of a reading by its name."""
@@ -131,10 +131,6 @@ class Reading:
     def make_plots(self, results: Results, content: Any) -> Mapping[str, pd.DataFrame]:
         """Return tables for `dvc plots` by file name; without rows where nothing was asked."""
         return {}
-
-
-def _list_rows(frame: pd.DataFrame) -> list[Row]:
-    return cast("list[Row]", frame.to_dict("records"))
 
 
 @cache

@@ -93,7 +93,6 @@ def make_environment() -> Environment:
         number=formats.format_number,
         p=formats.format_p,
         phi=formats.format_phi,
-        phis=formats.format_phis,
         counts=formats.format_counts,
         counted=formats.format_things,
         title_of=formats.format_title,
