@@ -73,22 +73,22 @@ def rebuild_reports(tables: Path, settings: Path) -> dict[str, str]:
     from knowledge_gaps.findings.judge import judge
     from knowledge_gaps.findings.schema import load_findings
     from knowledge_gaps.readings.cells import list_cohorts
-    from knowledge_gaps.readings.reading import list_readings, make_results
+    from knowledge_gaps.readings.reading import Results, list_readings
     from knowledge_gaps.readings.tables import read_detections, read_quality
-    from knowledge_gaps.report.metrics import make_headline_metrics
+    from knowledge_gaps.report.build import make_headline_metrics
     from knowledge_gaps.study.load import load_study
 
     study = load_study(settings)
     findings = load_findings(DIRECTORY.parents[1] / "findings.yaml")
     detections = read_detections(tables / "detections.csv")
     quality = read_quality(tables / "quality.csv")
-    results = make_results(tables, study, detections, quality, findings.seed)
+    results = Results(tables, study, detections, quality, findings.seed)
     # training curves are not committed, and have no metrics
     readings = {
         name: each.read(results) for name, each in list_readings().items() if name != "curves"
     }
     texts = {
-        "verdicts.json": dump_json(to_json(findings, judge(study, detections, quality, findings))),
+        "verdicts.json": dump_json(to_json(findings, judge(results, findings))),
         "cohorts.csv": format_table(list_cohorts(results.cells)),
         "metrics.json (headline)": dump_json(make_headline_metrics(results, readings)),
     }

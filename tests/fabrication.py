@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -168,29 +168,40 @@ def widen(table: str, fillers: Mapping[str, object]) -> str:
     return "".join(f"{line},{end}\n" for line, end in zip([header, *rows], ends, strict=True))
 
 
-def write_attributions(root: Path, gans: str, classifiers: str, shape: tuple[int, ...]) -> None:
+def write_attributions(
+    root: Path, gans: str, cohort: str, classifiers: Sequence[int], shape: tuple[int, ...]
+) -> None:
     """Write what the stage of that name leaves: two sets of images, pairs of three classifiers."""
     rng = np.random.default_rng(1)
-    names, num_images, directory = ["real", gans], 32, root / "data/attributions"
+    names, num_images, directory = [gans, "real"], 32, root / "data/attributions"
     lines = []
     for name in names:
-        save(directory / name / "images.npy", rng.integers(0, 256, (6, *shape), dtype=np.uint8))
-        maps = rng.normal(0, 0.1, (3, 6, *shape)).astype(np.float32)
+        save(directory / name / "images.npy", rng.integers(0, 256, (3, *shape), dtype=np.uint8))
+        maps = rng.normal(0, 0.1, (3, 3, *shape)).astype(np.float32)
         save(directory / name / "attributions.npy", maps)
         save(directory / name / "logits.npy", maps.sum(axis=(2, 3, 4)))
         save(directory / name / "mean_absolute.npy", np.abs(maps).mean(axis=1))
-        for a, b in combinations(range(3), 2):
-            rest = f"{str(a == 0).lower()},false,{num_images},{rng.uniform():.6f},0.05"
-            lines.append(f"{name},{classifiers},{a},{b},{rest}\n")
+        for a, b in combinations(classifiers, 2):
+            rest = f"{a == classifiers[0]},false,{num_images},{rng.uniform():.6f},0.05"
+            lines.append(f"{name},{cohort},{a},{b},{rest}\n")
     index = {
         "gans": gans,
-        "classifier_cohort": classifiers,
-        "classifiers": [0, 1, 2],
+        "classifier_cohort": cohort,
+        "classifiers": [*classifiers],
         "images": names,
         "num_images": dict.fromkeys(names, num_images),
     }
     write(directory / "index.json", json.dumps(index))
     write(root / "reports/attributions.csv", ATTRIBUTIONS + "".join(lines))
+
+
+def write_residuals(root: Path, name: str, num: int, shape: tuple[int, ...]) -> None:
+    """Write the residuals of a cohort of so many instances."""
+    rng = np.random.default_rng([0, *name.encode()])
+    residuals = rng.uniform(0.5, 1.5, (num, *shape[1:])).astype(np.float32)
+    save(root / f"data/spectra/{name}/residual_spectra.npy", residuals)
+    fingerprints = rng.normal(0, 0.01, (num, *shape)).astype(np.float32)
+    save(root / f"data/spectra/{name}/fingerprints.npy", fingerprints)
 
 
 def _write_evidence(root: Path, study: Study, shape: tuple[int, ...]) -> None:
@@ -209,10 +220,7 @@ def _write_evidence(root: Path, study: Study, shape: tuple[int, ...]) -> None:
         powers = rng.uniform(0.5, 1.5, shape[-1] // 2)
         key = {"generator_cohort": name, "generator_instance": 0}
         spectra += [{**key, "frequency": f, "power": x} for f, x in enumerate(powers, start=1)]
-        residuals = rng.uniform(0.5, 1.5, (1, *shape[1:])).astype(np.float32)
-        save(root / f"data/spectra/{name}/residual_spectra.npy", residuals)
-        fingerprints = rng.normal(0, 0.01, (1, *shape)).astype(np.float32)
-        save(root / f"data/spectra/{name}/fingerprints.npy", fingerprints)
+        write_residuals(root, name, 1, shape)
     _write_csv(root / "reports/spectra.csv", spectra)
 
 

@@ -40,9 +40,6 @@ def read_table(root: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(root / "reports" / f"{name}.csv")
 
 
-# ---------------------------------------------------------------------------------- spectra
-
-
 def test_spectra_are_of_the_first_images(trained_root: Path) -> None:
     table = read_table(trained_root, "spectra").set_index("generator_cohort")
     for name in SETS:
@@ -63,9 +60,6 @@ def test_dropped_cohort_leaves_no_spectra(trained_copy: Path) -> None:
     names = {path.name for path in (trained_copy / "data" / "spectra").iterdir()}
     assert names == {"real", "real_train", "baseline"}
     assert set(read_table(trained_copy, "spectra")["generator_cohort"]) == names
-
-
-# ----------------------------------------------------------------------------- attributions
 
 
 def test_attributions_have_every_pair_of_classifiers(trained_root: Path) -> None:
@@ -100,21 +94,6 @@ def test_attributions_by_a_direct_computation(trained_root: Path) -> None:
         np.testing.assert_allclose(one.means, np.abs(maps).mean(axis=1), rtol=1e-3, atol=1e-6)
 
 
-def test_stored_attributions_are_complete(trained_root: Path) -> None:
-    """Their sums are the stored logits less that of a black image."""
-    reading = read(trained_root)
-    assert reading is not None
-    directory = trained_root / "models" / "classifiers" / "iteration_0"
-    black = -torch.ones(1, 1, 28, 28)
-    for place, instance in enumerate(reading.classifiers):
-        logit_black = load_classifier(directory / str(instance))(black).item()
-        for name, one in reading.sets.items():
-            logits = load_array(trained_root / "data/attributions" / name / "logits.npy")
-            attributions = one.attributions[place]
-            gaps = attributions.sum(axis=(1, 2, 3)) - (logits[place] - logit_black)
-            assert (np.abs(gaps) < 0.01 * np.abs(attributions).sum(axis=(1, 2, 3))).all()
-
-
 @pytest.mark.parametrize(
     "iterations", [[], [{"gans": "baseline", "classifiers": "iteration_0"}]], ids=["none", "one"]
 )
@@ -147,9 +126,6 @@ def test_first_classifier_of_the_pool_comes_first(trained_copy: Path) -> None:
     table = read_table(trained_copy, "attributions")
     pairs = table[["classifier_a", "classifier_b", "a_in_loss", "b_in_loss"]]
     assert set(pairs.itertuples(index=False, name=None)) == {(1, 0, True, False)}
-
-
-# ------------------------------------------------------------------------------------- both
 
 
 def test_one_worker_writes_the_same_bytes(trained_root: Path, trained_copy: Path) -> None:

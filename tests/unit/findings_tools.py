@@ -12,6 +12,7 @@ import pandas as pd
 from knowledge_gaps.findings.judge import Answer, ask_all
 from knowledge_gaps.findings.schema import Findings, load_findings
 from knowledge_gaps.findings.sources import StudySource
+from knowledge_gaps.readings.reading import Results
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import check_graph, list_members
 
@@ -153,7 +154,7 @@ def ask_study(
     num_resamples: int = 1_000,
 ) -> dict[str, Answer]:
     findings = findings.model_copy(update={"num_resamples": num_resamples})
-    return ask_all(findings, StudySource(study, detections, quality, 0))
+    return ask_all(findings, StudySource(Results(Path(), study, detections, quality, 0)))
 
 
 def _make_gans(num: int, fools: str, phi: float) -> dict[str, Any]:

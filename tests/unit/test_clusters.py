@@ -34,16 +34,6 @@ def test_planted_clusters_are_found(sizes: tuple[int, ...]) -> None:
     assert found.p_value < 0.05
 
 
-def test_order_of_the_members_does_not_matter() -> None:
-    matrix = plant((4, 3), 0.1, 0.9)
-    order = np.random.default_rng(1).permutation(7)
-    found = divide(matrix[np.ix_(order, order)])
-    truth = np.repeat([0, 1], [4, 3])[order]
-    same = found.labels[:, None] == found.labels[None, :]
-    assert (same == (truth[:, None] == truth[None, :])).all()
-    assert found.labels[0] == 0
-
-
 def test_diagonal_is_not_used() -> None:
     matrix = plant((3, 3), 0.1, 0.9)
     first = divide(matrix)

@@ -39,8 +39,8 @@ from knowledge_gaps.evaluation.quality.table import (
     count_missing_classes,
     measure_contrast,
 )
-from knowledge_gaps.statistics.collapse import Collapse, Diversity, describe_rule, judge_collapse
 from knowledge_gaps.statistics.measures import METRICS
+from knowledge_gaps.statistics.rules import Collapse, Diversity, describe_rule, judge_collapse
 
 
 def place(points: npt.ArrayLike) -> FeatureSet:

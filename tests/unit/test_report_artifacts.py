@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from fabrication import save, write
+from fabrication import ATTRIBUTIONS, write, write_attributions, write_residuals
 from knowledge_gaps.analyses.attributions import reading as attributions
 from knowledge_gaps.analyses.attributions.reading import draw_agreement, draw_attributions
 from knowledge_gaps.analyses.spectra import reading as spectra
@@ -24,7 +22,7 @@ from knowledge_gaps.analyses.spectra.reading import (
     draw_spectra,
 )
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.readings.figures.style import render_png
+from knowledge_gaps.readings.figures import render_png
 
 SPECTRA = """generator_cohort,generator_instance,frequency,power
 real,0,1,4
@@ -38,50 +36,25 @@ base,1,2,0
 fool,0,1,0.4
 fool,0,2,0.1
 """
-AGREEMENT = """images,classifier_cohort,classifier_a,classifier_b,a_in_loss,b_in_loss,num_images,\
-spearman_mean,spearman_std
-fool,c,2,0,True,False,5,0.25,0.125
+AGREEMENT = f"""{ATTRIBUTIONS}fool,c,2,0,True,False,5,0.25,0.125
 fool,c,2,1,True,False,5,0.5,
 fool,c,0,1,False,False,5,0.75,0.125
 real,c,2,0,True,False,4,,
 real,c,2,1,True,False,4,0.5,0.125
 real,c,0,1,False,False,4,1,0
 """
-INDEX: dict[str, Any] = {
-    "gans": "fool",
-    "classifier_cohort": "c",
-    "classifiers": [2, 0, 1],
-    "images": ["fool", "real"],
-    "num_images": {"fool": 5, "real": 4},
-    "num_steps": 32,
-}
+SHAPE = (1, 6, 6)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Return a folder with the files that the stages would write, of images of 6 x 6 pixels."""
-    rng = np.random.default_rng(0)
-    write(tmp_path / "reports" / "spectra.csv", SPECTRA)
+    write_attributions(tmp_path, "fool", "c", (2, 0, 1), SHAPE)
     write(tmp_path / "reports" / "attributions.csv", AGREEMENT)
+    write(tmp_path / "reports" / "spectra.csv", SPECTRA)
     for cohort, instances in (("real", 1), ("real_train", 1), ("base", 2), ("fool", 1)):
-        directory = tmp_path / "data" / "spectra" / cohort
-        spectra = rng.random((instances, 6, 6)).astype(np.float32)
-        save(directory / "residual_spectra.npy", spectra)
-        fingerprints = rng.normal(size=(instances, 1, 6, 6)).astype(np.float32)
-        save(directory / "fingerprints.npy", fingerprints)
-    directory = tmp_path / "data" / "attributions"
-    write(directory / "index.json", json.dumps(INDEX))
-    for name in ("fool", "real"):
-        images = rng.integers(0, 256, (3, 1, 6, 6), dtype=np.uint8)
-        maps = rng.normal(size=(3, 3, 1, 6, 6)).astype(np.float32)
-        save(directory / name / "images.npy", images)
-        save(directory / name / "attributions.npy", maps)
-        save(directory / name / "logits.npy", maps.sum(axis=(2, 3, 4)))
-        save(directory / name / "mean_absolute.npy", np.abs(maps).mean(axis=1))
+        write_residuals(tmp_path, cohort, instances, SHAPE)
     return tmp_path
-
-
-# --------------------------------------------------------------------------------- readings
 
 
 def test_spectra_are_read_by_cohort(root: Path) -> None:
@@ -133,7 +106,7 @@ def test_attributions_are_read_as_they_are_stored(root: Path) -> None:
     assert reading is not None
     assert (reading.gans, reading.classifier_cohort) == ("fool", "c")
     assert reading.classifiers == (2, 0, 1)
-    assert [one.num_images for one in reading.sets.values()] == [5, 4]
+    assert [one.num_images for one in reading.sets.values()] == [32, 32]
     directory = root / "data" / "attributions" / "real"
     found, maps = reading.sets["real"], np.load(directory / "attributions.npy", allow_pickle=False)
     assert np.array_equal(found.attributions, maps)
@@ -143,8 +116,7 @@ def test_attributions_are_read_as_they_are_stored(root: Path) -> None:
 
 
 def test_study_without_fooling_has_no_attributions(root: Path) -> None:
-    index = {**INDEX, "gans": None, "images": []}
-    write(root / "data" / "attributions" / "index.json", json.dumps(index))
+    write(root / "data" / "attributions" / "index.json", '{"gans": null}')
     assert attributions.read(root) is None
 
 
@@ -153,9 +125,6 @@ def test_damaged_files_are_named(root: Path) -> None:
     path.write_bytes(b"no array")
     with pytest.raises(UserError, match=r"fingerprints\.npy: not a whole \.npy file"):
         spectra.read(root, ["base"])
-
-
-# ---------------------------------------------------------------------------------- figures
 
 
 def draw(root: Path, name: str) -> Figure:
@@ -234,7 +203,7 @@ def test_attributions_stand_beside_their_image(root: Path) -> None:
 
 def test_agreement_tells_the_two_kinds_of_pairs_apart(root: Path) -> None:
     [axes] = draw(root, "agreement").axes
-    in_loss, held_out = axes.containers[0], axes.containers[len(INDEX["images"])]
+    in_loss, held_out = axes.containers[0], axes.containers[2]
     assert in_loss.get_label() == "the classifier in the loss and a held-out one"
     assert held_out.get_label() == "two held-out classifiers"
     assert list(in_loss.lines[0].get_ydata()) == [0.25, 0.5]

@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import knowledge_gaps
 from fabrication import AUDIT, EMPTY_COHORT, STUDY, fabricate_root, make_study
 from knowledge_gaps.analyses.audit.reading import Audit
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.readings.figures import style
+from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.report import build
 from knowledge_gaps.report.build import build_report
@@ -38,7 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the inputs of a report that is not rendered."""
     fabricate_root(tmp_path, make_study())
-    monkeypatch.setattr(style, "_render", lambda figure, options: b"")
+    monkeypatch.setattr(figures, "_render", lambda figure, options: b"")
     return tmp_path
 
 
@@ -141,19 +142,6 @@ def test_readings_that_a_study_does_not_name_are_absent(
         assert header.count(",") >= 4
 
 
-def test_one_cohort_is_in_the_singular(page: str, blank: Path) -> None:
-    assert "5 GAN cohorts with 11 generators and 3 classifier cohorts with 7 classifiers," in page
-    changes = {
-        "pools": {name: STUDY["pools"][name] for name in ("baseline_1", "baseline_2")},
-        "gans": {"baseline": STUDY["gans"]["baseline"]},
-        "classifiers": {"iteration_0": STUDY["classifiers"]["iteration_0"]},
-        "report": {"iterations": STUDY["report"]["iterations"][:1]},
-    }
-    build_report(blank, make_study(changes))
-    words = "1 GAN cohort with 3 generators and 1 classifier cohort with 3 classifiers,"
-    assert words in read_page(blank)
-
-
 @pytest.mark.parametrize(
     ("file", "pattern", "text", "words"),
     [
@@ -175,6 +163,12 @@ def test_table_that_is_not_whole_is_refused(
     path.write_text(re.sub(pattern, text, path.read_text()))
     with pytest.raises(UserError, match=words):
         build_report(blank, make_study())
+
+
+def test_instances_that_the_study_no_longer_names_are_left_out(blank: Path) -> None:
+    build_report(blank, make_study({"gans.baseline.instances": 2}))
+    cohorts = pd.read_csv(blank / "reports/cohorts.csv")
+    assert cohorts[cohorts.generator_cohort == "baseline"].num_generators.max() == 2
 
 
 def test_nothing_is_written_when_images_are_missing_or_of_another_shape(blank: Path) -> None:
@@ -219,7 +213,7 @@ NEW_READING = '''
 
 from matplotlib.figure import Figure
 
-from knowledge_gaps.readings.figures.style import PageFigure
+from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Reading
 
 
@@ -249,10 +243,10 @@ NEW_TEMPLATE = """\
 REPORT = """\
 import json
 from pathlib import Path
-from knowledge_gaps.readings.figures import style
+from knowledge_gaps.readings import figures
 from knowledge_gaps.report.build import build_report
 from knowledge_gaps.study import Study
-style._render = lambda figure, options: b"pixels"
+figures._render = lambda figure, options: b"pixels"
 build_report(Path(), Study.model_validate(json.loads(Path("study.json").read_text())))
 """
 

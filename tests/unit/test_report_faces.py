@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from fabrication import NUM_IMAGES, REPOSITORY, fabricate_root, save, write_attributions
-from knowledge_gaps.readings.figures.grids import draw_image_rows, read_sample_row
+from fabrication import NUM_IMAGES, REPOSITORY, fabricate_root, write_attributions
 from knowledge_gaps.report.build import build_report
 from knowledge_gaps.study import load_study
 
@@ -26,7 +25,7 @@ CLASSIFIERS = ("iteration_0", "inception_v3", "mobilenet_v2")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faces")
     fabricate_root(folder, STUDY, draw_faces())
-    write_attributions(folder, "fool_all_1", "iteration_0", (3, SIDE_PX, SIDE_PX))
+    write_attributions(folder, "fool_all_1", "iteration_0", (0, 1, 2), (3, SIDE_PX, SIDE_PX))
     build_report(folder, STUDY)
     return folder
 
@@ -149,13 +148,3 @@ def test_choices_of_the_large_networks_are_named(page: str) -> None:
     assert "no photographs and not FFHQ" in choices["Dataset"]
     assert "StyleGAN2 at 32 px against ResNet-50 at 1/8 width" in choices["Architectures"]
     assert "trials" not in choices["R1 penalty on the discriminator"]
-
-
-def test_large_images_make_no_larger_figures(tmp_path: Path) -> None:
-    images = np.zeros((20, 3, 256, 256), dtype=np.uint8)
-    save(tmp_path / "data/samples/a/0.npy", images)
-    row = read_sample_row(tmp_path, "a", "faces", [0])
-    assert row.blocks[0].shape[0] == 10  # fewer of large images
-    (shown,) = draw_image_rows([row]).axes[0].get_images()
-    assert np.asarray(shown.get_array()).shape == (128, 10 * 129 - 1, 3)
-    assert shown.get_interpolation() == "antialiased"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -52,10 +52,21 @@ class Change:
     @property
     def kind(self) -> ChangeKind:
         """Compare the verdicts where both studies could be asked."""
-        if Verdict.NOT_ASKED in (self.before.verdict, self.after.verdict):
+        if self.remark in (ChangeKind.ONE_ASKED, ""):
+            return ChangeKind(self.remark or ChangeKind.SAME)
+        return ChangeKind.OTHER
+
+    @property
+    def remark(self) -> str:
+        """What is not as before, in words."""
+        before, after = self.before, self.after
+        if Verdict.NOT_ASKED in (before.verdict, after.verdict):
             return ChangeKind.ONE_ASKED
-        is_same = replace(self.before, effect=self.after.effect) == self.after
-        return ChangeKind.SAME if is_same else ChangeKind.OTHER
+        if before.threshold != after.threshold:
+            return f"threshold {before.threshold:g}, then {after.threshold:g}"
+        if before.verdict is not after.verdict:
+            return "another verdict"
+        return "" if before.measure == after.measure else f"{before.measure}, then {after.measure}"
 
 
 def read_verdicts(path: Path) -> dict[str, Reported]:
@@ -88,7 +99,7 @@ def render(changes: Sequence[Change]) -> str:
         table.add_column(name, overflow="fold")
     for change in changes:
         shown = _format(change.before), _format(change.after), _format_move(change)
-        table.add_row(*map(Text, (change.id, *shown, _remark(change))))
+        table.add_row(*map(Text, (change.id, *shown, change.remark)))
     kinds = Counter(change.kind for change in changes)
     counts = ", ".join(f"{kinds[kind]} {kind}" for kind in ChangeKind)
     return f"{draw_table(table)}\n\n{count_words(len(changes), 'claim')} asked: {counts}"
@@ -129,18 +140,5 @@ def _format_move(change: Change) -> str:
 def _format_interval(interval: Interval, sign: str) -> str:
     if math.isnan(interval.point):
         return ""
-    text = f"{interval.point:{sign}.3g}"
-    if math.isnan(interval.low):
-        return text
-    return f"{text} [{interval.low:{sign}.3g}, {interval.high:{sign}.3g}]"
-
-
-def _remark(change: Change) -> str:
-    before, after = change.before, change.after
-    if change.kind is ChangeKind.ONE_ASKED:
-        return ChangeKind.ONE_ASKED.value
-    if before.threshold != after.threshold:
-        return f"threshold {before.threshold:g}, then {after.threshold:g}"
-    if before.verdict is not after.verdict:
-        return "another verdict"
-    return "" if before.measure == after.measure else f"{before.measure}, then {after.measure}"
+    point, low, high = (f"{x:{sign}.3g}" for x in (interval.point, interval.low, interval.high))
+    return point if math.isnan(interval.low) else f"{point} [{low}, {high}]"

@@ -1,4 +1,4 @@
-"""Judged claims in words for a reader, and as JSON for reports/verdicts.json."""
+"""Judged claims as the content of reports/verdicts.json, which the page shows as well."""
 
 from __future__ import annotations
 
@@ -34,49 +34,6 @@ _OVER = {Over.MEAN: "mean", Over.MIN: "smallest", Over.MAX: "largest"}
 _TABLES = {ARCHITECTURES: "A", MUTUAL_FOOLING: "B", ITERATIONS: "C"}
 
 
-def describe_threshold(claim: Claim, findings: Findings) -> str:
-    """Say what the interval is compared with, and how that is computed."""
-    value, threshold = findings.get_threshold(claim), claim.threshold
-    side = "differs from 0 by more than" if claim.direction == "differs" else claim.direction
-    words = f"{side} {value:.3f}"
-    if threshold.margins == 0:
-        return words
-    sign = "-" if threshold.margins < 0 else "+"
-    margin = findings.margins[claim.measure]
-    return f"{words} ({threshold.at:g} {sign} {abs(threshold.margins):g} x margin {margin:.3f})"
-
-
-def describe_effect(claim: Claim, answer: Answer) -> str | None:
-    """Say how the effect is computed from cells; None when the claim was not asked."""
-    if not answer.left:
-        return None
-    words = _describe_side(claim.left, len(answer.left))
-    if claim.right is not None:
-        words += f", less the {_describe_side(claim.right, len(answer.right))}"
-    return f"{answer.measure}: {words}"
-
-
-def describe_source(claim: Claim, answer: Answer) -> str:
-    """Say which column and rows of which table the numbers are."""
-    if claim.left.pairs is None:
-        measure = answer.measure or claim.measure
-        return f"{QUALITY_FILE}: column {measure}_..., a row per generator instance"
-    rows = dict.fromkeys(_ROWS[side.pairs] for side in claim.sides if side.pairs is not None)
-    return f"{DETECTIONS_FILE}: column {claim.measure}, {'; less '.join(rows)}"
-
-
-def describe_paper(claim: Claim, findings: Findings) -> str | None:
-    """Say how the paper's own table was read; None when the claim has no table."""
-    letter = _TABLES.get(claim.left.reading)
-    if letter is None:
-        return None
-    if letter == "B":
-        return "table B: single values, rows and columns drawn as instances"
-    num = findings.paper_spread.instances
-    spread = "the standard error" if num is None else f"the spread of {num} instances"
-    return f"table {letter}: normal draws within [0, 1], ± taken for {spread}"
-
-
 def to_json(findings: Findings, judged: Sequence[Judged]) -> dict[str, Any]:
     """Return the content of reports/verdicts.json: no NaN, floats rounded to 6 digits."""
     return {
@@ -92,15 +49,15 @@ def to_json(findings: Findings, judged: Sequence[Judged]) -> dict[str, Any]:
 
 def _list_claim(findings: Findings, judged: Judged) -> dict[str, Any]:
     claim, study, paper = judged.claim, _list_answer(judged.study), _list_answer(judged.paper)
-    study["effect_words"] = describe_effect(claim, judged.study)
+    study["effect_words"] = _describe_effect(claim, judged.study)
     study["protocol"] = _describe_protocol(judged.study, findings)
     paper["words"] = claim.paper
-    paper["protocol"] = describe_paper(claim, findings)
+    paper["protocol"] = _describe_paper(claim, findings)
     copied = {"id", "finding", "text", "setting", "measure", "direction", "why"}
     return claim.model_dump(include=copied) | {
         "threshold": _round(findings.get_threshold(claim)),
-        "threshold_words": describe_threshold(claim, findings),
-        "source": describe_source(claim, judged.study),
+        "threshold_words": _describe_threshold(claim, findings),
+        "source": _describe_source(claim, judged.study),
         "study": study,
         "paper": paper,
     }
@@ -143,3 +100,42 @@ def _round(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, _DIGITS) if math.isfinite(value) else None
     return value
+
+
+def _describe_threshold(claim: Claim, findings: Findings) -> str:
+    value, threshold = findings.get_threshold(claim), claim.threshold
+    side = "differs from 0 by more than" if claim.direction == "differs" else claim.direction
+    words = f"{side} {value:.3f}"
+    if threshold.margins == 0:
+        return words
+    sign = "-" if threshold.margins < 0 else "+"
+    margin = findings.margins[claim.measure]
+    return f"{words} ({threshold.at:g} {sign} {abs(threshold.margins):g} x margin {margin:.3f})"
+
+
+def _describe_effect(claim: Claim, answer: Answer) -> str | None:
+    if not answer.left:
+        return None
+    words = _describe_side(claim.left, len(answer.left))
+    if claim.right is not None:
+        words += f", less the {_describe_side(claim.right, len(answer.right))}"
+    return f"{answer.measure}: {words}"
+
+
+def _describe_source(claim: Claim, answer: Answer) -> str:
+    if claim.left.pairs is None:
+        measure = answer.measure or claim.measure
+        return f"{QUALITY_FILE}: column {measure}_..., a row per generator instance"
+    rows = dict.fromkeys(_ROWS[side.pairs] for side in claim.sides if side.pairs is not None)
+    return f"{DETECTIONS_FILE}: column {claim.measure}, {'; less '.join(rows)}"
+
+
+def _describe_paper(claim: Claim, findings: Findings) -> str | None:
+    letter = _TABLES.get(claim.left.reading)
+    if letter is None:
+        return None
+    if letter == "B":
+        return "table B: single values, rows and columns drawn as instances"
+    num = findings.paper_spread.instances
+    spread = "the standard error" if num is None else f"the spread of {num} instances"
+    return f"table {letter}: normal draws within [0, 1], ± taken for {spread}"

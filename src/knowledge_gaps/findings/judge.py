@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-import pandas as pd
 
-from knowledge_gaps.findings.paper import PaperSource, resample_printed
 from knowledge_gaps.findings.schema import (
     MUTUAL_FOOLING,
     AskedOf,
@@ -24,14 +22,21 @@ from knowledge_gaps.findings.schema import (
     Range,
     Selection,
 )
-from knowledge_gaps.findings.sources import Cell, NotAskedError, Printed, StudySource
+from knowledge_gaps.findings.sources import (
+    Cell,
+    NotAskedError,
+    PaperSource,
+    Printed,
+    StudySource,
+    resample_printed,
+)
 from knowledge_gaps.readings.cells import MEASURES
 from knowledge_gaps.readings.formats import format_title
+from knowledge_gaps.readings.reading import Results
 from knowledge_gaps.statistics.bootstrap import Interval, PairMatrix, Resampled, resample_cells
 from knowledge_gaps.statistics.clusters import Clusters
 from knowledge_gaps.statistics.effects import bound_effect
 from knowledge_gaps.statistics.measures import COVERAGE, MEMORISED, PRECISION, RECALL
-from knowledge_gaps.study import Study
 
 _SHARES = frozenset({*MEASURES, PRECISION, RECALL, COVERAGE, MEMORISED})  # measures in [0, 1]
 
@@ -76,11 +81,9 @@ class Judged:
     paper: Answer
 
 
-def judge(
-    study: Study, detections: pd.DataFrame, quality: pd.DataFrame, findings: Findings
-) -> tuple[Judged, ...]:
-    """Judge every claim by the two tables of a study, in the order of findings.yaml."""
-    ours = ask_all(findings, StudySource(study, detections, quality, findings.seed))
+def judge(results: Results, findings: Findings) -> tuple[Judged, ...]:
+    """Judge every claim by the tables of a study, in the order of findings.yaml."""
+    ours = ask_all(findings, StudySource(results))
     theirs = ask_all(findings, PaperSource(findings.seed))
     return tuple(Judged(claim, ours[claim.id], theirs[claim.id]) for claim in findings.claims)
 

@@ -172,15 +172,12 @@ class Claim(Section):
 
 
 class PilotSetting(Section):
-    """The setting of the pilot study; the page says where a study has another one.
-
-    Margins of distances are in units of the extractor's features.
-    """
+    """The setting of the pilot study; the page says where a study has another one."""
 
     dataset: Name
     gan: Name
     classifier: Name
-    extractor: Name
+    extractor: Name  # in units of whose features the margins of distances are
 
 
 class Pilot(Section):
@@ -195,11 +192,9 @@ class Pilot(Section):
 
 
 class PaperSpread(Section):
-    """How the paper's mean ± std is read, which the paper's tables do not say.
+    """How the paper's mean ± std is read, which the paper's tables do not say."""
 
-    The spread is that of so many independent instances; null takes it for the standard error.
-    """
-
+    # the spread is that of so many independent instances; null takes it for the standard error
     instances: Annotated[int, Field(ge=2)] | None
     why: Text
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from matplotlib.figure import Figure
 
 from knowledge_gaps.readings.cohorts import describe_classifiers
-from knowledge_gaps.readings.figures.style import PageFigure, paper_style
+from knowledge_gaps.readings.figures import PageFigure, paper_style
 from knowledge_gaps.readings.iterations import (
     CohortTable,
     CohortTableReading,

@@ -7,7 +7,7 @@ detections.csv. Intervals are of the two-way bootstrap over generator and classi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from knowledge_gaps.core.tables import (
 from knowledge_gaps.readings.tables import PairSet, select_pairs, summarise
 from knowledge_gaps.statistics import measures
 from knowledge_gaps.statistics.bootstrap import PairMatrix, make_interval, resample_cells
-from knowledge_gaps.statistics.signals import Signal, classify_signals
+from knowledge_gaps.statistics.rules import Signal, classify_signals
+from knowledge_gaps.study import Kind
 
 MEASURES = (  # of a pair, shares in [0, 1]
     measures.DETECTION_RATE,
@@ -37,7 +38,6 @@ MEASURES = (  # of a pair, shares in [0, 1]
 )
 READING = "reading"
 PAIRS = "pairs"
-COORDINATES = ("row", "column", "lag", "phi", "n", "t", "psi")  # of places
 ALL = "all"  # the reading of the cells that cohorts.csv has
 C2ST_MAX = f"{measures.C2ST_LOG10_P}_max"
 _COHORT_COLUMNS = (  # of cohorts.csv
@@ -57,12 +57,15 @@ ReadingPlace = tuple[str, str, str, Mapping[str, float]]
 _Key = tuple[PairSet, str, str]  # pairs, GAN cohort, classifier cohort
 
 
-def make_cells(detections: pd.DataFrame, places: Iterable[ReadingPlace], seed: int) -> pd.DataFrame:
+def make_cells(
+    detections: pd.DataFrame, places: Iterable[ReadingPlace], coordinates: Sequence[str], seed: int
+) -> pd.DataFrame:
     """Make the frame of cells.
 
     Args:
         detections: as from `tables.read_detections`.
         places: which cohorts a reading reads together, and at which coordinates.
+        coordinates: names of all coordinates; a place without one has NaN there.
         seed: of the resamples; another one moves the bounds in their third digit.
 
     Returns:
@@ -79,7 +82,7 @@ def make_cells(detections: pd.DataFrame, places: Iterable[ReadingPlace], seed: i
         for place in places
         for pairs in PairSet
     ]
-    named = pd.DataFrame(rows, columns=[*columns, *COORDINATES, PAIRS])
+    named = pd.DataFrame(rows, columns=[*columns, *coordinates, PAIRS])
     named = named.merge(cells, how="left", on=[*columns[1:], PAIRS])
     frame = pd.concat([cells.assign(**{READING: ALL}), named], ignore_index=True)
     counts = [name for name in map(str, cells) if name.startswith("num_") or name.endswith("_num")]
@@ -104,9 +107,24 @@ def _tabulate(detections: pd.DataFrame, seed: int) -> pd.DataFrame:
     sides = ((GENERATOR_COHORT, GENERATOR_INSTANCE), (CLASSIFIER_COHORT, CLASSIFIER_INSTANCE))
     sizes = [1 + detections.groupby(cohort)[instance].max() for cohort, instance in sides]
     for measure in MEASURES:
-        bounds = list(_bound(blocks, sizes, measure, seed))
+        matrices = [
+            make_matrix(block, measure, (sizes[0][gans], sizes[1][classifiers]), gans, classifiers)
+            for (_, gans, classifiers), block in blocks.items()
+        ]
+        resampled = resample_cells(matrices, seed)
+        intervals = [make_interval(resampled, cell).clip(0, 1) for cell in np.eye(len(matrices))]
+        bounds = [(each.point, each.low, each.high) for each in intervals]
         cells[[measure, f"{measure}_low", f"{measure}_high"]] = bounds
     return cells
+
+
+def make_matrix(
+    pairs: pd.DataFrame, measure: str, shape: tuple[int, int], gans: str, classifiers: str
+) -> PairMatrix:
+    """Arrange a measure of a cell's pairs by instances; NaN where there is no pair."""
+    values = np.full(shape, np.nan)
+    values[pairs[GENERATOR_INSTANCE], pairs[CLASSIFIER_INSTANCE]] = pairs[measure]
+    return PairMatrix(values, f"{Kind.GANS}/{gans}", f"{Kind.CLASSIFIERS}/{classifiers}")
 
 
 def _make_row(key: _Key, block: pd.DataFrame) -> dict[str, Any]:
@@ -129,18 +147,3 @@ def _make_row(key: _Key, block: pd.DataFrame) -> dict[str, Any]:
         classify_signals(block[measures.DETECTION_RATE].to_numpy(), block[measures.AUC].to_numpy())
     )
     return row | {f"num_{word}": words[word.value] for word in Signal}
-
-
-def _bound(
-    blocks: Mapping[_Key, pd.DataFrame], sizes: list[pd.Series[int]], measure: str, seed: int
-) -> Iterator[tuple[float, float, float]]:
-    """Yield the mean of each block with the bounds of its interval."""
-    matrices = []
-    for (_, gans, classifiers), block in blocks.items():
-        values = np.full((sizes[0][gans], sizes[1][classifiers]), np.nan)
-        values[block[GENERATOR_INSTANCE], block[CLASSIFIER_INSTANCE]] = block[measure]
-        matrices.append(PairMatrix(values, f"gans/{gans}", f"classifiers/{classifiers}"))
-    resampled = resample_cells(matrices, seed)
-    for coefficients in np.eye(len(matrices)):
-        interval = make_interval(resampled, coefficients).clip(0.0, 1.0)
-        yield interval.point, interval.low, interval.high

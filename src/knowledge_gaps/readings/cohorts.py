@@ -56,8 +56,8 @@ def get_gan(study: Study, gans: str) -> str:
 
 def get_classifiers(study: Study, cohorts: Iterable[str]) -> frozenset[str]:
     """Return the architectures of classifier cohorts."""
-    recipes = [study.classifier_recipes[study.classifiers[name].recipe] for name in cohorts]
-    return frozenset(recipe.architecture for recipe in recipes)
+    recipes = (study.classifiers[name].recipe for name in cohorts)
+    return frozenset(study.classifier_recipes[recipe].architecture for recipe in recipes)
 
 
 def describe_architecture(recipe: TrainingSettings) -> str:

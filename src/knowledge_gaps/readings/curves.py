@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from knowledge_gaps.core.layout import CURVES_FILE, get_instance_directory
 from knowledge_gaps.core.tables import Cast, read_columns, read_header
-from knowledge_gaps.readings.figures import style
-from knowledge_gaps.readings.figures.style import PageFigure
+from knowledge_gaps.readings import figures
+from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Reading, Results
 from knowledge_gaps.study import NO_POOL
 
@@ -24,7 +24,7 @@ LOSSES = ("loss_discriminator", "loss_generator", LOSS_FOOLING)
 CURVE_COLUMNS = ["cohort", STEP, *LOSSES]
 
 _LABELS = ("discriminator", "generator, adversarial term", "generator, fooling term")
-_COLOURS = (style.GREEN, style.BLUE, style.ORANGE)
+_COLOURS = (figures.GREEN, figures.BLUE, figures.ORANGE)
 _LINEAR_UP_TO = 1.0  # nats; a fooling loss can start a hundred times as high
 _NUM_COLUMNS = 3  # panels in a row
 _PANEL_HEIGHT_IN = 1.55
@@ -67,12 +67,11 @@ class TrainingCurves(Reading):
 
 def average_curves(curves: Curves) -> pd.DataFrame:
     """Average the losses over the instances of each cohort: a row per cohort and step."""
-    empty = pd.DataFrame(columns=CURVE_COLUMNS)
     means = [
         frame.groupby(STEP, as_index=False)[list(LOSSES)].mean().assign(cohort=cohort)
         for cohort, frame in curves.items()
     ]
-    return pd.concat(means or [empty], ignore_index=True)[CURVE_COLUMNS]
+    return pd.concat(means, ignore_index=True)[CURVE_COLUMNS]
 
 
 def _read(root: Path, cohort: str, instance: int) -> pd.DataFrame:
@@ -96,10 +95,10 @@ def _list_scalars(curves: Curves) -> list[str]:
     return [] if scalars == ["r1_penalty"] else scalars
 
 
-@style.paper_style()
+@figures.paper_style()
 def _draw_losses(curves: Curves, titles: Sequence[str]) -> Figure:
     """Draw a panel per cohort: mean losses over its instances, and each instance thinly."""
-    figure, panels = style.make_panels(
+    figure, panels = figures.make_panels(
         len(curves), _NUM_COLUMNS, _PANEL_HEIGHT_IN, 0.6, sharex=True, sharey=True
     )
     for axes, title, frame in zip(panels, titles, curves.values(), strict=True):
@@ -109,7 +108,7 @@ def _draw_losses(curves: Curves, titles: Sequence[str]) -> Figure:
         axes.tick_params(labelbottom=True)  # the lowest of each column
     figure.supxlabel("optimiser steps", fontsize=9)
     figure.supylabel("loss (nats, logarithmic above 1)", fontsize=9)
-    style.draw_legend(figure, num_columns=len(LOSSES))
+    figures.draw_legend(figure, num_columns=len(LOSSES))
     return figure
 
 
@@ -123,13 +122,13 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame) -> None:
             axes.plot(means.index, means[column], color=colour, linewidth=1.3, label=label)
 
 
-@style.paper_style()
+@figures.paper_style()
 def _draw_scalars(curves: Curves, scalars: Sequence[str]) -> Figure:
     """Draw a panel per logged scalar: its mean over the instances of each cohort."""
-    figure, panels = style.make_panels(
+    figure, panels = figures.make_panels(
         len(scalars), _NUM_SCALAR_COLUMNS, _SCALAR_HEIGHT_IN, 0.7, sharex=True
     )
-    colours = style.choose_colours(len(curves))
+    colours = figures.choose_colours(len(curves))
     for axes, scalar in zip(panels, scalars, strict=True):
         for (cohort, frame), colour in zip(curves.items(), colours, strict=True):
             if scalar in frame.columns:
@@ -140,7 +139,7 @@ def _draw_scalars(curves: Curves, scalars: Sequence[str]) -> Figure:
         if values.size > 0 and values.min() > 0 and values.max() > _LOG_FROM * values.min():
             axes.set_yscale("log")
     figure.supxlabel("optimiser steps", fontsize=9)
-    style.draw_legend(figure, num_columns=5)
+    figures.draw_legend(figure, num_columns=5)
     return figure
 
 

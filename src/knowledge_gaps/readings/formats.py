@@ -107,8 +107,3 @@ def format_phi(phi: float) -> str:
     if float(digits) != 1 or int(exponent) == 0:
         return f"{phi:g}"
     return "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
-
-
-def format_phis(phis: Iterable[float]) -> str:
-    """Write several phi, from small to large."""
-    return ", ".join(format_phi(phi) for phi in sorted(set(phis)))

@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import describe_classifiers
-from knowledge_gaps.readings.figures import style
-from knowledge_gaps.readings.figures.style import PageFigure
+from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.tables import PairSet, Row, select_pairs, summarise
 from knowledge_gaps.study import ClassifierSweep, Kind, Study
@@ -30,6 +30,7 @@ _PLOT_COLUMNS = [  # of plots/generalisation.csv, a row per held-out pair
     "auc",
     IS_COMMON,
 ]
+_TITLE = "Detection of generators that the classifier was not trained on"
 _MAX_PANELS = 3  # in a row
 _DOT_LABELS = {
     True: "generator that no dot's classifier was trained on",
@@ -49,6 +50,10 @@ class DetectingSweep(Reading):
 
     def get_value(self, study: Study, gans: str, classifiers: str) -> float:
         """Return the place of a classifier cohort on the axis."""
+        raise NotImplementedError
+
+    def label_axis(self, study: Study) -> str:
+        """Name the axis for a reader."""
         raise NotImplementedError
 
     def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
@@ -92,6 +97,11 @@ class DetectingSweep(Reading):
                 read.append(row)
         return read
 
+    def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
+        sweeps = _title_sweeps(results.study, content)
+        figure = draw_detecting(sweeps, self.axis, self.label_axis(results.study))
+        yield PageFigure(self.name, figure)
+
     def make_metrics(self, results: Results, content: Any) -> Metrics:
         cells = [row["held_out"] for rows in content for row in rows]
         rates = {
@@ -116,13 +126,8 @@ class Generalisation(DetectingSweep):
         trained_on, _ = split_detected(study, classifiers)
         return float(sum(member == f"{Kind.GANS}/{gans}" for member, _ in trained_on))
 
-    def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
-        label = "number of generators that the classifier was trained on"
-        if len(content) > 1:
-            figure = draw_detecting_panels(_title_sweeps(results.study, content), self.axis, label)
-        else:
-            figure = draw_detecting_sweep(content[0], self.axis, label)
-        yield PageFigure(self.name, figure)
+    def label_axis(self, study: Study) -> str:
+        return "number of generators that the classifier was trained on"
 
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
         plots = [pd.DataFrame(columns=_PLOT_COLUMNS)]
@@ -133,37 +138,10 @@ class Generalisation(DetectingSweep):
         return {"generalisation.csv": pd.concat(plots[1:] or plots)}
 
 
-@style.paper_style()
-def draw_detecting_sweep(rows: Sequence[Row], axis: str, label: str) -> Figure:
-    """Draw detection of held-out generators by the rows of a sweep, along a coordinate."""
-    figure = Figure(figsize=(style.WIDTH_IN, 3.4))
-    axes = figure.subplots()
-    _draw_detecting(axes, rows, axis)
-    axes.set_xlabel(label)
-    axes.set_ylabel(style.RATE_LABEL)
-    axes.set_title("Detection of generators that the classifier was not trained on")
-    axes.legend(loc="best")
-    _set_rate_limits(axes, rows)
-    return figure
-
-
-@style.paper_style()
-def draw_detecting_panels(panels: Mapping[str, Sequence[Row]], axis: str, label: str) -> Figure:
-    """Draw a panel for each of several sweeps by title, on one scale of rates."""
-    num_columns = math.ceil(len(panels) / math.ceil(len(panels) / _MAX_PANELS))
-    figure, grid = style.make_panels(len(panels), num_columns, 2.7, 0.5, sharey=True)
-    for axes, (title, rows) in zip(grid, panels.items(), strict=True):
-        _draw_detecting(axes, rows, axis)
-        axes.set_title(title)
-    style.draw_legend(figure, num_columns=1)
-    figure.supxlabel(label, fontsize=9)
-    grid[0].set_ylabel(style.RATE_LABEL)
-    _set_rate_limits(grid[0], [row for rows in panels.values() for row in rows])
-    return figure
-
-
 def _title_sweeps(study: Study, sweeps: Sequence[list[Row]]) -> dict[str, Sequence[Row]]:
-    """Title sweeps by their architecture, and by their first cohort where two share it."""
+    """Title several sweeps by their architecture, and by their first cohort where two share it."""
+    if len(sweeps) == 1:
+        return {_TITLE: sweeps[0]}
     firsts = [rows[0]["held_out"]["classifier_cohort"] for rows in sweeps]
     titles = [describe_classifiers(study, first) for first in firsts]
     return {
@@ -172,23 +150,45 @@ def _title_sweeps(study: Study, sweeps: Sequence[list[Row]]) -> dict[str, Sequen
     }
 
 
-def _draw_detecting(axes: Axes, rows: Sequence[Row], axis: str) -> None:
+@figures.paper_style()
+def draw_detecting(sweeps: Mapping[str, Sequence[Row]], axis: str, label: str) -> Figure:
+    """Draw detection along a coordinate: a panel for each sweep by title, on one scale of rates."""
+    num_columns = math.ceil(len(sweeps) / math.ceil(len(sweeps) / _MAX_PANELS))
+    heights_in = (3.4, 0.0) if len(sweeps) == 1 else (2.7, 0.5)
+    figure, panels = figures.make_panels(len(sweeps), num_columns, *heights_in, sharey=True)
+    for axes, (title, rows) in zip(panels, sweeps.items(), strict=True):
+        _draw_panel(axes, rows, axis)
+        axes.set_title(title)
+    if len(sweeps) == 1:
+        panels[0].set_xlabel(label)
+        panels[0].legend(loc="best")
+    else:
+        figure.supxlabel(label, fontsize=9)
+        figures.draw_legend(figure, num_columns=1)
+    panels[0].set_ylabel(figures.RATE_LABEL)
+    _set_rate_limits(panels[0], [row for rows in sweeps.values() for row in rows])
+    return figure
+
+
+def _draw_panel(axes: Axes, rows: Sequence[Row], axis: str) -> None:
     cells = [row["held_out"] for row in rows]
     values = [cell[axis] for cell in cells]
     step = min(np.diff(sorted(set(values))), default=1.0)
-    style.draw_intervals(axes, cells, axis)
+    figures.draw_intervals(axes, cells, axis)
     means = [cell["detection_rate_mean"] for cell in cells]
-    axes.plot(values, means, color=style.BLUE, marker="_", markersize=18, label="mean of all dots")
+    axes.plot(
+        values, means, color=figures.BLUE, marker="_", markersize=18, label="mean of all dots"
+    )
     placed = [
-        row["pairs"].assign(x=value + style.spread(len(row["pairs"]), 0.12 * step))
+        row["pairs"].assign(x=value + figures.spread(len(row["pairs"]), 0.12 * step))
         for value, row in zip(values, rows, strict=True)
     ]
     pairs = pd.concat(placed)
     for is_common, label in _DOT_LABELS.items():
         dots = pairs[pairs[IS_COMMON] == is_common]
         if not dots.empty:
-            x, y, face = dots["x"], dots["detection_rate"], style.BLUE if is_common else "white"
-            axes.scatter(x, y, s=22, color=face, edgecolors=style.BLUE, label=label, zorder=3)
+            x, y, face = dots["x"], dots["detection_rate"], figures.BLUE if is_common else "white"
+            axes.scatter(x, y, s=22, color=face, edgecolors=figures.BLUE, label=label, zorder=3)
     axes.set_xticks(sorted(set(values)))
     axes.set_xlim(min(values) - 0.4 * step, max(values) + 0.4 * step)
 
@@ -198,7 +198,7 @@ def _set_rate_limits(axes: Axes, rows: Sequence[Row]) -> None:
     rates = [rate for row in rows for rate in row["pairs"]["detection_rate"] if math.isfinite(rate)]
     lowest = min(rates, default=0.0)
     low = math.floor(10 * lowest - 0.2) / 10
-    axes.set_ylim(*(style.RATE_LIMITS if lowest < 0.5 else (low, 1.0 + 0.04 * (1.0 - low))))
+    axes.set_ylim(*(figures.RATE_LIMITS if lowest < 0.5 else (low, 1.0 + 0.04 * (1.0 - low))))
 
 
 READINGS = (Generalisation(),)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from knowledge_gaps.readings.figures.style import GREY, WIDTH_IN, PageFigure, paper_style
+from knowledge_gaps.readings.figures import GREY, WIDTH_IN, PageFigure, paper_style
 from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.readings.paper import TABLE_ITERATIONS, PaperTable
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
@@ -43,13 +43,7 @@ _PLOT_COLUMNS = {  # column of plots/iterations.csv: of a cell
 
 
 class CohortTable:
-    """Cells of classifier cohorts (rows) on GAN cohorts (columns).
-
-    Attributes:
-        classifiers: names of the rows.
-        gans: names of the columns.
-        cells: by (classifier cohort, GAN cohort).
-    """
+    """Cells of classifier cohorts (rows) on GAN cohorts (columns), by the names of both."""
 
     def __init__(self, gans: list[str], cells: list[Row]) -> None:
         self.gans = gans

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
+from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import list_fooled
-from knowledge_gaps.readings.figures import style
-from knowledge_gaps.readings.figures.style import PageFigure
-from knowledge_gaps.readings.phi_sweep import FoolingSweep, label_distance
+from knowledge_gaps.readings.figures import PageFigure
+from knowledge_gaps.readings.phi_sweep import FoolingSweep, draw_pairs, label_distance
 from knowledge_gaps.readings.reading import Results
 from knowledge_gaps.readings.tables import Row
 from knowledge_gaps.study import Study
@@ -38,31 +38,31 @@ class MultiInstance(FoolingSweep):
         yield PageFigure(self.name, _draw(content, results.metric_names["fid"]))
 
 
-@style.paper_style()
+@figures.paper_style()
 def _draw(rows: Sequence[Row], fid_name: str) -> Figure:
     """Draw detection and the Frechet distance against the number of classifiers in the loss."""
-    figure = Figure(figsize=(style.WIDTH_IN, 4.6))
+    figure = Figure(figsize=(figures.WIDTH_IN, 4.6))
     axes_rate, axes_fid = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     cells = [row["held_out"] for row in rows]
     counts = np.array([cell["t"] for cell in cells])
     for count, row in zip(counts, rows, strict=True):
-        places = count + style.spread(len(row["rates"]), 0.15)
-        axes_rate.scatter(places, row["rates"], s=16, color=style.BLUE, alpha=0.45, linewidths=0)
-        axes_fid.scatter([count] * len(row["fid"]), row["fid"], s=16, color=style.GREEN, alpha=0.6)
+        draw_pairs(axes_rate, count + figures.spread(len(row["rates"]), 0.15), row)
+        places = [count] * len(row["fid"])
+        axes_fid.scatter(places, row["fid"], s=16, color=figures.GREEN, alpha=0.6)
     in_loss = [row["in_loss"][_MEAN] for row in rows]
     lines = (
-        ("held-out classifiers (dots: pairs)", style.BLUE, "-", [cell[_MEAN] for cell in cells]),
-        ("classifiers in the loss", style.ORANGE, "--", in_loss),
-        ("AUC of held-out classifiers", style.GREY, ":", [cell["auc_mean"] for cell in cells]),
+        ("held-out classifiers (dots: pairs)", figures.BLUE, "-", [cell[_MEAN] for cell in cells]),
+        ("classifiers in the loss", figures.ORANGE, "--", in_loss),
+        ("AUC of held-out classifiers", figures.GREY, ":", [cell["auc_mean"] for cell in cells]),
     )
     for label, colour, dashes, means in lines:
         axes_rate.plot(counts, means, color=colour, linestyle=dashes, marker="s", ms=4, label=label)
-    style.draw_legend(figure, num_columns=3)
-    style.draw_intervals(axes_rate, cells, "t")
-    axes_rate.set_ylim(*style.RATE_LIMITS)
+    figures.draw_legend(figure, num_columns=3)
+    figures.draw_intervals(axes_rate, cells, "t")
+    axes_rate.set_ylim(*figures.RATE_LIMITS)
     axes_rate.set_ylabel("detection rate or AUC")
     axes_rate.set_title("Detection by classifiers in the loss and by held-out ones of their cohort")
-    axes_fid.plot(counts, [row["quality"]["fid_mean"] for row in rows], color=style.GREEN)
+    axes_fid.plot(counts, [row["quality"]["fid_mean"] for row in rows], color=figures.GREEN)
     label_distance(axes_fid, fid_name)
     axes_fid.set_xlabel("number of classifiers in the loss")
     axes_fid.set_xticks(counts)

@@ -24,21 +24,13 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class MutualFooling:
-    """Detection rates of R classifiers of a cohort on G GAN cohorts that each fool one of them.
+    """Detection rates of R classifiers of a cohort on G GAN cohorts that each fool one of them."""
 
-    Attributes:
-        cohort: name of the classifier cohort.
-        classifiers: instances of the rows, all of the cohort.
-        gans: names of the columns.
-        in_loss: the instance that each column's GANs were trained to fool.
-        detection: float64 [R, G], means over the GAN instances; NaN where there is no rate.
-    """
-
-    cohort: str
-    classifiers: tuple[int, ...]
-    gans: tuple[str, ...]
-    in_loss: tuple[int, ...]
-    detection: FloatArray
+    cohort: str  # name of the classifier cohort
+    classifiers: tuple[int, ...]  # instances of the rows, all of the cohort
+    gans: tuple[str, ...]  # names of the columns
+    in_loss: tuple[int, ...]  # the instance that each column's GANs were trained to fool
+    detection: FloatArray  # [R, G], means over the GAN instances; NaN where there is no rate
 
     @property
     def fooled(self) -> tuple[int, ...]:

@@ -19,23 +19,14 @@ CITATION = (
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of accuracies on generated images.
-
-    Attributes:
-        title: what is shown.
-        rows: names of the classifiers.
-        columns: names of what the GANs are.
-        means: by row and column, in [0, 1].
-        stds: as means; what the spread is taken over is not known. None where none is printed.
-        fid: mean FID by column, or None.
-    """
+    """A table of accuracies on generated images."""
 
     title: str
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    means: tuple[tuple[float, ...], ...]
-    stds: tuple[tuple[float, ...], ...] | None = None
-    fid: tuple[float, ...] | None = None
+    rows: tuple[str, ...]  # names of the classifiers
+    columns: tuple[str, ...]  # names of what the GANs are
+    means: tuple[tuple[float, ...], ...]  # by row and column, in [0, 1]
+    stds: tuple[tuple[float, ...], ...] | None = None  # over what is not known; None if not printed
+    fid: tuple[float, ...] | None = None  # means by column
 
 
 _ARCHITECTURES = ("ResNet-50", "Inception-v3", "MobileNetV2")

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from knowledge_gaps.core.layout import TEST_IMAGES, get_prepared_directory
+from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import Classes, find_baseline, find_classes
-from knowledge_gaps.readings.figures import grids, style
-from knowledge_gaps.readings.figures.style import PageFigure
+from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.formats import format_distance, format_phi
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.tables import PairSet, Row, select_pairs
@@ -122,17 +123,17 @@ class PhiSweep(FoolingSweep):
         classes = find_classes(results.study)
         figure = draw_phi_sweep(content, results.metric_names["fid"], classes)
         yield PageFigure(self.name, figure)
-        samples = grids.draw_image_rows(self._read_samples(results))
+        samples = figures.draw_image_rows(self._read_samples(results))
         yield PageFigure("phi_samples", samples, is_picture=True)
 
-    def _read_samples(self, results: Results) -> list[grids.ImageRow]:
-        reals = grids.open_drawable(get_prepared_directory(results.root) / TEST_IMAGES)
-        rows = [grids.ImageRow("real", (reals.read(0, grids.count_columns(reals)),))]
+    def _read_samples(self, results: Results) -> list[figures.ImageRow]:
+        reals = figures.open_drawable(get_prepared_directory(results.root) / TEST_IMAGES)
+        rows = [figures.ImageRow("real", (reals.read(0, figures.count_columns(reals)),))]
         cells = results.select(self.name, PairSet.HELD_OUT, "phi", "generator_cohort")
         for cohort, phi in dict.fromkeys((cell["generator_cohort"], cell["phi"]) for cell in cells):
             label = "baseline" if phi == 0 else f"phi {format_phi(phi)}"
             instances = range(min(results.study.gans[cohort].instances, _NUM_SAMPLED))
-            rows.append(grids.read_sample_row(results.root, cohort, label, instances))
+            rows.append(figures.read_sample_row(results.root, cohort, label, instances))
         return rows
 
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
@@ -149,7 +150,7 @@ class PhiSweep(FoolingSweep):
         return {"phi_sweep.csv": plot.rename(columns={"fid": distance})}
 
 
-@style.paper_style()
+@figures.paper_style()
 def draw_phi_sweep(rows: Sequence[Row], fid_name: str, classes: Classes | None) -> Figure:
     """Draw detection, the Frechet distance and, of an extractor with classes, their entropy.
 
@@ -157,13 +158,13 @@ def draw_phi_sweep(rows: Sequence[Row], fid_name: str, classes: Classes | None) 
     """
     metrics = ["fid"] if classes is None else ["fid", "class_entropy"]
     ratios = [2, *(1 for _ in metrics)]
-    figure = Figure(figsize=(style.WIDTH_IN, 1.6 * sum(ratios)))
+    figure = Figure(figsize=(figures.WIDTH_IN, 1.6 * sum(ratios)))
     axes_rate, *others = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     swept = [row for row in rows if row["held_out"]["phi"] > 0]
     baseline = next((row for row in rows if row["held_out"]["phi"] == 0), None)
     _draw_rates(axes_rate, swept, baseline)
     # the rates may lie anywhere in their panel, so the legend is above it
-    style.draw_legend(figure, num_columns=3)
+    figures.draw_legend(figure, num_columns=3)
     for axes, metric in zip(others, metrics, strict=True):
         _draw_metric(axes, swept, metric)
     label_distance(others[0], fid_name)
@@ -179,6 +180,11 @@ def draw_phi_sweep(rows: Sequence[Row], fid_name: str, classes: Classes | None) 
     return figure
 
 
+def draw_pairs(axes: Axes, places: npt.NDArray[np.float64], row: Row) -> None:
+    """Draw the detection rate of every held-out pair of a row."""
+    axes.scatter(places, row["rates"], s=16, color=figures.BLUE, alpha=0.45, linewidths=0)
+
+
 def label_distance(axes: Axes, name: str) -> None:
     """Name the axis of a Frechet distance, whose full name is its protocol."""
     axes.set_ylabel(f"{format_distance(name)}, no unit\n({name})")
@@ -188,21 +194,20 @@ def label_distance(axes: Axes, name: str) -> None:
 def _draw_rates(axes: Axes, rows: Sequence[Row], baseline: Row | None) -> None:
     phis = np.array([row["held_out"]["phi"] for row in rows])
     for phi, row in zip(phis, rows, strict=True):
-        places = phi * 10.0 ** style.spread(len(row["rates"]), 0.12)
-        axes.scatter(places, row["rates"], s=16, color=style.BLUE, alpha=0.45, linewidths=0)
-    style.draw_intervals(axes, [row["held_out"] for row in rows], "phi")
+        draw_pairs(axes, phi * 10.0 ** figures.spread(len(row["rates"]), 0.12), row)
+    figures.draw_intervals(axes, [row["held_out"] for row in rows], "phi")
     held_out, in_loss = ([row[part][_MEAN] for row in rows] for part in ("held_out", "in_loss"))
     label = "held-out classifiers (dots: pairs)"
-    axes.plot(phis, held_out, color=style.BLUE, marker="_", markersize=14, label=label)
+    axes.plot(phis, held_out, color=figures.BLUE, marker="_", markersize=14, label=label)
     label = "classifier in the loss"
     axes.plot(
-        phis, in_loss, color=style.ORANGE, marker="s", markersize=5, linestyle="--", label=label
+        phis, in_loss, color=figures.ORANGE, marker="s", markersize=5, linestyle="--", label=label
     )
     if baseline is not None:
         label = "baseline (phi = 0), held-out classifiers"
         _draw_reference(axes, baseline["held_out"][_MEAN], label)
-    axes.set_ylim(*style.RATE_LIMITS)
-    axes.set_ylabel(style.RATE_LABEL)
+    axes.set_ylim(*figures.RATE_LIMITS)
+    axes.set_ylabel(figures.RATE_LABEL)
     axes.set_title(
         "Detection by the classifier in the loss and by held-out instances of its cohort"
     )
@@ -212,8 +217,8 @@ def _draw_metric(axes: Axes, rows: Sequence[Row], metric: str) -> None:
     phis = np.array([row["held_out"]["phi"] for row in rows])
     for phi, row in zip(phis, rows, strict=True):
         places = [phi] * len(row[metric])
-        axes.scatter(places, row[metric], s=16, color=style.GREEN, alpha=0.6, linewidths=0)
-    axes.plot(phis, [row["quality"][f"{metric}_mean"] for row in rows], color=style.GREEN)
+        axes.scatter(places, row[metric], s=16, color=figures.GREEN, alpha=0.6, linewidths=0)
+    axes.plot(phis, [row["quality"][f"{metric}_mean"] for row in rows], color=figures.GREEN)
     values = [value for row in rows for value in row[metric] if value > 0]
     if metric == "fid" and values and max(values) / min(values) > _LOG_FROM_RATIO:
         axes.set_yscale("log")
@@ -222,7 +227,7 @@ def _draw_metric(axes: Axes, rows: Sequence[Row], metric: str) -> None:
 def _frame_entropy(axes: Axes, classes: Classes) -> None:
     """Mark the largest class entropy, and show the whole range up to it."""
     largest = math.log(classes.num)
-    axes.axhline(largest, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.axhline(largest, color=figures.GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     axes.set_ylim(-0.1, round(largest + _ENTROPY_ROOM, 1))
     axes.set_ylabel("class entropy\n(nats)")
     axes.set_title(f"Diversity: entropy of {classes.words} (dotted: ln {classes.num:,}, all equal)")
@@ -230,7 +235,7 @@ def _frame_entropy(axes: Axes, classes: Classes) -> None:
 
 def _draw_reference(axes: Axes, value: float, label: str) -> None:
     if math.isfinite(value):
-        axes.axhline(value, color=style.GREY, linewidth=1.1, linestyle=(0, (5, 2)), label=label)
+        axes.axhline(value, color=figures.GREY, linewidth=1.1, linestyle=(0, (5, 2)), label=label)
 
 
 READINGS = (PhiSweep(),)

@@ -12,9 +12,9 @@ import pandas as pd
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.tables import Cast, read_columns, read_header
+from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import find_baseline
-from knowledge_gaps.readings.figures import grids
-from knowledge_gaps.readings.figures.style import PageFigure
+from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Reading, Results
 from knowledge_gaps.readings.tables import Row, summarise_quality
 from knowledge_gaps.statistics.measures import METRICS
@@ -46,17 +46,17 @@ class Quality(Reading):
         if pairs.empty:
             return
         training = layout.get_prepared_directory(root) / layout.TRAIN_IMAGES
-        num_columns = grids.count_columns(grids.open_drawable(training))
+        num_columns = figures.count_columns(figures.open_drawable(training))
         pairs = pairs.sort_values("distance", kind="stable")[:num_columns]
         generated, reals = [], []
         for cohort, instance, image, real, _ in pairs.itertuples(index=False):
             generated.append(_read_image(layout.get_samples_file(root, cohort, instance), image))
             reals.append(_read_image(training, real))
         rows = [
-            grids.ImageRow("generated", tuple(generated)),
-            grids.ImageRow("nearest real", tuple(reals)),
+            figures.ImageRow("generated", tuple(generated)),
+            figures.ImageRow("nearest real", tuple(reals)),
         ]
-        figure = grids.draw_image_rows(rows)
+        figure = figures.draw_image_rows(rows)
         yield PageFigure("neighbours", figure, is_picture=True, facts={"num_pairs": len(pairs)})
 
     def make_metrics(self, results: Results, content: Any) -> Metrics:
@@ -74,8 +74,8 @@ class Quality(Reading):
         }
 
 
-def _read_image(path: Path, index: int) -> grids.ImageArray:
-    images = grids.open_drawable(path)
+def _read_image(path: Path, index: int) -> figures.ImageArray:
+    images = figures.open_drawable(path)
     if index >= len(images):
         raise UserError(f"{path}: holds {len(images)} images, image {index} is needed")
     return images.read(index, index + 1)

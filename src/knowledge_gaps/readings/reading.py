@@ -5,29 +5,22 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pandas as pd
 
-from knowledge_gaps.core.tables import CLASSIFIER_COHORT, GENERATOR_COHORT
+from knowledge_gaps.core.tables import CLASSIFIER_COHORT, CLASSIFIER_INSTANCE, GENERATOR_COHORT
 from knowledge_gaps.readings.cells import ALL, PAIRS, READING, make_cells
 from knowledge_gaps.readings.cohorts import list_fooled
-from knowledge_gaps.readings.tables import (
-    PairSet,
-    Row,
-    find_metric,
-    read_tables,
-    summarise,
-    summarise_quality,
-)
+from knowledge_gaps.readings.tables import PairSet, Row, find_metric, summarise, summarise_quality
 from knowledge_gaps.statistics.measures import METRICS, REAL_ACCURACY
 from knowledge_gaps.study import Study
 
 if TYPE_CHECKING:
-    from knowledge_gaps.readings.figures.style import PageFigure
+    from knowledge_gaps.readings.figures import PageFigure
 
 Place = tuple[str, str, dict[str, float]]  # GAN cohort, classifier cohort, coordinates
 Metrics = dict[str, Any]  # of floats, nested
@@ -35,36 +28,42 @@ Metrics = dict[str, Any]  # of floats, nested
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What readings are made of.
+    """What readings are made of; everything is computed once, when it is first asked for."""
 
-    Attributes:
-        root: of the repository; images and curves are below it.
-        study: names the readings and their cohorts.
-        detections: as from `tables.read_detections`.
-        quality: as from `tables.read_quality`.
-        cells: as from `cells.make_cells`, with the places of every reading.
-        seed: of resamples and permutations.
-    """
+    root: Path  # of the repository; images and curves are below it
+    study: Study  # names the readings and their cohorts
+    detections: pd.DataFrame  # as from `tables.read_detections`
+    quality: pd.DataFrame  # as from `tables.read_quality`
+    seed: int  # of resamples and permutations
+    _contents: dict[str, Any] = field(default_factory=dict, init=False)
 
-    root: Path
-    study: Study
-    detections: pd.DataFrame
-    quality: pd.DataFrame
-    cells: pd.DataFrame
-    seed: int
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """The frame of `cells.make_cells`, with the places of every reading that is asked for."""
+        readings = list_readings().values()
+        asked = [reading for reading in readings if reading.is_asked(self.study)]
+        places = [(each.name, *place) for each in asked for place in each.list_shown(self.study)]
+        coordinates = sorted(frozenset().union(*(each.coordinates for each in readings)))
+        return make_cells(self.detections, places, coordinates, self.seed)
 
     def select(self, reading: str, pairs: PairSet, *axes: str) -> list[Row]:
         """Select a reading's cells in the order of its places, or sorted by some columns."""
         chosen = (self.cells[READING] == reading) & (self.cells[PAIRS] == pairs.value)
         rows = self.cells[chosen]
-        return _list_rows(rows.sort_values(list(axes)) if axes else rows)
+        rows = rows.sort_values(list(axes)) if axes else rows
+        return cast("list[Row]", rows.to_dict("records"))
 
     def find(self, pairs: str, classifiers: str, gans: str) -> Row | None:
         """Return the cell of two cohorts; None when it has no pair."""
-        is_found = (self.cells[READING] == ALL) & (self.cells[PAIRS] == pairs)
-        is_found &= self.cells[CLASSIFIER_COHORT] == classifiers
-        rows = _list_rows(self.cells[is_found & (self.cells[GENERATOR_COHORT] == gans)])
-        return rows[0] if rows else None
+        rows = self.select(ALL, PairSet(pairs))
+        found = {(row[CLASSIFIER_COHORT], row[GENERATOR_COHORT]): row for row in rows}
+        return found.get((classifiers, gans))
+
+    def read(self, name: str) -> Any:
+        """Return the content of a reading by its name."""
+        if name not in self._contents:
+            self._contents[name] = list_readings()[name].read(self)
+        return self._contents[name]
 
     @cached_property
     def quality_rows(self) -> dict[str, Row]:
@@ -74,7 +73,7 @@ class Results:
     @cached_property
     def accuracy_rows(self) -> dict[str, Row]:
         """Accuracy on reals over the instances of each classifier cohort, as of `summarise`."""
-        by_instance = self.detections.drop_duplicates([CLASSIFIER_COHORT, "classifier_instance"])
+        by_instance = self.detections.drop_duplicates([CLASSIFIER_COHORT, CLASSIFIER_INSTANCE])
         accuracy = by_instance.set_index(CLASSIFIER_COHORT)[REAL_ACCURACY]
         return {name: summarise(accuracy[[name]], REAL_ACCURACY) for name in self.study.classifiers}
 
@@ -88,18 +87,12 @@ class Reading:
     """One way to read the results: which cells, what is drawn of them, what metrics.json has.
 
     The page includes the template sections/NAME.html.j2 of each reading that the study asks for.
-
-    Attributes:
-        name: key in the section report of params.yaml, of the anchor and of the template.
-        title: in the page's navigation.
-        position: on the page, from the top.
-        coordinates: of its cells, which claims select by; of `cells.COORDINATES`.
     """
 
-    name: str
-    title: str
-    position: ClassVar[int]
-    coordinates: ClassVar[frozenset[str]] = frozenset()
+    name: str  # key in the section report of params.yaml, of the anchor and of the template
+    title: str  # in the page's navigation
+    position: ClassVar[int]  # on the page, from the top
+    coordinates: ClassVar[frozenset[str]] = frozenset()  # of its cells, which claims select by
 
     def is_asked(self, study: Study) -> bool:
         """Say whether the study asks for this reading; one without a key is always made."""
@@ -140,10 +133,6 @@ class Reading:
         return {}
 
 
-def _list_rows(frame: pd.DataFrame) -> list[Row]:
-    return cast("list[Row]", frame.to_dict("records"))
-
-
 @cache
 def list_readings() -> dict[str, Reading]:
     """List the readings that the files of this folder define as READINGS, in the page's order."""
@@ -154,23 +143,3 @@ def list_readings() -> dict[str, Reading]:
     ]
     readings = [reading for module in modules for reading in getattr(module, "READINGS", ())]
     return {each.name: each for each in sorted(readings, key=lambda each: each.position)}
-
-
-def read_results(root: Path, study: Study, seed: int) -> Results:
-    """Read the tables of a study below a root and make the frame of cells.
-
-    Raises:
-        UserError: when a table is missing or malformed, or lacks a row of the study.
-    """
-    detections, quality = read_tables(root, study)
-    return make_results(root, study, detections, quality, seed)
-
-
-def make_results(
-    root: Path, study: Study, detections: pd.DataFrame, quality: pd.DataFrame, seed: int
-) -> Results:
-    """Make the frame of cells of two tables."""
-    asked = [reading for reading in list_readings().values() if reading.is_asked(study)]
-    places = [(each.name, *place) for each in asked for place in each.list_shown(study)]
-    cells = make_cells(detections, places, seed)
-    return Results(root, study, detections, quality, cells, seed)

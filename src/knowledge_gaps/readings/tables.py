@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from knowledge_gaps.core.errors import UserError
@@ -74,12 +76,7 @@ class PairSet(StrEnum):
 
 
 def read_detections(path: Path) -> pd.DataFrame:
-    """Read detections.csv: a row per pair; a missing rate is NaN.
-
-    Raises:
-        UserError: when the file cannot be read, a column is missing or holds something else than
-            it should, or a pair occurs twice.
-    """
+    """Read detections.csv: a row per pair; a missing rate is NaN. Raises UserError."""
     frame = read_columns(path, _DETECTION_COLUMNS)
     check_unique(path, frame, [*_GENERATOR, *_CLASSIFIER])
     return frame
@@ -89,7 +86,7 @@ def read_quality(path: Path) -> pd.DataFrame:
     """Read quality.csv: a row per generator instance, and one of cohort "real" for the floor.
 
     Raises:
-        UserError: as `read_detections`, or when a metric has no column.
+        UserError: when it cannot be read, or a metric has no column.
     """
     header = read_header(path)
     metrics = {name: metric for name in header if (metric := _get_metric(name)) is not None}
@@ -103,7 +100,7 @@ def read_quality(path: Path) -> pd.DataFrame:
 
 
 def read_tables(root: Path, study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read the two tables of a study below a root: detections and quality.
+    """Read the two tables of a study below a root: detections, of its pairs alone, and quality.
 
     Raises:
         UserError: when a table is missing or malformed, or lacks a row of the study.
@@ -116,9 +113,9 @@ def read_tables(root: Path, study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
         for cohorts in (study.gans, study.classifiers)
     )
     pairs = [(*generator, *classifier) for generator in gans for classifier in classifiers]
-    _check_rows(reports / DETECTIONS_FILE, detections[[*_GENERATOR, *_CLASSIFIER]], pairs)
-    _check_rows(reports / QUALITY_FILE, quality[_GENERATOR], gans)
-    return detections, quality
+    is_asked = _find_rows(reports / DETECTIONS_FILE, detections, _GENERATOR + _CLASSIFIER, pairs)
+    _find_rows(reports / QUALITY_FILE, quality, _GENERATOR, gans)
+    return detections[is_asked], quality
 
 
 def find_metric(quality: pd.DataFrame, metric: str) -> str:
@@ -173,10 +170,14 @@ def _get_metric(column: str) -> str | None:
     return FID if metric == FRECHET else metric
 
 
-def _check_rows(path: Path, frame: pd.DataFrame, needed: Sequence[tuple[object, ...]]) -> None:
-    found = set(frame.itertuples(index=False, name=None))
+def _find_rows(
+    path: Path, frame: pd.DataFrame, keys: list[str], needed: Sequence[tuple[object, ...]]
+) -> npt.NDArray[np.bool_]:
+    """Say of each row whether it is needed; raise UserError when one is missing."""
+    found = pd.MultiIndex.from_frame(frame[keys])
     missing = [row for row in needed if row not in found]
     if missing:
-        named = zip(frame.columns, missing[0], strict=True)
+        named = zip(keys, missing[0], strict=True)
         first = ", ".join(f"{column} {value}" for column, value in named)
         raise UserError(f"{path}: {len(missing)} of {len(needed)} rows are missing, first {first}")
+    return found.isin(needed)

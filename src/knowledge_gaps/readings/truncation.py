@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from knowledge_gaps.readings.cohorts import has_styles
-from knowledge_gaps.readings.figures.style import PageFigure
-from knowledge_gaps.readings.generalisation import DetectingSweep, draw_detecting_sweep
-from knowledge_gaps.readings.reading import Results
+from knowledge_gaps.readings.generalisation import DetectingSweep
 from knowledge_gaps.study import ClassifierSweep, Study
 
 
@@ -25,12 +20,11 @@ class Truncation(DetectingSweep):
     def get_value(self, study: Study, gans: str, classifiers: str) -> float:
         return study.classifiers[classifiers].truncation
 
-    def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
+    def label_axis(self, study: Study) -> str:
         factor = "standard deviation of the latents"
-        if has_styles(results.study):
+        if has_styles(study):
             factor = "psi, share of the styles' distance from their mean,"
-        label = f"truncation: {factor} in the classifiers' training"
-        yield PageFigure(self.name, draw_detecting_sweep(content[0], self.axis, label))
+        return f"truncation: {factor} in the classifiers' training"
 
 
 READINGS = (Truncation(),)

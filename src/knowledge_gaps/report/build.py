@@ -2,11 +2,17 @@
 
 Everything is read and drawn before the first file is written. The bytes depend on the input alone,
 so that building twice changes nothing.
+
+In metrics.json the rows of a sweep go by the names of their cohorts, with the value that the sweep
+is along beside their numbers: a study with another value has the same names, so that `dvc metrics
+diff` compares the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,47 +36,37 @@ from knowledge_gaps.core.layout import (
     get_prepared_directory,
     get_reports_directory,
 )
-from knowledge_gaps.core.tables import SIX_DIGITS, format_table, write_table
+from knowledge_gaps.core.tables import PHI, SIX_DIGITS, format_table, write_table
 from knowledge_gaps.findings.form import to_json
-from knowledge_gaps.findings.judge import Judged, judge
+from knowledge_gaps.findings.judge import Verdict, judge
 from knowledge_gaps.findings.schema import FINDINGS_FILE, Findings, load_findings
 from knowledge_gaps.readings.cells import list_cohorts
 from knowledge_gaps.readings.cohorts import list_table_cohorts
-from knowledge_gaps.readings.figures.style import PageFigure
-from knowledge_gaps.readings.reading import Results, list_readings, read_results
-from knowledge_gaps.report.metrics import make_headline_metrics, make_trust_metrics
+from knowledge_gaps.readings.figures import PageFigure
+from knowledge_gaps.readings.reading import Metrics, Results, list_readings
+from knowledge_gaps.readings.tables import read_tables
 from knowledge_gaps.report.page.render import render_page
 from knowledge_gaps.study import Study
 
 _MAX_COHORTS = 8  # that a figure of spectra tells apart
 _NUM_PHIS = 3  # of the sweep, from its smallest to its largest
+_DIGITS = 6  # of metrics
+_SETTINGS = (PHI, "truncation")  # written in full: 1e-7 is not 0
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a report is made of; the templates know it by these names.
+    """What a report is made of; the templates know it by these names."""
 
-    Attributes:
-        dataset: data/prepared/dataset.json.
-        results: the two tables, and the frame of cells.
-        readings: what each reading read of them, by name.
-        audit: whether detection rates may be taken for what images show.
-        spectra: of the reals and of some GAN cohorts, and of their residuals.
-        attributions: None when no GAN of the iterations fools.
-        compared: classifiers of one cohort with one another, and with mutual fooling.
-        findings: claims and thresholds.
-        judged: the claims with their verdicts.
-    """
-
-    dataset: Mapping[str, Any]
+    dataset: Mapping[str, Any]  # data/prepared/dataset.json
     results: Results
-    readings: Mapping[str, Any]
+    readings: Mapping[str, Any]  # contents by name
     audit: audit.Audit
     spectra: spectra.SpectraReading
-    attributions: attributions.AttributionReading | None
-    compared: Mapping[str, agreement.Agreement]
+    attributions: attributions.AttributionReading | None  # None when no GAN of the iterations fools
+    compared: Mapping[str, agreement.Agreement]  # classifiers of one cohort with one another
     findings: Findings
-    judged: tuple[Judged, ...]
+    verdicts: Mapping[str, Any]  # verdicts.json
 
     def draw(self) -> Iterator[PageFigure]:
         """Draw every figure that the study asks for or has measurements of."""
@@ -109,12 +105,12 @@ def build_report(root: Path, study: Study) -> None:
         for name, table in reading.make_plots(content.results, content.readings[key]).items()
     }
     metrics = make_headline_metrics(content.results, content.readings)
-    metrics |= make_trust_metrics(content.audit, content.judged)
+    metrics |= _make_trust_metrics(content.audit, content.verdicts["claims"])
     reports = get_reports_directory(root)
     _publish(reports / "figures", images)
     _publish(reports / "plots", plots)
     write_table(reports / COHORTS_FILE, list_cohorts(content.results.cells))
-    write_json(reports / VERDICTS_FILE, to_json(content.findings, content.judged))
+    write_json(reports / VERDICTS_FILE, content.verdicts)
     write_json(reports / METRICS_FILE, metrics)
     write_text(reports / "index.html", page)
 
@@ -126,8 +122,8 @@ def read_content(root: Path, study: Study) -> Content:
         UserError: when a file is missing or malformed, or has no row of a cohort of the study.
     """
     findings = load_findings(root / FINDINGS_FILE)
-    results = read_results(root, study, findings.seed)
-    readings = {name: reading.read(results) for name, reading in list_readings().items()}
+    results = Results(root, study, *read_tables(root, study), findings.seed)
+    readings = {name: results.read(name) for name in list_readings()}
     return Content(
         dataset=read_json(get_prepared_directory(root) / DATASET_FILE),
         results=results,
@@ -137,7 +133,7 @@ def read_content(root: Path, study: Study) -> Content:
         attributions=attributions.read(root),
         compared=agreement.read(root, readings["mutual_fooling"]["fooling"]),
         findings=findings,
-        judged=judge(study, results.detections, results.quality, findings),
+        verdicts=to_json(findings, judge(results, findings)),
     )
 
 
@@ -158,3 +154,35 @@ def _publish(target: Path, files: Mapping[str, bytes]) -> None:
             write_bytes(folder / name, content)
 
     publish_directory(target, fill)
+
+
+def make_headline_metrics(results: Results, readings: Mapping[str, Any]) -> Metrics:
+    """Choose the numbers of the readings, by name, that a change of the study is judged by."""
+    metrics: Metrics = {}
+    for name, content in readings.items():
+        reading = list_readings()[name]
+        if reading.is_asked(results.study):
+            metrics |= reading.make_metrics(results, content)
+    return round_metrics(metrics)
+
+
+def _make_trust_metrics(audit: audit.Audit, claims: Iterable[Mapping[str, Any]]) -> Metrics:
+    """Say whether the shortcut audit passed and had power (1 or 0), and count the verdicts."""
+    verdicts = Counter(claim["study"]["verdict"] for claim in claims)
+    return {
+        "audit_passed": float(audit.passed),
+        "audit_has_power": float(audit.has_power),
+        "verdicts": {word.value.replace(" ", "_"): float(verdicts[word]) for word in Verdict},
+    }
+
+
+def round_metrics(metrics: Metrics) -> Metrics:
+    """Round results to 6 digits; leave out numbers that do not exist, and groups without any."""
+    kept: Metrics = {}
+    for key, value in metrics.items():
+        if isinstance(value, dict):
+            if inner := round_metrics(value):
+                kept[key] = inner
+        elif math.isfinite(value):
+            kept[key] = float(value) if key in _SETTINGS else round(float(value), _DIGITS)
+    return kept

@@ -29,7 +29,7 @@ from knowledge_gaps.evaluation.registry import FeatureExtractor, get_extractor, 
 from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.statistics import measures
-from knowledge_gaps.statistics.collapse import Diversity, judge_collapse
+from knowledge_gaps.statistics.rules import Diversity, judge_collapse
 from knowledge_gaps.study import REALS, EvaluationSettings, Study
 
 _CODE = (
@@ -37,7 +37,7 @@ _CODE = (
     "evaluation/batches.py",
     "evaluation/quality",
     "evaluation/registry.py",
-    "statistics/collapse.py",
+    "statistics/rules.py",
 )
 _NUM_CLOSEST = 10  # pairs of a cohort in neighbours.csv
 

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
-from sklearn.metrics import silhouette_samples
 
 from knowledge_gaps.statistics.bootstrap import Floats
 
@@ -79,16 +78,17 @@ def find_clusters(
     is_off = ~np.eye(len(matrix), dtype=bool)
     if len(matrix) < MIN_MEMBERS:
         return None
-    labels, score = _divide(_symmetrise(matrix))
+    labels, silhouettes = _divide(_symmetrise(matrix))
+    score = float(silhouettes.mean())
     rng = np.random.default_rng([seed, len(matrix)])
     num_as_high = 0
     for _ in range(num_permutations):
         shuffled = np.zeros_like(matrix)
         shuffled[is_off] = rng.permutation(matrix[is_off])
-        num_as_high += _divide(_symmetrise(shuffled))[1] >= score
+        num_as_high += float(_divide(_symmetrise(shuffled))[1].mean()) >= score
     return Clusters(
         labels=labels,
-        silhouettes=silhouette_samples(_symmetrise(matrix), labels, metric="precomputed"),
+        silhouettes=silhouettes,
         score=score,
         p_value=(1 + num_as_high) / (1 + num_permutations),
         directed=_average_directed(matrix, labels),
@@ -101,27 +101,26 @@ def _symmetrise(matrix: Floats) -> Floats:
     return distances
 
 
-def _divide(distances: Floats) -> tuple[Labels, float]:
-    """Find the division with the highest mean silhouette, the coarser one of equals.
-
-    Clusters are numbered by their first members.
+def _divide(distances: Floats) -> tuple[Labels, Floats]:
+    """Find the division with the highest mean silhouette, the coarser one of equals, with all
+    silhouettes. Clusters are numbered by their first members.
     """
     tree = linkage(squareform(distances, checks=False), "average")
     num = len(distances)
     clusters = {member: [member] for member in range(num)}
-    labels, best, best_score = np.arange(num), np.zeros(num, dtype=np.int64), -np.inf
+    labels, best, best_silhouettes = np.arange(num), np.arange(num), np.full(num, -np.inf)
     for step, (first, second) in enumerate(tree[:-1, :2].astype(int)):  # n - 1 clusters to 2
         clusters[num + step] = clusters.pop(first) + clusters.pop(second)
         for label, members in enumerate(sorted(clusters.values(), key=min)):
             labels[members] = label
-        score = _score(distances, labels)
-        if score >= best_score:
-            best, best_score = labels.copy(), score
-    return best, best_score
+        silhouettes = _compute_silhouettes(distances, labels)
+        if silhouettes.mean() >= best_silhouettes.mean():
+            best, best_silhouettes = labels.copy(), silhouettes
+    return best, best_silhouettes
 
 
-def _score(distances: Floats, labels: Labels) -> float:
-    """Compute the mean silhouette without the checks of sklearn, which cost many times as much."""
+def _compute_silhouettes(distances: Floats, labels: Labels) -> Floats:
+    """Do without the checks of sklearn, which cost many times as much."""
     one_hot = np.eye(labels.max() + 1)[labels]  # [n, clusters]
     sizes = one_hot.sum(axis=0)
     sums = distances @ one_hot
@@ -130,7 +129,7 @@ def _score(distances: Floats, labels: Labels) -> float:
     other = np.where(one_hot == 1, np.inf, sums / sizes).min(axis=1)
     larger = np.maximum(own, other)
     scores = (other - own) / np.where(larger == 0, 1.0, larger)
-    return float(np.where(own_size == 1, 0.0, scores).mean())
+    return np.where(own_size == 1, 0.0, scores)
 
 
 def _average_directed(matrix: Floats, labels: Labels) -> Floats:

@@ -17,14 +17,15 @@ from knowledge_gaps.core import layout
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, NUM_IMAGES, Cast, read_columns
 from knowledge_gaps.data.store import load_array
-from knowledge_gaps.readings.figures.grids import shrink_images, shrink_maps
-from knowledge_gaps.readings.figures.style import (
+from knowledge_gaps.readings.figures import (
     BLUE,
     DPI,
     ORANGE,
     WIDTH_IN,
     PageFigure,
     paper_style,
+    shrink_images,
+    shrink_maps,
 )
 from knowledge_gaps.study import REALS
 

@@ -18,7 +18,7 @@ from knowledge_gaps.analyses import maps
 from knowledge_gaps.core import layout, tables
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.store import load_array
-from knowledge_gaps.readings.figures.style import (
+from knowledge_gaps.readings.figures import (
     GREY,
     WIDTH_IN,
     PageFigure,

@@ -7,14 +7,13 @@ analyses and findings.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, GENERATOR_COHORT, PHI
-from knowledge_gaps.findings import form
-from knowledge_gaps.findings.judge import Answer, Judged, Verdict
+from knowledge_gaps.findings.judge import Verdict
 from knowledge_gaps.readings import formats, paper
 from knowledge_gaps.readings.cohorts import (
     describe_architecture,
@@ -25,10 +24,9 @@ from knowledge_gaps.readings.cohorts import (
 from knowledge_gaps.readings.reading import Results, list_readings
 from knowledge_gaps.readings.tables import PairSet, Row
 from knowledge_gaps.statistics.clusters import SIGNIFICANCE
-from knowledge_gaps.statistics.collapse import describe_rule
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
 from knowledge_gaps.statistics.measures import FID
-from knowledge_gaps.statistics.signals import Signal
+from knowledge_gaps.statistics.rules import Signal, describe_rule
 from knowledge_gaps.study import Study, TrainingSettings
 
 _OTHER_CELLS: dict[str, tuple[str, ...]] = {  # in the table of detection statistics: sorted by
@@ -40,6 +38,7 @@ _OTHER_CELLS: dict[str, tuple[str, ...]] = {  # in the table of detection statis
     "truncation": (),
     "architectures": (),
 }
+_EFFECT = ("effect", "low", "high")  # of an answer in verdicts.json
 _OWN_SECTIONS = [  # position, name, title; sections of readings lie between these
     (1, "findings", "Findings"),
     (2, "run", "What was run"),
@@ -51,19 +50,20 @@ _OWN_SECTIONS = [  # position, name, title; sections of readings lie between the
 ]
 
 
-def render_page(results: Results, judged: Sequence[Judged], **content: Any) -> str:
+def render_page(results: Results, verdicts: Mapping[str, Any], **content: Any) -> str:
     """Render the page: HTML in UTF-8 whose text depends on the arguments alone.
 
     Args:
         results: of the study.
-        judged: claims with their verdicts.
+        verdicts: content of verdicts.json.
         content: what else templates know by these names; see `build.Content`.
     """
     environment = make_environment()
     asked = [each for each in list_readings().values() if each.is_asked(results.study)]
     sections = [*_OWN_SECTIONS, *((each.position, each.name, each.title) for each in asked)]
     templates = environment.list_templates()
-    found = [each.study.verdict for each in judged]
+    claims = verdicts["claims"]
+    found = [claim["study"]["verdict"] for claim in claims]
     page = environment.get_template("page.html.j2").render(
         **make_context(results.study, formats.format_distance(results.metric_names[FID])),
         **content,
@@ -72,7 +72,7 @@ def render_page(results: Results, judged: Sequence[Judged], **content: Any) -> s
         accuracy=results.accuracy_rows,
         metric_names=results.metric_names,
         statistics=_list_statistics(results),
-        verdicts=sorted(judged, key=lambda each: each.study.verdict is Verdict.NOT_ASKED),
+        claims=sorted(claims, key=lambda claim: claim["study"]["verdict"] == Verdict.NOT_ASKED),
         verdict_counts={verdict.value: found.count(verdict) for verdict in Verdict},
     )
     return page.lstrip() + "\n"
@@ -93,7 +93,6 @@ def make_environment() -> Environment:
         number=formats.format_number,
         p=formats.format_p,
         phi=formats.format_phi,
-        phis=formats.format_phis,
         counts=formats.format_counts,
         counted=formats.format_things,
         title_of=formats.format_title,
@@ -101,7 +100,6 @@ def make_environment() -> Environment:
         effect=_format_effect,
     )
     environment.globals.update(
-        form=form,
         formats=formats,
         list_settings=list_settings,
         describe_rule=describe_rule,
@@ -115,11 +113,8 @@ def make_environment() -> Environment:
 
 
 def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
-    """Make what templates know of a study before anything is measured.
-
-    Args:
-        study: what was run.
-        distance: how the Frechet distance is called.
+    """Make what templates know of a study before anything is measured, but what they call a
+    Frechet distance.
     """
     architectures = {name: describe_classifiers(study, name) for name in study.classifiers}
     is_drawn = study.data.source == "dicebear"
@@ -144,11 +139,8 @@ def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
 
 
 def list_settings(recipes: Mapping[str, TrainingSettings]) -> dict[str, list[str]]:
-    """List every setting of some recipes, the defaults among them.
-
-    Returns:
-        By key of the setting, nested keys joined by dots: its value in each recipe; a dash where a
-        recipe does not have it.
+    """List every setting of some recipes, the defaults among them: by its key, nested keys joined
+    by dots, its value in each recipe, or a dash where a recipe does not have it.
     """
     columns = [dict(_walk_settings(recipe.model_dump())) for recipe in recipes.values()]
     keys = dict.fromkeys(key for column in columns for key in column)
@@ -203,5 +195,6 @@ def _index(cells: Iterable[Row]) -> dict[tuple[str, str], Row]:
     }
 
 
-def _format_effect(answer: Answer) -> str:
-    return formats.format_interval(answer.effect, answer.low, answer.high, digits=3)
+def _format_effect(answer: Mapping[str, Any]) -> str:
+    point, low, high = (math.nan if answer[name] is None else answer[name] for name in _EFFECT)
+    return formats.format_interval(point, low, high, digits=3)

@@ -1,15 +1,56 @@
-"""Whether a generator has collapsed, by a fixed rule."""
+"""Fixed rules that put measurements into words: what fools a classifier, and what has collapsed.
+
+A detection rate near 0 says only on which side of the classifier's threshold the images lie. The
+area under the ROC curve has no threshold: it says whether the classifier still tells them from
+reals.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+import numpy.typing as npt
+
+DETECTED_FROM = 0.5  # detection rate from which a generator counts as detected
+CHANCE = 0.5  # area under the ROC curve of a classifier that tells nothing apart
+GONE_MARGIN = 0.1  # area this near to chance, ends included, carries no usable signal
+
 EMPTY_CONTRAST = 8.0  # levels of 255; digits have about 77, and the faintest of 24,000 has 33
 COLLAPSED_ENTROPY = 0.5  # of the reals'; of ten classes about three are left (10^0.5)
 COLLAPSED_MISSING = 0.5  # of the classes
 REDUCED_ENTROPY = 0.9  # of the reals'; of ten classes less than eight are left (10^0.9)
 REDUCED_RECALL = 0.5  # of the reals'; half of what other reals reach is out of reach
+
+
+class Signal(StrEnum):
+    """What became of the signal by which a classifier detects generated images."""
+
+    DETECTED = "detected"  # at least half of the images are called generated
+    GONE = "gone"  # fooled, and the classifier ranks generated images and reals alike
+    SHIFTED = "shifted"  # fooled, but another threshold would tell them apart
+    INVERTED = "inverted"  # fooled, and generated images look more real to it than reals
+    UNKNOWN = "unknown"  # a number is missing
+
+
+def classify_signals(
+    detection_rates: npt.NDArray[np.float64], aucs: npt.NDArray[np.float64]
+) -> npt.NDArray[np.str_]:
+    """Say for each pair what became of the classifier's signal: values of `Signal`.
+
+    Args:
+        detection_rates: in [0, 1], of any shape; NaN where one is missing.
+        aucs: likewise.
+    """
+    conditions = {
+        Signal.UNKNOWN: np.isnan(detection_rates) | np.isnan(aucs),
+        Signal.DETECTED: detection_rates >= DETECTED_FROM,
+        Signal.GONE: np.abs(aucs - CHANCE) <= GONE_MARGIN,
+        Signal.SHIFTED: aucs > CHANCE,
+    }
+    words = [np.asarray(signal.value) for signal in conditions]
+    return np.select(list(conditions.values()), words, default=np.asarray(Signal.INVERTED.value))
 
 
 class Collapse(StrEnum):

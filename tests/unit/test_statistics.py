@@ -1,4 +1,4 @@
-"""Tests of chance: p-values by hand, their rate of false alarms, and their power."""
+"""Small statistics by hand: tests of two sets of scores, names of measures, words for signals."""
 
 from __future__ import annotations
 
@@ -12,6 +12,23 @@ from knowledge_gaps.statistics.hypotheses import (
     compare_scores,
     compute_detectable_auc,
 )
+from knowledge_gaps.statistics.measures import METRICS, find_metric_of, name_metric
+from knowledge_gaps.statistics.rules import classify_signals
+
+NAN = math.nan
+CASES = [
+    (0.5, 0.0, "detected"),  # whatever the area
+    (1.0, 0.5, "detected"),
+    (0.499, 0.5, "gone"),
+    (0.0, 0.4, "gone"),
+    (0.0, 0.6, "gone"),
+    (0.0, 0.600001, "shifted"),
+    (0.499, 1.0, "shifted"),
+    (0.0, 0.399999, "inverted"),
+    (0.0, 0.0, "inverted"),
+    (NAN, 0.9, "unknown"),
+    (0.9, NAN, "unknown"),
+]
 
 
 def count_wins(first: np.ndarray, second: np.ndarray) -> float:
@@ -64,3 +81,28 @@ def test_detectable_area_is_where_the_test_starts_to_reject(num_tests: int) -> N
     assert all(rejected[area] for area in rejected if area > limit + 1e-3)
     assert set(rejected.values()) == {False, True}
     assert compute_detectable_auc(2, 1, 0.01) == 1.0
+
+
+@pytest.mark.parametrize("is_fid", [True, False])
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_column_is_found_again(metric: str, is_fid: bool) -> None:
+    expected = "frechet" if metric == "fid" and not is_fid else metric
+    assert find_metric_of(name_metric(metric, 4000, "mine", is_fid)) == expected
+
+
+@pytest.mark.parametrize(("num_images", "count"), [(4000, "4k"), (300, "300"), (1500, "1500")])
+def test_column_states_extractor_and_number_of_images(num_images: int, count: str) -> None:
+    assert name_metric("fid", num_images, "inception") == f"fid_inception_{count}"
+
+
+@pytest.mark.parametrize("column", ["phi", "fid", "fidelity_lenet_4k", "collapse", ""])
+def test_other_columns_hold_no_metric(column: str) -> None:
+    assert find_metric_of(column) is None
+
+
+def test_every_pair_has_its_word() -> None:
+    rates, areas = (np.array([case[column] for case in CASES]) for column in (0, 1))
+    expected = [case[2] for case in CASES]
+    assert classify_signals(rates, areas).tolist() == expected
+    pairs = classify_signals(rates[:6].reshape(2, 3), areas[:6].reshape(2, 3))
+    assert pairs.tolist() == [expected[:3], expected[3:6]]
