@@ -177,7 +177,6 @@ def write_attributions(root: Path, gans: str, classifiers: str, shape: tuple[int
         save(directory / name / "images.npy", rng.integers(0, 256, (6, *shape), dtype=np.uint8))
         maps = rng.normal(0, 0.1, (3, 6, *shape)).astype(np.float32)
         save(directory / name / "attributions.npy", maps)
-        save(directory / name / "logits.npy", maps.sum(axis=(2, 3, 4)))
         save(directory / name / "mean_absolute.npy", np.abs(maps).mean(axis=1))
         for a, b in combinations(range(3), 2):
             rest = f"{str(a == 0).lower()},false,{num_images},{rng.uniform():.6f},0.05"

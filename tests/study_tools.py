@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from knowledge_gaps.execution.parallel import PRELOAD
-from knowledge_gaps.study import PARAMS_FILE, load_study
+from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMOKE_FILE = REPOSITORY / "settings" / "smoke.yaml"
@@ -103,7 +103,9 @@ def change_params(root: Path, changes: Mapping[str, Any]) -> None:
 def run_stage(root: Path, stage: str, *names: str) -> None:
     """Run a stage in this process, as the command line does."""
     study = load_study(root / PARAMS_FILE)
-    import_module(f"knowledge_gaps.stages.{stage}").run(root, study, *names)
+    is_cohort = stage in tuple(Kind)
+    module = import_module(f"knowledge_gaps.stages.{'cohort' if is_cohort else stage}")
+    module.run(root, study, *names, *([Kind(stage)] if is_cohort else []))
 
 
 def start_kgaps(

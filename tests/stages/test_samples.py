@@ -17,9 +17,9 @@ from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.data.images import load_images, save_array, to_uint8
-from knowledge_gaps.evaluation import samples as evaluation_samples
 from knowledge_gaps.execution import parallel
 from knowledge_gaps.models.frozen import load_generator
+from knowledge_gaps.stages import samples as samples_stage
 from knowledge_gaps.training.batches import Stream, draw_latents
 from study_tools import change_params, hash_tree, run_stage
 
@@ -119,7 +119,7 @@ def test_what_decides_all_samples(
     trained_copy: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     if changed == "code":
-        monkeypatch.setattr(evaluation_samples, "hash_code", lambda *asked: "of other code")
+        monkeypatch.setattr(samples_stage, "hash_code", lambda *asked: "of other code")
     else:
         change_params(trained_copy, {changed: 48})
     assert run_and_list_new(trained_copy) == ALL

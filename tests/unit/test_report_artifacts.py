@@ -76,7 +76,6 @@ def root(tmp_path: Path) -> Path:
         maps = rng.normal(size=(3, 3, 1, 6, 6)).astype(np.float32)
         save(directory / name / "images.npy", images)
         save(directory / name / "attributions.npy", maps)
-        save(directory / name / "logits.npy", maps.sum(axis=(2, 3, 4)))
         save(directory / name / "mean_absolute.npy", np.abs(maps).mean(axis=1))
     return tmp_path
 

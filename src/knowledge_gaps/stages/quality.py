@@ -10,13 +10,12 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from knowledge_gaps.core import layout
-from knowledge_gaps.core.cache import Row, make_key
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.fingerprint import get_versions, hash_code
+from knowledge_gaps.core.fingerprint import get_versions, hash_code, make_key
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.cached import compute_rows
+from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.evaluation.quality.distances import find_nearest, list_closest
 from knowledge_gaps.evaluation.quality.features import extract_features
 from knowledge_gaps.evaluation.quality.table import (
@@ -26,11 +25,11 @@ from knowledge_gaps.evaluation.quality.table import (
     measure_contrast,
 )
 from knowledge_gaps.evaluation.registry import FeatureExtractor, get_extractor, load_extractor
-from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.statistics import measures
 from knowledge_gaps.statistics.collapse import Diversity, judge_collapse
 from knowledge_gaps.study import REALS, EvaluationSettings, Study
+from knowledge_gaps.study.graph import list_generators
 
 _CODE = (
     "data/images.py",

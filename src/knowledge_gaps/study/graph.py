@@ -51,6 +51,11 @@ def find_recipe(study: Study, path: str) -> GanRecipe | ClassifierRecipe:
     return recipes[cohort.recipe]
 
 
+def list_generators(study: Study) -> list[tuple[str, int]]:
+    """List all trained generators of a study as (cohort, instance)."""
+    return [(name, i) for name, cohort in study.gans.items() for i in range(cohort.instances)]
+
+
 def list_members(study: Study, pool_name: str) -> list[tuple[str, int]]:
     """List the instances of a pool in order, as (kind/COHORT, instance)."""
     if pool_name == NO_POOL:

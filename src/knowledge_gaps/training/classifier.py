@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import ImageStore
 from knowledge_gaps.losses import compute_classifier_loss
@@ -47,9 +46,6 @@ class ClassifierTrainer(Trainer):
     Args:
         generators: frozen, in the order of their pool; early stopping holds the last ones out.
         truncation: of the latents, in (0, 1].
-
-    Raises:
-        UserError: when no generator would be left to train on.
     """
 
     recipe: ClassifierRecipe
@@ -72,11 +68,6 @@ class ClassifierTrainer(Trainer):
         self._stopper: EarlyStopper | None = None
         if recipe.early_stopping is not None:
             num_held_out = recipe.early_stopping.held_out_generators
-            if num_held_out >= len(pool):
-                raise UserError(
-                    f"early_stopping.held_out_generators: {num_held_out} of a pool of "
-                    f"{len(pool)} found, at least one must be left to train on"
-                )
             self._stopper = EarlyStopper(self, pool[-num_held_out:])
             self.modules["best"] = self._stopper.best
         self.generators = pool[: len(pool) - num_held_out]

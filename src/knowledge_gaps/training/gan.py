@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import ImageStore
 from knowledge_gaps.losses import (
@@ -128,11 +127,7 @@ class GanBatch:
 
 
 class GanTrainer(Trainer):
-    """A freshly initialised generator and discriminator in training; see `Trainer`.
-
-    Raises:
-        UserError: for a path-length penalty of a generator without styles.
-    """
+    """A freshly initialised generator and discriminator in training; see `Trainer`."""
 
     recipe: GanRecipe
 
@@ -147,11 +142,6 @@ class GanTrainer(Trainer):
         accelerator: Accelerator,
     ) -> None:
         has_paths, has_r1 = recipe.path_length_weight > 0, recipe.r1_gamma > 0
-        if has_paths and not isinstance(generator, StyleGenerator):
-            raise UserError(
-                f"path_length_weight: {recipe.path_length_weight} found, but architecture "
-                f"{recipe.architecture!r} has no styles: 0.0 is needed"
-            )
         path_interval = recipe.path_length_interval if has_paths else 1
         r1_interval = recipe.r1_interval if has_r1 else 1
         networks = {

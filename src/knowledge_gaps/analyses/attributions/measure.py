@@ -55,10 +55,8 @@ class Attributions(NamedTuple):
 
     images: npt.NDArray[np.uint8]  # [E, C, H, W]
     attributions: npt.NDArray[np.float32]  # [K, E, C, H, W], in logits
-    logits: npt.NDArray[np.float32]  # [K, E], positive = real
     absolute_sum: FloatArray  # [K, C, H, W], of |attribution| over all N images
     correlations: FloatArray  # [N, K, K], as from `correlate_attributions`
-    largest_gap: float  # in logits, by which any attributions miss completeness
 
 
 def make_plan(root: Path, study: Study) -> Plan:
@@ -111,33 +109,23 @@ def attribute_images(
     """Attribute the logits of images, uint8 [N, C, H, W], by K frozen classifiers on a device."""
     prepared = to_float(torch.from_numpy(images).to(device))
     attributed = torch.stack([integrate_gradients(one, prepared) for one in classifiers])
-    with torch.no_grad():
-        scored = torch.stack([one(prepared) for one in classifiers])  # [K, N]
-        black = torch.stack([one(torch.full_like(prepared[:1], BLACK)) for one in classifiers])
-        logits = torch.stack([one(prepared[:NUM_EXAMPLES]) for one in classifiers])
-    # Sundararajan et al. 2017, proposition 1 (completeness)
-    gaps = attributed.sum(dim=(2, 3, 4)) - (scored - black)
     attributions = attributed.cpu().numpy()
     return Attributions(
         images=images[:NUM_EXAMPLES],
         attributions=attributions[:, :NUM_EXAMPLES],
-        logits=logits.cpu().numpy(),
         absolute_sum=np.abs(attributions).sum(axis=1, dtype=np.float64),
         correlations=correlate_attributions(attributions, prepared.cpu().numpy()),
-        largest_gap=float(gaps.abs().max()),
     )
 
 
 def join_attributions(parts: Sequence[Attributions]) -> Attributions:
     """Join attributions of consecutive batches by the same classifiers."""
-    images, attributions, logits, sums, correlations, gaps = zip(*parts, strict=True)
+    images, attributions, sums, correlations = zip(*parts, strict=True)
     return Attributions(
         np.concatenate(images)[:NUM_EXAMPLES],
         np.concatenate(attributions, axis=1)[:, :NUM_EXAMPLES],
-        np.concatenate(logits, axis=1)[:, :NUM_EXAMPLES],
         np.sum(sums, axis=0),
         np.concatenate(correlations),
-        max(gaps),
     )
 
 

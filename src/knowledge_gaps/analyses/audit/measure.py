@@ -29,7 +29,6 @@ from knowledge_gaps.data.images import load_images, save_batches, to_float
 from knowledge_gaps.data.store import hold_images, load_array, open_images
 from knowledge_gaps.evaluation.batches import count_sampled
 from knowledge_gaps.evaluation.detection import measure_detection, score_images
-from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import WORKER
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.networks import build_classifier
@@ -37,6 +36,7 @@ from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, adjust_holm, compare_scores
 from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, REAL_ACCURACY
 from knowledge_gaps.study import ClassifierRecipe, Study
+from knowledge_gaps.study.graph import list_generators
 from knowledge_gaps.training.batches import Stream, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.initial_weights import load_initial_weights
