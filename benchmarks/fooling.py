@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.planning.timing import Trainer, build_trainer, time_call
-from knowledge_gaps.study import load_study
+from knowledge_gaps.study.load import load_study
 from measuring import Effort, Figure, Row, compare, take_turns
 from short_study import CLASSIFIER_RECIPE, GAN_RECIPE, REDUCED_FILE
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from knowledge_gaps.core.files import write_text
-from knowledge_gaps.study import PARAMS_FILE
+from knowledge_gaps.study.load import PARAMS_FILE
 from measuring import REPOSITORY, Effort, Figure, Row, compare, make_environment, run, take_turns
 
 _FILES = 12  # in a directory; a cohort of the reduced study has 11 to 21

@@ -13,7 +13,7 @@ from knowledge_gaps.models.architectures.stylegan2.discriminator import StyleGan
 from knowledge_gaps.models.architectures.stylegan2.generator import StyleGan2Generator
 from knowledge_gaps.models.networks import build_discriminator, build_generator
 from knowledge_gaps.planning.timing import build_trainer, list_step_kinds, time_call
-from knowledge_gaps.study import GanRecipe
+from knowledge_gaps.study.recipes import GanRecipe
 from measuring import Effort, Figure, Row, compare, take_turns
 
 R1_INTERVAL, PATH_LENGTH_INTERVAL = 16, 4

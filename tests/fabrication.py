@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from knowledge_gaps.report.build import choose_cohorts
 from knowledge_gaps.statistics.measures import METRICS
-from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.study.schema import Study
 
 REPOSITORY = Path(__file__).parents[1]
 NUM_IMAGES = 64

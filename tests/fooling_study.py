@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import check_graph
+from knowledge_gaps.study.schema import Study
 from study_tools import SMOKE_FILE
 
 _COHORTS: dict[str, Any] = {

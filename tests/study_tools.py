@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 from knowledge_gaps.execution.parallel import PRELOAD
-from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
+from knowledge_gaps.study.load import PARAMS_FILE, load_study
+from knowledge_gaps.study.recipes import Kind
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMOKE_FILE = REPOSITORY / "settings" / "smoke.yaml"

@@ -19,7 +19,12 @@ from knowledge_gaps.models.architectures.dcgan import (
 )
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import Generator
-from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings, TrainingSettings
+from knowledge_gaps.study.recipes import (
+    ClassifierRecipe,
+    GanRecipe,
+    OptimizerSettings,
+    TrainingSettings,
+)
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import Fooling, GanTrainer

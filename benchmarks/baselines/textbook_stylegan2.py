@@ -40,7 +40,7 @@ from knowledge_gaps.models.architectures.stylegan2.layers import (
     ToImage,
     make_kernel,
 )
-from knowledge_gaps.study import GanRecipe
+from knowledge_gaps.study.recipes import GanRecipe
 
 _EPSILON = 1e-8
 _GROUP_SIZE = 4  # of the minibatch standard deviation

@@ -13,7 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from clone_tools import TIMEOUT_SEC, Clone, clone_working_tree, finish, list_stages_run
-from knowledge_gaps.study import PARAMS_FILE, load_study
+from knowledge_gaps.study.load import PARAMS_FILE, load_study
 from study_tools import SMOKE_FILE, change_params, hash_tree
 
 CLASSIFIERS = 2  # instances in the smoke study

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from knowledge_gaps.models.registry import Generator
-from knowledge_gaps.study import OptimizerSettings
+from knowledge_gaps.study.recipes import OptimizerSettings
 from knowledge_gaps.training.batches import draw_latents, draw_reals
 from knowledge_gaps.training.gan import Fooling
 from training_tools import SHAPE, STREAM, make_classifier, make_gan_trainer, make_images

@@ -16,7 +16,7 @@ from knowledge_gaps.analyses.audit.reading import COLUMNS, read
 from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.data.images import load_images, save_array, to_uint8
 from knowledge_gaps.stages import audit
-from knowledge_gaps.study import load_study
+from knowledge_gaps.study.load import load_study
 from study_tools import change_params, run_stage
 
 # learns a shortcut in a tenth of a second

@@ -29,7 +29,7 @@ from knowledge_gaps.models.registry import (
     gan_architectures,
     parse_settings,
 )
-from knowledge_gaps.study import PARAMS_FILE, load_study
+from knowledge_gaps.study.load import PARAMS_FILE, load_study
 from study_tools import change_params, hash_tree, make_smoke_root, run_stage
 
 SHAPE = (3, 32, 32)

@@ -21,7 +21,8 @@ from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.execution import assignment
 from knowledge_gaps.execution.cohort import make_tasks, train_cohort
 from knowledge_gaps.stages import cohort
-from knowledge_gaps.study import Kind, load_study
+from knowledge_gaps.study.load import load_study
+from knowledge_gaps.study.recipes import Kind
 from knowledge_gaps.training.state import write_state
 from study_tools import (
     change_params,

@@ -18,7 +18,8 @@ from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.planning import timing
 from knowledge_gaps.planning.plan import _format, draw_plan, estimate_seconds, find_reals, make_plan
-from knowledge_gaps.study import DataSettings, Study, load_study
+from knowledge_gaps.study.load import load_study
+from knowledge_gaps.study.schema import DataSettings, Study
 from study_tools import REPOSITORY, SMOKE_FILE, change_params, hash_tree
 
 SHAPE = (1, 28, 28)

@@ -18,7 +18,8 @@ from knowledge_gaps.data.idx import read_idx
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.execution.cohort import make_tasks
 from knowledge_gaps.stages import prepare
-from knowledge_gaps.study import Kind, load_study
+from knowledge_gaps.study.load import load_study
+from knowledge_gaps.study.recipes import Kind
 from study_tools import change_params, hash_tree, run_stage
 
 MAP_IMAGES = prepare._map_images

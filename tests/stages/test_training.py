@@ -20,7 +20,8 @@ from knowledge_gaps.core.errors import StoppedError
 from knowledge_gaps.execution.cohort import make_tasks
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.networks import build_discriminator, build_generator
-from knowledge_gaps.study import Kind, load_study
+from knowledge_gaps.study.load import load_study
+from knowledge_gaps.study.recipes import Kind
 from knowledge_gaps.training.gan import Fooling
 from knowledge_gaps.training.instance import train_instance
 from study_tools import change_params, copy_root, hash_tree, run_stage

@@ -12,8 +12,8 @@ import pandas as pd
 from knowledge_gaps.findings.judge import Answer, ask_all
 from knowledge_gaps.findings.schema import Findings, load_findings
 from knowledge_gaps.findings.sources import StudySource
-from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import check_graph, list_members
+from knowledge_gaps.study.schema import Study
 
 REPOSITORY = Path(__file__).parents[2]
 FINDINGS = load_findings(REPOSITORY / "findings.yaml")

@@ -18,7 +18,7 @@ from baselines import classifier_loop, dcgan_loop, naive_evaluation
 from knowledge_gaps.core.layout import TEST_IMAGES
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.planning.timing import build_trainer
-from knowledge_gaps.study import load_study
+from knowledge_gaps.study.load import load_study
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import GanTrainer

@@ -24,7 +24,7 @@ from knowledge_gaps.data.idx import (
     write_idx,
 )
 from knowledge_gaps.data.images import save_grid, to_float, to_uint8
-from knowledge_gaps.study import DataSettings
+from knowledge_gaps.study.schema import DataSettings
 
 ROOT = Path(__file__).parents[2]
 REDUCED = ROOT / "data" / "mnist_reduced"

@@ -16,7 +16,7 @@ from knowledge_gaps.data import drawn_faces, images
 from knowledge_gaps.data.drawn_faces import DrawnFaces, describe_style, draw_face
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.study import DataSettings
+from knowledge_gaps.study.schema import DataSettings
 
 STYLE = "open-peeps"
 CC0_FACES = ["lorelei", "notionists", "open-peeps", "pixel-art", "voxel-art"]

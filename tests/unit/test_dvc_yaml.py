@@ -18,7 +18,7 @@ from dvc.repo import Repo
 from knowledge_gaps.cli import app
 from knowledge_gaps.execution import fingerprint
 from knowledge_gaps.execution.fingerprint import write_fingerprints
-from knowledge_gaps.study import PARAMS_FILE, load_study
+from knowledge_gaps.study.load import PARAMS_FILE, load_study
 from knowledge_gaps.study.schema import WRITTEN
 from study_tools import REPOSITORY, SMOKE_FILE, change_params
 

@@ -28,7 +28,7 @@ from knowledge_gaps.evaluation.quality import features
 from knowledge_gaps.evaluation.quality.distances import compute_kid
 from knowledge_gaps.evaluation.quality.features import count_extracted, extract_features
 from knowledge_gaps.evaluation.registry import get_extractor, list_extractors, load_extractor
-from knowledge_gaps.study import EvaluationSettings
+from knowledge_gaps.study.schema import EvaluationSettings
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from knowledge_gaps.core.files import dump_json
 from knowledge_gaps.findings.form import to_json
 from knowledge_gaps.findings.judge import Answer, Verdict, decide, judge
 from knowledge_gaps.statistics.bootstrap import Interval
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 STUDY = make_study()
 ITERATIONS = ["base", "fool_1", "fool_2", "fool_3"]

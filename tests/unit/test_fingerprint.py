@@ -17,8 +17,9 @@ from knowledge_gaps.execution.fingerprint import (
     compute_fingerprint,
     write_fingerprints,
 )
-from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
 from knowledge_gaps.study.graph import get_cohorts
+from knowledge_gaps.study.load import PARAMS_FILE, load_study
+from knowledge_gaps.study.recipes import Kind
 from study_tools import SMOKE_FILE
 
 _LOOP = "def f(x):\n    return x + 1\n"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.losses import compute_path_length_penalty, compute_path_lengths
 from knowledge_gaps.models.registry import StyleGenerator
-from knowledge_gaps.study import OptimizerSettings
+from knowledge_gaps.study.recipes import OptimizerSettings
 from knowledge_gaps.training.batches import draw_reals
 from knowledge_gaps.training.gan import GanBatch, GanTrainer
 from knowledge_gaps.training.loop import DivergedError, run_training

@@ -21,7 +21,7 @@ from knowledge_gaps.data.folder import BAD_IMAGES_FILE, ImageFolder
 from knowledge_gaps.data.image_files import open_archive
 from knowledge_gaps.data.images import load_images
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.study import DataSettings
+from knowledge_gaps.study.schema import DataSettings
 
 # in the order of their names
 NAMES = ["00000/a.png", "00000/b.PNG", "00001/a.jpg", "00001/b.jpeg", "c.webp", "d.png"]

@@ -14,7 +14,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.models.networks import build_classifier
 from knowledge_gaps.models.registry import classifier_architectures
-from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
+from knowledge_gaps.study.recipes import ClassifierRecipe, OptimizerSettings
 from knowledge_gaps.training.initial_weights import find_initial_weights, load_initial_weights
 
 FILES = {

@@ -26,7 +26,7 @@ from knowledge_gaps.execution.ranks import join_ranks, launch_ranks
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 from knowledge_gaps.models.networks import build_discriminator, build_generator
 from knowledge_gaps.models.registry import Generator
-from knowledge_gaps.study import OptimizerSettings
+from knowledge_gaps.study.recipes import OptimizerSettings
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import Fooling, GanTrainer
 from knowledge_gaps.training.loop import run_training

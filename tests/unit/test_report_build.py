@@ -251,7 +251,7 @@ import json
 from pathlib import Path
 from knowledge_gaps.readings.figures import style
 from knowledge_gaps.report.build import build_report
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 style._render = lambda figure, options: b"pixels"
 build_report(Path(), Study.model_validate(json.loads(Path("study.json").read_text())))
 """

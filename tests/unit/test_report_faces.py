@@ -14,7 +14,7 @@ import pytest
 from fabrication import NUM_IMAGES, REPOSITORY, fabricate_root, save, write_attributions
 from knowledge_gaps.readings.figures.grids import draw_image_rows, read_sample_row
 from knowledge_gaps.report.build import build_report
-from knowledge_gaps.study import load_study
+from knowledge_gaps.study.load import load_study
 
 SIDE_PX = 32
 TITLES = tuple(f"{name} at 1/8 width" for name in ("ResNet-50", "Inception-v3", "MobileNetV2"))

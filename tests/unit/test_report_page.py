@@ -11,7 +11,8 @@ import pytest
 from fabrication import ADAM, STUDY, make_study
 from knowledge_gaps.readings.formats import NOTHING, format_detected, format_pool
 from knowledge_gaps.report.page.render import list_settings, make_context, make_environment
-from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Study
+from knowledge_gaps.study.recipes import ClassifierRecipe, GanRecipe
+from knowledge_gaps.study.schema import Study
 
 DATASET = {"num_train": 600, "num_test": 64, "image_shape": [1, 28, 28]}
 GAN_RECIPE, CLASSIFIER_RECIPE = STUDY["gan_recipes"]["dcgan"], STUDY["classifier_recipes"]["cnn"]

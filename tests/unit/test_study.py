@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.study.graph import get_cohorts, list_members, sort_nodes
+from knowledge_gaps.study.load import load_study
+from knowledge_gaps.study.recipes import Kind
 from study_tools import REPOSITORY, SMOKE_FILE, change_params
 
 CNN = yaml.safe_load(SMOKE_FILE.read_text(encoding="utf-8"))["classifier_recipes"]["cnn"]

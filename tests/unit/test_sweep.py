@@ -13,7 +13,8 @@ from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.signals import StopFlag
 from knowledge_gaps.planning import sweep
 from knowledge_gaps.planning.sweep import Experiment, make_grid, parse_axis
-from knowledge_gaps.study import Study, read_yaml
+from knowledge_gaps.study.load import read_yaml
+from knowledge_gaps.study.schema import Study
 from study_tools import SMOKE_FILE, change_params
 
 PHI = "gans.fool_all_1.phi"

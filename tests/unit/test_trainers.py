@@ -14,7 +14,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.losses import compute_classifier_loss
 from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.study import GanRecipe
+from knowledge_gaps.study.recipes import GanRecipe
 from knowledge_gaps.training.gan import Fooling, GanBatch
 from knowledge_gaps.training.instance import explain_shortage
 from knowledge_gaps.training.task import check_shares

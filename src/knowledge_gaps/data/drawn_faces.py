@@ -26,7 +26,7 @@ from knowledge_gaps.core.fingerprint import get_versions
 from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES
 from knowledge_gaps.data.images import MapImages, cut_batches, save_batches
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.study import DataSettings
+from knowledge_gaps.study.schema import DataSettings
 
 if TYPE_CHECKING:
     from dicebear import Style

@@ -30,7 +30,7 @@ from knowledge_gaps.data.image_files import (
 )
 from knowledge_gaps.data.images import MapImages, create_images, cut_batches, write_images
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.study import DataSettings
+from knowledge_gaps.study.schema import DataSettings
 
 BAD_IMAGES_FILE = "bad_images.txt"
 _NUM_SHOWN = 3  # bad images in the one line of an error

@@ -27,7 +27,7 @@ from knowledge_gaps.core.layout import (
 )
 from knowledge_gaps.data.images import MapImages, save_array
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.study import DataSettings
+from knowledge_gaps.study.schema import DataSettings
 
 _UINT8_CODE = 0x08  # third byte of the magic number: the type of the values
 _GZIP_MAGIC = b"\x1f\x8b"

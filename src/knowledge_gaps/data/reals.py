@@ -7,7 +7,7 @@ from pathlib import Path
 from knowledge_gaps.data.drawn_faces import DrawnFaces
 from knowledge_gaps.data.folder import ImageFolder
 from knowledge_gaps.data.idx import Dataset, load_dataset
-from knowledge_gaps.study import DataSettings
+from knowledge_gaps.study.schema import DataSettings
 
 # each has image_shape, num_train, num_test, and write(directory, map_images), which returns what
 # dataset.json holds beside shapes and counts

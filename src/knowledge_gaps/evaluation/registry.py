@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.evaluation import extractors
-from knowledge_gaps.study import EvaluationSettings
+from knowledge_gaps.study.schema import EvaluationSettings
 
 
 class FeatureExtractor(nn.Module, ABC):

@@ -14,7 +14,7 @@ from knowledge_gaps.core.layout import get_instance_directory, get_samples_file
 from knowledge_gaps.data.images import save_batches
 from knowledge_gaps.evaluation.batches import count_sampled
 from knowledge_gaps.models.frozen import load_generator, read_meta
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 
 

@@ -33,8 +33,9 @@ from knowledge_gaps.execution.assignment import (
 from knowledge_gaps.execution.fingerprint import check_fingerprint, compute_fingerprint
 from knowledge_gaps.execution.parallel import Executor, run_local
 from knowledge_gaps.models.pool import read_pool
-from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Kind, Study
 from knowledge_gaps.study.graph import find_recipe, get_cohorts, need
+from knowledge_gaps.study.recipes import ClassifierRecipe, GanRecipe, Kind
+from knowledge_gaps.study.schema import Study
 from knowledge_gaps.training.task import TrainingTask
 
 

@@ -13,8 +13,9 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.core.fingerprint import get_versions, hash_code, make_key
 from knowledge_gaps.core.layout import get_fingerprints_file
-from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import find_recipe, get_cohorts, list_members
+from knowledge_gaps.study.recipes import Kind
+from knowledge_gaps.study.schema import Study
 
 # what decides the bytes of a trained instance; recipes.py has the defaults of params.yaml's keys
 TRAINING_CODE = (

@@ -31,7 +31,7 @@ from knowledge_gaps.statistics.bootstrap import Interval, PairMatrix, Resampled,
 from knowledge_gaps.statistics.clusters import Clusters
 from knowledge_gaps.statistics.effects import bound_effect
 from knowledge_gaps.statistics.measures import COVERAGE, MEMORISED, PRECISION, RECALL
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 _SHARES = frozenset({*MEASURES, PRECISION, RECALL, COVERAGE, MEMORISED})  # measures in [0, 1]
 

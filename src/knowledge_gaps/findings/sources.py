@@ -21,7 +21,8 @@ from knowledge_gaps.readings.tables import PairSet, find_metric, select_pairs
 from knowledge_gaps.statistics.bootstrap import Floats, PairMatrix
 from knowledge_gaps.statistics.clusters import MIN_MEMBERS, Clusters, find_clusters
 from knowledge_gaps.statistics.measures import DETECTION_RATE, find_metric_of
-from knowledge_gaps.study import Kind, Study
+from knowledge_gaps.study.recipes import Kind
+from knowledge_gaps.study.schema import Study
 
 Mask = npt.NDArray[np.bool_]
 

@@ -17,7 +17,7 @@ from knowledge_gaps.models.registry import (
     gan_architectures,
     parse_settings,
 )
-from knowledge_gaps.study import Kind
+from knowledge_gaps.study.recipes import Kind
 
 _BATCH_SIZE = 2  # of one image, a mean over the batch would pass for one logit an image
 

@@ -25,8 +25,8 @@ from knowledge_gaps.core.printing import draw_table, make_table
 from knowledge_gaps.models.networks import build_on_meta, count_parameters, count_stored_bytes
 from knowledge_gaps.models.registry import ImageShape
 from knowledge_gaps.planning.timing import time_training
-from knowledge_gaps.study import DataSettings, Study
 from knowledge_gaps.study.graph import find_cohort, find_recipe, list_members, sort_nodes
+from knowledge_gaps.study.schema import DataSettings, Study
 
 # datasets whose size is part of their definition: image shape, and images of both splits
 _KNOWN_SETS: dict[str, tuple[ImageShape, int, int]] = dict.fromkeys(

@@ -26,7 +26,8 @@ from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.layout import get_experiment_directory
 from knowledge_gaps.core.printing import count_words, draw_table, make_table
 from knowledge_gaps.core.signals import StopFlag, catch_stop_signals
-from knowledge_gaps.study import PARAMS_FILE, Study, parse_yaml, read_yaml, validate_study
+from knowledge_gaps.study.load import PARAMS_FILE, parse_yaml, read_yaml, validate_study
+from knowledge_gaps.study.schema import Study
 
 MISSING, DONE = "not queued", "done"  # beside DVC's "queued", "running" and "failed"
 _DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")

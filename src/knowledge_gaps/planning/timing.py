@@ -20,7 +20,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
 from knowledge_gaps.models.registry import ImageShape
-from knowledge_gaps.study import ClassifierRecipe, GanRecipe
+from knowledge_gaps.study.recipes import ClassifierRecipe, GanRecipe
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import Fooling, GanTrainer

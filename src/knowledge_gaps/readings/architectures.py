@@ -18,7 +18,7 @@ from knowledge_gaps.readings.iterations import (
 from knowledge_gaps.readings.paper import TABLE_ARCHITECTURES
 from knowledge_gaps.readings.reading import Place, Results
 from knowledge_gaps.readings.tables import PairSet
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 _ROW_HEIGHT_IN = 0.6  # of rows with names in two lines
 

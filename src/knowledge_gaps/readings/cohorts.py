@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from knowledge_gaps.readings.formats import format_title
-from knowledge_gaps.study import NO_POOL, Study, TrainingSettings
 from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.study.recipes import NO_POOL, TrainingSettings
+from knowledge_gaps.study.schema import Study
 
 
 class Classes(NamedTuple):

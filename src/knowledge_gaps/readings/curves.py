@@ -16,7 +16,7 @@ from knowledge_gaps.core.tables import Cast, read_columns, read_header
 from knowledge_gaps.readings.figures import style
 from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.reading import Reading, Results
-from knowledge_gaps.study import NO_POOL
+from knowledge_gaps.study.recipes import NO_POOL
 
 INSTANCE, STEP = "instance", "step"
 LOSS_FOOLING = "loss_fooling"  # a baseline has none

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from knowledge_gaps.readings.tables import Row
 from knowledge_gaps.statistics.measures import FID, find_metric_of
-from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members, split_detected
+from knowledge_gaps.study.schema import Study
 
 NOTHING = "\N{EN DASH}"  # no pair, no instance, or a value that could not be computed
 _TITLES = {  # of names in a study

@@ -16,8 +16,9 @@ from knowledge_gaps.readings.figures import style
 from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.tables import PairSet, Row, select_pairs, summarise
-from knowledge_gaps.study import ClassifierSweep, Kind, Study
 from knowledge_gaps.study.graph import split_detected
+from knowledge_gaps.study.recipes import Kind
+from knowledge_gaps.study.schema import ClassifierSweep, Study
 
 IS_COMMON = "is_common"  # no classifier cohort of the sweep was trained on this generator
 

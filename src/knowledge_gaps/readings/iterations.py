@@ -20,7 +20,7 @@ from knowledge_gaps.readings.paper import TABLE_ITERATIONS, PaperTable
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.tables import PairSet, Row
 from knowledge_gaps.statistics.measures import find_metric_of
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 FloatArray = npt.NDArray[np.float64]
 

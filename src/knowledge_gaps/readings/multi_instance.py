@@ -14,7 +14,7 @@ from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.phi_sweep import FoolingSweep, label_distance
 from knowledge_gaps.readings.reading import Results
 from knowledge_gaps.readings.tables import Row
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 _MEAN = "detection_rate_mean"
 

@@ -16,8 +16,8 @@ import pandas as pd
 
 from knowledge_gaps.readings.reading import Metrics, Reading, Results
 from knowledge_gaps.statistics.clusters import Clusters, find_clusters
-from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.study.schema import Study
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -19,7 +19,7 @@ from knowledge_gaps.readings.formats import format_distance, format_phi
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.tables import PairSet, Row, select_pairs
 from knowledge_gaps.statistics.measures import find_metric_of
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 _LOG_FROM_RATIO = 20.0  # an axis whose values span more than this factor is logarithmic
 _ENTROPY_ROOM = 0.3  # nats above the largest class entropy, for its line to be seen

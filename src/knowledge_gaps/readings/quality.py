@@ -18,7 +18,7 @@ from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Reading, Results
 from knowledge_gaps.readings.tables import Row, summarise_quality
 from knowledge_gaps.statistics.measures import METRICS
-from knowledge_gaps.study import REALS
+from knowledge_gaps.study.recipes import REALS
 
 _DISTANCE = "distance_"  # then the extractor's name
 

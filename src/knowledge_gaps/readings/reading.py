@@ -24,7 +24,7 @@ from knowledge_gaps.readings.tables import (
     summarise_quality,
 )
 from knowledge_gaps.statistics.measures import METRICS, REAL_ACCURACY
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 if TYPE_CHECKING:
     from knowledge_gaps.readings.figures.style import PageFigure

@@ -34,7 +34,7 @@ from knowledge_gaps.statistics.measures import (
     METRICS,
     find_metric_of,
 )
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 Row = Mapping[str, Any]  # numbers by name: NAME_mean, NAME_std, NAME_min, NAME_max, NAME_num, ...
 

@@ -9,7 +9,7 @@ from knowledge_gaps.readings.cohorts import has_styles
 from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.generalisation import DetectingSweep, draw_detecting_sweep
 from knowledge_gaps.readings.reading import Results
-from knowledge_gaps.study import ClassifierSweep, Study
+from knowledge_gaps.study.schema import ClassifierSweep, Study
 
 
 class Truncation(DetectingSweep):

@@ -40,7 +40,7 @@ from knowledge_gaps.readings.figures.style import PageFigure
 from knowledge_gaps.readings.reading import Results, list_readings, read_results
 from knowledge_gaps.report.metrics import make_headline_metrics, make_trust_metrics
 from knowledge_gaps.report.page.render import render_page
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 _MAX_COHORTS = 8  # that a figure of spectra tells apart
 _NUM_PHIS = 3  # of the sweep, from its smallest to its largest

@@ -13,7 +13,7 @@ from knowledge_gaps.core import layout
 from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, write_table
 from knowledge_gaps.execution.parallel import map_parallel
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 
 def run(root: Path, study: Study) -> None:

@@ -17,7 +17,7 @@ from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.execution.parallel import map_parallel
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 
 def run(root: Path, study: Study) -> None:

@@ -15,7 +15,7 @@ from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.devices import count_workers
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.execution.parallel import map_parallel
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 _COUNTS = ("instance", "steps", "num_images", "num_defects")  # columns of whole numbers
 

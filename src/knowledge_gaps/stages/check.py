@@ -21,8 +21,9 @@ from knowledge_gaps.models.registry import (
     parse_settings,
 )
 from knowledge_gaps.planning.plan import find_shape
-from knowledge_gaps.study import NO_POOL, ClassifierRecipe, GanRecipe, Kind, Study
 from knowledge_gaps.study.graph import get_cohorts, list_members
+from knowledge_gaps.study.recipes import NO_POOL, ClassifierRecipe, GanRecipe, Kind
+from knowledge_gaps.study.schema import Study
 from knowledge_gaps.training.initial_weights import find_initial_weights
 
 

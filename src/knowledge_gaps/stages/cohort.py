@@ -16,7 +16,8 @@ from knowledge_gaps.execution.assignment import Callback, Row
 from knowledge_gaps.execution.cluster import EXECUTOR_VARIABLE, find_executor
 from knowledge_gaps.execution.cohort import make_tasks, train_cohort, train_instances
 from knowledge_gaps.execution.parallel import Executor, run_local
-from knowledge_gaps.study import Kind, Study
+from knowledge_gaps.study.recipes import Kind
+from knowledge_gaps.study.schema import Study
 from knowledge_gaps.tracking.live import CohortTracker
 from knowledge_gaps.training.task import TrainingTask, check_shares
 

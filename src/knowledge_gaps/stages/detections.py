@@ -20,8 +20,8 @@ from knowledge_gaps.evaluation.detection import hash_classifier, measure_detecti
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.statistics.measures import DETECTION_MEASURES
-from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_generators, list_members
+from knowledge_gaps.study.schema import Study
 
 _VERSIONS = ("numpy", "scikit-learn", "scipy", "torch")
 

@@ -8,8 +8,8 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.layout import META_FILE, get_instance_directory
 from knowledge_gaps.models.pool import Member, read_pool, write_pool
-from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import need
+from knowledge_gaps.study.schema import Study
 
 
 def run(root: Path, study: Study, name: str) -> None:

@@ -16,7 +16,7 @@ from knowledge_gaps.data.reals import Reals, open_reals
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.registry import get_extractor, load_extractor
 from knowledge_gaps.execution.parallel import map_parallel
-from knowledge_gaps.study import Study
+from knowledge_gaps.study.schema import Study
 
 _WORKER_MODULE = "knowledge_gaps.data.reals"
 _GRID_IMAGES = 100

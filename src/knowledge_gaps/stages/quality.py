@@ -28,8 +28,9 @@ from knowledge_gaps.evaluation.registry import FeatureExtractor, get_extractor, 
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.statistics import measures
 from knowledge_gaps.statistics.collapse import Diversity, judge_collapse
-from knowledge_gaps.study import REALS, EvaluationSettings, Study
 from knowledge_gaps.study.graph import list_generators
+from knowledge_gaps.study.recipes import REALS
+from knowledge_gaps.study.schema import EvaluationSettings, Study
 
 _CODE = (
     "data/images.py",

@@ -20,8 +20,8 @@ from knowledge_gaps.core.layout import (
 )
 from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.execution.parallel import map_parallel
-from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_generators
+from knowledge_gaps.study.schema import Study
 
 _WORK = "knowledge_gaps.evaluation.sampling"  # only workers import it, and torch with it
 _CODE = (

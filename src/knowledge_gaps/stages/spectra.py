@@ -17,8 +17,9 @@ from knowledge_gaps.core.tables import SIX_DIGITS, write_table
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.execution.parallel import map_parallel
-from knowledge_gaps.study import REALS, REALS_TRAIN, Study
 from knowledge_gaps.study.graph import list_generators
+from knowledge_gaps.study.recipes import REALS
+from knowledge_gaps.study.schema import REALS_TRAIN, Study
 
 
 def run(root: Path, study: Study) -> None:

@@ -21,8 +21,10 @@ import pandas as pd
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
-from knowledge_gaps.study import PARAMS_FILE, Kind, Study
 from knowledge_gaps.study.graph import get_cohorts
+from knowledge_gaps.study.load import PARAMS_FILE
+from knowledge_gaps.study.recipes import Kind
+from knowledge_gaps.study.schema import Study
 from knowledge_gaps.tracking.server import describe_failure, open_experiment, tracking_uri
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from knowledge_gaps.study import ClassifierRecipe
+from knowledge_gaps.study.recipes import ClassifierRecipe
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.ranks import Ranks
 

@@ -21,7 +21,7 @@ from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.recompute import recompute_blocks
 from knowledge_gaps.models.registry import Generator, classifier_architectures
-from knowledge_gaps.study import ClassifierRecipe
+from knowledge_gaps.study.recipes import ClassifierRecipe
 from knowledge_gaps.training.augment import augment
 from knowledge_gaps.training.batches import (
     Stream,

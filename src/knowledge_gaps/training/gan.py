@@ -32,7 +32,7 @@ from knowledge_gaps.models.fast_layers import fold_batch_norm
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import Generator, StyleGenerator
-from knowledge_gaps.study import GanRecipe
+from knowledge_gaps.study.recipes import GanRecipe
 from knowledge_gaps.training.augment import draw_mirrored, mirror
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
 from knowledge_gaps.training.task import count_path_images

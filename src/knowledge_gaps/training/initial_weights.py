@@ -20,7 +20,7 @@ from knowledge_gaps.models.registry import (
     classifier_architectures,
     parse_settings,
 )
-from knowledge_gaps.study import ClassifierRecipe
+from knowledge_gaps.study.recipes import ClassifierRecipe
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from knowledge_gaps.data.images import save_grid
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.models.frozen import FORMAT, freeze, load_classifier, load_generator
 from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
-from knowledge_gaps.study import ClassifierCohort, GanCohort, GanRecipe
+from knowledge_gaps.study.recipes import ClassifierCohort, GanCohort, GanRecipe
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import Fooling, GanTrainer

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 
 from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.study import TrainingSettings
+from knowledge_gaps.study.recipes import TrainingSettings
 from knowledge_gaps.training.state import Curves, Row, load_state, save_state
 from knowledge_gaps.training.trainer import Trainer, compute_decay
 

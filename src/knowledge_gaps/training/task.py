@@ -14,7 +14,13 @@ from typing import Any
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import dump_json
 from knowledge_gaps.models.pool import Member
-from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, GanRecipe, Kind
+from knowledge_gaps.study.recipes import (
+    ClassifierCohort,
+    ClassifierRecipe,
+    GanCohort,
+    GanRecipe,
+    Kind,
+)
 
 
 @dataclass(frozen=True)

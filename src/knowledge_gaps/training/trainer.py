@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from knowledge_gaps.data.store import ImageStore
-from knowledge_gaps.study import OptimizerSettings
+from knowledge_gaps.study.recipes import OptimizerSettings
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.ranks import Ranks
 

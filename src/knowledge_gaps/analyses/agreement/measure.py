@@ -28,8 +28,9 @@ from knowledge_gaps.evaluation.detection import score_images
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.statistics import agreement
-from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.study.recipes import Kind
+from knowledge_gaps.study.schema import Study
 
 MAX_CKA_IMAGES = 2_000  # of a set of images; the estimate of CKA does not depend on how many
 

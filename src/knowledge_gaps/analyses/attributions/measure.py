@@ -23,8 +23,9 @@ from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.batches import BACKWARD_BATCH, BACKWARD_VALUES, count_scored
 from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.study import NO_POOL, REALS, Study
 from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.study.recipes import NO_POOL, REALS
+from knowledge_gaps.study.schema import Study
 
 FloatArray = npt.NDArray[np.float64]
 _load_classifier = cache(load_classifier)  # once a process

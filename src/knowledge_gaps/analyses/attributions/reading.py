@@ -26,7 +26,7 @@ from knowledge_gaps.readings.figures.style import (
     PageFigure,
     paper_style,
 )
-from knowledge_gaps.study import REALS
+from knowledge_gaps.study.recipes import REALS
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -35,8 +35,9 @@ from knowledge_gaps.models.networks import build_classifier
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, adjust_holm, compare_scores
 from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, REAL_ACCURACY
-from knowledge_gaps.study import ClassifierRecipe, Study
 from knowledge_gaps.study.graph import list_generators
+from knowledge_gaps.study.recipes import ClassifierRecipe
+from knowledge_gaps.study.schema import Study
 from knowledge_gaps.training.batches import Stream, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.initial_weights import load_initial_weights

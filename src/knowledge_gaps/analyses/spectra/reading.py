@@ -25,7 +25,8 @@ from knowledge_gaps.readings.figures.style import (
     choose_colours,
     paper_style,
 )
-from knowledge_gaps.study import REALS, REALS_TRAIN
+from knowledge_gaps.study.recipes import REALS
+from knowledge_gaps.study.schema import REALS_TRAIN
 
 FloatArray = npt.NDArray[np.float64]
 

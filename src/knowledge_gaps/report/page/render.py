@@ -29,7 +29,8 @@ from knowledge_gaps.statistics.collapse import describe_rule
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
 from knowledge_gaps.statistics.measures import FID
 from knowledge_gaps.statistics.signals import Signal
-from knowledge_gaps.study import Study, TrainingSettings
+from knowledge_gaps.study.recipes import TrainingSettings
+from knowledge_gaps.study.schema import Study
 
 _OTHER_CELLS: dict[str, tuple[str, ...]] = {  # in the table of detection statistics: sorted by
     "memoryless": (),
