@@ -20,14 +20,19 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
+from knowledge_gaps.evaluation import registry
 from knowledge_gaps.evaluation.extractors import inception, lenet
 from knowledge_gaps.evaluation.extractors.inception import Inception
 from knowledge_gaps.evaluation.extractors.lenet import LeNet
 from knowledge_gaps.evaluation.extractors.random_vgg import RandomVgg
-from knowledge_gaps.evaluation.quality import features
 from knowledge_gaps.evaluation.quality.distances import compute_kid
-from knowledge_gaps.evaluation.quality.features import count_extracted, extract_features
-from knowledge_gaps.evaluation.registry import get_extractor, list_extractors, load_extractor
+from knowledge_gaps.evaluation.registry import (
+    count_extracted,
+    extract_features,
+    get_extractor,
+    list_extractors,
+    load_extractor,
+)
 from knowledge_gaps.study.schema import EvaluationSettings
 
 
@@ -94,7 +99,7 @@ def test_unknown_extractor_is_refused() -> None:
 def test_batches_do_not_change_the_features(monkeypatch: pytest.MonkeyPatch) -> None:
     images, network = draw_images(20, (1, 28, 28)), LeNet.load(None)
     whole = extract_features(images, network).features
-    monkeypatch.setattr(features, "_BATCH_SIZE", 7)
+    monkeypatch.setattr(registry, "_BATCH_SIZE", 7)
     for num_images in (None, 5):
         found = extract_features(images, network, num_images).features
         np.testing.assert_allclose(found, whole[:num_images], rtol=1e-4, atol=1e-5)

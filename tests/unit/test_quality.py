@@ -30,7 +30,6 @@ from knowledge_gaps.evaluation.quality.distances import (
     list_closest,
     measure_radii,
 )
-from knowledge_gaps.evaluation.quality.features import FeatureSet
 from knowledge_gaps.evaluation.quality.table import (
     Reals,
     compute_class_entropy,
@@ -39,6 +38,7 @@ from knowledge_gaps.evaluation.quality.table import (
     count_missing_classes,
     measure_contrast,
 )
+from knowledge_gaps.evaluation.registry import FeatureSet
 from knowledge_gaps.statistics.collapse import Collapse, Diversity, describe_rule, judge_collapse
 from knowledge_gaps.statistics.measures import METRICS
 

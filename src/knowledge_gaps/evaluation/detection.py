@@ -151,8 +151,7 @@ def hash_classifier(directory: Path) -> list[str]:
 
     That is the weights, meta.json, which says how to build and feed the network, and code.
 
-    Raises:
-        UserError: when a file is missing or damaged.
+    Raises UserError when a file is missing or damaged.
     """
     files = [hash_file(directory / name) for name in (CLASSIFIER_FILE, META_FILE)]
     return [*files, hash_code(_CODE, (read_meta(directory)["architecture"],))]

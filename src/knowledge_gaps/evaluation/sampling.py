@@ -24,8 +24,7 @@ def save_samples(root: Path, study: Study, name: str, instance: int, device: tor
     Returns:
         The file's sha256.
 
-    Raises:
-        UserError: when the checkpoint is missing or altered, or the disk is full.
+    Raises UserError when the checkpoint is missing or altered, or the disk is full.
     """
     seed, num_images = study.study.seed, study.evaluation.num_images
     directory = get_instance_directory(root, f"gans/{name}", instance)

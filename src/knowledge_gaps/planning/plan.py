@@ -55,8 +55,7 @@ def make_plan(root: Path, study: Study, with_timing: bool) -> dict[str, Any]:
         What JSON can hold, with None for what is not known: "cohorts" in the order of training,
         "hours_left" of all trainings, "disk_bytes", and "peak_bytes", the memory of this process.
 
-    Raises:
-        UserError: when the images' size is not known, or a recipe does not fit them.
+    Raises UserError when the images' size is not known, or a recipe does not fit them.
     """
     shape, num_reals = find_reals(root, study)
     steps_left = count_steps_left(root, study)

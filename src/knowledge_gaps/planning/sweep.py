@@ -61,8 +61,7 @@ def make_grid(
         axes: each "KEY=VALUE,VALUE,..." with a dotted key of it and values as in YAML.
         check: raises UserError for a study that no stage could run.
 
-    Raises:
-        UserError: for a key that is given twice, or a key or value that the study cannot take.
+    Raises UserError for a key that is given twice, or a key or value that the study cannot take.
     """
     lists: dict[str, list[Any]] = {}
     for key, listed in map(parse_axis, axes):

@@ -25,8 +25,7 @@ def run(root: Path, study: Study) -> None:
 
     A study without a GAN cohort that fools classifiers gets a table without rows.
 
-    Raises:
-        UserError: when a checkpoint or a file of images is missing or altered.
+    Raises UserError when a checkpoint or a file of images is missing or altered.
     """
     plan = measure.make_plan(root, study)
     batches = measure.list_batches(plan, study.evaluation.num_images)

@@ -17,14 +17,18 @@ from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.evaluation.quality.distances import find_nearest, list_closest
-from knowledge_gaps.evaluation.quality.features import extract_features
 from knowledge_gaps.evaluation.quality.table import (
     Reals,
     compute_floor,
     compute_quality,
     measure_contrast,
 )
-from knowledge_gaps.evaluation.registry import FeatureExtractor, get_extractor, load_extractor
+from knowledge_gaps.evaluation.registry import (
+    FeatureExtractor,
+    extract_features,
+    get_extractor,
+    load_extractor,
+)
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.statistics import measures
 from knowledge_gaps.statistics.collapse import Diversity, judge_collapse

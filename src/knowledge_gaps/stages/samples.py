@@ -43,9 +43,8 @@ def run(root: Path, study: Study) -> None:
     belongs to no generator of the study is removed, and every other file is replaced, never written
     into: it may be a link into DVC's cache.
 
-    Raises:
-        UserError: when a checkpoint is missing or altered, or the disk is full; images that were
-            finished before are kept by the next run.
+    Raises UserError when a checkpoint is missing or altered, or the disk is full; images that were
+    finished before are kept by the next run.
     """
     names = list_generators(study)
 

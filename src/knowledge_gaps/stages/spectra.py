@@ -25,8 +25,7 @@ from knowledge_gaps.study.schema import REALS_TRAIN, Study
 def run(root: Path, study: Study) -> None:
     """Write reports/spectra.csv, and the residuals' spectra and means below data/spectra.
 
-    Raises:
-        UserError: when a file of images is missing.
+    Raises UserError when a file of images is missing.
     """
     prepared = layout.get_prepared_directory(root)
     # the train split is measured like a generator: its distance from the test split is the floor

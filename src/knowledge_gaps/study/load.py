@@ -19,8 +19,7 @@ PARAMS_FILE = "params.yaml"
 def load_study(path: Path) -> Study:
     """Read a study and check it whole: keys, types, ranges and references.
 
-    Raises:
-        UserError: one line that names the file, the key, what was found and what is allowed.
+    Raises UserError one line that names the file, the key, what was found and what is allowed.
     """
     return validate_study(read_yaml(path), path.name)
 
@@ -40,8 +39,7 @@ def validate_study(content: Any, name: str) -> Study:
 def read_yaml(path: Path) -> Any:
     """Read YAML 1.2 by the parser that DVC reads params.yaml with; a key may stand only once.
 
-    Raises:
-        UserError: when the file cannot be read or is not valid YAML.
+    Raises UserError when the file cannot be read or is not valid YAML.
     """
     try:
         text = path.read_text(encoding="utf-8")

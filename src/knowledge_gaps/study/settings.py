@@ -46,9 +46,8 @@ def list_studies(root: Path) -> dict[str, str]:
 def use_study(root: Path, name: str, is_forced: bool = False) -> None:
     """Write a study of settings/ to params.yaml, after it was checked.
 
-    Raises:
-        UserError: when there is none of that name, it is not valid, or params.yaml has content
-            that is nowhere else (unless `is_forced`).
+    Raises UserError when there is none of that name, it is not valid, or params.yaml has content
+    that is nowhere else (unless `is_forced`).
     """
     known = list_studies(root)
     if name not in known:

@@ -25,7 +25,7 @@ from knowledge_gaps.study.graph import get_cohorts
 from knowledge_gaps.study.load import PARAMS_FILE
 from knowledge_gaps.study.recipes import Kind
 from knowledge_gaps.study.schema import Study
-from knowledge_gaps.tracking.server import describe_failure, open_experiment, tracking_uri
+from knowledge_gaps.tracking.live import describe_failure, open_experiment, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -40,7 +40,6 @@ _MODEL = "model"  # the artifacts of a classifier's run that are its version
 _STUDY_FILES = (PARAMS_FILE, "reports/index.html")
 _OUTCOMES = ("created", "updated", "unchanged")
 _META_PARAMS = ("architecture", "seed", "steps", "images_seen")
-_MOST_CHARACTERS = 6000  # MLflow stores no more of a parameter; the artifact meta.json has all
 _SIDES = {"gans": ("generator", "classifier"), "classifiers": ("classifier", "generator")}
 
 
@@ -68,18 +67,10 @@ def sync_experiment(root: Path, study: Study) -> None:
 
 
 def sync_study(root: Path, study: str, cohorts: Collection[tuple[str, str]]) -> Counter[str]:
-    """Bring MLflow to what the files of a study say.
+    """Bring MLflow to what the files of a study say; raises UserError when it is off or fails.
 
-    Args:
-        root: the repository's root.
-        study: the study's name.
-        cohorts: (kind, name) of its cohorts; those that are not trained yet are left out.
-
-    Returns:
-        Counts of what was "runs created", "runs updated", "versions unchanged" and so on.
-
-    Raises:
-        UserError: when tracking is off or fails.
+    The cohorts are (kind, name) each; those that are not trained yet are left out. Returns counts
+    of what was "runs created", "runs updated", "versions unchanged" and so on.
     """
     uri = tracking_uri(root)
     if uri is None:
@@ -237,11 +228,9 @@ def _flatten(values: Mapping[str, Any], separator: str) -> dict[str, Any]:
 
 def _collect_params(meta: Mapping[str, Any]) -> dict[str, str]:
     """Collect a run's parameters from meta.json, or from the part known before the training."""
-    values = _flatten(meta.get("cohort_settings", {}), ".")
-    values |= {name: meta[name] for name in _META_PARAMS if name in meta}
-    values |= _flatten({"settings": meta.get("settings", {})}, ".")
-    texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in values.items()}
-    return {name: text[:_MOST_CHARACTERS] for name, text in texts.items()}
+    chosen = {name: meta[name] for name in (*_META_PARAMS, "settings") if name in meta}
+    values = _flatten(meta.get("cohort_settings", {}) | chosen, ".")
+    return {name: v if isinstance(v, str) else json.dumps(v) for name, v in values.items()}
 
 
 def _read_curves(path: Path) -> list[Point]:

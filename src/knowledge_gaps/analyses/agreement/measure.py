@@ -127,8 +127,7 @@ def _list_in_loss(study: Study, gans: str, cohort: str) -> tuple[int, ...]:
 def answer_sets(directory: Path, sets: Sequence[ImageSet]) -> dict[ImageSet, Answers]:
     """Load a classifier, and let it score sets of images and extract the features of some.
 
-    Raises:
-        UserError: when a file is missing or altered, or the classifier has no linear layer.
+    Raises UserError when a file is missing or altered, or the classifier has no linear layer.
     """
     classifier, answers = load_classifier(directory).to(find_device()), {}
     for sources in sets:

@@ -74,8 +74,7 @@ class AttributionReading(NamedTuple):
 def read(root: Path) -> AttributionReading | None:
     """Read attributions and agreement; None when no GAN cohort of the iterations fools.
 
-    Raises:
-        UserError: when a file cannot be read or holds something else.
+    Raises UserError when a file cannot be read or holds something else.
     """
     directory = layout.get_attributions_directory(root)
     index = read_json(directory / layout.ATTRIBUTION_INDEX_FILE)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knowledge_gaps.evaluation.quality.features import FeatureSet, FloatArray
+from knowledge_gaps.evaluation.registry import FeatureSet, FloatArray
 
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000  # or the size of the smaller set

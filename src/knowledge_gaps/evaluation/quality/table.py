@@ -20,7 +20,7 @@ from knowledge_gaps.evaluation.quality.distances import (
     find_nearest,
     measure_radii,
 )
-from knowledge_gaps.evaluation.quality.features import FeatureSet, FloatArray
+from knowledge_gaps.evaluation.registry import FeatureSet, FloatArray
 from knowledge_gaps.statistics.measures import METRICS
 
 _MISSING_FACTOR = 10  # a class that is so many times rarer than among the reals is missing
