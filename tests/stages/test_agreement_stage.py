@@ -133,7 +133,6 @@ def test_numbers_by_another_way(trained_copy: Path) -> None:
     assert row["num_errors_a"] == (~correct[0]).sum()
     assert row["num_errors_b"] == (~correct[1]).sum()
     assert row["num_errors_both"] == (~correct[0] & ~correct[1]).sum()
-    assert row["observed_agreement"] == pytest.approx((correct[0] == correct[1]).mean(), abs=1e-6)
     assert row["error_consistency"] == pytest.approx(cohen_kappa_score(*correct), abs=1e-6)
     centred = [values - values.mean(axis=0) for values in features]
     cross = np.linalg.norm(centred[0].T @ centred[1]) ** 2

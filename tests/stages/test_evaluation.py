@@ -11,13 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import load_images, save_array, to_float
 from knowledge_gaps.data.store import load_array
-from knowledge_gaps.evaluation.extractors.lenet import LeNet
 from knowledge_gaps.evaluation.quality.distances import Nearest, find_nearest
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.stages import quality as quality_stage
@@ -192,45 +189,6 @@ def test_quality_has_every_generator_and_the_floor(quality: pd.DataFrame) -> Non
     assert (phi["fool_all_1"] == 1).all()
 
 
-def extract(path: Path, num_images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Extract features and predicted classes by the LeNet itself, in one batch."""
-    images = torch.from_numpy(load_images(path)[:num_images])
-    features, logits = LeNet.load(None).extract(images)
-    return features.numpy().astype(np.float64), logits.argmax(dim=1).numpy()
-
-
-def test_quality_is_that_of_a_direct_computation(trained_root: Path, quality: pd.DataFrame) -> None:
-    prepared = trained_root / "data" / "prepared"
-    training, training_classes = extract(prepared / "train.npy", 512)
-    test, test_classes = extract(prepared / "test.npy", 64)
-    threshold = np.quantile(cdist(test, training).min(axis=1), 0.01)
-    rows = quality.set_index(PAIR[:2])
-    neighbours = read_table(trained_root, "neighbours")
-    assert set(neighbours["generator_cohort"]) == set(GANS)
-    pairs: dict[str, list[tuple[float, int, int, int]]] = {name: [] for name in GANS}
-    classes = {("real", 0): training_classes[:64]}
-    for cohort, instance in ALL:
-        path = get_samples(trained_root, cohort, instance)
-        features, classes[cohort, instance] = extract(path, 64)
-        distances = cdist(features, training)
-        nearest, indices = distances.min(axis=1), distances.argmin(axis=1)
-        memorised = rows.loc[(cohort, instance), "memorised_lenet_64"]
-        assert memorised == np.mean(nearest < threshold)
-        pairs[cohort] += zip(nearest, [instance] * 64, range(64), indices, strict=True)
-    for cohort, expected in pairs.items():
-        table = neighbours[neighbours["generator_cohort"] == cohort].drop(columns=PAIR[0])
-        distances, *keys = zip(*sorted(expected)[:10], strict=True)
-        assert table.pop("distance_lenet").tolist() == pytest.approx(distances, abs=1e-4)
-        assert table.to_numpy().T.tolist() == [list(key) for key in keys]
-    counts = np.bincount(test_classes, minlength=10)
-    for key, predicted in classes.items():
-        found = np.bincount(predicted, minlength=10)
-        shares = found[found > 0] / 64
-        entropy = rows.loc[key, "class_entropy_lenet_64"]
-        assert entropy == pytest.approx(-(shares * np.log(shares)).sum(), abs=1e-5)
-        assert rows.loc[key, "missing_classes_lenet_64"] == (10 * found < counts).sum()
-
-
 def test_collapse_of_known_images(trained_copy: Path) -> None:
     """Copies of training reals, blank sheets, one digit again and again, two digits of ten."""
     prepared = trained_copy / "data" / "prepared"
@@ -253,6 +211,7 @@ def test_collapse_of_known_images(trained_copy: Path) -> None:
     assert rows.loc[("baseline", 1), "memorised_lenet_64"] == 0
     neighbours = read_table(trained_copy, "neighbours")
     copies = neighbours[neighbours["generator_cohort"] == "baseline"]
+    assert len(copies) == 10
     assert (copies["distance_lenet"] < 1e-4).all()
     assert (copies["generator_instance"] == 0).all()
     assert (copies["training_image"] == 100 + copies["image"]).all()
@@ -276,11 +235,7 @@ def test_libraries_below_keep_to_one_thread(
     assert set(threads) == {1}
 
 
-def test_number_of_images_names_the_metrics_and_must_be_there(trained_copy: Path) -> None:
+def test_number_of_images_names_the_metrics(trained_copy: Path) -> None:
     change_params(trained_copy, {"evaluation.num_images": 32})
     run_stage(trained_copy, "quality")
     assert "fid_lenet_32" in read_table(trained_copy, "quality").columns
-    change_params(trained_copy, {"evaluation.num_images": 65})
-    message = r"evaluation\.num_images: 65 found, .*baseline/0\.npy holds 64 images"
-    with pytest.raises(UserError, match=message):
-        run_stage(trained_copy, "quality")

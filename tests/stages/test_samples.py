@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.data.images import load_images, save_array, to_uint8
 from knowledge_gaps.execution import parallel
@@ -101,19 +100,6 @@ def test_nothing_is_drawn_twice(
     assert capsys.readouterr().out == "samples: computed 0 rows, 4 cached\n"
 
 
-def test_only_the_samples_of_a_new_cohort_are_drawn(
-    trained_copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    gans = trained_copy / "models" / "gans"
-    shutil.copytree(gans / "fool_all_1", gans / "added")
-    entry = {"recipe": "dcgan", "instances": 2, "fools": "c0", "phi": 1.0}
-    change_params(trained_copy, {"gans.added": entry})
-    assert run_and_list_new(trained_copy) == []
-    assert capsys.readouterr().out.count("samples: drew added/") == 2
-    images = [get_samples(trained_copy, name, 0).read_bytes() for name in ("added", "fool_all_1")]
-    assert images[0] != images[1]  # the same generator, and latents of its own
-
-
 @pytest.mark.parametrize("changed", ["evaluation.num_images", "study.seed", "code"])
 def test_what_decides_all_samples(
     trained_copy: Path, monkeypatch: pytest.MonkeyPatch, changed: str
@@ -179,21 +165,3 @@ def test_files_that_are_links_to_a_cache_are_replaced(trained_copy: Path, tmp_pa
     assert {target: target.read_bytes() for target in cached} == cached
     assert len(load_images(get_samples(trained_copy, "baseline", 0))) == 48
     assert not get_samples(trained_copy, "baseline", 0).is_symlink()
-
-
-def test_samples_that_were_finished_before_an_error_are_kept(
-    trained_root: Path, trained_copy: Path
-) -> None:
-    shutil.rmtree(trained_copy / "data" / "samples")
-    weights = trained_copy / "models" / "gans" / "fool_all_1" / "0" / "generator.safetensors"
-    content = weights.read_bytes()
-    weights.write_bytes(content[:-1])
-    with pytest.raises(UserError, match=r"gans/fool_all_1/0/generator\.safetensors: sha256 is"):
-        run_stage(trained_copy, "samples")
-    assert not get_samples(trained_copy, "fool_all_1", 0).exists()
-    weights.write_bytes(content)
-    kept = [get_samples(trained_copy, "baseline", instance).stat() for instance in range(2)]
-    run_stage(trained_copy, "samples")
-    found = [get_samples(trained_copy, "baseline", instance).stat() for instance in range(2)]
-    assert found == kept
-    assert hash_tree(trained_copy / "data") == hash_tree(trained_root / "data")

@@ -39,10 +39,9 @@ _Rates = npt.NDArray[np.float64]
 def score_images(
     classifier: GanClassifier, images: Images, num_images: int | None = None
 ) -> Scores:
-    """Score the first images, or all, uint8 [N, C, H, W], a batch of them in memory at a time.
+    """Return a frozen classifier's logits float32 [N] of the first images, or all; positive = real.
 
-    Returns:
-        Logits float32 [N] of the frozen classifier, positive = real.
+    Only a batch of the images, uint8 [N, C, H, W], is in memory at a time.
     """
     device = next(classifier.parameters()).device
     batches = split_images(images, count_scored(classifier.spec), num_images)
@@ -57,11 +56,7 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
     detection_rate, real_accuracy, balanced_accuracy and c2st_log10_p depend on the classifier's own
     threshold, logit 0; calibration_error on the size of the logits; the others on their order.
 
-    Args:
-        scores_generated: logits float32 [N] of generated images, N at least 1.
-        scores_real: logits float32 [M] of reals, M at least 1.
-
-    Returns:
+    Returns, of logits float32 [N] of generated images and [M] of reals, both at least 1:
         detection_rate: share of generated images called generated (logit at most 0), the paper's
             "accuracy on generated images".
         real_accuracy: share of reals called real (logit above 0).
@@ -76,8 +71,7 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
         c2st_log10_p: log10 of the p-value of the classifier two-sample test (Lopez-Paz & Oquab
             2017) that generated images are called generated more often than reals.
 
-    Raises:
-        FloatingPointError: when a score is not finite.
+    Raises FloatingPointError when a score is not finite.
     """
     if not (np.isfinite(scores_generated).all() and np.isfinite(scores_real).all()):
         raise FloatingPointError("a classifier returned a logit that is not finite")

@@ -44,17 +44,10 @@ def run(root: Path, study: Study, with_timing: bool, as_json: bool) -> None:
 
 
 def make_plan(root: Path, study: Study, with_timing: bool) -> dict[str, Any]:
-    """Make the plan of a study.
+    """Make the plan of a study; `with_timing` times some steps of every distinct training.
 
-    Args:
-        root: the repository's root.
-        study: the present one.
-        with_timing: time some steps of every distinct training in this process.
-
-    Returns:
-        What JSON can hold, with None for what is not known: "cohorts" in the order of training,
-        "hours_left" of all trainings, "disk_bytes", and "peak_bytes", the memory of this process.
-
+    Returns what JSON can hold, with None for what is not known: "cohorts" in the order of training,
+    "hours_left" of all trainings, "disk_bytes", and "peak_bytes", the memory of this process.
     Raises UserError when the images' size is not known, or a recipe does not fit them.
     """
     shape, num_reals = find_reals(root, study)
@@ -120,10 +113,9 @@ def _count_steps(root: Path, cohort: str, instance: int, expected: Mapping[str, 
 
 
 def find_reals(root: Path, study: Study) -> tuple[ImageShape, int | None]:
-    """Find the size of the reals, by the settings or, if those are the dataset's, as prepared.
+    """Find the shape of the reals and how many there are, None where only `prepare` can count them.
 
-    Returns:
-        The shape of an image, and how many there are; None where only `prepare` can count them.
+    Both are told by the settings or, if those are the dataset's, by data/prepared.
     """
     data, path = study.data, layout.get_prepared_directory(root) / layout.DATASET_FILE
     shape, prepared = find_shape(data), read_json(path) if path.exists() else {}

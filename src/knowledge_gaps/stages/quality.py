@@ -11,7 +11,6 @@ from threadpoolctl import threadpool_limits
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.fingerprint import get_versions, hash_code, make_key
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
@@ -76,7 +75,7 @@ def _make_keys(
 ) -> dict[_Name, str]:
     """Hash what each row is computed from."""
     test = layout.get_prepared_directory(root) / layout.TEST_IMAGES
-    hashes = {path: _hash_images(path, settings.num_images) for path in (test, *files.values())}
+    hashes = {path: open_images(path).compute_sha256() for path in (test, *files.values())}
     shared = [
         [hashes[test], hashes[files[_FLOOR]]],
         settings.num_images,
@@ -86,15 +85,6 @@ def _make_keys(
         get_versions(("numpy", "torch", "torch-fidelity")),
     ]
     return {name: make_key(hashes[path], shared) for name, path in files.items()}
-
-
-def _hash_images(path: Path, num_images: int) -> str:
-    images = open_images(path)
-    if len(images) < num_images:
-        raise UserError(
-            f"evaluation.num_images: {num_images} found, {path} holds {len(images)} images"
-        )
-    return images.compute_sha256()
 
 
 def _measure(root: Path, settings: EvaluationSettings, images_file: Path) -> Row:

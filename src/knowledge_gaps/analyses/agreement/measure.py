@@ -75,10 +75,9 @@ def list_sets(root: Path, study: Study, cohort: str) -> dict[str, ImageSet]:
 
 
 def _list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
-    """List reals, and as many images of generators that the cohort was not trained on.
+    """List reals, and as many images of the other instances of GAN cohorts it was trained on.
 
-    These are the other instances of the GAN cohorts that it was trained on; without any, the set is
-    empty.
+    Without any such instance, the set is empty.
     """
     detected = list_members(study, study.classifiers[cohort].detects)
     files = [
@@ -175,10 +174,8 @@ def compare_pairs(
 ) -> Iterator[dict[str, Any]]:
     """Compare every two classifiers on a set of images, by their answers on it.
 
-    FOOLING_OTHERS leaves out the generators that fool one of the two.
-
-    Yields:
-        Rows by column of agreement.csv; NaN for a number that cannot be computed.
+    FOOLING_OTHERS leaves out the generators that fool one of the two. Yields rows by column of
+    agreement.csv, with NaN for a number that cannot be computed.
     """
     num_images, num_cka_images = [one.num_images for one in sources], _count_cka_images(sources)
     for a, b in combinations(range(len(answers)), 2):

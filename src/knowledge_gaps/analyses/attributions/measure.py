@@ -140,14 +140,8 @@ def integrate_gradients(
     steps that are even in the root of the line's parameter: a classifier's logit turns most where
     an image is still dim, and there the steps are short.
 
-    Args:
-        classifier: frozen; from images to logits float32 [N], positive = real.
-        images: float32 [N, C, H, W] in [-1, 1].
-        num_steps: of the sum that stands for the integral.
-
-    Returns:
-        Logits of the images' shape, positive for "real". The sum over an image is its logit less
-        that of the black image, up to the error of the sum.
+    Returns logits of the shape of the images, float32 [N, C, H, W] in [-1, 1], positive for "real".
+    The sum over an image is its logit less that of the black image, up to the error of the sum.
     """
     path = images - BLACK
     integral = torch.zeros_like(images)
@@ -167,13 +161,9 @@ def correlate_attributions(
     Pixels that equal the baseline are left out: their attribution is 0 whatever the classifier,
     and a background in common is no agreement. A colour counts by its channels.
 
-    Args:
-        attributions: float32 [K, N, C, H, W], of K classifiers.
-        images: float32 [N, C, H, W] in [-1, 1].
-
-    Returns:
-        Spearman's rank correlations, float64 [N, K, K]; NaN where a classifier has the same
-        attribution everywhere, or an image less than two pixels that are not black.
+    Returns Spearman's rank correlations, float64 [N, K, K], of attributions [K, N, C, H, W]; NaN
+    where a classifier has the same attribution everywhere, or an image less than two pixels that
+    are not black.
     """
     num_classifiers, num_images = attributions.shape[:2]
     correlations = np.full((num_images, num_classifiers, num_classifiers), np.nan)

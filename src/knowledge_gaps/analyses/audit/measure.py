@@ -186,9 +186,7 @@ class _Session:
 def measure_job(job: Job, root: Path, study: Study) -> Row:
     """Train a classifier of reals against replayed reals and test it on halves of the test split.
 
-    Raises:
-        UserError: when a file of images is missing or altered, or the training diverges.
-        FloatingPointError: when a score is not finite.
+    Raises UserError when a file of images is missing or altered, or the training diverges.
     """
     seed, recipe = study.study.seed, shorten_recipe(study, job.subject)
     reals = _load_reals(root, layout.TRAIN_IMAGES)
@@ -244,8 +242,7 @@ def judge_classifiers(rows: Sequence[Row]) -> list[Row]:
 def check_exactly(root: Path, study: Study) -> Iterator[Row]:
     """Check round trips of reals, as many as fit, and of every level, and all sample files.
 
-    Yields:
-        Rows whose num_defects are changed bytes, or files stored in another way than the reals.
+    The num_defects of a row are changed bytes, or files stored in another way than the reals.
     """
     train = _load_reals(root, layout.TRAIN_IMAGES)
     levels = np.arange(_NUM_LEVELS, dtype=np.uint8).reshape(-1, 1, 1, 1)

@@ -41,9 +41,7 @@ def compute_frechet(generated: FeatureSet, real: FeatureSet) -> float:
 def compute_kid(generated: FeatureSet, real: FeatureSet) -> tuple[float, float]:
     """Return mean and standard deviation over subsets of the unbiased MMD^2 with a cubic kernel.
 
-    The subsets share images, so the deviation is no standard error.
-
-    Source: Binkowski et al. 2018.
+    The subsets share images, so the deviation is no standard error (Binkowski et al. 2018).
     """
     size = min(KID_SUBSET_SIZE, len(generated), len(real))
     members, members_real = _draw_subsets(len(generated), len(real), size)
@@ -124,9 +122,8 @@ def compute_memorised(distances: FloatArray, distances_held_out: FloatArray) -> 
     Closer than that is one held-out real in a hundred, by mere likeness. So about 0.01 is what a
     perfect generator shows, and 1 one that repeats the training set.
 
-    Args:
-        distances: float32 [N] of the images to their nearest training reals.
-        distances_held_out: float32 [M], the same of reals that are not in the training set.
+    The distances are those to the nearest training reals, float32 [N] of the images and [M] of
+    reals that are not in the training set.
     """
     threshold = np.quantile(distances_held_out, MEMORISED_QUANTILE)
     return float(np.mean(distances < threshold))
@@ -147,15 +144,12 @@ def measure_radii(features: FloatArray) -> FloatArray:
 def compute_density_coverage(
     generated: FeatureSet, real: FeatureSet, radii: FloatArray
 ) -> tuple[float, float]:
-    """Return density and coverage, with k = 5.
+    """Return density and coverage, with k = 5 (Naeem et al. 2020, equations 3 and 4).
 
-    Source: Naeem et al., Reliable fidelity and diversity metrics for generative models, 2020,
-    equations 3 and 4. A real's neighbourhood is the open ball up to its k-th nearest real, of
-    `measure_radii`, as in the authors' code: a set compared with itself has density 1, not 1 + 1/k.
-
-    Returns:
-        Density, the mean number of neighbourhoods that a generated image lies in, divided by k.
-        Coverage, the share of the reals with a generated image in their neighbourhood.
+    Density is the mean number of neighbourhoods that a generated image lies in, divided by k;
+    coverage the share of the reals with a generated image in theirs. A real's neighbourhood is the
+    open ball up to its k-th nearest real, of `measure_radii`, as in the authors' code: a set
+    compared with itself has density 1, not 1 + 1/k.
     """
     images, reals = torch.from_numpy(generated.features), torch.from_numpy(real.features)
     limits = torch.from_numpy(radii)[:, None].split(DISTANCES_BATCH_SIZE)

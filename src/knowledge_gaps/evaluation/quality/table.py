@@ -48,15 +48,10 @@ class Reals:
 
 
 def compute_quality(generated: FeatureSet, reals: Reals, distances: FloatArray) -> Metrics:
-    """Compute every metric of a set of generated images.
+    """Compute METRICS of at least 4 generated images; None for what needs an extractor's classes.
 
-    Args:
-        generated: features of at least 4 generated images.
-        reals: at least 6 of each split, from the same extractor.
-        distances: float32 [N] of the generated images to their nearest training reals.
-
-    Returns:
-        A value for each of METRICS; None for what an extractor without classes cannot tell.
+    There are at least 6 reals of each split; distances are those to the nearest training reals,
+    float32 [N].
     """
     class_entropy = missing_classes = None
     if generated.logits is not None and reals.test.logits is not None:
@@ -84,12 +79,9 @@ def compute_floor(reals: Reals, num_images: int) -> Metrics:
 
 
 def measure_contrast(images: Images, num_images: int | None = None) -> float:
-    """Measure the mean over the first images, or all, of the standard deviation of their pixels.
+    """Measure the mean of the standard deviation of images' pixels, in levels of [0, 127.5].
 
     Channels are measured by themselves, for an image of one colour is as empty as a grey one.
-
-    Returns:
-        Levels, in [0, 127.5].
     """
     batches = split_images(images, _BATCH_SIZE, num_images)
     return float(np.mean([image.std(axis=(1, 2)) for batch in batches for image in batch]))
@@ -103,14 +95,10 @@ def compute_class_entropy(logits: FloatArray) -> float:
 
 
 def count_missing_classes(logits: FloatArray, logits_real: FloatArray) -> int:
-    """Count the classes that generated images hardly ever show.
+    """Count the classes that generated images hardly ever show, by logits [N, K] and [M, K].
 
     A class is missing when its share among the generated images is below a tenth of its share among
     the reals; both are predictions, so an extractor's habitual mistakes weigh on both sides.
-
-    Args:
-        logits: float32 [N, K] of generated images.
-        logits_real: float32 [M, K] of reals; a class that they do not show is not missing.
     """
     counts, counts_real = _count_classes(logits), _count_classes(logits_real)
     # both shares times both sizes: whole numbers, so that a class of just a tenth is not missing
