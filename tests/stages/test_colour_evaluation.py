@@ -137,9 +137,6 @@ def test_every_stage_has_all_of_its_rows(colour_root: Path) -> None:
     assert means.min() > 0
 
 
-# -------------------------------------------------------------------------------------- samples
-
-
 class Noisy(Generator):
     """A generator whose images are the noise that it draws by itself."""
 

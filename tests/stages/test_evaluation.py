@@ -57,9 +57,6 @@ def add_cohort(root: Path) -> None:
     save_array(get_samples(root, "negative", 0), 255 - images)
 
 
-# ----------------------------------------------------------------------------------- detections
-
-
 def test_detections_have_every_pair_once(detections: pd.DataFrame) -> None:
     described = [*PAIR, "in_loss", "in_training", "num_images"]
     assert list(detections.columns) == [*described, *DETECTION_MEASURES]
@@ -117,9 +114,6 @@ def test_detection_values(trained_copy: Path) -> None:
     assert mixed.lt(0.8).all(axis=None)
 
 
-# ----------------------------------------------------------------------------------- both tables
-
-
 @pytest.mark.parametrize(
     ("stage", "tables", "num_new", "num_cached"),
     [("detections", ["detections"], 2, 8), ("quality", ["quality", "neighbours"], 1, 5)],
@@ -173,9 +167,6 @@ def test_tables_without_a_cache_by_another_number_of_workers(
         assert found.read_bytes() == expected.read_bytes()
     for folder in ("models", "data"):  # inputs are left alone
         assert hash_tree(trained_copy / folder) == hash_tree(trained_root / folder)
-
-
-# --------------------------------------------------------------------------------------- quality
 
 
 def test_quality_has_every_generator_and_the_floor(quality: pd.DataFrame) -> None:

@@ -65,9 +65,6 @@ def published(weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return weights_file
 
 
-# ------------------------------------------------------------------------------ every extractor
-
-
 @pytest.mark.parametrize("name", list_extractors())
 def test_extractor_is_what_its_class_says(name: str, published: Path) -> None:
     extractor = get_extractor(name)
@@ -103,9 +100,6 @@ def test_batches_do_not_change_the_features(monkeypatch: pytest.MonkeyPatch) -> 
     for num_images in (None, 5):
         found = extract_features(images, network, num_images).features
         np.testing.assert_allclose(found, whole[:num_images], rtol=1e-4, atol=1e-5)
-
-
-# -------------------------------------------------------------------------------- untrained VGG
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 48), (3, 8, 8)])
@@ -151,9 +145,6 @@ def test_vgg_weights_are_drawn_as_he_et_al_say() -> None:
             assert tensor.std().item() == pytest.approx(expected, rel=4 / tensor.numel() ** 0.5)
 
 
-# ------------------------------------------------------------------------------ packaged LeNet
-
-
 def test_lenet_takes_stored_images_as_minus_one_to_one() -> None:
     stored = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 28, 28)
     network = LeNet.load(None)
@@ -175,9 +166,6 @@ def test_altered_weights_of_the_lenet_are_refused(
     monkeypatch.setattr(lenet, "WEIGHTS_PATH", copied)
     with pytest.raises(UserError, match=r"lenet\.safetensors: sha256 is"):
         LeNet.load(None)
-
-
-# ------------------------------------------------------------------------------------ Inception
 
 
 @pytest.mark.slow

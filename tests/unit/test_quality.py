@@ -54,9 +54,6 @@ def compare(generated: FeatureSet, reals: Reals) -> dict[str, float | None]:
     return compute_quality(generated, reals, nearest.distances)
 
 
-# --------------------------------------------------------------------- Frechet distance and KID
-
-
 def test_frechet_distance_equals_the_formula_with_a_matrix_root() -> None:
     """|mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), Heusel et al. 2017, equation 6."""
     first, second = draw_features(400, seed=3), draw_features(500, seed=4, shift=0.2)
@@ -84,9 +81,6 @@ def test_kid_is_torch_fidelitys_on_the_same_subsets(monkeypatch: pytest.MonkeyPa
         )
         mean, std = expected[KEY_METRIC_KID_MEAN], expected[KEY_METRIC_KID_STD]
         assert compute_kid(images, real) == pytest.approx((mean, std), rel=2e-5)  # float32 sums
-
-
-# ----------------------------------------------------------------------------------- neighbours
 
 
 def test_nearest_real_is_that_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,9 +147,6 @@ def test_batching_does_not_change_shares(monkeypatch: pytest.MonkeyPatch) -> Non
     assert measure() == pytest.approx(whole, abs=2 / 150)  # a pair on the edge may change sides
 
 
-# -------------------------------------------------------------------------- diversity and table
-
-
 def predict(*counts: int) -> npt.NDArray[np.float32]:
     """Make logits of so many images of each class."""
     return np.eye(len(counts), dtype=np.float32).repeat(counts, axis=0)
@@ -220,8 +211,6 @@ def test_numbers_about_classes_are_of_the_generated_images() -> None:
     missing = {name for name, value in found.items() if value is None}
     assert missing == {"class_entropy", "missing_classes"}
 
-
-# ------------------------------------------------------------------------------------- collapse
 
 FLOOR = Diversity(contrast=77.0, class_entropy=2.0, missing_share=0.0, recall=0.8)
 NO_CLASSES = {"class_entropy": None, "missing_share": None}
