@@ -115,14 +115,8 @@ def _make_training(kind: str) -> Callable[..., None]:
             typer.Option(min=0, help="train this instance alone, for the cohort to take up"),
         ] = None,
     ) -> None:
-        _run(
-            kind,
-            cohort,
-            module="stages.cohort",
-            kind=Kind(kind),
-            num_processes=num_processes,
-            instance=instance,
-        )
+        chosen: dict[str, object] = {"num_processes": num_processes, "instance": instance}
+        _run(kind, cohort, module="stages.cohort", function="run", kind=Kind(kind), **chosen)
 
     return train
 

@@ -85,35 +85,28 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
         pos_label=LABEL_GENERATED,
         drop_intermediate=False,  # a point between two others may be the last one below a limit
     )
+    # as `average_precision_score` with weights that give both kinds one sum; first both are 0
+    precision = detections[1:] / (detections[1:] + false_alarms[1:])
     return {
         measures.DETECTION_RATE: detection_rate,
         measures.REAL_ACCURACY: real_accuracy,
         measures.AUC: float(roc_auc_score(labels, scores)),
         measures.BALANCED_ACCURACY: (detection_rate + real_accuracy) / 2,
-        measures.AVERAGE_PRECISION: _compute_average_precision(false_alarms, detections),
+        measures.AVERAGE_PRECISION: float(np.sum(np.diff(detections) * precision)),
         measures.DETECTION_AT_1PCT: _find_detection(false_alarms, detections, 0.01),
         measures.DETECTION_AT_5PCT: _find_detection(false_alarms, detections, 0.05),
-        measures.EQUAL_ERROR_RATE: _find_equal_error_rate(false_alarms, detections),
+        # where false alarms meet misses, on a straight line between two points
+        measures.EQUAL_ERROR_RATE: float(
+            np.interp(0.0, false_alarms - (1 - detections), false_alarms)
+        ),
         measures.CALIBRATION_ERROR: _compute_calibration_error(scores_generated, scores_real),
         measures.C2ST_LOG10_P: _compute_c2st_log10_p(scores_generated, scores_real),
     }
 
 
-def _compute_average_precision(false_alarms: _Rates, detections: _Rates) -> float:
-    """Return what `average_precision_score` does with weights that give both kinds one sum."""
-    precision = detections[1:] / (detections[1:] + false_alarms[1:])  # both are 0 before
-    return float(np.sum(np.diff(detections) * precision))
-
-
 def _find_detection(false_alarms: _Rates, detections: _Rates, limit: float) -> float:
     """Return the detection rate at the last point of the ROC curve within the limit."""
     return float(detections[np.searchsorted(false_alarms, limit, side="right") - 1])
-
-
-def _find_equal_error_rate(false_alarms: _Rates, detections: _Rates) -> float:
-    """Return where false alarms meet misses, on a straight line between two points."""
-    misses = 1 - detections
-    return float(np.interp(0.0, false_alarms - misses, false_alarms))
 
 
 def _compute_calibration_error(scores_generated: Scores, scores_real: Scores) -> float:

@@ -104,8 +104,12 @@ def _list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
     """
     report = study.report
     names = report.mutual_fooling or [iteration.gans for iteration in report.iterations]
-    fooled = {name: _list_in_loss(study, name, cohort) for name in names}
-    fooling = [name for name in names if fooled[name]]
+    pools = {name: study.gans[name].fools for name in names if study.gans[name].phi > 0}
+    fooled = {
+        name: tuple(k for path, k in list_members(study, pool) if path == f"classifiers/{cohort}")
+        for name, pool in pools.items()
+    }
+    fooling = [name for name in names if fooled.get(name)]
     if not report.mutual_fooling:
         fooling = fooling[:1]
     num_instances = {name: study.gans[name].instances for name in fooling}
@@ -116,11 +120,6 @@ def _list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
         for name in fooling
         for instance in range(num_instances[name])
     )
-
-
-def _list_in_loss(study: Study, gans: str, cohort: str) -> tuple[int, ...]:
-    members = list_members(study, study.gans[gans].fools) if study.gans[gans].phi > 0 else []
-    return tuple(instance for name, instance in members if name == f"{Kind.CLASSIFIERS}/{cohort}")
 
 
 def answer_sets(directory: Path, sets: Sequence[ImageSet]) -> dict[ImageSet, Answers]:
