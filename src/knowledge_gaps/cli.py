@@ -19,10 +19,15 @@ from knowledge_gaps.core.devices import check_alone, clean_environment
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.layout import get_reports_directory
 from knowledge_gaps.study.graph import find_recipe
-from knowledge_gaps.study.load import PARAMS_FILE, load_study
+from knowledge_gaps.study.load import (
+    PARAMS_FILE,
+    describe_keys,
+    list_studies,
+    load_study,
+    use_study,
+)
 from knowledge_gaps.study.recipes import Kind
 from knowledge_gaps.study.schema import Study
-from knowledge_gaps.study.settings import describe_keys, list_studies, use_study
 
 _HELP = "Train GANs against GAN-classifiers, again and again. `dvc repro` calls the stages."
 _SETTINGS_HELP = "Studies that come with the project, and the keys of any study."

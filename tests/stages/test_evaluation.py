@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from knowledge_gaps.data.images import load_images, save_array, to_float
 from knowledge_gaps.data.store import load_array
-from knowledge_gaps.evaluation.quality.distances import Nearest, find_nearest
+from knowledge_gaps.evaluation.quality import Nearest, find_nearest
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.stages import quality as quality_stage
 from knowledge_gaps.statistics.measures import DETECTION_MEASURES, METRICS

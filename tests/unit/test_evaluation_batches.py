@@ -21,7 +21,7 @@ from knowledge_gaps.evaluation.batches import (
     split_images,
 )
 from knowledge_gaps.evaluation.cached import Row, compute_rows
-from knowledge_gaps.evaluation.quality.table import measure_contrast
+from knowledge_gaps.evaluation.quality import measure_contrast
 from knowledge_gaps.models.input_spec import InputSpec
 
 LARGE = (3, 256, 256)

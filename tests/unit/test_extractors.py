@@ -25,7 +25,7 @@ from knowledge_gaps.evaluation.extractors import inception, lenet
 from knowledge_gaps.evaluation.extractors.inception import Inception
 from knowledge_gaps.evaluation.extractors.lenet import LeNet
 from knowledge_gaps.evaluation.extractors.random_vgg import RandomVgg
-from knowledge_gaps.evaluation.quality.distances import compute_kid
+from knowledge_gaps.evaluation.quality import compute_kid
 from knowledge_gaps.evaluation.registry import (
     count_extracted,
     extract_features,

@@ -18,25 +18,23 @@ from torch_fidelity.metric_kid import (
     kid_features_to_metric,
 )
 
-from knowledge_gaps.evaluation.quality import distances
-from knowledge_gaps.evaluation.quality.distances import (
+from knowledge_gaps.evaluation import quality
+from knowledge_gaps.evaluation.quality import (
     Nearest,
+    Reals,
+    compute_class_entropy,
     compute_density_coverage,
+    compute_floor,
     compute_frechet,
     compute_kid,
     compute_memorised,
     compute_precision_recall,
-    find_nearest,
-    list_closest,
-    measure_radii,
-)
-from knowledge_gaps.evaluation.quality.table import (
-    Reals,
-    compute_class_entropy,
-    compute_floor,
     compute_quality,
     count_missing_classes,
+    find_nearest,
+    list_closest,
     measure_contrast,
+    measure_radii,
 )
 from knowledge_gaps.evaluation.registry import FeatureSet
 from knowledge_gaps.statistics.collapse import Collapse, Diversity, describe_rule, judge_collapse
@@ -66,8 +64,8 @@ def test_frechet_distance_equals_the_formula_with_a_matrix_root() -> None:
 
 
 def test_kid_is_torch_fidelitys_on_the_same_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distances, "KID_SUBSET_SIZE", 50)
-    monkeypatch.setattr(distances, "KERNELS_BATCH_SIZE", 64)
+    monkeypatch.setattr(quality, "KID_SUBSET_SIZE", 50)
+    monkeypatch.setattr(quality, "KERNELS_BATCH_SIZE", 64)
     real = draw_features(200, seed=4, shift=0.3)
     for num_images in (60, 128, 130):  # less than a block, some, a last one in part
         images = draw_features(num_images, seed=num_images)
@@ -87,7 +85,7 @@ def test_nearest_real_is_that_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> N
     images, reals = draw_features(30, seed=1).features, draw_features(50, seed=2).features
     expected = cdist(images, reals)
     for batch_size in (7, 1000):
-        monkeypatch.setattr(distances, "NEAREST_BATCH_SIZE", batch_size)
+        monkeypatch.setattr(quality, "NEAREST_BATCH_SIZE", batch_size)
         found = find_nearest(images, reals)
         assert found.indices.tolist() == expected.argmin(axis=1).tolist()
         np.testing.assert_allclose(found.distances, expected.min(axis=1), rtol=1e-6)
@@ -143,7 +141,7 @@ def test_batching_does_not_change_shares(monkeypatch: pytest.MonkeyPatch) -> Non
 
     whole = measure()
     assert all(0.1 < share < 0.95 for share in whole)
-    monkeypatch.setattr(distances, "DISTANCES_BATCH_SIZE", 37)
+    monkeypatch.setattr(quality, "DISTANCES_BATCH_SIZE", 37)
     assert measure() == pytest.approx(whole, abs=2 / 150)  # a pair on the edge may change sides
 
 

@@ -15,11 +15,12 @@ from knowledge_gaps.core.fingerprint import get_versions, hash_code, make_key
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.cached import Row, compute_rows
-from knowledge_gaps.evaluation.quality.distances import find_nearest, list_closest
-from knowledge_gaps.evaluation.quality.table import (
+from knowledge_gaps.evaluation.quality import (
     Reals,
     compute_floor,
     compute_quality,
+    find_nearest,
+    list_closest,
     measure_contrast,
 )
 from knowledge_gaps.evaluation.registry import (
@@ -38,7 +39,7 @@ from knowledge_gaps.study.schema import EvaluationSettings, Study
 _CODE = (
     "data/images.py",
     "evaluation/batches.py",
-    "evaluation/quality",
+    "evaluation/quality.py",
     "evaluation/registry.py",
     "statistics/collapse.py",
 )
