@@ -217,7 +217,7 @@ def test_libraries_below_keep_to_one_thread(
         threads.extend(library["num_threads"] for library in threadpool_info())
         return find_nearest(*features)
 
-    monkeypatch.setattr(quality_stage, "find_nearest", count_threads)
+    monkeypatch.setattr(quality_stage.quality, "find_nearest", count_threads)
     monkeypatch.setattr(quality_stage, "map_parallel", lambda work, jobs, *_, **__: map(work, jobs))
     shutil.rmtree(trained_copy / ".kgaps")
     with threadpool_limits(limits=2):

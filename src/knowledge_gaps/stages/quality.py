@@ -14,21 +14,8 @@ from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.fingerprint import get_versions, hash_code, make_key
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
+from knowledge_gaps.evaluation import quality, registry
 from knowledge_gaps.evaluation.cached import Row, compute_rows
-from knowledge_gaps.evaluation.quality import (
-    Reals,
-    compute_floor,
-    compute_quality,
-    find_nearest,
-    list_closest,
-    measure_contrast,
-)
-from knowledge_gaps.evaluation.registry import (
-    FeatureExtractor,
-    extract_features,
-    get_extractor,
-    load_extractor,
-)
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.statistics import measures
 from knowledge_gaps.statistics.collapse import Diversity, judge_collapse
@@ -81,7 +68,7 @@ def _make_keys(
         [hashes[test], hashes[files[_FLOOR]]],
         settings.num_images,
         settings.extractor,
-        load_extractor(settings, root).hash_weights(),
+        registry.load_extractor(settings, root).hash_weights(),
         hash_code((*_CODE, f"evaluation/extractors/{settings.extractor}.py")),
         get_versions(("numpy", "torch", "torch-fidelity")),
     ]
@@ -94,28 +81,30 @@ def _measure(root: Path, settings: EvaluationSettings, images_file: Path) -> Row
     with threadpool_limits(limits=1):
         extractor, reals = _load(root, settings)
         images, num_images = open_images(images_file), settings.num_images
-        row = {"contrast": measure_contrast(images, num_images)}
+        row = {"contrast": quality.measure_contrast(images, num_images)}
         if images_file.name == layout.TRAIN_IMAGES:
-            return {**row, "metrics": compute_floor(reals, num_images), "closest": []}
-        generated = extract_features(images, extractor, num_images)
-        nearest = find_nearest(generated.features, reals.training.features)
-        metrics = compute_quality(generated, reals, nearest.distances)
-        return {**row, "metrics": metrics, "closest": list_closest(nearest, _NUM_CLOSEST)}
+            return {**row, "metrics": quality.compute_floor(reals, num_images), "closest": []}
+        generated = registry.extract_features(images, extractor, num_images)
+        nearest = quality.find_nearest(generated.features, reals.training.features)
+        metrics = quality.compute_quality(generated, reals, nearest.distances)
+        return {**row, "metrics": metrics, "closest": quality.list_closest(nearest, _NUM_CLOSEST)}
 
 
 @cache
-def _load(root: Path, settings: EvaluationSettings) -> tuple[FeatureExtractor, Reals]:
+def _load(
+    root: Path, settings: EvaluationSettings
+) -> tuple[registry.FeatureExtractor, quality.Reals]:
     """Load what all images are measured with, once a worker."""
     prepared = layout.get_prepared_directory(root)
-    extractor = load_extractor(settings, root).to(find_device())
+    extractor = registry.load_extractor(settings, root).to(find_device())
     test, training = (open_images(prepared / n) for n in (layout.TEST_IMAGES, layout.TRAIN_IMAGES))
-    features = extract_features(test, extractor, settings.num_images)
-    return extractor, Reals(features, extract_features(training, extractor))
+    features = registry.extract_features(test, extractor, settings.num_images)
+    return extractor, quality.Reals(features, registry.extract_features(training, extractor))
 
 
 def _make_quality_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame:
     settings, floor = study.evaluation, rows[_FLOOR]
-    extractor = get_extractor(settings.extractor)
+    extractor = registry.get_extractor(settings.extractor)
     about = settings.num_images, settings.extractor, extractor.is_fid
     return pd.DataFrame(
         {
@@ -134,7 +123,7 @@ def _make_quality_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame
     )
 
 
-def _describe_diversity(row: Row, extractor: type[FeatureExtractor]) -> Diversity:
+def _describe_diversity(row: Row, extractor: type[registry.FeatureExtractor]) -> Diversity:
     metrics, num_classes = row["metrics"], extractor.num_classes
     return Diversity(
         contrast=row["contrast"],

@@ -7,17 +7,11 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
 from knowledge_gaps.core.fingerprint import get_versions, hash_code, make_key
-from knowledge_gaps.core.layout import (
-    GENERATOR_FILE,
-    META_FILE,
-    get_instance_directory,
-    get_samples_directory,
-    get_samples_file,
-)
 from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.study.graph import list_generators
@@ -49,7 +43,7 @@ def run(root: Path, study: Study) -> None:
     names = list_generators(study)
 
     def is_valid(name: _Name, row: Row) -> bool:
-        path = get_samples_file(root, *name)
+        path = layout.get_samples_file(root, *name)
         return path.is_file() and hash_file(path) == row["sha256"]
 
     def compute(missing: list[_Name]) -> Iterator[dict[_Name, Row]]:
@@ -59,17 +53,18 @@ def run(root: Path, study: Study) -> None:
             yield {(cohort, instance): {"sha256": sha256}}
 
     keys = {name: _make_key(root, study, *name) for name in names}
-    _remove_others(get_samples_directory(root), {get_samples_file(root, *name) for name in names})
+    kept = {layout.get_samples_file(root, *name) for name in names}
+    _remove_others(layout.get_samples_directory(root), kept)
     compute_rows(root, "samples", keys, compute, is_valid)
 
 
 def _make_key(root: Path, study: Study, cohort: str, instance: int) -> str:
     """Hash all that decides an instance's images; raises UserError for a missing checkpoint."""
-    directory = get_instance_directory(root, f"gans/{cohort}", instance)
+    directory = layout.get_instance_directory(root, f"gans/{cohort}", instance)
     return make_key(
         [cohort, instance, study.study.seed, study.evaluation.num_images],  # decide the latents
-        [hash_file(directory / file) for file in (GENERATOR_FILE, META_FILE)],
-        hash_code(_CODE, (read_json(directory / META_FILE).get("architecture", ""),)),
+        [hash_file(directory / file) for file in (layout.GENERATOR_FILE, layout.META_FILE)],
+        hash_code(_CODE, (read_json(directory / layout.META_FILE).get("architecture", ""),)),
         get_versions(("torch",)),
     )
 

@@ -17,15 +17,8 @@ from knowledge_gaps.core import layout
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, NUM_IMAGES, Cast, read_columns
 from knowledge_gaps.data.store import load_array
+from knowledge_gaps.readings.figures import style
 from knowledge_gaps.readings.figures.grids import shrink_images, shrink_maps
-from knowledge_gaps.readings.figures.style import (
-    BLUE,
-    DPI,
-    ORANGE,
-    WIDTH_IN,
-    PageFigure,
-    paper_style,
-)
 from knowledge_gaps.study.recipes import REALS
 
 FloatArray = npt.NDArray[np.float64]
@@ -99,20 +92,20 @@ def _read_set(directory: Path, num_images: Mapping[str, int]) -> SetAttributions
     )
 
 
-def draw(reading: AttributionReading) -> Iterator[PageFigure]:
+def draw(reading: AttributionReading) -> Iterator[style.PageFigure]:
     """Draw the figures `attributions` and `attribution_agreement` of the page."""
-    yield PageFigure("attributions", draw_attributions(reading), is_picture=True)
-    yield PageFigure("attribution_agreement", draw_agreement(reading))
+    yield style.PageFigure("attributions", draw_attributions(reading), is_picture=True)
+    yield style.PageFigure("attribution_agreement", draw_agreement(reading))
 
 
-@paper_style()
+@style.paper_style()
 def draw_attributions(reading: AttributionReading) -> Figure:
     """Draw images beside their attributions by every classifier, and the means of many below."""
     sets, num_classifiers = list(reading.sets.values()), len(reading.classifiers)
     num_rows = min(_NUM_ROWS, *(len(one.images) for one in sets))
-    cell_in = (WIDTH_IN - _FRAME_WIDTH_IN) / (len(sets) * (1 + num_classifiers))
-    max_side_px = max(_SMALLEST_PX, int(cell_in * DPI))  # what is printed of a map
-    figure = Figure(figsize=(WIDTH_IN, (num_rows + 1) * cell_in + _FRAME_HEIGHT_IN))
+    cell_in = (style.WIDTH_IN - _FRAME_WIDTH_IN) / (len(sets) * (1 + num_classifiers))
+    max_side_px = max(_SMALLEST_PX, int(cell_in * style.DPI))  # what is printed of a map
+    figure = Figure(figsize=(style.WIDTH_IN, (num_rows + 1) * cell_in + _FRAME_HEIGHT_IN))
     widths, heights = [1, num_classifiers] * len(sets), [num_rows, 1]
     panels = figure.subplots(2, 2 * len(sets), width_ratios=widths, height_ratios=heights)
     for name, one, axes, text in zip(
@@ -174,15 +167,16 @@ def _get_gap_px(side_px: int) -> int:
     return max(1, side_px // _GAPS_PER_IMAGE)
 
 
-@paper_style()
+@style.paper_style()
 def draw_agreement(reading: AttributionReading) -> Figure:
     """Draw the rank correlation of every two classifiers' attributions, by set of images."""
-    figure = Figure(figsize=(WIDTH_IN, 2.6))
+    figure = Figure(figsize=(style.WIDTH_IN, 2.6))
     axes, pairs = figure.subplots(), reading.agreement
     in_loss = pairs["a_in_loss"] | pairs["b_in_loss"]
+    mixed = "the classifier in the loss and a held-out one"
     kinds = (
-        (pairs[in_loss], ORANGE, "s", -_OFFSET, "the classifier in the loss and a held-out one"),
-        (pairs[~in_loss], BLUE, "o", _OFFSET, "two held-out classifiers"),
+        (pairs[in_loss], style.ORANGE, "s", -_OFFSET, mixed),
+        (pairs[~in_loss], style.BLUE, "o", _OFFSET, "two held-out classifiers"),
     )
     for rows, colour, marker, offset, label in kinds:
         for place, name in enumerate(reading.sets):
