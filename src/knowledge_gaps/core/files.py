@@ -33,6 +33,11 @@ def dump_json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
+def make_key(*parts: Any) -> str:
+    """Hash JSON-able parts into a key."""
+    return hashlib.sha256(dump_json(list(parts)).encode()).hexdigest()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises UserError when the file cannot be read, or as `parse_json`."""
     try:

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from knowledge_gaps.core.files import dump_json
 
@@ -35,11 +34,6 @@ def hash_code(places: Iterable[str], architectures: Collection[str] = ()) -> str
             if _is_used(name, architectures):
                 hashes[name.as_posix()] = hash_module(path)
     return hashlib.sha256(dump_json(hashes).encode()).hexdigest()
-
-
-def make_key(*parts: Any) -> str:
-    """Hash JSON-able parts into a key."""
-    return hashlib.sha256(dump_json(list(parts)).encode()).hexdigest()
 
 
 @cache

@@ -31,7 +31,7 @@ def compute_rows(
     Args:
         root: of the repository, whose `.kgaps/rows` holds the rows; those of no key are dropped.
         table: name of the cache file; it also opens the line that is printed at the end.
-        keys: for each item a hash of all that its row depends on (`core.fingerprint.make_key`).
+        keys: for each item a hash of all that its row depends on (`core.files.make_key`).
         compute: yields JSON-able rows of some items in parts, after each of which they are saved.
         is_valid: tells whether a cached row may be used.
     """

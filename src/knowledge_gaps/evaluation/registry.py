@@ -45,10 +45,7 @@ class FeatureExtractor(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def load(cls, weights: Path | None) -> Self:
-        """Load it in eval mode, its parameters frozen; most need no file of the user's.
-
-        Raises UserError when its weights are missing or altered.
-        """
+        """Load it in eval mode, frozen; most need no file. Raises UserError for bad weights."""
 
     def hash_weights(self) -> str:
         """Return the sha256 of all parameters and buffers."""

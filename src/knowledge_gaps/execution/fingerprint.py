@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import read_json, write_json
-from knowledge_gaps.core.fingerprint import get_versions, hash_code, make_key
+from knowledge_gaps.core.files import make_key, read_json, write_json
+from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.core.layout import get_fingerprints_file
 from knowledge_gaps.study.graph import find_recipe, get_cohorts, list_members
 from knowledge_gaps.study.recipes import Kind

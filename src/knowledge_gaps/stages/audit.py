@@ -21,10 +21,7 @@ _COUNTS = ("instance", "steps", "num_images", "num_defects")  # columns of whole
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/audit.csv.
-
-    Raises UserError when a file of images is missing or altered, or a training diverges.
-    """
+    """Write reports/audit.csv; raises UserError for a bad file or a training that diverges."""
     rows = measure.judge_classifiers(_train(root, study))
     configure_process()
     rows += measure.check_exactly(root, study)

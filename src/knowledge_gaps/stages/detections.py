@@ -10,8 +10,8 @@ import pandas as pd
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
-from knowledge_gaps.core.files import hash_file
-from knowledge_gaps.core.fingerprint import get_versions, make_key
+from knowledge_gaps.core.files import hash_file, make_key
+from knowledge_gaps.core.fingerprint import get_versions
 from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import ImageStore, open_images
@@ -30,10 +30,7 @@ _Pair = tuple[_Instance, _Instance]  # generator, classifier
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/detections.csv; only pairs that are new or changed are scored.
-
-    Raises UserError when a checkpoint or sample file is missing or altered.
-    """
+    """Write reports/detections.csv, scoring what is new; raises UserError for a bad file."""
 
     def compute(missing: list[_Pair]) -> Iterator[dict[_Pair, Row]]:
         generators: dict[_Instance, list[_Instance]] = {}

@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
-from knowledge_gaps.core.fingerprint import get_versions, hash_code, make_key
+from knowledge_gaps.core.files import make_key
+from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation import quality, registry
@@ -37,10 +38,7 @@ _FLOOR = (REALS, 0)
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/quality.csv and neighbours.csv; only what is new or changed is measured.
-
-    Raises UserError when a file of samples or weights is missing.
-    """
+    """Write reports/quality.csv and neighbours.csv; raises UserError when a file is missing."""
     settings = study.evaluation
     files = {_FLOOR: layout.get_prepared_directory(root) / layout.TRAIN_IMAGES}
     files |= {name: layout.get_samples_file(root, *name) for name in list_generators(study)}

@@ -10,8 +10,8 @@ from pathlib import Path
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import hash_file, read_json
-from knowledge_gaps.core.fingerprint import get_versions, hash_code, make_key
+from knowledge_gaps.core.files import hash_file, make_key, read_json
+from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.study.graph import list_generators

@@ -23,10 +23,7 @@ from knowledge_gaps.study.schema import REALS_TRAIN, Study
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/spectra.csv, and the residuals' spectra and means below data/spectra.
-
-    Raises UserError when a file of images is missing.
-    """
+    """Write reports/spectra.csv and, of residuals, data/spectra; raises UserError for bad files."""
     prepared = layout.get_prepared_directory(root)
     # the train split is measured like a generator: its distance from the test split is the floor
     files = {

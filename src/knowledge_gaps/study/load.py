@@ -34,10 +34,7 @@ _Schema = dict[str, Any]
 
 
 def load_study(path: Path) -> Study:
-    """Read a study and check it whole: keys, types, ranges and references.
-
-    Raises UserError one line that names the file, the key, what was found and what is allowed.
-    """
+    """Read a study and check keys, types, ranges and references; raises a UserError of one line."""
     return validate_study(read_yaml(path), path.name)
 
 

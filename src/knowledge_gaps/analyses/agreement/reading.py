@@ -86,10 +86,7 @@ class Agreement:
 
 
 def read(root: Path, fooling: MutualFooling | None) -> dict[str, Agreement]:
-    """Read agreement.csv, which may have no rows, by kind of images.
-
-    Raises UserError when the file cannot be read or a value is not what its column holds.
-    """
+    """Read agreement.csv, perhaps without rows, by kind of images; raises UserError."""
     table = read_columns(get_reports_directory(root) / AGREEMENT_FILE, COLUMNS)
     kinds = (statistics.HELD_OUT, statistics.FOOLING, statistics.FOOLING_OTHERS)
     rows = {kind: table[table["on_images"] == kind] for kind in kinds}

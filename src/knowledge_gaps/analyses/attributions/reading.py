@@ -65,10 +65,7 @@ class AttributionReading(NamedTuple):
 
 
 def read(root: Path) -> AttributionReading | None:
-    """Read attributions and agreement; None when no GAN cohort of the iterations fools.
-
-    Raises UserError when a file cannot be read or holds something else.
-    """
+    """Read attributions and agreement, None when no GAN cohort fools; raises UserError."""
     directory = layout.get_attributions_directory(root)
     index = read_json(directory / layout.ATTRIBUTION_INDEX_FILE)
     if index["gans"] is None:

@@ -64,10 +64,7 @@ class SpectraReading(NamedTuple):
 
 
 def read(root: Path, cohorts: Sequence[str]) -> SpectraReading:
-    """Read the spectra of the reals and of GAN cohorts.
-
-    Raises UserError when a file cannot be read, or lacks a cohort or one of its frequencies.
-    """
+    """Read spectra of the reals and of GAN cohorts; raises UserError when one is not whole."""
     path = layout.get_reports_directory(root) / layout.SPECTRA_FILE
     table = tables.read_columns(path, COLUMNS)
     tables.check_unique(path, table, _KEYS)
