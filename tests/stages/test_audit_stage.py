@@ -28,9 +28,7 @@ QUICK = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", "1")
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def test_every_check_has_its_row(trained_root: Path) -> None:

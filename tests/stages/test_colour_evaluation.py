@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -30,7 +29,7 @@ from knowledge_gaps.models.registry import (
     parse_settings,
 )
 from knowledge_gaps.study.load import PARAMS_FILE, load_study
-from study_tools import change_params, hash_tree, make_smoke_root, run_stage
+from study_tools import change_params, hash_tree, make_smoke_root, read_table, run_stage
 
 SHAPE = (3, 32, 32)
 GANS = {"baseline": 2, "fool_all_1": 2}
@@ -99,10 +98,6 @@ def colour_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             patch.setattr(f"knowledge_gaps.stages.{stage}.map_parallel", run_here, raising=False)
             run_stage(root, stage)
     return root
-
-
-def read_table(root: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(root / "reports" / f"{name}.csv")
 
 
 def test_distance_without_inception_is_not_called_fid(colour_root: Path) -> None:

@@ -13,26 +13,21 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from knowledge_gaps.core.layout import get_samples_file as get_samples
 from knowledge_gaps.data.images import load_images, save_array, to_float
 from knowledge_gaps.data.store import load_array
 from knowledge_gaps.evaluation.quality import Nearest, find_nearest
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.stages import quality as quality_stage
 from knowledge_gaps.statistics.measures import DETECTION_MEASURES, METRICS
-from study_tools import change_params, hash_tree, run_stage
+from study_tools import change_params, hash_tree, mix_files, read_table, run_stage
 
 GANS = ("baseline", "fool_all_1")
 ALL = list(itertools.product(GANS, range(2)))
 PAIR = ["generator_cohort", "generator_instance", "classifier_cohort", "classifier_instance"]
 
 
-@pytest.fixture(autouse=True)
-def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", "1")
-
-
-def read_table(root: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(root / "reports" / f"{name}.csv")
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +38,6 @@ def detections(trained_root: Path) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def quality(trained_root: Path) -> pd.DataFrame:
     return read_table(trained_root, "quality")
-
-
-def get_samples(root: Path, cohort: str, instance: int) -> Path:
-    return root / "data" / "samples" / cohort / f"{instance}.npy"
 
 
 def add_cohort(root: Path) -> None:
@@ -86,17 +77,12 @@ def score(root: Path, classifier: int, images_file: Path) -> np.ndarray:
         return np.array([network(to_float(image[None])).item() for image in images])
 
 
-def mix(first: Path, second: Path) -> np.ndarray:
-    """Take 40 images of one file and 24 of the other: what no classifier finds easy."""
-    return np.concatenate([load_images(first)[:40], load_images(second)[:24]])
-
-
 def test_detection_values(trained_copy: Path) -> None:
     """Against a direct computation, on sets in which real and generated images are mixed."""
     prepared = trained_copy / "data" / "prepared"
     reals_file, mixed_file = prepared / "test.npy", get_samples(trained_copy, "baseline", 1)
-    reals = mix(prepared / "train.npy", get_samples(trained_copy, "fool_all_1", 0))
-    save_array(mixed_file, mix(mixed_file, reals_file))
+    reals = mix_files(prepared / "train.npy", get_samples(trained_copy, "fool_all_1", 0))
+    save_array(mixed_file, mix_files(mixed_file, reals_file))
     save_array(reals_file, reals)
     run_stage(trained_copy, "detections")
     rows = read_table(trained_copy, "detections").set_index(PAIR)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.layout import get_samples_file as get_samples
 from knowledge_gaps.data.images import load_images, save_array, to_uint8
 from knowledge_gaps.execution import parallel
 from knowledge_gaps.models.frozen import load_generator
@@ -26,13 +27,7 @@ GANS = ("baseline", "fool_all_1")
 ALL = list(itertools.product(GANS, range(2)))
 
 
-@pytest.fixture(autouse=True)
-def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", "1")
-
-
-def get_samples(root: Path, cohort: str, instance: int) -> Path:
-    return root / "data" / "samples" / cohort / f"{instance}.npy"
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def run_and_list_new(root: Path, damage: Callable[[], Any] = lambda: None) -> list[tuple[str, int]]:

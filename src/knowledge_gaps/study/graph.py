@@ -27,7 +27,9 @@ def check_graph(study: Study) -> None:
     _check_names(study)
     for key, name, section in _list_references(study):
         need(name, getattr(study, section), key, section)
-    _check_kinds(study)
+    for key, name, kind in _list_pools(study):
+        if name != NO_POOL and (found := study.pools[name].kind) is not kind:
+            raise UserError(f"{key}: pool {name!r} holds {found}, {kind} are needed")
     sort_nodes(study)
     _check_instances(study)
     _check_report(study)
@@ -166,13 +168,6 @@ def _walk_report(study: Study) -> Iterator[tuple[str, str, str]]:
                 yield from walk(entry, f"{key}.{index}", section)
 
     return walk(study.report.model_dump(), "report", "gans")
-
-
-def _check_kinds(study: Study) -> None:
-    for key, name, kind in _list_pools(study):
-        if name != NO_POOL and study.pools[name].kind is not kind:
-            found = study.pools[name].kind
-            raise UserError(f"{key}: pool {name!r} holds {found}, {kind} are needed")
 
 
 def _check_instances(study: Study) -> None:
