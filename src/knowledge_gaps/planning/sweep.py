@@ -1,8 +1,7 @@
 """`kgaps sweep`: a study for every combination of values, through DVC's experiment queue.
 
 An experiment's name tells its parameters, so the same sweep finds what an earlier call has done or
-begun. The states of its trainings are kept in `.kgaps/experiments` of the repository, where a
-second try finds them though it runs in another folder.
+begun, and in `.kgaps/experiments` the states of its trainings.
 """
 
 from __future__ import annotations

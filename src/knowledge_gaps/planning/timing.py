@@ -1,7 +1,6 @@
 """Seconds of a training's step: a few steps of the real trainer in this process.
 
-Recipe, pool size and batch are the real ones. The reals are random pixels, and fresh networks take
-the place of the pool's: neither changes what is computed.
+The reals are random pixels and the pool's networks fresh: neither changes what is computed.
 """
 
 from __future__ import annotations
@@ -49,8 +48,7 @@ def time_training(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -
 def build_trainer(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -> Trainer:
     """Build the trainer of a recipe, with fresh networks in the place of its pool's.
 
-    Raises UserError for settings that do not fit the images, and ValueError for a precision that
-    this machine does not have.
+    Raises UserError or ValueError for what this machine or the images do not allow.
     """
     AcceleratorState._reset_state(reset_partial_state=True)  # it keeps one precision a process
     accelerator = build_accelerator(0, recipe.mixed_precision, recipe.gradient_accumulation_steps)

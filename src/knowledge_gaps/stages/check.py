@@ -1,7 +1,6 @@
-"""check: refuse a study that cannot run before anything runs, and record the code that trains it.
+"""check: refuse a study that cannot run, and record the code that trains it.
 
-It writes the pool without instances, which every pool extends and every baseline is trained
-against, and the fingerprints of all cohorts and stages; so all stages wait for this one.
+It writes the pool without instances and the fingerprints, so all other stages wait for it.
 """
 
 from __future__ import annotations

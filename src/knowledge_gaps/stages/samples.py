@@ -31,14 +31,11 @@ _Name = tuple[str, int]  # GAN cohort, instance
 
 
 def run(root: Path, study: Study) -> None:
-    """Write data/samples, a file of images for each generator.
+    """Write data/samples, a file of images for each generator; raises UserError for a bad one.
 
     DVC leaves the folder as it is (`persist`). Images that would come out the same stay, what
     belongs to no generator of the study is removed, and every other file is replaced, never written
     into: it may be a link into DVC's cache.
-
-    Raises UserError when a checkpoint is missing or altered, or the disk is full; images that were
-    finished before are kept by the next run.
     """
     names = list_generators(study)
 

@@ -1,7 +1,4 @@
-"""References between the entries of a study: every name exists, and no cohort depends on itself.
-
-The edges are cohort -> pool -> pool that it extends, and pool -> cohort that it takes instances of.
-"""
+"""References between the entries of a study: every name exists, and no cohort depends on itself."""
 
 from __future__ import annotations
 
@@ -72,10 +69,7 @@ def list_members(study: Study, pool_name: str) -> list[tuple[str, int]]:
 def split_detected(
     study: Study, classifiers: str
 ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """Split a classifier cohort's pool into generators trained on and, its last ones, held out.
-
-    Those held out, if any, only decide when the training stops.
-    """
+    """Split a classifier cohort's pool: trained on, and its last ones, held out to stop early."""
     cohort = study.classifiers[classifiers]
     members = list_members(study, cohort.detects)
     stopping = study.classifier_recipes[cohort.recipe].early_stopping

@@ -51,10 +51,7 @@ def validate_study(content: Any, name: str) -> Study:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read YAML 1.2 by the parser that DVC reads params.yaml with; a key may stand only once.
-
-    Raises UserError when the file cannot be read or is not valid YAML.
-    """
+    """Read YAML 1.2 by DVC's parser, a key only once; raises UserError if it is not valid."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -80,10 +77,7 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 def list_studies(root: Path) -> dict[str, str]:
-    """Map the studies in settings/ to what each is for; raises UserError without that folder.
-
-    That is the first sentence of the comment that a file begins with, "" where there is none.
-    """
+    """Map the studies in settings/ to the first sentence of each, "" where there is none."""
     if not (root / _DIRECTORY).is_dir():
         raise UserError(f"{_DIRECTORY}/: missing; kgaps runs in the repository's root")
     purposes = {}
@@ -99,8 +93,7 @@ def list_studies(root: Path) -> dict[str, str]:
 def use_study(root: Path, name: str, is_forced: bool = False) -> None:
     """Write a study of settings/ to params.yaml, after it was checked.
 
-    Raises UserError when there is none of that name, it is not valid, or params.yaml has content
-    that is nowhere else (unless `is_forced`).
+    Raises UserError for a bad study, or content of params.yaml that is nowhere else, if not forced.
     """
     known = list_studies(root)
     if name not in known:

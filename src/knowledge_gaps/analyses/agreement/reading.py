@@ -141,10 +141,7 @@ def compare_with_fooling(fooling: MutualFooling, agreement: Agreement) -> Compar
 def draw(
     reading: Mapping[str, Agreement], fooling: MutualFooling, order: Sequence[int]
 ) -> Iterator[PageFigure]:
-    """Draw the figure `mutual_fooling` of the page, when there are at least two classifiers.
-
-    The order is that of the classifiers by cluster.
-    """
+    """Draw `mutual_fooling` of the page, if there are two classifiers, ordered by cluster."""
     agreement = reading.get(statistics.FOOLING_OTHERS)
     shown = [instance for instance in order if agreement and instance in agreement.instances]
     if agreement is None or len(shown) < 2:

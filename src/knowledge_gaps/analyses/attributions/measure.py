@@ -80,10 +80,7 @@ def make_plan(root: Path, study: Study) -> Plan:
 
 
 def list_batches(plan: Plan, num_evaluated: int) -> list[tuple[str, range]]:
-    """Split every set of images into batches that are attributed at once: name and indices.
-
-    The number of images is a share of those that the study evaluates of each generator.
-    """
+    """Split every set of images, a share of those evaluated, into batches: name and indices."""
     if plan.gans is None:
         return []
     most = min(_MOST_IMAGES, max(_LEAST_IMAGES, num_evaluated // _SHARE))
