@@ -76,7 +76,7 @@ def rebuild_reports(tables: Path, settings: Path) -> dict[str, str]:
     from knowledge_gaps.readings.reading import Results, list_readings
     from knowledge_gaps.readings.tables import read_detections, read_quality
     from knowledge_gaps.report.build import make_headline_metrics
-    from knowledge_gaps.study.load import load_study
+    from knowledge_gaps.study import load_study
 
     study = load_study(settings)
     findings = load_findings(DIRECTORY.parents[1] / "findings.yaml")

@@ -14,8 +14,7 @@ import numpy as np
 from knowledge_gaps.core.files import dump_json, write_text
 from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES, get_prepared_directory
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.study import PARAMS_FILE
-from knowledge_gaps.study.load import read_yaml
+from knowledge_gaps.study import PARAMS_FILE, read_yaml
 from measuring import REPOSITORY, time_module
 
 REDUCED_FILE = REPOSITORY / "settings" / "mnist_reduced.yaml"

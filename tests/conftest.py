@@ -43,6 +43,12 @@ def _track_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a stage to one worker process."""
+    monkeypatch.setenv("KGAPS_WORKERS", "1")
+
+
+@pytest.fixture
 def smoke_root(tmp_path: Path) -> Path:
     """Return a folder with the smoke study, in which nothing was run."""
     return make_smoke_root(tmp_path / "study")

@@ -179,7 +179,6 @@ def write_attributions(
         save(directory / name / "images.npy", rng.integers(0, 256, (3, *shape), dtype=np.uint8))
         maps = rng.normal(0, 0.1, (3, 3, *shape)).astype(np.float32)
         save(directory / name / "attributions.npy", maps)
-        save(directory / name / "logits.npy", maps.sum(axis=(2, 3, 4)))
         save(directory / name / "mean_absolute.npy", np.abs(maps).mean(axis=1))
         for a, b in combinations(classifiers, 2):
             rest = f"{a == classifiers[0]},false,{num_images},{rng.uniform():.6f},0.05"

@@ -18,10 +18,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import yaml
 
+from knowledge_gaps.data.images import load_images
 from knowledge_gaps.execution.parallel import PRELOAD
-from knowledge_gaps.study import PARAMS_FILE, load_study
+from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMOKE_FILE = REPOSITORY / "settings" / "smoke.yaml"
@@ -103,7 +107,18 @@ def change_params(root: Path, changes: Mapping[str, Any]) -> None:
 def run_stage(root: Path, stage: str, *names: str) -> None:
     """Run a stage in this process, as the command line does."""
     study = load_study(root / PARAMS_FILE)
-    import_module(f"knowledge_gaps.stages.{stage}").run(root, study, *names)
+    is_cohort = stage in tuple(Kind)
+    module = import_module(f"knowledge_gaps.stages.{'cohort' if is_cohort else stage}")
+    module.run(root, study, *names, *([Kind(stage)] if is_cohort else []))
+
+
+def read_table(root: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(root / "reports" / f"{name}.csv")
+
+
+def mix_files(first: Path, second: Path) -> npt.NDArray[np.uint8]:
+    """Take 40 images of one file and 24 of the other: what no classifier finds easy."""
+    return np.concatenate([load_images(first)[:40], load_images(second)[:24]])
 
 
 def start_kgaps(

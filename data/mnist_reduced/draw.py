@@ -24,7 +24,7 @@ from knowledge_gaps.data.idx import (
     load_dataset,
     write_idx,
 )
-from knowledge_gaps.study import DataSettings
+from knowledge_gaps.study.schema import DataSettings
 
 NUM_IMAGES = {"train": 20_000, "test": 4_000}
 

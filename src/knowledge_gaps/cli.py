@@ -18,9 +18,9 @@ from knowledge_gaps import __version__
 from knowledge_gaps.core.devices import check_alone, clean_environment
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.layout import get_reports_directory
-from knowledge_gaps.study import PARAMS_FILE, Study, load_study
+from knowledge_gaps.study import PARAMS_FILE, Kind, Study, load_study
 from knowledge_gaps.study.graph import find_recipe
-from knowledge_gaps.study.settings import describe_keys, list_studies, use_study
+from knowledge_gaps.study.load import describe_keys, list_studies, use_study
 
 _HELP = "Train GANs against GAN-classifiers, again and again. `dvc repro` calls the stages."
 _SETTINGS_HELP = "Studies that come with the project, and the keys of any study."
@@ -113,7 +113,8 @@ def _make_training(kind: str) -> Callable[..., None]:
             typer.Option(min=0, help="train this instance alone, for the cohort to take up"),
         ] = None,
     ) -> None:
-        _run(kind, cohort, num_processes=num_processes, instance=instance)
+        chosen: dict[str, object] = {"num_processes": num_processes, "instance": instance}
+        _run(kind, cohort, module="stages.cohort", function="run", kind=Kind(kind), **chosen)
 
     return train
 
@@ -160,6 +161,7 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="print JSON, in bytes and seconds")] = False,
 ) -> None:
     """Print what the study costs on this machine: trainings, time, disk, what is finished."""
+    _run("check", function="check_study")  # before some of its steps are timed
     _run("plan", module="planning.plan", with_timing=probe, as_json=json)
 
 

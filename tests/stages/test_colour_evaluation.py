@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -30,7 +29,7 @@ from knowledge_gaps.models.registry import (
     parse_settings,
 )
 from knowledge_gaps.study import PARAMS_FILE, load_study
-from study_tools import change_params, hash_tree, make_smoke_root, run_stage
+from study_tools import change_params, hash_tree, make_smoke_root, read_table, run_stage
 
 SHAPE = (3, 32, 32)
 GANS = {"baseline": 2, "fool_all_1": 2}
@@ -101,10 +100,6 @@ def colour_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def read_table(root: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(root / "reports" / f"{name}.csv")
-
-
 def test_distance_without_inception_is_not_called_fid(colour_root: Path) -> None:
     quality = read_table(colour_root, "quality")
     assert [name for name in map(str, quality) if name[0] == "f"] == ["frechet_random_vgg_24"]
@@ -135,9 +130,6 @@ def test_every_stage_has_all_of_its_rows(colour_root: Path) -> None:
     )
     assert means.shape == (2, *SHAPE)
     assert means.min() > 0
-
-
-# -------------------------------------------------------------------------------------- samples
 
 
 class Noisy(Generator):

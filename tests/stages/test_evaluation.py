@@ -11,31 +11,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.layout import get_samples_file as get_samples
 from knowledge_gaps.data.images import load_images, save_array, to_float
 from knowledge_gaps.data.store import load_array
-from knowledge_gaps.evaluation.extractors.lenet import LeNet
-from knowledge_gaps.evaluation.quality.distances import Nearest, find_nearest
+from knowledge_gaps.evaluation.quality import Nearest, find_nearest
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.stages import quality as quality_stage
 from knowledge_gaps.statistics.measures import DETECTION_MEASURES, METRICS
-from study_tools import change_params, hash_tree, run_stage
+from study_tools import change_params, hash_tree, mix_files, read_table, run_stage
 
 GANS = ("baseline", "fool_all_1")
 ALL = list(itertools.product(GANS, range(2)))
 PAIR = ["generator_cohort", "generator_instance", "classifier_cohort", "classifier_instance"]
 
 
-@pytest.fixture(autouse=True)
-def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", "1")
-
-
-def read_table(root: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(root / "reports" / f"{name}.csv")
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +40,12 @@ def quality(trained_root: Path) -> pd.DataFrame:
     return read_table(trained_root, "quality")
 
 
-def get_samples(root: Path, cohort: str, instance: int) -> Path:
-    return root / "data" / "samples" / cohort / f"{instance}.npy"
-
-
 def add_cohort(root: Path) -> None:
     """Add a GAN cohort of one instance, whose images are negatives of a known one's."""
     entry = {"recipe": "dcgan", "instances": 1, "fools": "c0", "phi": 0.5}
     change_params(root, {"gans.negative": entry})
     images = load_images(get_samples(root, "baseline", 0))
     save_array(get_samples(root, "negative", 0), 255 - images)
-
-
-# ----------------------------------------------------------------------------------- detections
 
 
 def test_detections_have_every_pair_once(detections: pd.DataFrame) -> None:
@@ -92,17 +77,12 @@ def score(root: Path, classifier: int, images_file: Path) -> np.ndarray:
         return np.array([network(to_float(image[None])).item() for image in images])
 
 
-def mix(first: Path, second: Path) -> np.ndarray:
-    """Take 40 images of one file and 24 of the other: what no classifier finds easy."""
-    return np.concatenate([load_images(first)[:40], load_images(second)[:24]])
-
-
 def test_detection_values(trained_copy: Path) -> None:
     """Against a direct computation, on sets in which real and generated images are mixed."""
     prepared = trained_copy / "data" / "prepared"
     reals_file, mixed_file = prepared / "test.npy", get_samples(trained_copy, "baseline", 1)
-    reals = mix(prepared / "train.npy", get_samples(trained_copy, "fool_all_1", 0))
-    save_array(mixed_file, mix(mixed_file, reals_file))
+    reals = mix_files(prepared / "train.npy", get_samples(trained_copy, "fool_all_1", 0))
+    save_array(mixed_file, mix_files(mixed_file, reals_file))
     save_array(reals_file, reals)
     run_stage(trained_copy, "detections")
     rows = read_table(trained_copy, "detections").set_index(PAIR)
@@ -118,9 +98,6 @@ def test_detection_values(trained_copy: Path) -> None:
     mixed = rows.loc["baseline", 1][["detection_rate", "real_accuracy", "auc"]]
     assert mixed.gt(0.2).all(axis=None)
     assert mixed.lt(0.8).all(axis=None)
-
-
-# ----------------------------------------------------------------------------------- both tables
 
 
 @pytest.mark.parametrize(
@@ -178,9 +155,6 @@ def test_tables_without_a_cache_by_another_number_of_workers(
         assert hash_tree(trained_copy / folder) == hash_tree(trained_root / folder)
 
 
-# --------------------------------------------------------------------------------------- quality
-
-
 def test_quality_has_every_generator_and_the_floor(quality: pd.DataFrame) -> None:
     names = [f"{metric}_lenet_64" for metric in METRICS]
     assert list(quality.columns) == [*PAIR[:2], "phi", *names, "collapse"]
@@ -190,45 +164,6 @@ def test_quality_has_every_generator_and_the_floor(quality: pd.DataFrame) -> Non
     assert math.isnan(phi["real"])
     assert (phi["baseline"] == 0).all()
     assert (phi["fool_all_1"] == 1).all()
-
-
-def extract(path: Path, num_images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Extract features and predicted classes by the LeNet itself, in one batch."""
-    images = torch.from_numpy(load_images(path)[:num_images])
-    features, logits = LeNet.load(None).extract(images)
-    return features.numpy().astype(np.float64), logits.argmax(dim=1).numpy()
-
-
-def test_quality_is_that_of_a_direct_computation(trained_root: Path, quality: pd.DataFrame) -> None:
-    prepared = trained_root / "data" / "prepared"
-    training, training_classes = extract(prepared / "train.npy", 512)
-    test, test_classes = extract(prepared / "test.npy", 64)
-    threshold = np.quantile(cdist(test, training).min(axis=1), 0.01)
-    rows = quality.set_index(PAIR[:2])
-    neighbours = read_table(trained_root, "neighbours")
-    assert set(neighbours["generator_cohort"]) == set(GANS)
-    pairs: dict[str, list[tuple[float, int, int, int]]] = {name: [] for name in GANS}
-    classes = {("real", 0): training_classes[:64]}
-    for cohort, instance in ALL:
-        path = get_samples(trained_root, cohort, instance)
-        features, classes[cohort, instance] = extract(path, 64)
-        distances = cdist(features, training)
-        nearest, indices = distances.min(axis=1), distances.argmin(axis=1)
-        memorised = rows.loc[(cohort, instance), "memorised_lenet_64"]
-        assert memorised == np.mean(nearest < threshold)
-        pairs[cohort] += zip(nearest, [instance] * 64, range(64), indices, strict=True)
-    for cohort, expected in pairs.items():
-        table = neighbours[neighbours["generator_cohort"] == cohort].drop(columns=PAIR[0])
-        distances, *keys = zip(*sorted(expected)[:10], strict=True)
-        assert table.pop("distance_lenet").tolist() == pytest.approx(distances, abs=1e-4)
-        assert table.to_numpy().T.tolist() == [list(key) for key in keys]
-    counts = np.bincount(test_classes, minlength=10)
-    for key, predicted in classes.items():
-        found = np.bincount(predicted, minlength=10)
-        shares = found[found > 0] / 64
-        entropy = rows.loc[key, "class_entropy_lenet_64"]
-        assert entropy == pytest.approx(-(shares * np.log(shares)).sum(), abs=1e-5)
-        assert rows.loc[key, "missing_classes_lenet_64"] == (10 * found < counts).sum()
 
 
 def test_collapse_of_known_images(trained_copy: Path) -> None:
@@ -253,6 +188,7 @@ def test_collapse_of_known_images(trained_copy: Path) -> None:
     assert rows.loc[("baseline", 1), "memorised_lenet_64"] == 0
     neighbours = read_table(trained_copy, "neighbours")
     copies = neighbours[neighbours["generator_cohort"] == "baseline"]
+    assert len(copies) == 10
     assert (copies["distance_lenet"] < 1e-4).all()
     assert (copies["generator_instance"] == 0).all()
     assert (copies["training_image"] == 100 + copies["image"]).all()
@@ -267,7 +203,7 @@ def test_libraries_below_keep_to_one_thread(
         threads.extend(library["num_threads"] for library in threadpool_info())
         return find_nearest(*features)
 
-    monkeypatch.setattr(quality_stage, "find_nearest", count_threads)
+    monkeypatch.setattr(quality_stage.quality, "find_nearest", count_threads)
     monkeypatch.setattr(quality_stage, "map_parallel", lambda work, jobs, *_, **__: map(work, jobs))
     shutil.rmtree(trained_copy / ".kgaps")
     with threadpool_limits(limits=2):
@@ -276,11 +212,7 @@ def test_libraries_below_keep_to_one_thread(
     assert set(threads) == {1}
 
 
-def test_number_of_images_names_the_metrics_and_must_be_there(trained_copy: Path) -> None:
+def test_number_of_images_names_the_metrics(trained_copy: Path) -> None:
     change_params(trained_copy, {"evaluation.num_images": 32})
     run_stage(trained_copy, "quality")
     assert "fid_lenet_32" in read_table(trained_copy, "quality").columns
-    change_params(trained_copy, {"evaluation.num_images": 65})
-    message = r"evaluation\.num_images: 65 found, .*baseline/0\.npy holds 64 images"
-    with pytest.raises(UserError, match=message):
-        run_stage(trained_copy, "quality")

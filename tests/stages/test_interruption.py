@@ -19,7 +19,7 @@ from knowledge_gaps.core.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.execution import assignment
 from knowledge_gaps.execution.cohort import make_tasks, train_cohort
-from knowledge_gaps.stages import gans
+from knowledge_gaps.stages import cohort
 from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.training.state import write_state
 from study_tools import (
@@ -240,10 +240,10 @@ def test_instances_one_by_one_make_the_cohort(root: Path, expected: dict[str, st
     assert hash_tree(root / BASELINE) == expected
     assert not (root / STATES).exists()
     study = load_study(root / "params.yaml")
-    gans.run(root, study, "baseline", instance=0)  # is in the published cohort
+    cohort.run(root, study, "baseline", Kind.GANS, instance=0)  # is in the published cohort
     assert not (root / STATES).exists()
     with pytest.raises(UserError, match="--instance: 2 found, gans/baseline has 2"):
-        gans.run(root, study, "baseline", instance=2)
+        cohort.run(root, study, "baseline", Kind.GANS, instance=2)
 
 
 @pytest.mark.slow

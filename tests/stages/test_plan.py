@@ -15,9 +15,14 @@ from conftest import RunKgaps
 from knowledge_gaps.core.checkpoint import write_tensors
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
-from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.planning import timing
-from knowledge_gaps.planning.plan import _format, draw_plan, estimate_seconds, find_reals, make_plan
+from knowledge_gaps.planning.plan import (
+    _find_prepared_shape,
+    _format,
+    draw_plan,
+    estimate_seconds,
+    make_plan,
+)
 from knowledge_gaps.study import DataSettings, Study, load_study
 from study_tools import REPOSITORY, SMOKE_FILE, change_params, hash_tree
 
@@ -32,29 +37,16 @@ def with_data(**data: Any) -> Study:
 FACES = {"name": "ffhq", "source": "images", "resolution_px": 64, "channels": 3, "num_test": 10}
 
 
-@pytest.mark.parametrize(
-    ("data", "shape", "count"),
-    [
-        ({"name": "mnist", "source": "idx"}, SHAPE, 70_000),
-        ({"name": "mnist", "source": "idx", "num_test": 7}, SHAPE, 60_007),
-        ({"name": "mnist", "source": "reduced"}, SHAPE, None),
-        (FACES, (3, 64, 64), None),
-    ],
-)
-def test_settings_tell_the_size_of_the_reals(
-    tmp_path: Path, data: dict[str, Any], shape: Any, count: int | None
-) -> None:
-    assert find_reals(tmp_path, with_data(**data)) == (shape, count)
-
-
-def test_prepared_reals_tell_their_size(tmp_path: Path) -> None:
+def test_settings_or_prepared_reals_tell_their_size(tmp_path: Path) -> None:
+    assert _find_prepared_shape(tmp_path, with_data(name="mnist", source="reduced")) == SHAPE
+    assert _find_prepared_shape(tmp_path, with_data(**FACES)) == (3, 64, 64)
     described = {"name": "own", "image_shape": [3, 32, 32], "num_train": 5, "num_test": 2}
     write_json(tmp_path / "data" / "prepared" / "dataset.json", described)
-    assert find_reals(tmp_path, with_data(name="own", source="idx")) == ((3, 32, 32), 7)
+    assert _find_prepared_shape(tmp_path, with_data(name="own", source="idx")) == (3, 32, 32)
     # prepared at 32 px, the settings ask for 64
-    assert find_reals(tmp_path, with_data(**{**FACES, "name": "own"})) == ((3, 64, 64), None)
+    assert _find_prepared_shape(tmp_path, with_data(**{**FACES, "name": "own"})) == (3, 64, 64)
     with pytest.raises(UserError, match=r"data\.name: 'other' found.*dvc repro prepare"):
-        find_reals(tmp_path, with_data(name="other", source="idx"))
+        _find_prepared_shape(tmp_path, with_data(name="other", source="idx"))
 
 
 class Trainer:
@@ -102,11 +94,6 @@ def test_counts_are_short() -> None:
     assert [_format(count) for count in counts] == ["78,125", "30.4 M", "123 M"]
 
 
-def test_one_thing_is_in_the_singular() -> None:
-    assert [count_words(count, "pair") for count in (0, 1, 2)] == ["0 pairs", "1 pair", "2 pairs"]
-    assert count_words(2, "set of images", "sets of images") == "2 sets of images"
-
-
 @pytest.mark.parametrize("width", [40, 80, 100])
 def test_a_terminal_cuts_no_number(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, width: int
@@ -146,7 +133,6 @@ def test_plan_before_anything_ran(smoke_root: Path, run_kgaps: RunKgaps) -> None
     assert plan["disk_bytes"] == {
         "checkpoints": sum(row["disk_bytes"] for row in rows.values()),
         "samples": 4 * 64 * 28 * 28,
-        "prepared": (512 + 128) * 28 * 28,
     }
     assert sorted(path.name for path in smoke_root.iterdir()) == ["data", "params.yaml"]
 

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.layout import get_samples_file as get_samples
 from knowledge_gaps.data.images import load_images, save_array, to_uint8
-from knowledge_gaps.evaluation import samples as evaluation_samples
 from knowledge_gaps.execution import parallel
 from knowledge_gaps.models.frozen import load_generator
+from knowledge_gaps.stages import samples as samples_stage
 from knowledge_gaps.training.batches import Stream, draw_latents
 from study_tools import change_params, hash_tree, run_stage
 
@@ -27,13 +27,7 @@ GANS = ("baseline", "fool_all_1")
 ALL = list(itertools.product(GANS, range(2)))
 
 
-@pytest.fixture(autouse=True)
-def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", "1")
-
-
-def get_samples(root: Path, cohort: str, instance: int) -> Path:
-    return root / "data" / "samples" / cohort / f"{instance}.npy"
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def run_and_list_new(root: Path, damage: Callable[[], Any] = lambda: None) -> list[tuple[str, int]]:
@@ -101,25 +95,12 @@ def test_nothing_is_drawn_twice(
     assert capsys.readouterr().out == "samples: computed 0 rows, 4 cached\n"
 
 
-def test_only_the_samples_of_a_new_cohort_are_drawn(
-    trained_copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    gans = trained_copy / "models" / "gans"
-    shutil.copytree(gans / "fool_all_1", gans / "added")
-    entry = {"recipe": "dcgan", "instances": 2, "fools": "c0", "phi": 1.0}
-    change_params(trained_copy, {"gans.added": entry})
-    assert run_and_list_new(trained_copy) == []
-    assert capsys.readouterr().out.count("samples: drew added/") == 2
-    images = [get_samples(trained_copy, name, 0).read_bytes() for name in ("added", "fool_all_1")]
-    assert images[0] != images[1]  # the same generator, and latents of its own
-
-
 @pytest.mark.parametrize("changed", ["evaluation.num_images", "study.seed", "code"])
 def test_what_decides_all_samples(
     trained_copy: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     if changed == "code":
-        monkeypatch.setattr(evaluation_samples, "hash_code", lambda *asked: "of other code")
+        monkeypatch.setattr(samples_stage, "hash_code", lambda *asked: "of other code")
     else:
         change_params(trained_copy, {changed: 48})
     assert run_and_list_new(trained_copy) == ALL
@@ -179,21 +160,3 @@ def test_files_that_are_links_to_a_cache_are_replaced(trained_copy: Path, tmp_pa
     assert {target: target.read_bytes() for target in cached} == cached
     assert len(load_images(get_samples(trained_copy, "baseline", 0))) == 48
     assert not get_samples(trained_copy, "baseline", 0).is_symlink()
-
-
-def test_samples_that_were_finished_before_an_error_are_kept(
-    trained_root: Path, trained_copy: Path
-) -> None:
-    shutil.rmtree(trained_copy / "data" / "samples")
-    weights = trained_copy / "models" / "gans" / "fool_all_1" / "0" / "generator.safetensors"
-    content = weights.read_bytes()
-    weights.write_bytes(content[:-1])
-    with pytest.raises(UserError, match=r"gans/fool_all_1/0/generator\.safetensors: sha256 is"):
-        run_stage(trained_copy, "samples")
-    assert not get_samples(trained_copy, "fool_all_1", 0).exists()
-    weights.write_bytes(content)
-    kept = [get_samples(trained_copy, "baseline", instance).stat() for instance in range(2)]
-    run_stage(trained_copy, "samples")
-    found = [get_samples(trained_copy, "baseline", instance).stat() for instance in range(2)]
-    assert found == kept
-    assert hash_tree(trained_copy / "data") == hash_tree(trained_root / "data")

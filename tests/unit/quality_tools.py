@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from knowledge_gaps.evaluation.quality.features import FeatureSet
+from knowledge_gaps.evaluation.registry import FeatureSet
 
 COLOUR = (3, 32, 32)
 

@@ -96,22 +96,13 @@ def test_attributions_of_a_set_are_those_of_its_images() -> None:
     whole = attribute_images(images, classifiers)
     prepared = prepare(images)
     maps = torch.stack([integrate_gradients(one, prepared) for one in classifiers])
-    gaps = [
-        measure_gaps(one, prepared, found) for one, found in zip(classifiers, maps, strict=True)
-    ]
     assert np.array_equal(whole.images, images[:NUM_EXAMPLES])
     assert np.array_equal(whole.attributions, maps[:, :NUM_EXAMPLES].numpy())
     np.testing.assert_allclose(whole.absolute_sum, maps.abs().sum(dim=1), rtol=1e-5)
-    assert whole.largest_gap == pytest.approx(torch.stack(gaps).abs().max().item(), abs=1e-6)
-    for classifier, logits in zip(classifiers, whole.logits, strict=True):
-        expected = classifier(prepared[:NUM_EXAMPLES])
-        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)
-
     parts = [attribute_images(part, classifiers) for part in np.split(images, [1, 5])]
     joined = join_attributions(parts)
-    assert joined.largest_gap == max(part.largest_gap for part in parts) > 0
     assert np.array_equal(joined.images, whole.images)
-    for name in ("logits", "attributions", "absolute_sum"):
+    for name in ("attributions", "absolute_sum"):
         np.testing.assert_allclose(
             getattr(joined, name), getattr(whole, name), rtol=1e-4, atol=1e-6
         )

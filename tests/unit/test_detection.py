@@ -18,19 +18,7 @@ from knowledge_gaps.evaluation import detection
 from knowledge_gaps.evaluation.detection import Scores, measure_detection, score_images
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
-from knowledge_gaps.statistics.measures import (
-    AUC,
-    AVERAGE_PRECISION,
-    BALANCED_ACCURACY,
-    C2ST_LOG10_P,
-    CALIBRATION_ERROR,
-    DETECTION_AT_1PCT,
-    DETECTION_AT_5PCT,
-    DETECTION_MEASURES,
-    DETECTION_RATE,
-    EQUAL_ERROR_RATE,
-    REAL_ACCURACY,
-)
+from knowledge_gaps.statistics.measures import DETECTION_MEASURES
 
 
 def scores(*values: float) -> Scores:
@@ -49,9 +37,9 @@ def draw_scores(seed: int, num_generated: int, num_real: int) -> tuple[Scores, S
 def test_rates_have_their_hand_values() -> None:
     measured = measure_detection(scores(-1, -2, 3, -0.5), scores(1, 2, -3, 4, 5))
     assert tuple(measured) == DETECTION_MEASURES
-    assert measured[DETECTION_RATE] == 0.75
-    assert measured[REAL_ACCURACY] == 0.8
-    assert measured[BALANCED_ACCURACY] == 0.775
+    assert measured["detection_rate"] == 0.75
+    assert measured["real_accuracy"] == 0.8
+    assert measured["balanced_accuracy"] == 0.775
 
 
 # the order is that of DETECTION_MEASURES; z of the perfect one is sqrt(2000), whose p is no float
@@ -81,29 +69,32 @@ def test_score_that_is_not_finite_is_refused(bad: float) -> None:
             measure_detection(generated, real)
 
 
-# ---------------------------------------------------------------------------------- the ROC curve
-
-
 def test_auc_is_that_of_all_pairs() -> None:
     generated, real = draw_scores(0, 400, 300)
     won = (real[:, None] > generated) + 0.5 * (real[:, None] == generated)
-    assert measure_detection(generated, real)[AUC] == pytest.approx(won.mean(), abs=1e-14)
+    assert measure_detection(generated, real)["auc"] == pytest.approx(won.mean(), abs=1e-14)
 
 
 def test_statistics_of_the_order_survive_a_monotone_transform() -> None:
     generated, real = draw_scores(1, 300, 200)
     measured = measure_detection(generated, real)
     transformed = measure_detection(np.arctan(generated) - 7, np.arctan(real) - 7)
-    for name in (AUC, AVERAGE_PRECISION, DETECTION_AT_1PCT, DETECTION_AT_5PCT, EQUAL_ERROR_RATE):
+    for name in (
+        "auc",
+        "average_precision",
+        "detection_at_1pct_false_alarms",
+        "detection_at_5pct_false_alarms",
+        "equal_error_rate",
+    ):
         assert transformed[name] == measured[name], name
-    assert transformed[DETECTION_RATE] == 1.0  # it does depend on the threshold
-    assert measured[DETECTION_RATE] < 0.8
+    assert transformed["detection_rate"] == 1.0  # it does depend on the threshold
+    assert measured["detection_rate"] < 0.8
 
 
 def test_only_the_test_of_two_samples_depends_on_the_ratio_of_images() -> None:
     generated, real = draw_scores(2, 60, 50)
     once, more = (measure_detection(generated, np.tile(real, num)) for num in (1, 5))
-    assert more.pop(C2ST_LOG10_P) < once.pop(C2ST_LOG10_P) < -1
+    assert more.pop("c2st_log10_p") < once.pop("c2st_log10_p") < -1
     assert more == pytest.approx(once, abs=1e-14)
 
 
@@ -112,12 +103,15 @@ def test_average_precision_is_that_of_weighted_scikit_learn() -> None:
     labels, found = np.repeat([1, 0], [41, 129]), -np.concatenate([generated, real])
     weights = np.repeat([1 / 41, 1 / 129], [41, 129])
     expected = average_precision_score(labels, found, sample_weight=weights)
-    measured = measure_detection(generated, real)[AVERAGE_PRECISION]
+    measured = measure_detection(generated, real)["average_precision"]
     assert measured == pytest.approx(expected, abs=1e-14)
     assert abs(measured - average_precision_score(labels, found)) > 0.1
 
 
-@pytest.mark.parametrize(("name", "limit"), [(DETECTION_AT_1PCT, 0.01), (DETECTION_AT_5PCT, 0.05)])
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("detection_at_1pct_false_alarms", 0.01), ("detection_at_5pct_false_alarms", 0.05)],
+)
 def test_detection_at_false_alarms_is_that_of_the_best_threshold(name: str, limit: float) -> None:
     generated, real = draw_scores(0, 150, 200)
     thresholds = [-math.inf, *generated.tolist(), *real.tolist()]
@@ -140,10 +134,7 @@ def test_equal_error_rate_has_its_hand_values(
     generated: tuple[float, ...], real: tuple[float, ...], expected: float
 ) -> None:
     measured = measure_detection(scores(*generated), scores(*real))
-    assert measured[EQUAL_ERROR_RATE] == pytest.approx(expected)
-
-
-# ------------------------------------------------------------------------------- calibration error
+    assert measured["equal_error_rate"] == pytest.approx(expected)
 
 
 LOW, HIGH = -math.log(3), math.log(3)  # probabilities of "real" of 1/4 and 3/4
@@ -164,15 +155,12 @@ def test_calibration_error_has_its_hand_values(
     generated: tuple[float, ...], real: tuple[float, ...], expected: float
 ) -> None:
     measured = measure_detection(scores(*generated), scores(*real))
-    assert measured[CALIBRATION_ERROR] == pytest.approx(expected, abs=1e-7)
-
-
-# ---------------------------------------------------------------------------- test of two samples
+    assert measured["calibration_error"] == pytest.approx(expected, abs=1e-7)
 
 
 def test_test_of_two_samples_is_one_sided() -> None:
-    more = measure_detection(scores(-1, -1, -1, 1), scores(-1, 1, 1, 1))[C2ST_LOG10_P]
-    fewer = measure_detection(scores(-1, 1, 1, 1), scores(-1, -1, -1, 1))[C2ST_LOG10_P]
+    more = measure_detection(scores(-1, -1, -1, 1), scores(-1, 1, 1, 1))["c2st_log10_p"]
+    fewer = measure_detection(scores(-1, 1, 1, 1), scores(-1, -1, -1, 1))["c2st_log10_p"]
     assert more < fewer
     assert 10**more + 10**fewer == pytest.approx(1)
 
@@ -181,11 +169,8 @@ def test_statistic_is_the_root_of_the_chi_squared_one() -> None:
     generated, real = draw_scores(0, 141, 89)
     called = [[int(np.sum(values <= 0)), int(np.sum(values > 0))] for values in (generated, real)]
     two_sided = chi2_contingency(called, correction=False).pvalue
-    found = measure_detection(generated, real)[C2ST_LOG10_P]
+    found = measure_detection(generated, real)["c2st_log10_p"]
     assert found == pytest.approx(math.log10(two_sided / 2))
-
-
-# ----------------------------------------------------------------------------------------- scores
 
 
 class Mean(nn.Module):

@@ -21,7 +21,7 @@ from knowledge_gaps.evaluation.batches import (
     split_images,
 )
 from knowledge_gaps.evaluation.cached import Row, compute_rows
-from knowledge_gaps.evaluation.quality.table import measure_contrast
+from knowledge_gaps.evaluation.quality import measure_contrast
 from knowledge_gaps.models.input_spec import InputSpec
 
 LARGE = (3, 256, 256)
@@ -103,7 +103,10 @@ def test_only_rows_that_are_not_cached_are_computed(tmp_path: Path) -> None:
     assert list(found) == ["one", "three", "five"]  # in the order of the keys
     compute_rows(tmp_path, "lengths", keys, compute, lambda item, row: item != "one")
     compute_rows(tmp_path, "lengths", keys | {"three": "9"}, compute)
-    assert asked == [["one", "three"], ["five"], ["one"], ["three"]]
+    [file] = tmp_path.rglob("lengths.json")
+    file.write_text("{")  # damaged
+    assert compute_rows(tmp_path, "lengths", keys, compute) == expected
+    assert asked == [["one", "three"], ["five"], ["one"], ["three"], ["one", "three"]]
 
 
 def test_rows_that_were_computed_before_an_error_are_cached(tmp_path: Path) -> None:

@@ -20,14 +20,19 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
+from knowledge_gaps.evaluation import registry
 from knowledge_gaps.evaluation.extractors import inception, lenet
 from knowledge_gaps.evaluation.extractors.inception import Inception
 from knowledge_gaps.evaluation.extractors.lenet import LeNet
 from knowledge_gaps.evaluation.extractors.random_vgg import RandomVgg
-from knowledge_gaps.evaluation.quality import features
-from knowledge_gaps.evaluation.quality.distances import compute_kid
-from knowledge_gaps.evaluation.quality.features import count_extracted, extract_features
-from knowledge_gaps.evaluation.registry import get_extractor, list_extractors, load_extractor
+from knowledge_gaps.evaluation.quality import compute_kid
+from knowledge_gaps.evaluation.registry import (
+    count_extracted,
+    extract_features,
+    get_extractor,
+    list_extractors,
+    load_extractor,
+)
 from knowledge_gaps.study import EvaluationSettings
 
 
@@ -58,9 +63,6 @@ def published(weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the file of random weights, taken for the published one."""
     monkeypatch.setattr(inception, "WEIGHTS_SHA256", hash_file(weights_file))
     return weights_file
-
-
-# ------------------------------------------------------------------------------ every extractor
 
 
 @pytest.mark.parametrize("name", list_extractors())
@@ -94,13 +96,10 @@ def test_unknown_extractor_is_refused() -> None:
 def test_batches_do_not_change_the_features(monkeypatch: pytest.MonkeyPatch) -> None:
     images, network = draw_images(20, (1, 28, 28)), LeNet.load(None)
     whole = extract_features(images, network).features
-    monkeypatch.setattr(features, "_BATCH_SIZE", 7)
+    monkeypatch.setattr(registry, "_BATCH_SIZE", 7)
     for num_images in (None, 5):
         found = extract_features(images, network, num_images).features
         np.testing.assert_allclose(found, whole[:num_images], rtol=1e-4, atol=1e-5)
-
-
-# -------------------------------------------------------------------------------- untrained VGG
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 48), (3, 8, 8)])
@@ -146,9 +145,6 @@ def test_vgg_weights_are_drawn_as_he_et_al_say() -> None:
             assert tensor.std().item() == pytest.approx(expected, rel=4 / tensor.numel() ** 0.5)
 
 
-# ------------------------------------------------------------------------------ packaged LeNet
-
-
 def test_lenet_takes_stored_images_as_minus_one_to_one() -> None:
     stored = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 28, 28)
     network = LeNet.load(None)
@@ -170,9 +166,6 @@ def test_altered_weights_of_the_lenet_are_refused(
     monkeypatch.setattr(lenet, "WEIGHTS_PATH", copied)
     with pytest.raises(UserError, match=r"lenet\.safetensors: sha256 is"):
         LeNet.load(None)
-
-
-# ------------------------------------------------------------------------------------ Inception
 
 
 @pytest.mark.slow

@@ -18,27 +18,25 @@ from torch_fidelity.metric_kid import (
     kid_features_to_metric,
 )
 
-from knowledge_gaps.evaluation.quality import distances
-from knowledge_gaps.evaluation.quality.distances import (
+from knowledge_gaps.evaluation import quality
+from knowledge_gaps.evaluation.quality import (
     Nearest,
+    Reals,
+    compute_class_entropy,
     compute_density_coverage,
+    compute_floor,
     compute_frechet,
     compute_kid,
     compute_memorised,
     compute_precision_recall,
-    find_nearest,
-    list_closest,
-    measure_radii,
-)
-from knowledge_gaps.evaluation.quality.features import FeatureSet
-from knowledge_gaps.evaluation.quality.table import (
-    Reals,
-    compute_class_entropy,
-    compute_floor,
     compute_quality,
     count_missing_classes,
+    find_nearest,
+    list_closest,
     measure_contrast,
+    measure_radii,
 )
+from knowledge_gaps.evaluation.registry import FeatureSet
 from knowledge_gaps.statistics.measures import METRICS
 from knowledge_gaps.statistics.rules import Collapse, Diversity, describe_rule, judge_collapse
 
@@ -54,9 +52,6 @@ def compare(generated: FeatureSet, reals: Reals) -> dict[str, float | None]:
     return compute_quality(generated, reals, nearest.distances)
 
 
-# --------------------------------------------------------------------- Frechet distance and KID
-
-
 def test_frechet_distance_equals_the_formula_with_a_matrix_root() -> None:
     """|mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), Heusel et al. 2017, equation 6."""
     first, second = draw_features(400, seed=3), draw_features(500, seed=4, shift=0.2)
@@ -69,8 +64,8 @@ def test_frechet_distance_equals_the_formula_with_a_matrix_root() -> None:
 
 
 def test_kid_is_torch_fidelitys_on_the_same_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distances, "KID_SUBSET_SIZE", 50)
-    monkeypatch.setattr(distances, "KERNELS_BATCH_SIZE", 64)
+    monkeypatch.setattr(quality, "KID_SUBSET_SIZE", 50)
+    monkeypatch.setattr(quality, "KERNELS_BATCH_SIZE", 64)
     real = draw_features(200, seed=4, shift=0.3)
     for num_images in (60, 128, 130):  # less than a block, some, a last one in part
         images = draw_features(num_images, seed=num_images)
@@ -86,14 +81,11 @@ def test_kid_is_torch_fidelitys_on_the_same_subsets(monkeypatch: pytest.MonkeyPa
         assert compute_kid(images, real) == pytest.approx((mean, std), rel=2e-5)  # float32 sums
 
 
-# ----------------------------------------------------------------------------------- neighbours
-
-
 def test_nearest_real_is_that_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     images, reals = draw_features(30, seed=1).features, draw_features(50, seed=2).features
     expected = cdist(images, reals)
     for batch_size in (7, 1000):
-        monkeypatch.setattr(distances, "NEAREST_BATCH_SIZE", batch_size)
+        monkeypatch.setattr(quality, "NEAREST_BATCH_SIZE", batch_size)
         found = find_nearest(images, reals)
         assert found.indices.tolist() == expected.argmin(axis=1).tolist()
         np.testing.assert_allclose(found.distances, expected.min(axis=1), rtol=1e-6)
@@ -149,11 +141,8 @@ def test_batching_does_not_change_shares(monkeypatch: pytest.MonkeyPatch) -> Non
 
     whole = measure()
     assert all(0.1 < share < 0.95 for share in whole)
-    monkeypatch.setattr(distances, "DISTANCES_BATCH_SIZE", 37)
+    monkeypatch.setattr(quality, "DISTANCES_BATCH_SIZE", 37)
     assert measure() == pytest.approx(whole, abs=2 / 150)  # a pair on the edge may change sides
-
-
-# -------------------------------------------------------------------------- diversity and table
 
 
 def predict(*counts: int) -> npt.NDArray[np.float32]:
@@ -220,8 +209,6 @@ def test_numbers_about_classes_are_of_the_generated_images() -> None:
     missing = {name for name, value in found.items() if value is None}
     assert missing == {"class_entropy", "missing_classes"}
 
-
-# ------------------------------------------------------------------------------------- collapse
 
 FLOOR = Diversity(contrast=77.0, class_entropy=2.0, missing_share=0.0, recall=0.8)
 NO_CLASSES = {"class_entropy": None, "missing_share": None}

@@ -18,8 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.files import hash_file, write_json, write_text
-from knowledge_gaps.tracking import server
-from knowledge_gaps.tracking.live import CohortTracker
+from knowledge_gaps.tracking.live import CohortTracker, make_database, tracking_uri
 from knowledge_gaps.tracking.sync import sync_study
 
 CLASSIFIERS, GANS = ("classifiers", "iteration_0"), ("gans", "fool_all_1")
@@ -32,7 +31,7 @@ REFUSED = "http://user:se@cret@127.0.0.1:9/path?token=secret"  # nobody listens 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    server.make_database(path)
+    make_database(path)
     return path
 
 
@@ -96,7 +95,7 @@ def write_tables(root: Path, rate: float = 0.5) -> None:
 
 
 def find_runs(root: Path) -> dict[str, Run]:
-    client = MlflowClient(server.tracking_uri(root))
+    client = MlflowClient(tracking_uri(root))
     found = client.search_runs([e.experiment_id for e in client.search_experiments()])
     by_name = {run.info.run_name: run for run in found}
     assert len(by_name) == len(found), sorted(run.info.run_name for run in found)
@@ -104,7 +103,7 @@ def find_runs(root: Path) -> dict[str, Run]:
 
 
 def get_steps(root: Path, run: Run) -> list[int]:
-    history = MlflowClient(server.tracking_uri(root)).get_metric_history(run.info.run_id, "loss")
+    history = MlflowClient(tracking_uri(root)).get_metric_history(run.info.run_id, "loss")
     return sorted(point.step for point in history)
 
 
@@ -159,13 +158,13 @@ def test_second_sync_writes_nothing_and_changed_tables_metrics_only(root: Path) 
 
 
 def get_versions(root: Path) -> dict[str, str]:
-    aliases = MlflowClient(server.tracking_uri(root)).get_registered_model(MODEL).aliases
+    aliases = MlflowClient(tracking_uri(root)).get_registered_model(MODEL).aliases
     return {name: str(version) for name, version in aliases.items()}
 
 
 def test_other_training_gives_other_run_and_moves_alias(root: Path) -> None:
     sync_study(root, "tiny", [CLASSIFIERS])
-    client = MlflowClient(server.tracking_uri(root))
+    client = MlflowClient(tracking_uri(root))
     first = find_runs(root)["classifiers/iteration_0/0"].info.run_id
     version = client.get_model_version_by_alias(MODEL, "instance-0")
     source = Path(str(version.source).removeprefix("file://"))
@@ -273,20 +272,20 @@ def test_off_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_address_is_in_the_repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
-    assert server.tracking_uri(Path()) == f"sqlite:///{root}/mlflow.db"
+    assert tracking_uri(Path()) == f"sqlite:///{root}/mlflow.db"
     monkeypatch.setenv("DVC_ROOT", "/home/repository")
     monkeypatch.setenv("DVC_EXP_NAME", "an-experiment")
     home = "sqlite:////home/repository"
     for given, found in {"": "mlflow.db", "sqlite:///o.db": "o.db"}.items():
         monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
-        assert server.tracking_uri(root) == f"{home}/{found}"
+        assert tracking_uri(root) == f"{home}/{found}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", REFUSED)
-    assert server.tracking_uri(root) == REFUSED
+    assert tracking_uri(root) == REFUSED
 
 
 @pytest.mark.slow
 def test_processes_share_a_fresh_database(root: Path) -> None:
-    (root / "mlflow.db").rename(root / ".mlflow.db.1.tmp")  # as a kill leaves it
+    (root / "mlflow.db").unlink()
     code = "import sys; from pathlib import Path; from knowledge_gaps.tracking.sync import *;"
     code += "print(sync_study(Path(sys.argv[1]), 'tiny', [tuple(sys.argv[2:])])['runs created'])"
     started = [
@@ -295,4 +294,3 @@ def test_processes_share_a_fresh_database(root: Path) -> None:
     ]
     assert [process.communicate()[0] for process in started] == [b"2\n", b"2\n"]
     assert len(find_runs(root)) == 5
-    assert not list(root.glob(".mlflow.db.*"))

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import RunKgaps
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.stages import gans, samples
+from knowledge_gaps.stages import cohort, samples
 from study_tools import change_params
 
 
@@ -30,7 +30,7 @@ def test_own_params_of_a_cohort_may_not_change(
     changes: dict[str, Any],
     is_refused: bool,
 ) -> None:
-    monkeypatch.setattr(gans, "run", lambda *_, **__: change_params(smoke_root, changes))
+    monkeypatch.setattr(cohort, "run", lambda *_, **__: change_params(smoke_root, changes))
     outcome = run_kgaps(smoke_root, "gans", "fool_all_1")
     said = "kgaps: params.yaml: changed while gans fool_all_1 ran; run it again\n"
     assert (outcome.code, outcome.err) == ((2, said) if is_refused else (0, ""))

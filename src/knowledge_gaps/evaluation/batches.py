@@ -1,7 +1,6 @@
 """How many images are processed together: a function of their size that keeps memory flat.
 
-It depends on nothing of the machine, for the last bits of a number depend on how images were
-grouped.
+The last bits of a number depend on it, so it depends on nothing of the machine.
 """
 
 from __future__ import annotations

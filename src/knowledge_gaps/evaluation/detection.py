@@ -39,10 +39,9 @@ _Rates = npt.NDArray[np.float64]
 def score_images(
     classifier: GanClassifier, images: Images, num_images: int | None = None
 ) -> Scores:
-    """Score the first images, or all, uint8 [N, C, H, W], a batch of them in memory at a time.
+    """Return a frozen classifier's logits float32 [N] of the first images, or all; positive = real.
 
-    Returns:
-        Logits float32 [N] of the frozen classifier, positive = real.
+    Only a batch of the images, uint8 [N, C, H, W], is in memory at a time.
     """
     device = next(classifier.parameters()).device
     batches = split_images(images, count_scored(classifier.spec), num_images)
@@ -57,11 +56,7 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
     detection_rate, real_accuracy, balanced_accuracy and c2st_log10_p depend on the classifier's own
     threshold, logit 0; calibration_error on the size of the logits; the others on their order.
 
-    Args:
-        scores_generated: logits float32 [N] of generated images, N at least 1.
-        scores_real: logits float32 [M] of reals, M at least 1.
-
-    Returns:
+    Returns, of logits float32 [N] of generated images and [M] of reals, both at least 1:
         detection_rate: share of generated images called generated (logit at most 0), the paper's
             "accuracy on generated images".
         real_accuracy: share of reals called real (logit above 0).
@@ -76,8 +71,7 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
         c2st_log10_p: log10 of the p-value of the classifier two-sample test (Lopez-Paz & Oquab
             2017) that generated images are called generated more often than reals.
 
-    Raises:
-        FloatingPointError: when a score is not finite.
+    Raises FloatingPointError when a score is not finite.
     """
     if not (np.isfinite(scores_generated).all() and np.isfinite(scores_real).all()):
         raise FloatingPointError("a classifier returned a logit that is not finite")
@@ -91,35 +85,28 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
         pos_label=LABEL_GENERATED,
         drop_intermediate=False,  # a point between two others may be the last one below a limit
     )
+    # as `average_precision_score` with weights that give both kinds one sum; first both are 0
+    precision = detections[1:] / (detections[1:] + false_alarms[1:])
     return {
         measures.DETECTION_RATE: detection_rate,
         measures.REAL_ACCURACY: real_accuracy,
         measures.AUC: float(roc_auc_score(labels, scores)),
         measures.BALANCED_ACCURACY: (detection_rate + real_accuracy) / 2,
-        measures.AVERAGE_PRECISION: _compute_average_precision(false_alarms, detections),
+        measures.AVERAGE_PRECISION: float(np.sum(np.diff(detections) * precision)),
         measures.DETECTION_AT_1PCT: _find_detection(false_alarms, detections, 0.01),
         measures.DETECTION_AT_5PCT: _find_detection(false_alarms, detections, 0.05),
-        measures.EQUAL_ERROR_RATE: _find_equal_error_rate(false_alarms, detections),
+        # where false alarms meet misses, on a straight line between two points
+        measures.EQUAL_ERROR_RATE: float(
+            np.interp(0.0, false_alarms - (1 - detections), false_alarms)
+        ),
         measures.CALIBRATION_ERROR: _compute_calibration_error(scores_generated, scores_real),
         measures.C2ST_LOG10_P: _compute_c2st_log10_p(scores_generated, scores_real),
     }
 
 
-def _compute_average_precision(false_alarms: _Rates, detections: _Rates) -> float:
-    """Return what `average_precision_score` does with weights that give both kinds one sum."""
-    precision = detections[1:] / (detections[1:] + false_alarms[1:])  # both are 0 before
-    return float(np.sum(np.diff(detections) * precision))
-
-
 def _find_detection(false_alarms: _Rates, detections: _Rates, limit: float) -> float:
     """Return the detection rate at the last point of the ROC curve within the limit."""
     return float(detections[np.searchsorted(false_alarms, limit, side="right") - 1])
-
-
-def _find_equal_error_rate(false_alarms: _Rates, detections: _Rates) -> float:
-    """Return where false alarms meet misses, on a straight line between two points."""
-    misses = 1 - detections
-    return float(np.interp(0.0, false_alarms - misses, false_alarms))
 
 
 def _compute_calibration_error(scores_generated: Scores, scores_real: Scores) -> float:
@@ -151,8 +138,7 @@ def hash_classifier(directory: Path) -> list[str]:
 
     That is the weights, meta.json, which says how to build and feed the network, and code.
 
-    Raises:
-        UserError: when a file is missing or damaged.
+    Raises UserError when a file is missing or damaged.
     """
     files = [hash_file(directory / name) for name in (CLASSIFIER_FILE, META_FILE)]
     return [*files, hash_code(_CODE, (read_meta(directory)["architecture"],))]

@@ -1,4 +1,7 @@
-"""Feature extractors by name: a new one is a file in `extractors`, with its class as EXTRACTOR."""
+"""Feature extractors by name, and the features of images.
+
+A new extractor is a file in `extractors`, with its class as EXTRACTOR.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,34 @@ import hashlib
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.evaluation import extractors
+from knowledge_gaps.evaluation.batches import Images, count_together, split_images
 from knowledge_gaps.study import EvaluationSettings
+
+FloatArray = npt.NDArray[np.float32]
+
+_BATCH_SIZE = 100  # of small images
 
 
 class FeatureExtractor(nn.Module, ABC):
-    """A network whose features measure the quality of images.
+    """A network whose features measure the quality of images."""
 
-    Attributes:
-        image_shape: channels, height and width of the images that it takes; None: any.
-        input_px: height and width that it resizes images to; None: it takes them as they are.
-        num_classes: that it tells apart; None without, and there is no class entropy either.
-        is_fid: whether the Frechet distance of its features is called FID.
-    """
-
+    # channels, height and width of the images that it takes; None: any
     image_shape: ClassVar[tuple[int | None, int | None, int | None]]
-    input_px: ClassVar[int | None] = None
-    num_classes: ClassVar[int | None] = None
-    is_fid: ClassVar[bool] = False
+    input_px: ClassVar[int | None] = None  # side that it resizes images to; None: it does not
+    num_classes: ClassVar[int | None] = None  # None without, and no class entropy either
+    is_fid: ClassVar[bool] = False  # whether the Frechet distance of its features is called FID
 
     @abstractmethod
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -38,11 +45,7 @@ class FeatureExtractor(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def load(cls, weights: Path | None) -> Self:
-        """Load it in eval mode, its parameters frozen; most need no file of the user's.
-
-        Raises:
-            UserError: when its weights are missing or altered.
-        """
+        """Load it in eval mode, frozen; most need no file. Raises UserError for bad weights."""
 
     def hash_weights(self) -> str:
         """Return the sha256 of all parameters and buffers."""
@@ -73,3 +76,52 @@ def load_extractor(settings: EvaluationSettings, root: Path) -> FeatureExtractor
     """Load the extractor of a study; its weights file is relative to the repository's root."""
     file = settings.inception_weights
     return get_extractor(settings.extractor).load(None if file is None else root / file)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features of one set of images; only sets of one extractor can be compared."""
+
+    features: FloatArray  # [N, F]
+    logits: FloatArray | None  # [N, K]; None when the extractor knows no classes
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @cached_property
+    def statistics(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Mean [F] and covariance [F, F] of the features, for the Frechet distance."""
+        from torch_fidelity.metric_fid import fid_features_to_statistics
+
+        statistics: dict[str, npt.NDArray[np.float64]] = fid_features_to_statistics(
+            torch.from_numpy(self.features).double()
+        )
+        return statistics
+
+    def take_first(self, num_images: int) -> FeatureSet:
+        """Return the features of the first images."""
+        logits = None if self.logits is None else self.logits[:num_images]
+        return FeatureSet(self.features[:num_images], logits)
+
+
+def extract_features(
+    images: Images, extractor: FeatureExtractor, num_images: int | None = None
+) -> FeatureSet:
+    """Extract the features of the first images, or all, uint8 [N, C, H, W], N at least 1."""
+    batch_size = count_extracted(extractor, images.shape[1:])
+    device = next(extractor.parameters()).device
+    features: list[torch.Tensor] = []
+    logits: list[torch.Tensor] = []
+    for batch in split_images(images, batch_size, num_images):
+        found, classes = extractor.extract(torch.tensor(batch).to(device))
+        features.append(found.cpu())
+        logits += [] if classes is None else [classes.cpu()]
+    return FeatureSet(torch.cat(features).numpy(), torch.cat(logits).numpy() if logits else None)
+
+
+def count_extracted(extractor: FeatureExtractor, image_shape: tuple[int, ...]) -> int:
+    """Count the images [C, H, W] of an extractor's batch, by what it resizes them to."""
+    channels, height, width = image_shape
+    if extractor.input_px is not None:
+        height, width = max(height, extractor.input_px), max(width, extractor.input_px)
+    return count_together((channels, height, width), _BATCH_SIZE)

@@ -21,11 +21,7 @@ from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 def save_samples(root: Path, study: Study, name: str, instance: int, device: torch.device) -> str:
     """Write data/samples/COHORT/INSTANCE.npy, uint8 [evaluation.num_images, C, H, W].
 
-    Returns:
-        The file's sha256.
-
-    Raises:
-        UserError: when the checkpoint is missing or altered, or the disk is full.
+    Returns the file's sha256; raises UserError for a bad checkpoint or a full disk.
     """
     seed, num_images = study.study.seed, study.evaluation.num_images
     directory = get_instance_directory(root, f"gans/{name}", instance)

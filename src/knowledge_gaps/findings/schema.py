@@ -21,8 +21,7 @@ from knowledge_gaps.readings.tables import PairSet
 from knowledge_gaps.statistics.bootstrap import Statistic
 from knowledge_gaps.statistics.effects import Over
 from knowledge_gaps.statistics.measures import DETECTION_RATE, METRICS
-from knowledge_gaps.study import ReportSettings
-from knowledge_gaps.study.load import read_yaml
+from knowledge_gaps.study import ReportSettings, read_yaml
 from knowledge_gaps.study.recipes import Count, Name, Positive, Section
 
 FINDINGS_FILE = "findings.yaml"

@@ -28,9 +28,9 @@ from knowledge_gaps.planning.timing import time_training
 from knowledge_gaps.study import DataSettings, Study
 from knowledge_gaps.study.graph import find_cohort, find_recipe, list_members, sort_nodes
 
-# datasets whose size is part of their definition: image shape, and images of both splits
-_KNOWN_SETS: dict[str, tuple[ImageShape, int, int]] = dict.fromkeys(
-    ("mnist", "fashion-mnist", "kmnist"), ((1, 28, 28), 60_000, 10_000)
+# datasets whose image shape is part of their definition
+_KNOWN_SHAPES: dict[str, ImageShape] = dict.fromkeys(
+    ("mnist", "fashion-mnist", "kmnist"), (1, 28, 28)
 )
 # of a recipe, what decides no step's time
 _NO_COST = {"steps", "log_every", "early_stopping", "initialisation", "initial_weights"}
@@ -44,21 +44,13 @@ def run(root: Path, study: Study, with_timing: bool, as_json: bool) -> None:
 
 
 def make_plan(root: Path, study: Study, with_timing: bool) -> dict[str, Any]:
-    """Make the plan of a study.
+    """Make the plan of a study; `with_timing` times some steps of every distinct training.
 
-    Args:
-        root: the repository's root.
-        study: the present one.
-        with_timing: time some steps of every distinct training in this process.
-
-    Returns:
-        What JSON can hold, with None for what is not known: "cohorts" in the order of training,
-        "hours_left" of all trainings, "disk_bytes", and "peak_bytes", the memory of this process.
-
-    Raises:
-        UserError: when the images' size is not known, or a recipe does not fit them.
+    Returns what JSON can hold, with None for what is not known: "cohorts" in the order of training,
+    "hours_left" of all trainings, "disk_bytes", and "peak_bytes", the memory of this process.
+    Raises UserError when the images' size is not known, or a recipe does not fit them.
     """
-    shape, num_reals = find_reals(root, study)
+    shape = _find_prepared_shape(root, study)
     steps_left = count_steps_left(root, study)
     rows = [_make_row(study, path, steps_left[path], shape) for path in steps_left]
     times = _time_cohorts(study, list(steps_left), shape) if with_timing else {}
@@ -76,7 +68,6 @@ def make_plan(root: Path, study: Study, with_timing: bool) -> dict[str, Any]:
         "disk_bytes": {
             "checkpoints": sum(row["disk_bytes"] for row in rows),
             "samples": num_samples * prod(shape),
-            "prepared": None if num_reals is None else num_reals * prod(shape),
         },
         "peak_bytes": _find_peak_bytes() if with_timing else None,
     }
@@ -120,34 +111,26 @@ def _count_steps(root: Path, cohort: str, instance: int, expected: Mapping[str, 
     return max(steps)
 
 
-def find_reals(root: Path, study: Study) -> tuple[ImageShape, int | None]:
-    """Find the size of the reals, by the settings or, if those are the dataset's, as prepared.
-
-    Returns:
-        The shape of an image, and how many there are; None where only `prepare` can count them.
-    """
+def _find_prepared_shape(root: Path, study: Study) -> ImageShape:
+    """Find the shape of the reals by the settings, else as it was prepared."""
     data, path = study.data, layout.get_prepared_directory(root) / layout.DATASET_FILE
-    shape, prepared = find_shape(data), read_json(path) if path.exists() else {}
-    if prepared.get("name") == data.name and (not shape or list(shape) == prepared["image_shape"]):
+    if (shape := find_shape(data)) is not None:
+        return shape
+    prepared = read_json(path) if path.exists() else {}
+    if prepared.get("name") == data.name:
         channels, height, width = prepared["image_shape"]
-        return (channels, height, width), prepared["num_train"] + prepared["num_test"]
-    if shape is None:
-        raise UserError(
-            f"data.name: {data.name!r} found, the size of its images is not known; run `dvc repro "
-            "prepare` first, or set data.resolution_px and data.channels where the source has them"
-        )
-    # `prepare` alone counts the files of the reduced sample and folders of images
-    is_known = data.name in _KNOWN_SETS and data.source in ("idx", "torchvision")
-    num_train, num_test = _KNOWN_SETS[data.name][1:] if is_known else (None, None)
-    num_train, num_test = data.num_train or num_train, data.num_test or num_test
-    return shape, None if num_train is None or num_test is None else num_train + num_test
+        return channels, height, width
+    raise UserError(
+        f"data.name: {data.name!r} found, the size of its images is not known; run `dvc repro "
+        "prepare` first, or set data.resolution_px and data.channels where the source has them"
+    )
 
 
 def find_shape(data: DataSettings) -> ImageShape | None:
     """Find channels, height and width of an image where the settings alone tell them."""
     if data.resolution_px is not None and data.channels is not None:
         return data.channels, data.resolution_px, data.resolution_px
-    return _KNOWN_SETS[data.name][0] if data.name in _KNOWN_SETS else None
+    return _KNOWN_SHAPES.get(data.name)
 
 
 def _make_row(study: Study, path: str, left: Sequence[int], shape: ImageShape) -> dict[str, Any]:
@@ -221,10 +204,9 @@ def draw_plan(plan: dict[str, Any]) -> str:
             row["note"],
         )
     hours, peak = plan["hours_left"], plan["peak_bytes"]
-    disk = [(name, size) for name, size in plan["disk_bytes"].items() if size is not None]
     sums = [
         f"hours left: {'not known' if hours is None else f'{hours:,.2f}'}, without evaluation",
-        "disk: " + ", ".join(f"{name} {decimal(size)}" for name, size in disk),
+        "disk: " + ", ".join(f"{name} {decimal(n)}" for name, n in plan["disk_bytes"].items()),
         *([] if peak is None else [f"memory of one worker: at most {decimal(peak)}"]),
     ]
     return "\n\n".join([plan["study"], draw_table(trained), draw_table(taken), "\n".join(sums)])

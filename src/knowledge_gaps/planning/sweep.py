@@ -1,8 +1,7 @@
 """`kgaps sweep`: a study for every combination of values, through DVC's experiment queue.
 
 An experiment's name tells its parameters, so the same sweep finds what an earlier call has done or
-begun. The states of its trainings are kept in `.kgaps/experiments` of the repository, where a
-second try finds them though it runs in another folder.
+begun, and in `.kgaps/experiments` the states of its trainings.
 """
 
 from __future__ import annotations
@@ -58,10 +57,7 @@ def make_grid(
     Args:
         content: of params.yaml, the study that is swept.
         axes: each "KEY=VALUE,VALUE,..." with a dotted key of it and values as in YAML.
-        check: raises UserError for a study that no stage could run.
-
-    Raises:
-        UserError: for a key that is given twice, or a key or value that the study cannot take.
+        check: raises UserError for a study that no stage could run, as this does.
     """
     lists: dict[str, list[Any]] = {}
     for key, listed in map(parse_axis, axes):
@@ -132,16 +128,8 @@ def run(
 ) -> None:
     """Run the experiments of a sweep that are not done yet, and print all of them.
 
-    Args:
-        root: the repository's root.
-        study: the present one.
-        axes, check: as in `make_grid`.
-        num_jobs: experiments side by side; each may use the whole machine.
-        is_dry: only print the grid.
-
-    Raises:
-        StoppedError: when the process was told to stop; states of trainings are saved.
-        UserError: when the sweep cannot be run, or experiments failed.
+    So many jobs run side by side; each may use the whole machine. A dry run only prints the grid.
+    Raises StoppedError when the process was told to stop, UserError when experiments failed.
     """
     grid = make_grid(read_yaml(root / PARAMS_FILE), axes, check)
     if is_dry:

@@ -1,7 +1,6 @@
 """Seconds of a training's step: a few steps of the real trainer in this process.
 
-Recipe, pool size and batch are the real ones. The reals are random pixels, and fresh networks take
-the place of the pool's: neither changes what is computed.
+The reals are random pixels and the pool's networks fresh: neither changes what is computed.
 """
 
 from __future__ import annotations
@@ -49,14 +48,7 @@ def time_training(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -
 def build_trainer(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -> Trainer:
     """Build the trainer of a recipe, with fresh networks in the place of its pool's.
 
-    Args:
-        recipe: of the training.
-        frozen: recipes of the pool's members.
-        shape: channels, height, width of the reals.
-
-    Raises:
-        UserError: for settings that do not fit the images, and as `build_accelerator`.
-        ValueError: for a precision that this machine does not have.
+    Raises UserError or ValueError for what this machine or the images do not allow.
     """
     AcceleratorState._reset_state(reset_partial_state=True)  # it keeps one precision a process
     accelerator = build_accelerator(0, recipe.mixed_precision, recipe.gradient_accumulation_steps)
@@ -75,8 +67,7 @@ def build_trainer(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -
 def list_step_kinds(intervals: Sequence[int]) -> dict[int, int]:
     """List one step for each set of phases that run together, and how many of a period are such.
 
-    Args:
-        intervals: of all phases; a phase runs where its interval divides the step.
+    A phase runs where its interval divides the step.
     """
     period = lcm(*intervals)
     kinds = [tuple(step % interval == 0 for interval in intervals) for step in range(period)]

@@ -21,8 +21,7 @@ def run(root: Path, study: Study) -> None:
 
     A study without a cohort to compare gets a table without rows.
 
-    Raises:
-        UserError: when a checkpoint or a file of images is missing or altered.
+    Raises UserError when a checkpoint or a file of images is missing or altered.
     """
     cohort = measure.choose_cohort(study)
     sets = {} if cohort is None else measure.list_sets(root, study, cohort)

@@ -13,6 +13,7 @@ from knowledge_gaps.analyses.attributions import measure
 from knowledge_gaps.analyses.attributions.reading import COLUMNS
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.files import publish_directory, write_json
+from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.execution.parallel import map_parallel
@@ -24,8 +25,7 @@ def run(root: Path, study: Study) -> None:
 
     A study without a GAN cohort that fools classifiers gets a table without rows.
 
-    Raises:
-        UserError: when a checkpoint or a file of images is missing or altered.
+    Raises UserError when a checkpoint or a file of images is missing or altered.
     """
     plan = measure.make_plan(root, study)
     batches = measure.list_batches(plan, study.evaluation.num_images)
@@ -52,7 +52,6 @@ def run(root: Path, study: Study) -> None:
             means = one.absolute_sum / len(one.correlations)
             save_array(directory / name / layout.EXAMPLE_IMAGES_FILE, one.images)
             save_array(directory / name / layout.EXAMPLE_ATTRIBUTIONS_FILE, one.attributions)
-            save_array(directory / name / layout.EXAMPLE_LOGITS_FILE, one.logits)
             save_array(directory / name / layout.ATTRIBUTION_MEANS_FILE, means.astype(np.float32))
 
     publish_directory(layout.get_attributions_directory(root), fill)
@@ -66,5 +65,4 @@ def run(root: Path, study: Study) -> None:
             rows.append((name, plan.cohort, *instances, *roles, *measured))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     write_table(layout.get_reports_directory(root) / layout.ATTRIBUTIONS_FILE, table)
-    gap = max((one.largest_gap for one in found.values()), default=0.0)
-    print(f"attributed {len(found)} sets of images; furthest from complete: {gap:.3g} logits")
+    print(f"attributed {count_words(len(found), 'set of images', 'sets of images')}")

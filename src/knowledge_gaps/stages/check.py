@@ -1,7 +1,6 @@
-"""check: refuse a study that cannot run before anything runs, and record the code that trains it.
+"""check: refuse a study that cannot run, and record the code that trains it.
 
-It writes the pool without instances, which every pool extends and every baseline is trained
-against, and the fingerprints of all cohorts and stages; so all stages wait for this one.
+It writes the pool without instances and the fingerprints, so all other stages wait for it.
 """
 
 from __future__ import annotations
@@ -12,14 +11,9 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.evaluation.registry import get_extractor
 from knowledge_gaps.execution.fingerprint import write_fingerprints
+from knowledge_gaps.models import registry
 from knowledge_gaps.models.networks import check_networks
 from knowledge_gaps.models.pool import write_pool
-from knowledge_gaps.models.registry import (
-    StyleGenerator,
-    classifier_architectures,
-    gan_architectures,
-    parse_settings,
-)
 from knowledge_gaps.planning.plan import find_shape
 from knowledge_gaps.study import NO_POOL, ClassifierRecipe, GanRecipe, Kind, Study
 from knowledge_gaps.study.graph import get_cohorts, list_members
@@ -66,10 +60,10 @@ def check_study(root: Path, study: Study) -> None:
 
 def _check_recipe(recipe: GanRecipe | ClassifierRecipe, root: Path) -> None:
     if isinstance(recipe, GanRecipe):
-        gan = gan_architectures.get(recipe.architecture)
-        parse_settings(gan, recipe.model)
+        gan = registry.gan_architectures.get(recipe.architecture)
+        registry.parse_settings(gan, recipe.model)
         has_styles = isinstance(gan.build_generator, type) and issubclass(
-            gan.build_generator, StyleGenerator
+            gan.build_generator, registry.StyleGenerator
         )
         if recipe.path_length_weight > 0 and not has_styles:
             raise UserError(
@@ -77,8 +71,8 @@ def _check_recipe(recipe: GanRecipe | ClassifierRecipe, root: Path) -> None:
                 "styles whose path lengths could be measured: 0.0 is allowed"
             )
         return
-    classifier = classifier_architectures.get(recipe.architecture)
-    parse_settings(classifier, recipe.model)
+    classifier = registry.classifier_architectures.get(recipe.architecture)
+    registry.parse_settings(classifier, recipe.model)
     find_initial_weights(recipe, root)
     if recipe.gradient_checkpointing and not classifier.blocks:
         raise UserError(

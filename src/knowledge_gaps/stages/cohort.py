@@ -1,4 +1,7 @@
-"""What gans and classifiers share: train a cohort, shown on the terminal and in MLflow."""
+"""gans@COHORT, classifiers@COHORT: train a cohort against its pool of frozen instances.
+
+The trainings are shown on the terminal and in MLflow.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ from knowledge_gaps.tracking.live import CohortTracker
 from knowledge_gaps.training.task import TrainingTask, check_shares
 
 
-def train_and_track(
-    kind: Kind,
+def run(
     root: Path,
     study: Study,
     name: str,
+    kind: Kind,
     num_processes: int | None = None,
     instance: int | None = None,
 ) -> None:
@@ -50,7 +53,7 @@ def train_and_track(
     from knowledge_gaps.execution.ranks import launch_ranks, train_as_rank
 
     if rank is None:
-        launch_ranks(count, train_and_track, kind, root, study, name, count, instance)
+        launch_ranks(count, run, root, study, name, kind, count, instance)
     else:
         train_as_rank(rank, tasks, lead if rank.index == 0 else None)
 

@@ -17,12 +17,11 @@ from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import ImageStore, open_images
 from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.evaluation.detection import hash_classifier, measure_detection, score_images
-from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.statistics.measures import DETECTION_MEASURES
 from knowledge_gaps.study import Study
-from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.study.graph import list_generators, list_members
 
 _VERSIONS = ("numpy", "scikit-learn", "scipy", "torch")
 
@@ -31,10 +30,7 @@ _Pair = tuple[_Instance, _Instance]  # generator, classifier
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/detections.csv; only pairs that are new or changed are scored.
-
-    Raises UserError when a checkpoint or sample file is missing or altered.
-    """
+    """Write reports/detections.csv, scoring what is new; raises UserError for a bad file."""
 
     def compute(missing: list[_Pair]) -> Iterator[dict[_Pair, Row]]:
         generators: dict[_Instance, list[_Instance]] = {}

@@ -13,10 +13,7 @@ from knowledge_gaps.study.graph import need
 
 
 def run(root: Path, study: Study, name: str) -> None:
-    """Write the manifest of a pool: the members of the pool that it extends, then its own.
-
-    Raises UserError when the pool is unknown, or an instance or the extended manifest is missing.
-    """
+    """Write the manifest of a pool: the extended pool's members, then its own; or UserError."""
     need(name, study.pools, "pool", "pools")
     pool = study.pools[name]
     members = list(read_pool(root, pool.extends))

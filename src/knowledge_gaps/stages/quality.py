@@ -11,31 +11,22 @@ from threadpoolctl import threadpool_limits
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import make_key
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
+from knowledge_gaps.evaluation import quality, registry
 from knowledge_gaps.evaluation.cached import Row, compute_rows
-from knowledge_gaps.evaluation.quality.distances import find_nearest, list_closest
-from knowledge_gaps.evaluation.quality.features import extract_features
-from knowledge_gaps.evaluation.quality.table import (
-    Reals,
-    compute_floor,
-    compute_quality,
-    measure_contrast,
-)
-from knowledge_gaps.evaluation.registry import FeatureExtractor, get_extractor, load_extractor
-from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.statistics import measures
 from knowledge_gaps.statistics.rules import Diversity, judge_collapse
 from knowledge_gaps.study import REALS, EvaluationSettings, Study
+from knowledge_gaps.study.graph import list_generators
 
 _CODE = (
     "data/images.py",
     "evaluation/batches.py",
-    "evaluation/quality",
+    "evaluation/quality.py",
     "evaluation/registry.py",
     "statistics/rules.py",
 )
@@ -46,10 +37,7 @@ _FLOOR = (REALS, 0)
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/quality.csv and neighbours.csv; only what is new or changed is measured.
-
-    Raises UserError when a file of samples or weights is missing.
-    """
+    """Write reports/quality.csv and neighbours.csv; raises UserError when a file is missing."""
     settings = study.evaluation
     files = {_FLOOR: layout.get_prepared_directory(root) / layout.TRAIN_IMAGES}
     files |= {name: layout.get_samples_file(root, *name) for name in list_generators(study)}
@@ -72,25 +60,16 @@ def _make_keys(
 ) -> dict[_Name, str]:
     """Hash what each row is computed from."""
     test = layout.get_prepared_directory(root) / layout.TEST_IMAGES
-    hashes = {path: _hash_images(path, settings.num_images) for path in (test, *files.values())}
+    hashes = {path: open_images(path).compute_sha256() for path in (test, *files.values())}
     shared = [
         [hashes[test], hashes[files[_FLOOR]]],
         settings.num_images,
         settings.extractor,
-        load_extractor(settings, root).hash_weights(),
+        registry.load_extractor(settings, root).hash_weights(),
         hash_code((*_CODE, f"evaluation/extractors/{settings.extractor}.py")),
         get_versions(("numpy", "torch", "torch-fidelity")),
     ]
     return {name: make_key(hashes[path], shared) for name, path in files.items()}
-
-
-def _hash_images(path: Path, num_images: int) -> str:
-    images = open_images(path)
-    if len(images) < num_images:
-        raise UserError(
-            f"evaluation.num_images: {num_images} found, {path} holds {len(images)} images"
-        )
-    return images.compute_sha256()
 
 
 def _measure(root: Path, settings: EvaluationSettings, images_file: Path) -> Row:
@@ -99,28 +78,30 @@ def _measure(root: Path, settings: EvaluationSettings, images_file: Path) -> Row
     with threadpool_limits(limits=1):
         extractor, reals = _load(root, settings)
         images, num_images = open_images(images_file), settings.num_images
-        row = {"contrast": measure_contrast(images, num_images)}
+        row = {"contrast": quality.measure_contrast(images, num_images)}
         if images_file.name == layout.TRAIN_IMAGES:
-            return {**row, "metrics": compute_floor(reals, num_images), "closest": []}
-        generated = extract_features(images, extractor, num_images)
-        nearest = find_nearest(generated.features, reals.training.features)
-        metrics = compute_quality(generated, reals, nearest.distances)
-        return {**row, "metrics": metrics, "closest": list_closest(nearest, _NUM_CLOSEST)}
+            return {**row, "metrics": quality.compute_floor(reals, num_images), "closest": []}
+        generated = registry.extract_features(images, extractor, num_images)
+        nearest = quality.find_nearest(generated.features, reals.training.features)
+        metrics = quality.compute_quality(generated, reals, nearest.distances)
+        return {**row, "metrics": metrics, "closest": quality.list_closest(nearest, _NUM_CLOSEST)}
 
 
 @cache
-def _load(root: Path, settings: EvaluationSettings) -> tuple[FeatureExtractor, Reals]:
+def _load(
+    root: Path, settings: EvaluationSettings
+) -> tuple[registry.FeatureExtractor, quality.Reals]:
     """Load what all images are measured with, once a worker."""
     prepared = layout.get_prepared_directory(root)
-    extractor = load_extractor(settings, root).to(find_device())
+    extractor = registry.load_extractor(settings, root).to(find_device())
     test, training = (open_images(prepared / n) for n in (layout.TEST_IMAGES, layout.TRAIN_IMAGES))
-    features = extract_features(test, extractor, settings.num_images)
-    return extractor, Reals(features, extract_features(training, extractor))
+    features = registry.extract_features(test, extractor, settings.num_images)
+    return extractor, quality.Reals(features, registry.extract_features(training, extractor))
 
 
 def _make_quality_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame:
     settings, floor = study.evaluation, rows[_FLOOR]
-    extractor = get_extractor(settings.extractor)
+    extractor = registry.get_extractor(settings.extractor)
     about = settings.num_images, settings.extractor, extractor.is_fid
     return pd.DataFrame(
         {
@@ -139,7 +120,7 @@ def _make_quality_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame
     )
 
 
-def _describe_diversity(row: Row, extractor: type[FeatureExtractor]) -> Diversity:
+def _describe_diversity(row: Row, extractor: type[registry.FeatureExtractor]) -> Diversity:
     metrics, num_classes = row["metrics"], extractor.num_classes
     return Diversity(
         contrast=row["contrast"],

@@ -16,17 +16,13 @@ from knowledge_gaps.core.files import publish_directory
 from knowledge_gaps.core.tables import SIX_DIGITS, write_table
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.study import REALS, REALS_TRAIN, Study
+from knowledge_gaps.study.graph import list_generators
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/spectra.csv, and the residuals' spectra and means below data/spectra.
-
-    Raises:
-        UserError: when a file of images is missing.
-    """
+    """Write reports/spectra.csv and, of residuals, data/spectra; raises UserError for bad files."""
     prepared = layout.get_prepared_directory(root)
     # the train split is measured like a generator: its distance from the test split is the floor
     files = {

@@ -1,7 +1,4 @@
-"""References between the entries of a study: every name exists, and no cohort depends on itself.
-
-The edges are cohort -> pool -> pool that it extends, and pool -> cohort that it takes instances of.
-"""
+"""References between the entries of a study: every name exists, and no cohort depends on itself."""
 
 from __future__ import annotations
 
@@ -27,7 +24,9 @@ def check_graph(study: Study) -> None:
     _check_names(study)
     for key, name, section in _list_references(study):
         need(name, getattr(study, section), key, section)
-    _check_kinds(study)
+    for key, name, kind in _list_pools(study):
+        if name != NO_POOL and (found := study.pools[name].kind) is not kind:
+            raise UserError(f"{key}: pool {name!r} holds {found}, {kind} are needed")
     sort_nodes(study)
     _check_instances(study)
     _check_report(study)
@@ -51,6 +50,11 @@ def find_recipe(study: Study, path: str) -> GanRecipe | ClassifierRecipe:
     return recipes[cohort.recipe]
 
 
+def list_generators(study: Study) -> list[tuple[str, int]]:
+    """List all trained generators of a study as (cohort, instance)."""
+    return [(name, i) for name, cohort in study.gans.items() for i in range(cohort.instances)]
+
+
 def list_members(study: Study, pool_name: str) -> list[tuple[str, int]]:
     """List the instances of a pool in order, as (kind/COHORT, instance)."""
     if pool_name == NO_POOL:
@@ -65,10 +69,7 @@ def list_members(study: Study, pool_name: str) -> list[tuple[str, int]]:
 def split_detected(
     study: Study, classifiers: str
 ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """Split a classifier cohort's pool into generators trained on and, its last ones, held out.
-
-    Those held out, if any, only decide when the training stops.
-    """
+    """Split a classifier cohort's pool: trained on, and its last ones, held out to stop early."""
     cohort = study.classifiers[classifiers]
     members = list_members(study, cohort.detects)
     stopping = study.classifier_recipes[cohort.recipe].early_stopping
@@ -161,13 +162,6 @@ def _walk_report(study: Study) -> Iterator[tuple[str, str, str]]:
                 yield from walk(entry, f"{key}.{index}", section)
 
     return walk(study.report.model_dump(), "report", "gans")
-
-
-def _check_kinds(study: Study) -> None:
-    for key, name, kind in _list_pools(study):
-        if name != NO_POOL and study.pools[name].kind is not kind:
-            found = study.pools[name].kind
-            raise UserError(f"{key}: pool {name!r} holds {found}, {kind} are needed")
 
 
 def _check_instances(study: Study) -> None:

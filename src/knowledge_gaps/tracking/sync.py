@@ -23,7 +23,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
 from knowledge_gaps.study import PARAMS_FILE, Kind, Study
 from knowledge_gaps.study.graph import get_cohorts
-from knowledge_gaps.tracking.server import describe_failure, open_experiment, tracking_uri
+from knowledge_gaps.tracking.live import describe_failure, open_experiment, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -37,8 +37,7 @@ _CURRENT = "kgaps.current"  # "false" once the files hold another training
 _MODEL = "model"  # the artifacts of a classifier's run that are its version
 _STUDY_FILES = (PARAMS_FILE, "reports/index.html")
 _OUTCOMES = ("created", "updated", "unchanged")
-_META_PARAMS = ("architecture", "seed", "steps", "images_seen")
-_MOST_CHARACTERS = 6000  # MLflow stores no more of a parameter; the artifact meta.json has all
+_META_PARAMS = ("architecture", "seed", "steps", "images_seen", "settings")
 _SIDES = {"gans": ("generator", "classifier"), "classifiers": ("classifier", "generator")}
 
 
@@ -66,18 +65,10 @@ def sync_experiment(root: Path, study: Study) -> None:
 
 
 def sync_study(root: Path, study: str, cohorts: Collection[tuple[str, str]]) -> Counter[str]:
-    """Bring MLflow to what the files of a study say.
+    """Bring MLflow to what the files of a study say; raises UserError when it is off or fails.
 
-    Args:
-        root: the repository's root.
-        study: the study's name.
-        cohorts: (kind, name) of its cohorts; those that are not trained yet are left out.
-
-    Returns:
-        Counts of what was "runs created", "runs updated", "versions unchanged" and so on.
-
-    Raises:
-        UserError: when tracking is off or fails.
+    The cohorts are (kind, name) each; those that are not trained yet are left out. Returns counts
+    of what was "runs created", "runs updated", "versions unchanged" and so on.
     """
     uri = tracking_uri(root)
     if uri is None:
@@ -125,7 +116,9 @@ class StudyRuns:
         for index, member in enumerate(meta["lineage"]["pool"]):
             tags[f"kgaps.pool.{index}"] = "{cohort}/{instance} sha256={sha256}".format(**member)
         run = self._create(name, tags)
-        params = [Param(*item) for item in _collect_params(meta).items()]
+        chosen = {name: meta[name] for name in _META_PARAMS if name in meta}
+        values = _flatten(meta.get("cohort_settings", {}) | chosen, ".")
+        params = [Param(n, v if isinstance(v, str) else json.dumps(v)) for n, v in values.items()]
         self.client.log_batch(run.info.run_id, params=params)
         return run
 
@@ -167,7 +160,10 @@ class StudyRuns:
             self.client.log_artifact(run.info.run_id, str(directory / file), folder)
         tags = {f"kgaps.version.{key}": text for key, text in meta["versions"].items()}
         tags["kgaps.weights_sha256"] = meta["files"][meta["weights"]]
-        self.write(run, _read_curves(directory / layout.CURVES_FILE), tags)
+        curves = pd.read_csv(directory / layout.CURVES_FILE, index_col="step")
+        cells: Any = curves.stack(future_stack=True).dropna()
+        points = [(str(metric), float(v), int(step)) for (step, metric), v in cells.items()]
+        self.write(run, points, tags)
         self.client.set_terminated(run.info.run_id)
         self.client.set_tag(run.info.run_id, _META, sha256)
         return run
@@ -231,21 +227,6 @@ def _flatten(values: Mapping[str, Any], separator: str) -> dict[str, Any]:
     """Flatten nested mappings: {"a": {"b": 1}} becomes {"a.b": 1} with separator "."."""
     [flat] = pd.json_normalize(dict(values), sep=separator).to_dict("records") or [{}]
     return {str(name): value for name, value in flat.items()}
-
-
-def _collect_params(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Collect a run's parameters from meta.json, or from the part known before the training."""
-    values = _flatten(meta.get("cohort_settings", {}), ".")
-    values |= {name: meta[name] for name in _META_PARAMS if name in meta}
-    values |= _flatten({"settings": meta.get("settings", {})}, ".")
-    texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in values.items()}
-    return {name: text[:_MOST_CHARACTERS] for name, text in texts.items()}
-
-
-def _read_curves(path: Path) -> list[Point]:
-    """Read curves.csv as points of metrics; empty cells are left out."""
-    cells: Any = pd.read_csv(path, index_col="step").stack(future_stack=True).dropna()
-    return [(str(name), float(value), int(step)) for (step, name), value in cells.items()]
 
 
 def _read_measurements(root: Path) -> Measurements:

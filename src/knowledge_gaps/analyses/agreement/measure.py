@@ -74,10 +74,9 @@ def list_sets(root: Path, study: Study, cohort: str) -> dict[str, ImageSet]:
 
 
 def _list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
-    """List reals, and as many images of generators that the cohort was not trained on.
+    """List reals, and as many images of the other instances of GAN cohorts it was trained on.
 
-    These are the other instances of the GAN cohorts that it was trained on; without any, the set is
-    empty.
+    Without any such instance, the set is empty.
     """
     detected = list_members(study, study.classifiers[cohort].detects)
     files = [
@@ -104,8 +103,12 @@ def _list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
     """
     report = study.report
     names = report.mutual_fooling or [iteration.gans for iteration in report.iterations]
-    fooled = {name: _list_in_loss(study, name, cohort) for name in names}
-    fooling = [name for name in names if fooled[name]]
+    pools = {name: study.gans[name].fools for name in names if study.gans[name].phi > 0}
+    fooled = {
+        name: tuple(k for path, k in list_members(study, pool) if path == f"classifiers/{cohort}")
+        for name, pool in pools.items()
+    }
+    fooling = [name for name in names if fooled.get(name)]
     if not report.mutual_fooling:
         fooling = fooling[:1]
     num_instances = {name: study.gans[name].instances for name in fooling}
@@ -118,16 +121,10 @@ def _list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
     )
 
 
-def _list_in_loss(study: Study, gans: str, cohort: str) -> tuple[int, ...]:
-    members = list_members(study, study.gans[gans].fools) if study.gans[gans].phi > 0 else []
-    return tuple(instance for name, instance in members if name == f"{Kind.CLASSIFIERS}/{cohort}")
-
-
 def answer_sets(directory: Path, sets: Sequence[ImageSet]) -> dict[ImageSet, Answers]:
     """Load a classifier, and let it score sets of images and extract the features of some.
 
-    Raises:
-        UserError: when a file is missing or altered, or the classifier has no linear layer.
+    Raises UserError when a file is missing or altered, or the classifier has no linear layer.
     """
     classifier, answers = load_classifier(directory).to(find_device()), {}
     for sources in sets:
@@ -175,10 +172,8 @@ def compare_pairs(
 ) -> Iterator[dict[str, Any]]:
     """Compare every two classifiers on a set of images, by their answers on it.
 
-    FOOLING_OTHERS leaves out the generators that fool one of the two.
-
-    Yields:
-        Rows by column of agreement.csv; NaN for a number that cannot be computed.
+    FOOLING_OTHERS leaves out the generators that fool one of the two. Yields rows by column of
+    agreement.csv, with NaN for a number that cannot be computed.
     """
     num_images, num_cka_images = [one.num_images for one in sources], _count_cka_images(sources)
     for a, b in combinations(range(len(answers)), 2):

@@ -86,11 +86,7 @@ class Agreement:
 
 
 def read(root: Path, fooling: MutualFooling | None) -> dict[str, Agreement]:
-    """Read agreement.csv, which may have no rows, by kind of images.
-
-    Raises:
-        UserError: when the file cannot be read or a value is not what its column holds.
-    """
+    """Read agreement.csv, perhaps without rows, by kind of images; raises UserError."""
     table = read_columns(get_reports_directory(root) / AGREEMENT_FILE, COLUMNS)
     kinds = (statistics.HELD_OUT, statistics.FOOLING, statistics.FOOLING_OTHERS)
     rows = {kind: table[table["on_images"] == kind] for kind in kinds}
@@ -145,10 +141,7 @@ def compare_with_fooling(fooling: MutualFooling, agreement: Agreement) -> Compar
 def draw(
     reading: Mapping[str, Agreement], fooling: MutualFooling, order: Sequence[int]
 ) -> Iterator[PageFigure]:
-    """Draw the figure `mutual_fooling` of the page, when there are at least two classifiers.
-
-    The order is that of the classifiers by cluster.
-    """
+    """Draw `mutual_fooling` of the page, if there are two classifiers, ordered by cluster."""
     agreement = reading.get(statistics.FOOLING_OTHERS)
     shown = [instance for instance in order if agreement and instance in agreement.instances]
     if agreement is None or len(shown) < 2:

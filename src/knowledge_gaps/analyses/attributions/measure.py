@@ -55,10 +55,8 @@ class Attributions(NamedTuple):
 
     images: npt.NDArray[np.uint8]  # [E, C, H, W]
     attributions: npt.NDArray[np.float32]  # [K, E, C, H, W], in logits
-    logits: npt.NDArray[np.float32]  # [K, E], positive = real
     absolute_sum: FloatArray  # [K, C, H, W], of |attribution| over all N images
     correlations: FloatArray  # [N, K, K], as from `correlate_attributions`
-    largest_gap: float  # in logits, by which any attributions miss completeness
 
 
 def make_plan(root: Path, study: Study) -> Plan:
@@ -81,10 +79,7 @@ def make_plan(root: Path, study: Study) -> Plan:
 
 
 def list_batches(plan: Plan, num_evaluated: int) -> list[tuple[str, range]]:
-    """Split every set of images into batches that are attributed at once: name and indices.
-
-    The number of images is a share of those that the study evaluates of each generator.
-    """
+    """Split every set of images, a share of those evaluated, into batches: name and indices."""
     if plan.gans is None:
         return []
     most = min(_MOST_IMAGES, max(_LEAST_IMAGES, num_evaluated // _SHARE))
@@ -111,33 +106,23 @@ def attribute_images(
     """Attribute the logits of images, uint8 [N, C, H, W], by K frozen classifiers on a device."""
     prepared = to_float(torch.from_numpy(images).to(device))
     attributed = torch.stack([integrate_gradients(one, prepared) for one in classifiers])
-    with torch.no_grad():
-        scored = torch.stack([one(prepared) for one in classifiers])  # [K, N]
-        black = torch.stack([one(torch.full_like(prepared[:1], BLACK)) for one in classifiers])
-        logits = torch.stack([one(prepared[:NUM_EXAMPLES]) for one in classifiers])
-    # Sundararajan et al. 2017, proposition 1 (completeness)
-    gaps = attributed.sum(dim=(2, 3, 4)) - (scored - black)
     attributions = attributed.cpu().numpy()
     return Attributions(
         images=images[:NUM_EXAMPLES],
         attributions=attributions[:, :NUM_EXAMPLES],
-        logits=logits.cpu().numpy(),
         absolute_sum=np.abs(attributions).sum(axis=1, dtype=np.float64),
         correlations=correlate_attributions(attributions, prepared.cpu().numpy()),
-        largest_gap=float(gaps.abs().max()),
     )
 
 
 def join_attributions(parts: Sequence[Attributions]) -> Attributions:
     """Join attributions of consecutive batches by the same classifiers."""
-    images, attributions, logits, sums, correlations, gaps = zip(*parts, strict=True)
+    images, attributions, sums, correlations = zip(*parts, strict=True)
     return Attributions(
         np.concatenate(images)[:NUM_EXAMPLES],
         np.concatenate(attributions, axis=1)[:, :NUM_EXAMPLES],
-        np.concatenate(logits, axis=1)[:, :NUM_EXAMPLES],
         np.sum(sums, axis=0),
         np.concatenate(correlations),
-        max(gaps),
     )
 
 
@@ -151,14 +136,8 @@ def integrate_gradients(
     steps that are even in the root of the line's parameter: a classifier's logit turns most where
     an image is still dim, and there the steps are short.
 
-    Args:
-        classifier: frozen; from images to logits float32 [N], positive = real.
-        images: float32 [N, C, H, W] in [-1, 1].
-        num_steps: of the sum that stands for the integral.
-
-    Returns:
-        Logits of the images' shape, positive for "real". The sum over an image is its logit less
-        that of the black image, up to the error of the sum.
+    Returns logits of the shape of the images, float32 [N, C, H, W] in [-1, 1], positive for "real".
+    The sum over an image is its logit less that of the black image, up to the error of the sum.
     """
     path = images - BLACK
     integral = torch.zeros_like(images)
@@ -178,13 +157,9 @@ def correlate_attributions(
     Pixels that equal the baseline are left out: their attribution is 0 whatever the classifier,
     and a background in common is no agreement. A colour counts by its channels.
 
-    Args:
-        attributions: float32 [K, N, C, H, W], of K classifiers.
-        images: float32 [N, C, H, W] in [-1, 1].
-
-    Returns:
-        Spearman's rank correlations, float64 [N, K, K]; NaN where a classifier has the same
-        attribution everywhere, or an image less than two pixels that are not black.
+    Returns Spearman's rank correlations, float64 [N, K, K], of attributions [K, N, C, H, W]; NaN
+    where a classifier has the same attribution everywhere, or an image less than two pixels that
+    are not black.
     """
     num_classifiers, num_images = attributions.shape[:2]
     correlations = np.full((num_images, num_classifiers, num_classifiers), np.nan)

@@ -17,16 +17,7 @@ from knowledge_gaps.core import layout
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, NUM_IMAGES, Cast, read_columns
 from knowledge_gaps.data.store import load_array
-from knowledge_gaps.readings.figures import (
-    BLUE,
-    DPI,
-    ORANGE,
-    WIDTH_IN,
-    PageFigure,
-    paper_style,
-    shrink_images,
-    shrink_maps,
-)
+from knowledge_gaps.readings import figures
 from knowledge_gaps.study import REALS
 
 FloatArray = npt.NDArray[np.float64]
@@ -73,11 +64,7 @@ class AttributionReading(NamedTuple):
 
 
 def read(root: Path) -> AttributionReading | None:
-    """Read attributions and agreement; None when no GAN cohort of the iterations fools.
-
-    Raises:
-        UserError: when a file cannot be read or holds something else.
-    """
+    """Read attributions and agreement, None when no GAN cohort fools; raises UserError."""
     directory = layout.get_attributions_directory(root)
     index = read_json(directory / layout.ATTRIBUTION_INDEX_FILE)
     if index["gans"] is None:
@@ -101,26 +88,26 @@ def _read_set(directory: Path, num_images: Mapping[str, int]) -> SetAttributions
     )
 
 
-def draw(reading: AttributionReading) -> Iterator[PageFigure]:
+def draw(reading: AttributionReading) -> Iterator[figures.PageFigure]:
     """Draw the figures `attributions` and `attribution_agreement` of the page."""
-    yield PageFigure("attributions", draw_attributions(reading), is_picture=True)
-    yield PageFigure("attribution_agreement", draw_agreement(reading))
+    yield figures.PageFigure("attributions", draw_attributions(reading), is_picture=True)
+    yield figures.PageFigure("attribution_agreement", draw_agreement(reading))
 
 
-@paper_style()
+@figures.paper_style()
 def draw_attributions(reading: AttributionReading) -> Figure:
     """Draw images beside their attributions by every classifier, and the means of many below."""
     sets, num_classifiers = list(reading.sets.values()), len(reading.classifiers)
     num_rows = min(_NUM_ROWS, *(len(one.images) for one in sets))
-    cell_in = (WIDTH_IN - _FRAME_WIDTH_IN) / (len(sets) * (1 + num_classifiers))
-    max_side_px = max(_SMALLEST_PX, int(cell_in * DPI))  # what is printed of a map
-    figure = Figure(figsize=(WIDTH_IN, (num_rows + 1) * cell_in + _FRAME_HEIGHT_IN))
+    cell_in = (figures.WIDTH_IN - _FRAME_WIDTH_IN) / (len(sets) * (1 + num_classifiers))
+    max_side_px = max(_SMALLEST_PX, int(cell_in * figures.DPI))  # what is printed of a map
+    figure = Figure(figsize=(figures.WIDTH_IN, (num_rows + 1) * cell_in + _FRAME_HEIGHT_IN))
     widths, heights = [1, num_classifiers] * len(sets), [num_rows, 1]
     panels = figure.subplots(2, 2 * len(sets), width_ratios=widths, height_ratios=heights)
     for name, one, axes, text in zip(
         _list_names(reading), sets, panels[0, ::2], panels[1, ::2], strict=True
     ):
-        column = _tile(shrink_images(one.images[:num_rows], max_side_px)[:, None], 255)
+        column = _tile(figures.shrink_images(one.images[:num_rows], max_side_px)[:, None], 255)
         maps.hide_frame(axes)
         pixels = column[0] if len(column) == 1 else column.transpose(1, 2, 0)
         axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
@@ -129,8 +116,10 @@ def draw_attributions(reading: AttributionReading) -> Figure:
         words = f"mean of\n|attribution|,\n{one.num_images} images"
         text.text(0.5, 0.5, words, ha="center", va="center", fontsize=5.5)
     # the sum over the channels: [K, E, H, W] of each set, and [K, 1, H, W] of the means
-    shown = [shrink_maps(one.attributions[:, :num_rows].sum(axis=2), max_side_px) for one in sets]
-    means = [shrink_maps(one.means.sum(axis=1)[:, None], max_side_px) for one in sets]
+    shown = [
+        figures.shrink_maps(one.attributions[:, :num_rows].sum(axis=2), max_side_px) for one in sets
+    ]
+    means = [figures.shrink_maps(one.means.sum(axis=1)[:, None], max_side_px) for one in sets]
     _draw_row(figure, panels[0, 1::2], shown, "attribution (logits per pixel)", is_signed=True)
     _draw_row(figure, panels[1, 1::2], means, "logits", is_signed=False)
     side_px = shown[0].shape[-1]
@@ -176,15 +165,16 @@ def _get_gap_px(side_px: int) -> int:
     return max(1, side_px // _GAPS_PER_IMAGE)
 
 
-@paper_style()
+@figures.paper_style()
 def draw_agreement(reading: AttributionReading) -> Figure:
     """Draw the rank correlation of every two classifiers' attributions, by set of images."""
-    figure = Figure(figsize=(WIDTH_IN, 2.6))
+    figure = Figure(figsize=(figures.WIDTH_IN, 2.6))
     axes, pairs = figure.subplots(), reading.agreement
     in_loss = pairs["a_in_loss"] | pairs["b_in_loss"]
+    mixed = "the classifier in the loss and a held-out one"
     kinds = (
-        (pairs[in_loss], ORANGE, "s", -_OFFSET, "the classifier in the loss and a held-out one"),
-        (pairs[~in_loss], BLUE, "o", _OFFSET, "two held-out classifiers"),
+        (pairs[in_loss], figures.ORANGE, "s", -_OFFSET, mixed),
+        (pairs[~in_loss], figures.BLUE, "o", _OFFSET, "two held-out classifiers"),
     )
     for rows, colour, marker, offset, label in kinds:
         for place, name in enumerate(reading.sets):

@@ -29,7 +29,6 @@ from knowledge_gaps.data.images import load_images, save_batches, to_float
 from knowledge_gaps.data.store import hold_images, load_array, open_images
 from knowledge_gaps.evaluation.batches import count_sampled
 from knowledge_gaps.evaluation.detection import measure_detection, score_images
-from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import WORKER
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.networks import build_classifier
@@ -37,6 +36,7 @@ from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, adjust_holm, compare_scores
 from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, REAL_ACCURACY
 from knowledge_gaps.study import ClassifierRecipe, Study
+from knowledge_gaps.study.graph import list_generators
 from knowledge_gaps.training.batches import Stream, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.initial_weights import load_initial_weights
@@ -185,9 +185,7 @@ class _Session:
 def measure_job(job: Job, root: Path, study: Study) -> Row:
     """Train a classifier of reals against replayed reals and test it on halves of the test split.
 
-    Raises:
-        UserError: when a file of images is missing or altered, or the training diverges.
-        FloatingPointError: when a score is not finite.
+    Raises UserError when a file of images is missing or altered, or the training diverges.
     """
     seed, recipe = study.study.seed, shorten_recipe(study, job.subject)
     reals = _load_reals(root, layout.TRAIN_IMAGES)
@@ -243,8 +241,7 @@ def judge_classifiers(rows: Sequence[Row]) -> list[Row]:
 def check_exactly(root: Path, study: Study) -> Iterator[Row]:
     """Check round trips of reals, as many as fit, and of every level, and all sample files.
 
-    Yields:
-        Rows whose num_defects are changed bytes, or files stored in another way than the reals.
+    The num_defects of a row are changed bytes, or files stored in another way than the reals.
     """
     train = _load_reals(root, layout.TRAIN_IMAGES)
     levels = np.arange(_NUM_LEVELS, dtype=np.uint8).reshape(-1, 1, 1, 1)

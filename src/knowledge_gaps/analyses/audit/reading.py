@@ -90,12 +90,7 @@ class Audit:
 
 
 def read(root: Path) -> Audit:
-    """Read audit.csv.
-
-    Raises:
-        UserError: when the file cannot be read, a column is missing or holds something else than
-            it should, or there is no replay.
-    """
+    """Read audit.csv; raises UserError when it is malformed or has no replay."""
     path = get_reports_directory(root) / AUDIT_FILE
     audit = Audit(tuple(read_columns(path, COLUMNS).itertuples(index=False)))
     if not audit.select(Check.REPLAY):

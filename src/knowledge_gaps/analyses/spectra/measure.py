@@ -63,10 +63,8 @@ def compute_power(images: FloatArray) -> FloatArray:
 def average_rings(power: FloatArray) -> FloatArray:
     """Average a spectrum [H, W], frequency 0 first, over rings one cycle per image wide.
 
-    Returns:
-        float64 [min(H, W) // 2]: means over the frequencies whose distance from 0 rounds to
-        1, 2, ... cycles per shorter side. The corners, beyond the highest frequency along the
-        axes, are in no ring.
+    Returns means float64 [min(H, W) // 2] over the frequencies whose distance from 0 rounds to
+    1, 2, ... cycles per shorter side. The corners are in no ring.
     """
     height, width = power.shape
     cycles = min(height, width) * np.hypot(fftfreq(height)[:, None], fftfreq(width)[None])

@@ -18,13 +18,7 @@ from knowledge_gaps.analyses import maps
 from knowledge_gaps.core import layout, tables
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.store import load_array
-from knowledge_gaps.readings.figures import (
-    GREY,
-    WIDTH_IN,
-    PageFigure,
-    choose_colours,
-    paper_style,
-)
+from knowledge_gaps.readings import figures
 from knowledge_gaps.study import REALS, REALS_TRAIN
 
 FloatArray = npt.NDArray[np.float64]
@@ -42,7 +36,7 @@ _LETTER_WIDTH = 0.74  # of a font's size, with the gaps between panels
 _LINEAR_SHARE = 30  # of a map's scale: linear up to this part of its end, logarithmic beyond
 _MIDDLE_SHARE = 8  # of the same: where its other marks are
 _LEGEND_COLUMNS = 5  # at most
-_FLOOR = {"color": GREY, "linewidth": 1.3, "linestyle": (0, (4, 2)), "label": "train split"}
+_FLOOR = {"color": figures.GREY, "linewidth": 1.3, "linestyle": (0, (4, 2)), "label": "train split"}
 _MAX_MARKERS = 40  # on a line; more would hide it
 _FRAME_WIDTH_IN = 0.95  # names of the rows, and colour bars
 _FRAME_HEIGHT_IN = 0.45
@@ -69,11 +63,7 @@ class SpectraReading(NamedTuple):
 
 
 def read(root: Path, cohorts: Sequence[str]) -> SpectraReading:
-    """Read the spectra of the reals and of GAN cohorts.
-
-    Raises:
-        UserError: when a file cannot be read, or lacks a cohort or one of its frequencies.
-    """
+    """Read spectra of the reals and of GAN cohorts; raises UserError when one is not whole."""
     path = layout.get_reports_directory(root) / layout.SPECTRA_FILE
     table = tables.read_columns(path, COLUMNS)
     tables.check_unique(path, table, _KEYS)
@@ -90,16 +80,16 @@ def read(root: Path, cohorts: Sequence[str]) -> SpectraReading:
     return reading
 
 
-def draw(reading: SpectraReading) -> Iterator[PageFigure]:
+def draw(reading: SpectraReading) -> Iterator[figures.PageFigure]:
     """Draw the figures `spectra` and `residuals` of the page."""
-    yield PageFigure("spectra", draw_spectra(reading.spectra))
-    yield PageFigure("residuals", draw_residuals(reading.residuals), is_picture=True)
+    yield figures.PageFigure("spectra", draw_spectra(reading.spectra))
+    yield figures.PageFigure("residuals", draw_residuals(reading.residuals), is_picture=True)
 
 
-@paper_style()
+@figures.paper_style()
 def draw_spectra(spectra: Mapping[str, FloatArray]) -> Figure:
     """Draw power against frequency, and below it the ratio to the reals in decibels."""
-    figure = Figure(figsize=(WIDTH_IN, 4.9))
+    figure = Figure(figsize=(figures.WIDTH_IN, 4.9))
     axes_power, axes_ratio = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.2])
     axes_power.set_yscale("log")
     axes_ratio.set_yscale("symlog", linthresh=_LINEAR_DB, linscale=2)
@@ -109,17 +99,17 @@ def draw_spectra(spectra: Mapping[str, FloatArray]) -> Figure:
     axes_ratio.axhline(0, color="black", linewidth=1.1)
     marker = "o" if len(frequencies) <= _MAX_MARKERS else ""
     cohorts = [name for name in spectra if name not in (REALS, REALS_TRAIN)]
-    colours = dict(zip(cohorts, choose_colours(len(cohorts)), strict=True))
+    colours = dict(zip(cohorts, figures.choose_colours(len(cohorts)), strict=True))
     for name in (REALS_TRAIN, *cohorts):
-        style = {"color": colours[name], "label": name} if name in colours else dict(_FLOOR)
-        axes_power.plot(frequencies, spectra[name].mean(axis=0), **style)
+        line = {"color": colours[name], "label": name} if name in colours else dict(_FLOOR)
+        axes_power.plot(frequencies, spectra[name].mean(axis=0), **line)
         # a data frame skips instances without power
         ratios = pd.DataFrame(10 * np.log10(divide(spectra[name], reals)))
         if name in colours:
             low, high, colour = ratios.min(), ratios.max(), colours[name]
             axes_ratio.fill_between(frequencies, low, high, color=colour, alpha=0.2, linewidth=0)
-            style |= {"marker": marker, "markersize": 2.5}
-        axes_ratio.plot(frequencies, ratios.mean(), **style)
+            line |= {"marker": marker, "markersize": 2.5}
+        axes_ratio.plot(frequencies, ratios.mean(), **line)
     _label_spectra(axes_power, axes_ratio)
     axes_ratio.set_xlim(frequencies[0], frequencies[-1])
     handles, labels = axes_power.get_legend_handles_labels()
@@ -149,12 +139,12 @@ def divide(values: FloatArray, reals: FloatArray) -> FloatArray:
     return ratio
 
 
-@paper_style()
+@figures.paper_style()
 def draw_residuals(residuals: Mapping[str, ResidualMap]) -> Figure:
     """Draw residual spectra over that of the reals, and mean residuals less that of the reals."""
     reals, others = residuals[REALS], [one for name, one in residuals.items() if name != REALS]
-    panel_in = (WIDTH_IN - _FRAME_WIDTH_IN) / len(others)
-    figure = Figure(figsize=(WIDTH_IN, 2 * panel_in + _FRAME_HEIGHT_IN))
+    panel_in = (figures.WIDTH_IN - _FRAME_WIDTH_IN) / len(others)
+    figure = Figure(figsize=(figures.WIDTH_IN, 2 * panel_in + _FRAME_HEIGHT_IN))
     above, below = figure.subplots(2, len(others), squeeze=False)
     ratios = [np.log2(divide(one.spectrum, reals.spectrum)) for one in others]
     _draw_maps(figure, above, ratios, "log\N{SUBSCRIPT TWO} ratio")

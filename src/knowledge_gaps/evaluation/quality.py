@@ -1,4 +1,4 @@
-"""How far generated images are from reals in the space of features.
+"""How good generated images are: the metrics of the quality table, functions of features.
 
 The Frechet distance, precision and recall are torch-fidelity's. KID's subsets, kernel and estimate
 are its too, but its subsets share images, and it computes the kernel of the same two images anew
@@ -8,6 +8,9 @@ real there is no library that bounds its memory and keeps to one thread.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knowledge_gaps.evaluation.quality.features import FeatureSet, FloatArray
+from knowledge_gaps.evaluation.batches import Images, split_images
+from knowledge_gaps.evaluation.registry import FeatureSet, FloatArray
+from knowledge_gaps.statistics.measures import METRICS
 
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000  # or the size of the smaller set
@@ -23,11 +28,15 @@ KID_SEED = 2020
 NUM_NEIGHBOURS = 3  # k of precision and recall (Kynkaanniemi et al. 2019)
 NUM_NEIGHBOURS_DENSITY = 5  # k of density and coverage (Naeem et al. 2020)
 MEMORISED_QUANTILE = 0.01
+_MISSING_FACTOR = 10  # a class that is so many times rarer than among the reals is missing
 
+_CONTRAST_BATCH_SIZE = 100
 # rows of a matrix of pairs at a time
 KERNELS_BATCH_SIZE = 500  # 24 MB with its copies for 4,000 images
 DISTANCES_BATCH_SIZE = 250
 NEAREST_BATCH_SIZE = 128  # 31 MB against 60,000 training reals
+
+Metrics = dict[str, float | None]
 
 
 def compute_frechet(generated: FeatureSet, real: FeatureSet) -> float:
@@ -41,9 +50,7 @@ def compute_frechet(generated: FeatureSet, real: FeatureSet) -> float:
 def compute_kid(generated: FeatureSet, real: FeatureSet) -> tuple[float, float]:
     """Return mean and standard deviation over subsets of the unbiased MMD^2 with a cubic kernel.
 
-    The subsets share images, so the deviation is no standard error.
-
-    Source: Binkowski et al. 2018.
+    The subsets share images, so the deviation is no standard error (Binkowski et al. 2018).
     """
     size = min(KID_SUBSET_SIZE, len(generated), len(real))
     members, members_real = _draw_subsets(len(generated), len(real), size)
@@ -124,9 +131,8 @@ def compute_memorised(distances: FloatArray, distances_held_out: FloatArray) -> 
     Closer than that is one held-out real in a hundred, by mere likeness. So about 0.01 is what a
     perfect generator shows, and 1 one that repeats the training set.
 
-    Args:
-        distances: float32 [N] of the images to their nearest training reals.
-        distances_held_out: float32 [M], the same of reals that are not in the training set.
+    The distances are those to the nearest training reals, float32 [N] of the images and [M] of
+    reals that are not in the training set.
     """
     threshold = np.quantile(distances_held_out, MEMORISED_QUANTILE)
     return float(np.mean(distances < threshold))
@@ -147,15 +153,12 @@ def measure_radii(features: FloatArray) -> FloatArray:
 def compute_density_coverage(
     generated: FeatureSet, real: FeatureSet, radii: FloatArray
 ) -> tuple[float, float]:
-    """Return density and coverage, with k = 5.
+    """Return density and coverage, with k = 5 (Naeem et al. 2020, equations 3 and 4).
 
-    Source: Naeem et al., Reliable fidelity and diversity metrics for generative models, 2020,
-    equations 3 and 4. A real's neighbourhood is the open ball up to its k-th nearest real, of
-    `measure_radii`, as in the authors' code: a set compared with itself has density 1, not 1 + 1/k.
-
-    Returns:
-        Density, the mean number of neighbourhoods that a generated image lies in, divided by k.
-        Coverage, the share of the reals with a generated image in their neighbourhood.
+    Density is the mean number of neighbourhoods that a generated image lies in, divided by k;
+    coverage the share of the reals with a generated image in theirs. A real's neighbourhood is the
+    open ball up to its k-th nearest real, of `measure_radii`, as in the authors' code: a set
+    compared with itself has density 1, not 1 + 1/k.
     """
     images, reals = torch.from_numpy(generated.features), torch.from_numpy(real.features)
     limits = torch.from_numpy(radii)[:, None].split(DISTANCES_BATCH_SIZE)
@@ -185,3 +188,85 @@ def compute_precision_recall(generated: FeatureSet, real: FeatureSet) -> tuple[f
         verbose=False,
     )
     return float(metric[KEY_METRIC_PRECISION]), float(metric[KEY_METRIC_RECALL])
+
+
+@dataclass(frozen=True, eq=False)
+class Reals:
+    """The reals that all generators are compared with; what depends on them alone is kept."""
+
+    test: FeatureSet  # of the test split: what metrics compare generated images with
+    training: FeatureSet  # of the whole train split: what a generator might have memorised
+
+    @cached_property
+    def radii(self) -> FloatArray:
+        """Radii float32 [M] of the test reals' neighbourhoods, for density and coverage."""
+        return measure_radii(self.test.features)
+
+    @cached_property
+    def distances(self) -> FloatArray:
+        """Distances float32 [M] of the test reals to their nearest training reals."""
+        return find_nearest(self.test.features, self.training.features).distances
+
+
+def compute_quality(generated: FeatureSet, reals: Reals, distances: FloatArray) -> Metrics:
+    """Compute METRICS of at least 4 generated images; None for what needs an extractor's classes.
+
+    There are at least 6 reals of each split; distances are those to the nearest training reals,
+    float32 [N].
+    """
+    class_entropy = missing_classes = None
+    if generated.logits is not None and reals.test.logits is not None:
+        class_entropy = compute_class_entropy(generated.logits)
+        missing_classes = count_missing_classes(generated.logits, reals.test.logits)
+    values = (
+        compute_frechet(generated, reals.test),
+        *compute_kid(generated, reals.test),
+        *compute_precision_recall(generated, reals.test),
+        *compute_density_coverage(generated, reals.test, reals.radii),
+        class_entropy,
+        missing_classes,
+        compute_memorised(distances, reals.distances),
+    )
+    return dict(zip(METRICS, values, strict=True))
+
+
+def compute_floor(reals: Reals, num_images: int) -> Metrics:
+    """Compute what a perfect generator would reach: training reals in place of generated images.
+
+    Memorised is the exception. Training reals have themselves for neighbours, so their own value
+    would be 1 and say nothing; here stands that of the test reals, which is 0.01 by construction.
+    """
+    return compute_quality(reals.training.take_first(num_images), reals, reals.distances)
+
+
+def measure_contrast(images: Images, num_images: int | None = None) -> float:
+    """Measure the mean of the standard deviation of images' pixels, in levels of [0, 127.5].
+
+    Channels are measured by themselves, for an image of one colour is as empty as a grey one.
+    """
+    batches = split_images(images, _CONTRAST_BATCH_SIZE, num_images)
+    return float(np.mean([image.std(axis=(1, 2)) for batch in batches for image in batch]))
+
+
+def compute_class_entropy(logits: FloatArray) -> float:
+    """Return the entropy in nats of the histogram of classes predicted by logits [N, K]."""
+    counts = _count_classes(logits)
+    shares = counts[counts > 0] / len(logits)
+    return math.fsum(-shares * np.log(shares))
+
+
+def count_missing_classes(logits: FloatArray, logits_real: FloatArray) -> int:
+    """Count the classes that generated images hardly ever show, by logits [N, K] and [M, K].
+
+    A class is missing when its share among the generated images is below a tenth of its share among
+    the reals; both are predictions, so an extractor's habitual mistakes weigh on both sides.
+    """
+    counts, counts_real = _count_classes(logits), _count_classes(logits_real)
+    # both shares times both sizes: whole numbers, so that a class of just a tenth is not missing
+    is_missing = _MISSING_FACTOR * counts * len(logits_real) < counts_real * len(logits)
+    return int(is_missing.sum())
+
+
+def _count_classes(logits: FloatArray) -> npt.NDArray[np.int64]:
+    """Count the images of each class: int64 [K]."""
+    return np.bincount(logits.argmax(axis=1), minlength=logits.shape[1])

@@ -1,1 +1,0 @@
-"""How good generated images are: functions of features, which `table` puts together."""
