@@ -25,7 +25,6 @@ SETTINGS = StyleGan2Settings(
     mapping_lr_multiplier=0.05,
     channel_base=96,  # 8, 8, 6, 3 feature maps at 4, 8, 16, 32 px
     max_channels=8,
-    noise=False,
 )
 SHAPES = [(3, 32, 32), (1, 16, 16)]
 TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float64)
@@ -35,11 +34,12 @@ Weights = dict[str, Tensor]
 
 
 def shake(network: nn.Module) -> Weights:
-    """Put every parameter off its start; return all, float64."""
+    """Put every parameter off its start, but for the noise that stays 0; return all, float64."""
     network.double()
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
+        for name, parameter in network.named_parameters():
+            if not name.endswith("noise_strength"):
+                parameter.add_(torch.randn_like(parameter) * 0.2)
     return {name: value.detach() for name, value in network.named_parameters()}
 
 
