@@ -21,8 +21,6 @@ from study_tools import change_params, copy_root, hash_tree, start_kgaps
 
 pytestmark = pytest.mark.slow
 
-RunKgaps = Callable[..., Any]
-
 BASELINE = Path("models") / "gans" / "baseline"
 STATES = Path(".kgaps") / "resume" / "gans-baseline"
 STEPS = 240  # long enough to be interrupted three times
@@ -154,26 +152,12 @@ def test_one_instance_by_two_ranks(ranks_root: Path, tmp_path: Path) -> None:
     assert hash_tree(result) == hash_tree(ranks_root / BASELINE / "0")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "variables", "words"),
-    [
-        (("gans", "baseline", "--num-processes", "3"), {}, ("batch_size: 16", "3 processes")),
-        (("gans", "baseline"), {"KGAPS_PROCESSES": "some"}, ("KGAPS_PROCESSES: 'some'",)),
-        (("samples",), TORCHRUN, ("WORLD_SIZE: 2", "'samples'")),
-        ((*COMMAND[:3], "4"), TORCHRUN, ("--num-processes: 4", "torchrun started 2")),
-    ],
-)
 def test_refused(
-    trained_root: Path,
-    run_kgaps: RunKgaps,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: tuple[str, ...],
-    variables: dict[str, str],
-    words: tuple[str, ...],
+    trained_root: Path, refuse: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in variables.items():
+    words = ("batch_size: 16", "3 processes")
+    refuse(trained_root, "gans baseline --num-processes 3", words, STATES.as_posix())
+    for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
-    outcome = run_kgaps(trained_root, *arguments)
-    assert outcome.code == 2
-    assert outcome.err.count("\n") == 1
-    assert all(word in outcome.err for word in words), outcome.err
+    words = ("--num-processes: 4", "torchrun started 2")
+    refuse(trained_root, "gans baseline --num-processes 4", words, STATES.as_posix())

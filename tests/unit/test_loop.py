@@ -109,21 +109,16 @@ def state_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "decay_from", "factors"),
+    ("schedule", "factors"),
     [
-        ("constant", 0.0, [1, 1, 1, 1]),
-        ("linear", 0.0, [1, 0.75, 0.5, 0.25, 0]),
-        ("linear", 0.5, [1, 1, 1, 0.5, 0]),
-        ("cosine", 0.0, [1, (2 + math.sqrt(2)) / 4, 0.5, (2 - math.sqrt(2)) / 4, 0]),
-        ("cosine", 0.5, [1, 1, 1, 0.5, 0]),
-        ("step", 0.0, [1, 1, 0.1, 0.1, 0.01, 0.01]),  # of 6 steps; thirds of the fall
-        ("step", 0.5, [1, 1, 1, 1, 0.1, 0.01]),
+        ("constant", [1, 1, 1, 1]),
+        ("linear", [1, 0.75, 0.5, 0.25, 0]),
+        ("cosine", [1, (2 + math.sqrt(2)) / 4, 0.5, (2 - math.sqrt(2)) / 4, 0]),
+        ("step", [1, 1, 0.1, 0.1, 0.01, 0.01]),  # of 6 steps; thirds of the fall
     ],
 )
-def test_schedule_has_its_hand_values(
-    schedule: Any, decay_from: float, factors: list[float]
-) -> None:
-    settings = OptimizerSettings(learning_rate=1.0, schedule=schedule, decay_from=decay_from)
+def test_schedule_has_its_hand_values(schedule: Any, factors: list[float]) -> None:
+    settings = OptimizerSettings(learning_rate=1.0, schedule=schedule)
     num_steps = 6 if schedule == "step" else 4
     found = [compute_decay(settings, step, num_steps) for step in range(len(factors))]
     assert found == pytest.approx(factors)
@@ -140,21 +135,17 @@ def test_optimizer_takes_the_recipe(interval: int, c: float) -> None:
 
 
 def test_average_has_its_hand_values() -> None:
-    network = nn.BatchNorm1d(1)
+    network: Any = nn.BatchNorm1d(1)
     average = WeightAverage(network, 0.9)
     with torch.no_grad():
         for value in (1.0, 3.0, 5.0):
             network.weight.fill_(value)
-            assert network.running_mean is not None
             network.running_mean.fill_(value)
             average.update(network, 0)
-    module = average.module
-    assert isinstance(module, nn.BatchNorm1d)
+    module: Any = average.module
     assert module.weight.item() == pytest.approx(0.9 * (0.9 * 1 + 0.1 * 3) + 0.1 * 5)
-    assert module.running_mean is not None
     assert module.running_mean.item() == 5.0
-    assert not module.weight.requires_grad
-    assert network.weight.requires_grad
+    assert (module.weight.requires_grad, network.weight.requires_grad) == (False, True)
 
 
 # --- curves
@@ -191,7 +182,7 @@ def test_every_step_follows_the_schedule_and_is_reported(state_file: Path) -> No
     assert not state_file.exists()
 
 
-@pytest.mark.parametrize("stop_before", [0, 1, 4, 6, 9])
+@pytest.mark.parametrize("stop_before", [0, 1, 6, 9])
 def test_resumed_training_ends_in_the_same_bits(state_file: Path, stop_before: int) -> None:
     whole = TinyTrainer()
     expected, _ = run_training(whole, make_settings(), state_file, Session())

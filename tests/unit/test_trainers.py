@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,14 +14,15 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.losses import compute_classifier_loss
 from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.study import GanRecipe
-from knowledge_gaps.training.gan import Fooling, GanBatch
+from knowledge_gaps.training.gan import Fooling, GanBatch, Phase
 from knowledge_gaps.training.instance import explain_shortage
 from knowledge_gaps.training.task import check_shares
 from knowledge_gaps.training.trainer import build_optimizer
 from training_tools import (
     ADAM,
     BATCH,
+    LinearStyles,
+    SmallNetwork,
     are_equal,
     clone_state,
     make_classifier,
@@ -58,19 +59,11 @@ def test_frozen_classifiers_keep_their_bits_while_the_generator_is_moved(form: s
     alone, fooling = make_gan_trainer(), make_gan_trainer(Fooling(classifiers, 5.0, form))
     for step in range(3):
         alone.run_step(step)
-        logged = fooling.run_step(step)
-    assert "loss_fooling" in logged
+        assert "loss_fooling" in fooling.run_step(step)
     assert all(map(are_equal, before, map(clone_state, classifiers)))
     for classifier in classifiers:
         assert not any(module.training for module in classifier.modules())
         assert all(p.grad is None and not p.requires_grad for p in classifier.parameters())
-    updated = {
-        id(parameter)
-        for optimizer, _ in fooling.optimizers.values()
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
-    assert not updated & {id(p) for c in classifiers for p in c.parameters()}
     pairs = zip(alone.generator.parameters(), fooling.generator.parameters(), strict=True)
     assert all(not torch.equal(parameter, other) for parameter, other in pairs)
 
@@ -89,29 +82,24 @@ def test_frozen_generators_keep_their_bits() -> None:
 
 def test_only_the_network_of_a_phase_takes_a_gradient() -> None:
     trainer = make_gan_trainer(r1_gamma=1.0, r1_interval=1)
-    seen: list[tuple[str, bool, bool]] = []
+    seen: list[tuple[str, list[str]]] = []
 
-    def watch(name: str, compute: Callable[[GanBatch], Any]) -> Callable[[GanBatch], Any]:
-        def compute_losses(batch: GanBatch) -> Any:
-            trained = [
-                all(p.requires_grad for p in trainer.modules[key].parameters())
-                for key in ("generator", "discriminator")
-            ]
-            seen.append((name, trained[0], trained[1]))
-            return compute(batch)
-
-        return compute_losses
+    def watch(phase: Phase, batch: GanBatch) -> Any:
+        trained = [
+            name
+            for name, module in trainer.modules.items()
+            if all(parameter.requires_grad for parameter in module.parameters())
+        ]
+        seen.append((phase.name, trained))
+        return phase.compute_losses(batch)
 
     trainer.phases = [
-        replace(phase, compute_losses=watch(phase.name, phase.compute_losses))
-        for phase in trainer.phases
+        replace(phase, compute_losses=partial(watch, phase)) for phase in trainer.phases
     ]
     trainer.run_step(0)
-    assert seen == [
-        ("discriminator", False, True),
-        ("r1", False, True),
-        ("generator", True, False),
-    ]
+    discriminator = ["discriminator"]
+    expected = [("discriminator", discriminator), ("r1", discriminator)]
+    assert seen == [*expected, ("generator", ["generator"])]
 
 
 def test_lazy_regulariser_runs_every_so_many_steps() -> None:
@@ -194,9 +182,8 @@ def test_accumulated_gradient_is_the_mean_over_all_micro_batches() -> None:
         logits = expected(images)
         (compute_classifier_loss(logits[:BATCH], logits[BATCH:]) / 3).backward()
     adam.step()
-    pairs = zip(trainer.classifier.parameters(), expected.parameters(), strict=True)
-    for parameter, other in pairs:
-        torch.testing.assert_close(parameter, other, rtol=0, atol=1e-6)
+    found = trainer.classifier.state_dict()
+    torch.testing.assert_close(found, expected.state_dict(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("accumulated", [1, 3])
@@ -217,8 +204,7 @@ def test_a_step_is_one_update_whatever_is_accumulated(accumulated: int) -> None:
 
 def test_ranks_share_every_batch_evenly() -> None:
     keys = {"batch_size": 32, "path_length_weight": 2.0, "path_length_shrink": 8}
-    adams = {"generator_optimizer": ADAM, "discriminator_optimizer": ADAM}
-    recipe = GanRecipe.model_validate({"architecture": "stylegan2", "steps": 4, **keys, **adams})
+    recipe = make_gan_trainer(networks=(LinearStyles(), SmallNetwork()), **keys).recipe
     check_shares(recipe, 4)  # batches of 32 and 4
     with pytest.raises(UserError, match=r"batch_size // path_length_shrink: 4 images .* 8 proc"):
         check_shares(recipe, 8)
