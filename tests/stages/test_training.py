@@ -13,26 +13,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 
 from knowledge_gaps.core.errors import StoppedError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.execution.cohort import make_tasks
-from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.models.networks import build_discriminator, build_generator
 from knowledge_gaps.study import Kind, load_study
-from knowledge_gaps.training.gan import Fooling
 from knowledge_gaps.training.instance import train_instance
 from study_tools import change_params, copy_root, hash_tree, run_stage
-from training_tools import (
-    NO_FOOLING,
-    Session,
-    are_equal,
-    collect,
-    forget_accelerator,
-    make_gan_trainer,
-    make_images,
-)
+from training_tools import Session, forget_accelerator
 
 BASELINE = Path("models") / "gans" / "baseline"
 
@@ -126,7 +114,7 @@ def test_initial_weights_are_lineage_and_decide_the_state(trained_root: Path) ->
     assert other.compute_identity() != task.compute_identity()
 
 
-# --- settings of a recipe, resuming, phi
+# --- settings of a recipe, resuming
 
 
 def train_one(root: Path, directory: Path) -> tuple[bytes, pd.DataFrame]:
@@ -182,21 +170,3 @@ def test_resumed_between_two_rows_of_the_curves(
     assert not result.exists()
     train_instance(task, 0, result, state, Session())
     assert hash_tree(result) == hash_tree(trained_root / "models" / cohort / "0")
-
-
-@pytest.mark.parametrize("form", ["sum", "weighted"])
-def test_phi_0_is_the_baseline(trained_root: Path, form: str) -> None:
-    pool = [load_classifier(trained_root / "models" / "classifiers" / "iteration_0" / "0")]
-    recipe = load_study(trained_root / "params.yaml").gan_recipes["dcgan"].model_dump()
-    shape, fooling = (1, 28, 28), [NO_FOOLING, Fooling(pool, 0.0, form), Fooling(pool, 0.1, form)]
-    trainers = []
-    for term in fooling:
-        torch.manual_seed(0)
-        own = (recipe["architecture"], recipe["model"], shape)
-        networks = build_generator(*own), build_discriminator(*own)
-        trainers.append(make_gan_trainer(term, networks, make_images(shape), **recipe))
-        for step in range(5):
-            trainers[-1].run_step(step)
-    baseline, with_pool, fooling_pool = map(collect, trainers)
-    assert are_equal(with_pool, baseline)
-    assert not are_equal(fooling_pool, baseline)

@@ -123,14 +123,6 @@ def test_ranks_alter_their_parts_as_one_process_alters_the_whole(kind: dict[str,
         assert torch.equal(altered, whole[part])
 
 
-def test_half_of_the_images_are_mirrored() -> None:
-    images = torch.tensor([0, 255], dtype=torch.uint8).expand(4000, 1, 1, 2)
-    altered = augment(images, make_recipe(mirror=True), STREAM, Ranks(), 0, 0)
-    is_mirrored = altered[:, 0, 0, 0] == 255
-    assert abs(int(is_mirrored.sum()) - 2000) < 4 * 1000**0.5  # four standard deviations
-    assert torch.equal(altered[:, 0, 0, 1] == 0, is_mirrored)
-
-
 def test_every_pixel_may_be_the_centre_of_a_cutout() -> None:
     images = torch.zeros(4000, 1, 4, 5, dtype=torch.uint8)
     altered = augment(images, make_recipe(cutout_px=1), STREAM, Ranks(), 0, 0)

@@ -22,7 +22,6 @@ from knowledge_gaps.training.trainer import (
     Losses,
     Trainer,
     WeightAverage,
-    build_optimizer,
     compute_decay,
 )
 from training_tools import STREAM, Session, accelerate_anew, are_equal, collect, make_images
@@ -124,27 +123,21 @@ def test_schedule_has_its_hand_values(schedule: Any, factors: list[float]) -> No
     assert found == pytest.approx(factors)
 
 
-@pytest.mark.parametrize(("interval", "c"), [(1, 1.0), (16, 16 / 17)])
-def test_optimizer_takes_the_recipe(interval: int, c: float) -> None:
-    """A lazy regulariser corrects rate and betas by c = k / (k + 1)."""
-    settings = OptimizerSettings(learning_rate=0.01, betas=(0.5, 0.9), weight_decay=0.1)
-    accelerator = accelerate_anew(make_settings())
-    (group,) = build_optimizer(accelerator, nn.Linear(2, 1), settings, interval).param_groups
-    assert (group["lr"], group["weight_decay"]) == (pytest.approx(0.01 * c), 0.1)
-    assert group["betas"] == pytest.approx((0.5**c, 0.9**c))
-
-
-def test_average_has_its_hand_values() -> None:
+@pytest.mark.parametrize("ramp_up", [None, 0.5])
+def test_average_has_its_hand_values(ramp_up: float | None) -> None:
     network: Any = nn.BatchNorm1d(1)
-    average = WeightAverage(network, 0.9)
-    with torch.no_grad():
-        for value in (1.0, 3.0, 5.0):
-            network.weight.fill_(value)
-            network.running_mean.fill_(value)
-            average.update(network, 0)
+    average = WeightAverage(network, 0.9, ramp_up)
     module: Any = average.module
-    assert module.weight.item() == pytest.approx(0.9 * (0.9 * 1 + 0.1 * 3) + 0.1 * 5)
-    assert module.running_mean.item() == 5.0
+    expected = 0.0
+    for step in range(5):
+        with torch.no_grad():
+            network.weight.fill_(step)
+            network.running_mean.fill_(step)
+        average.update(network, step)
+        decay = 0.9 if ramp_up is None else min(0.9, 0.5 ** (1 / (ramp_up * max(step, 1))))
+        expected = decay * expected + (1 - decay) * step
+        assert module.weight.item() == pytest.approx(expected)
+        assert module.running_mean.item() == step
     assert (module.weight.requires_grad, network.weight.requires_grad) == (False, True)
 
 

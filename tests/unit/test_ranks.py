@@ -6,7 +6,6 @@ files; the tests compare them with what this process computes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -123,21 +122,7 @@ def train_in_ranks(directory: Path, ranks: Ranks) -> None:
         keep(name, train_to_end(directory / f"{name}.state", None if name == "whole" else STOP_AT))
     keep("resumed", train_to_end(directory / "killed.state", None))
     keep("taken up", train_to_end(directory / "alone.state", None))
-    talk(ranks, own)
     keep("bf16", train_steps(make_trainer(mixed_precision="bf16", **GANS["lazy"])))
-
-
-def talk(ranks: Ranks, own: Path) -> None:
-    """Note what the ranks learn of one another."""
-    values = [torch.tensor([float(ranks.index), 4.0]), torch.tensor(2.0 * ranks.index)]
-    ranks.average(values)
-    shared = ranks.share({"a": torch.tensor(0.5), "c": torch.empty(0, 2)} if ranks.is_main else {})
-    said = {
-        "wishes": [ranks.agree(wish) for wish in (ranks.index == 1, False, True)],
-        "tensors": {name: [str(v.dtype), v.tolist()] for name, v in shared.items()},
-        "means": [value.tolist() for value in values],
-    }
-    (own / "said.json").write_text(json.dumps(said))
 
 
 @pytest.fixture(scope="module")
@@ -209,16 +194,3 @@ def test_another_number_of_ranks_resumes(ranks_directory: Path) -> None:
     assert_near(read(ranks_directory, 1, "taken up"), alone)
     found = train_to_end(ranks_directory / "killed.state", None)
     assert_near(found, alone)
-
-
-# --- talking, sharing
-
-
-def test_what_ranks_say_to_one_another(ranks_directory: Path) -> None:
-    for rank in (0, 1):
-        said = json.loads((ranks_directory / str(rank) / "said.json").read_text())
-        assert said == {
-            "wishes": [True, False, True],
-            "tensors": {"a": ["torch.float32", 0.5], "c": ["torch.float32", []]},
-            "means": [[0.5, 4.0], 1.0],
-        }

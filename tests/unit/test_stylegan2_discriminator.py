@@ -1,4 +1,4 @@
-"""StyleGAN2's layers and discriminator: initial weights, filter, deviation, R1, precision.
+"""StyleGAN2's layers and discriminator: initial weights, deviation, R1, precision.
 
 `tests/reference/test_stylegan2_parity.py` compares what they compute with a plain version.
 """
@@ -31,26 +31,6 @@ def test_rate_of_a_layer_slows_learning_and_keeps_the_function(rate: float) -> N
         layer.weight += 0.1
     moved = 0.1 * rate * (1 + inputs.sum(dim=1, keepdim=True) / 20)
     torch.testing.assert_close(layer(inputs) - before, moved.expand_as(before), rtol=0, atol=2e-4)
-
-
-def test_equalized_convolution_starts_standard_normal() -> None:
-    torch.manual_seed(0)
-    conv = layers.EqualizedConv(60, 50, 3)
-    assert conv.weight.std().item() == pytest.approx(1, abs=0.02)
-    assert conv.bias is not None
-    assert (conv.bias == 0).all()
-
-
-def test_resampling_has_its_first_and_second_gradients() -> None:
-    kernel = layers.make_kernel().double()
-    maps = draw(1, 2, 4, 4, dtype=torch.float64).requires_grad_(True)
-    for function in (
-        lambda values: layers.upsample(values, kernel),
-        lambda values: layers.downsample(values, kernel),
-        lambda values: layers.filter_maps(values, kernel, padding=2),
-    ):
-        assert torch.autograd.gradcheck(function, (maps,))
-        assert torch.autograd.gradgradcheck(lambda v, f=function: f(v).square(), (maps,))
 
 
 # --- minibatch standard deviation

@@ -177,15 +177,3 @@ def test_gradients_in_half_precision_stay_near_full() -> None:
         gradients.append(torch.cat([p.grad.flatten() for p in generator.parameters()]))
     full, half = gradients
     assert 1e-5 < (half - full).norm() / full.norm() < 0.05
-
-
-def test_path_lengths_of_full_precision_do_not_depend_on_autocast() -> None:
-    lengths = []
-    for is_autocast in (False, True):
-        generator = build_generator(noise=0.0).eval()
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
-            styles = generator.map_latents(draw(4, 6))
-            images = generator.synthesize(styles)
-            lengths.append(compute_path_lengths(images, styles, draw(*images.shape)))
-    assert lengths[1].dtype == torch.float32
-    assert torch.equal(*lengths)

@@ -1,9 +1,7 @@
-"""One step of the two loops: what is updated, what is frozen, and what a batch is made of."""
+"""One step of the two loops: frozen networks, batches, heads, path length, mirrors, memory."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -12,25 +10,34 @@ from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_uint8
-from knowledge_gaps.losses import compute_classifier_loss
-from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.training.gan import Fooling, GanBatch, Phase
+from knowledge_gaps.losses import (
+    compute_classifier_loss,
+)
+from knowledge_gaps.study import OptimizerSettings
+from knowledge_gaps.training.batches import draw_reals
+from knowledge_gaps.training.gan import Fooling, GanBatch, GanTrainer
 from knowledge_gaps.training.instance import explain_shortage
 from knowledge_gaps.training.task import check_shares
-from knowledge_gaps.training.trainer import build_optimizer
 from training_tools import (
-    ADAM,
     BATCH,
+    NO_FOOLING,
+    SHAPE,
+    STREAM,
     LinearStyles,
     SmallNetwork,
     are_equal,
     clone_state,
+    collect,
     make_classifier,
     make_classifier_trainer,
     make_gan_trainer,
     make_generator,
+    make_images,
 )
 
+PATH_BATCH = 8
+IMAGES = make_images(lowest=0)
+PATH = {"path_length_weight": 2.0, "path_length_interval": 2, "path_length_decay": 0.75}
 CPU_ERROR = (
     "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: "
     "you tried to allocate 400 bytes. Error code 12 (Cannot allocate memory)"
@@ -56,14 +63,17 @@ def record_outputs(module: nn.Module) -> list[Any]:
 def test_frozen_classifiers_keep_their_bits_while_the_generator_is_moved(form: str) -> None:
     classifiers = [make_classifier(seed) for seed in (1, 2)]
     before = [clone_state(classifier) for classifier in classifiers]
-    alone, fooling = make_gan_trainer(), make_gan_trainer(Fooling(classifiers, 5.0, form))
+    terms = [NO_FOOLING, Fooling(classifiers, 0.0, form), Fooling(classifiers, 5.0, form)]
+    alone, ignoring, fooling = map(make_gan_trainer, terms)
     for step in range(3):
-        alone.run_step(step)
-        assert "loss_fooling" in fooling.run_step(step)
+        for trainer in (alone, ignoring, fooling):
+            logged = trainer.run_step(step)
+    assert "loss_fooling" in logged
     assert all(map(are_equal, before, map(clone_state, classifiers)))
     for classifier in classifiers:
         assert not any(module.training for module in classifier.modules())
         assert all(p.grad is None and not p.requires_grad for p in classifier.parameters())
+    assert are_equal(collect(ignoring), collect(alone))  # phi 0 is the baseline
     pairs = zip(alone.generator.parameters(), fooling.generator.parameters(), strict=True)
     assert all(not torch.equal(parameter, other) for parameter, other in pairs)
 
@@ -77,40 +87,9 @@ def test_frozen_generators_keep_their_bits() -> None:
     assert not any(module.training for g in trainer.generators for module in g.modules())
 
 
-# --- phases
-
-
-def test_only_the_network_of_a_phase_takes_a_gradient() -> None:
-    trainer = make_gan_trainer(r1_gamma=1.0, r1_interval=1)
-    seen: list[tuple[str, list[str]]] = []
-
-    def watch(phase: Phase, batch: GanBatch) -> Any:
-        trained = [
-            name
-            for name, module in trainer.modules.items()
-            if all(parameter.requires_grad for parameter in module.parameters())
-        ]
-        seen.append((phase.name, trained))
-        return phase.compute_losses(batch)
-
-    trainer.phases = [
-        replace(phase, compute_losses=partial(watch, phase)) for phase in trainer.phases
-    ]
-    trainer.run_step(0)
-    discriminator = ["discriminator"]
-    expected = [("discriminator", discriminator), ("r1", discriminator)]
-    assert seen == [*expected, ("generator", ["generator"])]
-
-
-def test_lazy_regulariser_runs_every_so_many_steps() -> None:
-    trainer = make_gan_trainer(r1_gamma=2.0, r1_interval=3)
-    with_penalty = [step for step in range(7) if "r1_penalty" in trainer.run_step(step)]
-    assert with_penalty == [0, 3, 6]
-    assert [phase.name for phase in make_gan_trainer().phases] == ["discriminator", "generator"]
-
-
 def test_average_is_the_result_where_there_is_one() -> None:
     plain, averaged = make_gan_trainer(), make_gan_trainer(ema_decay=0.9)
+    assert [phase.name for phase in plain.phases] == ["discriminator", "generator"]
     for step in range(3):
         plain.run_step(step)
         averaged.run_step(step)
@@ -166,37 +145,93 @@ def test_auxiliary_heads_add_their_weighted_loss(weight: float) -> None:
     assert logged["accuracy_generated"] == right[BATCH:].float().mean()
 
 
-# --- accumulated gradients
+# --- path length
 
 
-def test_accumulated_gradient_is_the_mean_over_all_micro_batches() -> None:
-    trainer = make_classifier_trainer(gradient_accumulation_steps=3)
-    expected = make_classifier(9)
-    adam = build_optimizer(trainer.accelerator, expected, ADAM)
-    seen = record_inputs(trainer.classifier.network)
+def make_linear_trainer(**keys: Any) -> GanTrainer:
+    torch.manual_seed(3)
+    networks = LinearStyles(), SmallNetwork()
+    return make_gan_trainer(networks=networks, images=IMAGES, **{"batch_size": PATH_BATCH, **keys})
+
+
+def measure_paths(generator: Any, step: int, micro_step: int = 0) -> Tensor:
+    """Path lengths by hand: for images linear in the styles, J^T y is the weights times y."""
+    lengths = []
+    for index in range(PATH_BATCH // 2):
+        names = ("path_length_noise", step, micro_step, index)
+        noise = torch.randn(SHAPE, generator=STREAM.make_generator(*names))
+        gradient = generator.to_pixels.weight.T @ (noise.flatten() / 8)  # sqrt(8 x 8 pixels)
+        lengths.append(gradient.view(2, 3).square().sum(1).mean().sqrt())
+    return torch.stack(lengths)
+
+
+def test_path_length_phase_has_its_hand_values() -> None:
+    still = OptimizerSettings(learning_rate=1e-30)
+    trainer = make_linear_trainer(generator_optimizer=still, discriminator_optimizer=still, **PATH)
+    phase = trainer.phases[-1]
+    assert (phase.name, phase.network, phase.interval) == ("path_length", "generator", 2)
+    loss, _ = phase.compute_losses(GanBatch(trainer, 0, 0))
+    weighted = 2.0 * 2 * measure_paths(trainer.generator, 0).square().mean()  # times the interval
+    torch.testing.assert_close(loss, weighted)
+    mean = 0.0
+    for step in range(4):
+        logged = trainer.run_step(step)
+        if step % 2 == 1:
+            assert "path_length_penalty" not in logged
+            continue
+        lengths = measure_paths(trainer.generator, step)
+        penalty = (lengths - mean).square().mean()
+        torch.testing.assert_close(logged["path_length_penalty"], penalty)
+        mean = 0.75 * mean + 0.25 * lengths.mean().item()
+        assert float(logged["path_length_mean"]) == pytest.approx(mean)
+        assert float(trainer.scalars["path_length_mean"]) == pytest.approx(mean)
+
+
+def test_accumulated_path_length_is_that_of_all_micro_steps() -> None:
+    """The gradient of every micro-step pulls towards one mean, and that is moved once."""
+    trainer = make_linear_trainer(gradient_accumulation_steps=2, **PATH)
+    trainer.scalars["path_length_mean"] = torch.tensor(0.5)
+    trainer.phases = trainer.phases[-1:]
+    lengths = torch.cat([measure_paths(trainer.generator, 0, micro) for micro in range(2)])
+    penalty, mean = (lengths - 0.5).square().mean().detach(), 0.75 * 0.5 + 0.25 * lengths.mean()
+    logged = trainer.run_step(0)
+    torch.testing.assert_close(logged["path_length_penalty"], penalty)
+    torch.testing.assert_close(trainer.scalars["path_length_mean"], mean.detach())
+
+
+def test_path_length_needs_styles() -> None:
+    with pytest.raises(
+        UserError, match=r"^path_length_weight: 2\.0 found, .*'dcgan' has no styles"
+    ):
+        make_gan_trainer(networks=(make_generator(), SmallNetwork()), **PATH)
+
+
+# --- mirrors, precision
+
+
+def test_about_half_of_the_reals_are_mirrored_and_nothing_else() -> None:
+    plain, mirrored = (make_linear_trainer(mirror=mirror) for mirror in (False, True))
+    num_mirrored = 0
+    for step in range(16):
+        first, second = (GanBatch(t, step, 0).images_real for t in (plain, mirrored))
+        expected = draw_reals(STREAM, IMAGES, PATH_BATCH, step, 0).float() / 127.5 - 1
+        torch.testing.assert_close(first, expected)
+        for image, other in zip(first, second, strict=True):
+            is_flipped = torch.equal(other, image.flip(2))
+            assert is_flipped or torch.equal(other, image)
+            num_mirrored += is_flipped
+    assert 64 - 23 < num_mirrored < 64 + 23  # of 128 coins, standard deviation 5.7
+
+
+def test_regularisers_run_in_full_precision() -> None:
+    trainer = make_linear_trainer(mixed_precision="bf16", r1_gamma=1.0, r1_interval=1, **PATH)
+    dtypes: dict[str, set[torch.dtype]] = {"generator": set(), "discriminator": set()}
+    for name, seen in dtypes.items():
+        layer = [m for m in trainer.modules[name].modules() if isinstance(m, nn.Linear)][-1]
+        layer.register_forward_hook(lambda *args, seen=seen: seen.add(args[2].dtype))
     trainer.run_step(0)
-    assert len(seen) == 3
-    assert not torch.equal(seen[0], seen[1])
-    expected.train()
-    for images in seen:
-        logits = expected(images)
-        (compute_classifier_loss(logits[:BATCH], logits[BATCH:]) / 3).backward()
-    adam.step()
-    found = trainer.classifier.state_dict()
-    torch.testing.assert_close(found, expected.state_dict(), rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("accumulated", [1, 3])
-def test_a_step_is_one_update_whatever_is_accumulated(accumulated: int) -> None:
-    recipe = {"gradient_accumulation_steps": accumulated, "r1_gamma": 1.0, "r1_interval": 2}
-    trainer = make_gan_trainer(Fooling([freeze(make_classifier(1))], 1.0, "sum"), **recipe)
-    for step in range(2):
-        trainer.run_step(step)
-    updates = {  # R1's gradient does not reach the last bias
-        name: max(int(entry["step"]) for entry in optimizer.state_dict()["state"].values())
-        for name, (optimizer, _) in trainer.optimizers.items()
-    }
-    assert updates == {"generator": 2, "discriminator": 3}  # one of them R1's
+    assert all(seen == {torch.float32, torch.bfloat16} for seen in dtypes.values())
+    assert GanBatch(trainer, 0, 0).images_generated.dtype == torch.float32
 
 
 # --- batches that do not fit
