@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_uint8
-from knowledge_gaps.losses import (
-    compute_classifier_loss,
-)
+from knowledge_gaps.losses import compute_classifier_loss
 from knowledge_gaps.study import OptimizerSettings
 from knowledge_gaps.training.batches import draw_reals
 from knowledge_gaps.training.gan import Fooling, GanBatch, GanTrainer
@@ -115,6 +113,15 @@ def test_batch_is_balanced_both_ways_and_on_the_256_levels() -> None:
     assert torch.equal(to_uint8(seen[0][BATCH:]), to_uint8(generated))
     levels = (seen[0] + 1) * 127.5
     torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-3)
+
+
+def test_every_micro_step_has_a_batch_of_its_own() -> None:
+    trainer = make_classifier_trainer(gradient_accumulation_steps=2)
+    seen = record_inputs(trainer.classifier.network)
+    trainer.run_step(0)
+    first, second = seen
+    assert not torch.equal(first[:BATCH], second[:BATCH])
+    assert not torch.equal(first[BATCH:], second[BATCH:])
 
 
 # --- auxiliary heads
