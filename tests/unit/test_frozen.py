@@ -46,10 +46,8 @@ def store(directory: Path, example: Example) -> Path:
 
 
 def change_meta(directory: Path, **values: Any) -> None:
-    meta = {**read_json(directory / "meta.json"), **values}
-    write_json(
-        directory / "meta.json", {key: value for key, value in meta.items() if value is not None}
-    )
+    meta = read_json(directory / "meta.json") | values
+    write_json(directory / "meta.json", {k: v for k, v in meta.items() if v is not None})
 
 
 @pytest.fixture
@@ -70,10 +68,14 @@ def test_stored_network_comes_back_frozen(example: Example, tmp_path: Path) -> N
     torch.manual_seed(99)
     network = load(tmp_path)
     assert not any(module.training for module in network.modules())
-    assert not any(parameter.requires_grad for parameter in network.parameters())
+    inputs = example.draw_inputs(network).requires_grad_(True)
+    outputs = network(inputs)
+    assert torch.equal(outputs, expected.eval()(inputs))
+    (outputs * torch.rand_like(outputs)).sum().backward()
+    assert inputs.grad is not None
+    assert inputs.grad.abs().max() > 0  # the gradient reaches the images, and no weight
+    assert all(p.grad is None and not p.requires_grad for p in network.parameters())
     assert are_equal(clone_state(network), clone_state(expected))
-    inputs = example.draw_inputs(network)
-    assert torch.equal(network(inputs), expected.eval()(inputs))
 
 
 def test_hash_that_the_pool_recorded_is_checked(generator: Path) -> None:
