@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from knowledge_gaps.execution.parallel import PRELOAD
-from knowledge_gaps.study import PARAMS_FILE, load_study
+from knowledge_gaps.study.load import PARAMS_FILE, load_study
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMOKE_FILE = REPOSITORY / "settings" / "smoke.yaml"

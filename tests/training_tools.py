@@ -14,7 +14,12 @@ from knowledge_gaps.data.store import ImageStore, hold_images
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
 from knowledge_gaps.models.registry import Generator, StyleGenerator
-from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings, TrainingSettings
+from knowledge_gaps.study.recipes import (
+    ClassifierRecipe,
+    GanRecipe,
+    OptimizerSettings,
+    TrainingSettings,
+)
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import Fooling, GanTrainer

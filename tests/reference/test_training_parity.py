@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from knowledge_gaps.study import OptimizerSettings
+from knowledge_gaps.study.recipes import OptimizerSettings
 from knowledge_gaps.training.batches import draw_latents, draw_reals
 from knowledge_gaps.training.gan import Fooling
 from training_tools import (

@@ -17,7 +17,8 @@ import pytest
 from knowledge_gaps.core.errors import StoppedError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.execution.cohort import make_tasks
-from knowledge_gaps.study import Kind, load_study
+from knowledge_gaps.study.load import load_study
+from knowledge_gaps.study.recipes import Kind
 from knowledge_gaps.training.instance import train_instance
 from study_tools import change_params, copy_root, hash_tree, run_stage
 from training_tools import Session, forget_accelerator

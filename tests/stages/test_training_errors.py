@@ -17,7 +17,8 @@ from knowledge_gaps.core.layout import get_fingerprints_file
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.execution.cohort import make_tasks, train_cohort
 from knowledge_gaps.execution.fingerprint import write_fingerprints
-from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
+from knowledge_gaps.study.load import PARAMS_FILE, load_study
+from knowledge_gaps.study.recipes import Kind
 from study_tools import hash_tree, run_stage, start_kgaps
 
 Refuse = Callable[..., Any]

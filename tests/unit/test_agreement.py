@@ -107,7 +107,7 @@ def make_images(num: int, seed: int = 0) -> npt.NDArray[np.uint8]:
 
 
 def make_classifier(seed: int = 0) -> GanClassifier:
-    settings = CnnSettings(channels=[4, 6], dropout=0.5)
+    settings = CnnSettings(channels=[4, 6])
     torch.manual_seed(seed)
     classifier = GanClassifier(Cnn(settings, SHAPE), make_input_spec(settings, SHAPE))
     classifier(to_float(torch.from_numpy(make_images(32))))  # moves the running statistics

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
+from knowledge_gaps.study.recipes import ClassifierRecipe, OptimizerSettings
 from knowledge_gaps.training.augment import MID_GREY, augment, cut_out, translate
 from knowledge_gaps.training.batches import (
     Stream,

@@ -21,7 +21,7 @@ from knowledge_gaps.models.networks import build_classifier
 from knowledge_gaps.models.recompute import recompute_blocks
 from knowledge_gaps.models.registry import classifier_architectures
 from knowledge_gaps.models.torchvision_nets import divide_widths
-from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
+from knowledge_gaps.study.recipes import ClassifierRecipe, OptimizerSettings
 from knowledge_gaps.training.initial_weights import find_initial_weights, load_initial_weights
 from training_tools import are_equal, clone_state
 

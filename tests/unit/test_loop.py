@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from knowledge_gaps.core.checkpoint import read_metadata, read_tensors
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.seeding import make_generator
-from knowledge_gaps.study import OptimizerSettings, TrainingSettings
+from knowledge_gaps.study.recipes import OptimizerSettings, TrainingSettings
 from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
 from knowledge_gaps.training.state import Curves, load_state
 from knowledge_gaps.training.trainer import (

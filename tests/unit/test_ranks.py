@@ -21,7 +21,7 @@ from knowledge_gaps.core.devices import read_rank
 from knowledge_gaps.core.errors import StoppedError
 from knowledge_gaps.execution.ranks import join_ranks, launch_ranks
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.study import OptimizerSettings
+from knowledge_gaps.study.recipes import OptimizerSettings
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import Fooling, GanTrainer
 from knowledge_gaps.training.loop import run_training

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.losses import compute_classifier_loss
-from knowledge_gaps.study import OptimizerSettings
+from knowledge_gaps.study.recipes import OptimizerSettings
 from knowledge_gaps.training.batches import draw_reals
 from knowledge_gaps.training.gan import Fooling, GanBatch, GanTrainer
 from knowledge_gaps.training.instance import explain_shortage
