@@ -19,28 +19,17 @@ LABEL_GENERATED = 0
 
 
 def compute_discriminator_loss(logits_real: Tensor, logits_generated: Tensor) -> Tensor:
-    """Discriminator's loss, -log D(x) - log(1 - D(G(w))).
-
-    Source: Goodfellow et al. 2014, eq. 1.
-    """
+    """Discriminator's loss, -log D(x) - log(1 - D(G(w))) (Goodfellow et al. 2014, eq. 1)."""
     return F.softplus(-logits_real).mean() + F.softplus(logits_generated).mean()
 
 
 def compute_adversarial_loss(logits_generated: Tensor) -> Tensor:
-    """Generator's non-saturating loss, -log D(G(w)).
-
-    Source: Goodfellow et al. 2014, section 3; first term of every generator loss of the paper.
-    """
+    """Generator's non-saturating loss, -log D(G(w)) (Goodfellow et al. 2014, section 3)."""
     return F.softplus(-logits_generated).mean()
 
 
 def compute_fooling_loss(logits_by_classifier: Sequence[Tensor]) -> Tensor:
-    """Fooling term, -sum_k log C_k(G(w)), over at least one frozen classifier.
-
-    Fool-all, memoryless and multi-instance differ only in which classifiers are in the list.
-
-    Source: the sum in the paper's fool-all and multi-instance losses.
-    """
+    """Fooling term of the paper, -sum_k log C_k(G(w)), over at least one frozen classifier."""
     return torch.stack([F.softplus(-logits).mean() for logits in logits_by_classifier]).sum()
 
 
@@ -49,9 +38,6 @@ def weigh_generator_loss(adversarial: Tensor, fooling: Tensor, phi: float, form:
 
     Source: "sum" is the paper's fool-all loss, adversarial + phi * fooling; "weighted" its MNIST
     form, 1/(1+phi) * adversarial + phi/(1+phi) * fooling.
-
-    Raises:
-        ValueError: for any other form.
     """
     if form == "sum":
         return adversarial + phi * fooling
@@ -68,28 +54,23 @@ def compute_classifier_loss(logits_real: Tensor, logits_generated: Tensor) -> Te
 def compute_r1_penalty(images_real: Tensor, logits_real: Tensor) -> Tensor:
     """Mean squared 2-norm of the discriminator's gradient at reals, to be weighted by gamma / 2.
 
-    Source: Mescheder, Geiger & Nowozin 2018, eq. 9.
+    Images [N, C, H, W] require grad, and logits [N] are computed from them.
 
-    Args:
-        images_real: [N, C, H, W] that requires grad.
-        logits_real: [N], computed from `images_real`.
+    Source: Mescheder, Geiger & Nowozin 2018, eq. 9.
     """
     (gradient,) = torch.autograd.grad(logits_real.sum(), images_real, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
 def compute_path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
-    """Path lengths |J_w^T y| [N]: how far an image moves for a step of its styles, seen by y.
+    """Path lengths |J_w^T y| [N]: how far an image moves for a step of its styles, along y.
 
-    y is the noise divided by sqrt(H W), and the square root is of a mean over the layers. With that
-    scale the paper's weight of the penalty, ln 2 / (r^2 (ln r - ln 2)), is 2 at every resolution r.
+    Images [N, C, H, W] are computed from styles [N, L, W]; the noise, as the images, is standard
+    normal. y is the noise divided by sqrt(H W), and the square root is of a mean over the layers.
+    With that scale the paper's weight of the penalty, ln 2 / (r^2 (ln r - ln 2)), is 2 at every
+    resolution r.
 
     Source: Karras et al. 2020, section 3.2, eq. 4 and appendix B.
-
-    Args:
-        images: [N, C, H, W], computed from `styles`.
-        styles: [N, L, W] that have a gradient.
-        noise: [N, C, H, W], standard normal.
     """
     height, width = images.shape[2:]
     seen = (images * noise).sum() / math.sqrt(height * width)
@@ -99,16 +80,10 @@ def compute_path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tenso
 
 
 def average_path_lengths(mean: Tensor, lengths: Tensor, decay: float) -> Tensor:
-    """Carry the moving average of path lengths, a of eq. 4 and 0 at first, on by one batch.
-
-    Source: Karras et al. 2020, section 3.2.
-    """
+    """Carry the moving average of path lengths, a of eq. 4 and 0 at first, on by one batch."""
     return mean.lerp(lengths.detach().mean(), 1 - decay)
 
 
 def compute_path_length_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
-    """Mean squared distance of path lengths [N] from their average, a constant.
-
-    Source: Karras et al. 2020, eq. 4.
-    """
+    """Mean squared distance of path lengths [N] from their average (Karras et al. 2020, eq. 4)."""
     return (lengths - mean).square().mean()

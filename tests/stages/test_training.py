@@ -109,9 +109,9 @@ def test_lineage_names_the_pool(trained_root: Path) -> None:
 def test_initial_weights_are_lineage_and_decide_the_state(trained_root: Path) -> None:
     study = load_study(trained_root / "params.yaml")
     task = make_tasks(trained_root, study, Kind.CLASSIFIERS, "iteration_0")[0]
-    assert "initial_weights" not in task.describe_lineage()
+    assert "initial_weights" not in task.describe()["lineage"]
     other = dataclasses.replace(task, initial_weights_sha256="ab" * 32)
-    assert other.describe_lineage()["initial_weights"] == {"sha256": "ab" * 32}
+    assert other.describe()["lineage"]["initial_weights"] == {"sha256": "ab" * 32}
     assert other.compute_identity() != task.compute_identity()
 
 

@@ -13,12 +13,15 @@ from torch import Tensor
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.study.recipes import ClassifierRecipe, OptimizerSettings
-from knowledge_gaps.training.augment import MID_GREY, augment, cut_out, translate
 from knowledge_gaps.training.batches import (
+    MID_GREY,
     Stream,
+    augment,
+    cut_out,
     draw_latents,
     draw_reals,
     split_evenly,
+    translate,
 )
 from knowledge_gaps.training.ranks import Ranks
 

@@ -18,9 +18,8 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.networks import build_classifier
-from knowledge_gaps.models.recompute import recompute_blocks
 from knowledge_gaps.models.registry import classifier_architectures
-from knowledge_gaps.models.torchvision_nets import divide_widths
+from knowledge_gaps.models.torchvision_nets import divide_widths, recompute_blocks
 from knowledge_gaps.study.recipes import ClassifierRecipe, OptimizerSettings
 from knowledge_gaps.training.initial_weights import find_initial_weights, load_initial_weights
 from training_tools import are_equal, clone_state
@@ -268,7 +267,7 @@ def test_initialisation_that_cannot_be_is_refused(
 
 def run_pass(classifier: GanClassifier) -> dict[str, Tensor]:
     """Run one training pass; return every gradient and buffer."""
-    torch.manual_seed(2)  # of the dropout
+    torch.manual_seed(2)  # dropout in the published networks
     images = draw_images().requires_grad_(True)
     logits = torch.stack(classifier.train().compute_heads(images))
     (logits * torch.arange(1.0, 7.0)).sum().backward()

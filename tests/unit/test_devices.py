@@ -20,8 +20,6 @@ from knowledge_gaps.core.devices import (
     read_rank,
 )
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.training import ranks
-from knowledge_gaps.training.ranks import build_accelerator
 from study_tools import REPOSITORY, hash_tree, start_kgaps
 
 TORCHRUN = {
@@ -154,20 +152,6 @@ def test_counts_are_counts(monkeypatch: pytest.MonkeyPatch, name: str, text: str
     count = count_processes if name == "KGAPS_PROCESSES" else count_workers
     with pytest.raises(UserError, match=f"{name}: '{text}' found"):
         count(None if name == "KGAPS_PROCESSES" else 2)
-
-
-def test_variables_of_accelerate_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    built = build_accelerator(0)
-    assert (built.gradient_accumulation_steps, built.mixed_precision) == (1, "no")
-
-
-def test_loss_scaling_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "count_gpus", lambda: 0)
-    with pytest.raises(UserError, match="mixed_precision: 'fp16' needs a GPU"):
-        build_accelerator(0, "fp16")
 
 
 # --- the inherited environment

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.core.errors import StoppedError
 from knowledge_gaps.data.images import to_float, to_uint8
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.training.batches import draw_latents, draw_reals
@@ -40,11 +40,6 @@ def script_checks(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> None:
     """Let the checks measure these accuracies, one after the other."""
     left = list(accuracies)
     monkeypatch.setattr(EarlyStopper, "_measure_accuracy", lambda self: torch.tensor(left.pop(0)))
-
-
-def test_a_generator_must_be_left() -> None:
-    with pytest.raises(UserError, match=r"held_out_generators: 2 of a pool of 2 found, at least"):
-        make_trainer([make_generator(seed) for seed in range(2)])
 
 
 def test_last_generators_are_held_out_of_every_batch() -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from quality_tools import draw_images
 
-from knowledge_gaps.core.cache import Row
 from knowledge_gaps.data.images import save_array, save_batches
 from knowledge_gaps.data.store import hold_images, open_images
 from knowledge_gaps.evaluation.batches import (
@@ -21,7 +20,7 @@ from knowledge_gaps.evaluation.batches import (
     count_together,
     split_images,
 )
-from knowledge_gaps.evaluation.cached import compute_rows
+from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.evaluation.quality.table import measure_contrast
 from knowledge_gaps.models.input_spec import InputSpec
 

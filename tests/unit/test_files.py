@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from knowledge_gaps.core.cache import RowCache
 from knowledge_gaps.core.checkpoint import read_metadata, read_tensors, write_tensors
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import (
@@ -146,43 +143,6 @@ def test_damaged_json_is_refused(tmp_path: Path, content: bytes, message: str) -
     path.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         read_json(path)
-
-
-# --- cached rows
-
-
-def alter(stored: dict[str, Any], key: str, value: Any) -> None:
-    stored["a"]["row"][key] = value
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda stored: alter(stored, "rate", 0.75),
-        lambda stored: alter(stored, "other", 1),
-        lambda stored: alter(stored, "rate", float("nan")),
-        lambda stored: stored.update(a={"rate": 0.5}),
-        lambda stored: stored.update(a=[0.5]),
-        lambda stored: stored.update(a=stored["b"]),
-    ],
-    ids=["value", "column", "no number", "without hash", "list", "another key's"],
-)
-def test_cached_row_that_was_altered_is_not_returned(
-    tmp_path: Path, damage: Callable[[dict[str, Any]], None]
-) -> None:
-    cache = RowCache(tmp_path, "scores")
-    cache.put("a", {"rate": 0.5})
-    cache.put("b", {"rate": 0.25})
-    cache.save()
-    [path] = tmp_path.rglob("scores.json")
-    stored = read_json(path)
-    damage(stored)
-    path.write_text(json.dumps(stored))
-    cache = RowCache(tmp_path, "scores")
-    assert cache.get("a") is None
-    assert cache.get("b") == {"rate": 0.25}
-    cache.save()
-    assert list(read_json(path)) == ["b"]  # only rows that were asked for are kept
 
 
 # --- directories

@@ -150,11 +150,8 @@ def test_members_of_pools_are_named_and_those_that_stopped_a_training_apart() ->
         ),
         (
             "Learning-rate",
-            {
-                "gan_recipes.dcgan.generator_optimizer": ADAM
-                | {"schedule": "linear", "decay_from": 0.5}
-            },
-            "dcgan: linear fall to 0 from 50% of the steps on and constant",
+            {"gan_recipes.dcgan.generator_optimizer": ADAM | {"schedule": "linear"}},
+            "dcgan: linear fall to 0 from the start on and constant",
         ),
         ("Which weights", {}, "those of the last step; no instance"),
         ("Which weights", {"gan_recipes.dcgan.ema_decay": 0.9}, "average for recipe dcgan"),

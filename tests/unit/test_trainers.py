@@ -206,12 +206,6 @@ def test_accumulated_path_length_is_that_of_all_micro_steps() -> None:
     torch.testing.assert_close(trainer.scalars["path_length_mean"], mean.detach())
 
 
-def test_path_length_needs_styles() -> None:
-    message = r"^path_length_weight: 2\.0 found, .*'dcgan' has no styles"
-    with pytest.raises(UserError, match=message):
-        make_gan_trainer(**PATH)
-
-
 # --- mirrors, precision
 
 

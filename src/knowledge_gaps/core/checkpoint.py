@@ -17,21 +17,13 @@ from knowledge_gaps.core.files import write_bytes
 def write_tensors(
     path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> str:
-    """Write named tensors as safetensors, atomically; return the file's sha256.
-
-    Tensors of any dtypes and devices are stored contiguous, in the order of their names; the
-    metadata goes into the file's header.
-    """
+    """Write named tensors as safetensors, with texts in its header; return the file's sha256."""
     stored = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     return write_bytes(path, save_safetensors(stored, metadata))
 
 
 def read_tensors(path: Path, sha256: str | None = None) -> dict[str, torch.Tensor]:
-    """Read a safetensors file onto the CPU, and check its hash first when one is given.
-
-    Raises:
-        UserError: when the file is missing, truncated, altered or no safetensors file.
-    """
+    """Read a safetensors file onto the CPU; raises UserError if damaged or of another sha256."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -1,8 +1,6 @@
 """The machine: how many workers, which device, which rank this process is, and its environment.
 
-None of it is a parameter of a study. Environment variables override what is found: KGAPS_WORKERS
-(processes side by side), KGAPS_WORKERS_PER_GPU, KGAPS_PROCESSES (that train one instance together)
-and KGAPS_DEVICE ("cpu" keeps off a GPU, "cuda" insists on one).
+None of it is a parameter of a study; environment variables (KGAPS_...) override what is found.
 """
 
 from __future__ import annotations
@@ -78,13 +76,13 @@ class Rank:
 def clean_environment() -> None:
     """Remove inherited variables that could change a number, and name them in one line.
 
-    To be called before torch or matplotlib is imported: they and Accelerate read hundreds of
-    variables, some of them over their arguments. Of torchrun's variables, all stay or none.
+    To be called before torch or matplotlib is imported. Of torchrun's variables, all stay or none.
     """
     os.environ.update(_SET)
     kept = {name for name in os.environ if name.startswith(_KEPT) or name.endswith(_KEPT_ENDS)}
     found = {name for name in os.environ if name.startswith(_TAKEN)} - kept
-    if not all(name in os.environ for name in _RANK_VARIABLES):
+    is_whole = all(name in os.environ for name in _RANK_VARIABLES)
+    if not is_whole or os.environ["WORLD_SIZE"] == "1":  # Accelerate would set up one rank
         found |= {name for name in _RANK_VARIABLES if name in os.environ}
     for name in found:
         del os.environ[name]
@@ -116,9 +114,8 @@ def check_alone(command: str) -> None:
 def count_processes(option: int | None) -> int:
     """Return how many processes train one instance together: as the option says, else 1.
 
-    Raises:
-        UserError: when KGAPS_PROCESSES is no count, this machine has fewer GPUs (but some), or
-            torchrun started another number.
+    Raises UserError when KGAPS_PROCESSES is no count, this machine has fewer GPUs (but some), or
+    torchrun started another number.
     """
     key = "--num-processes" if option is not None else PROCESSES_VARIABLE
     rank, num_gpus = read_rank(), count_gpus()
@@ -133,8 +130,7 @@ def count_processes(option: int | None) -> int:
 def count_workers(num_tasks: int, use_gpus: bool = True) -> int:
     """Return how many processes work side by side, no more than there are tasks.
 
-    One a GPU, or as many as KGAPS_WORKERS_PER_GPU says; one a core without GPUs, or for work that
-    stays on the CPU (`use_gpus` is False).
+    One a core without GPUs, or for work that stays on the CPU (`use_gpus` is False).
     """
     num_gpus = count_gpus() if use_gpus else 0
     usual = num_gpus * _read_count(WORKERS_PER_GPU_VARIABLE, 1) or count_cores()
@@ -156,11 +152,7 @@ def count_cores() -> int:
 
 
 def count_gpus() -> int:
-    """Return how many CUDA devices are visible, 0 when KGAPS_DEVICE is "cpu".
-
-    Raises:
-        UserError: when KGAPS_DEVICE is neither "cpu" nor "cuda", or "cuda" where there is no GPU.
-    """
+    """Return how many CUDA devices are visible; raises UserError for a wrong KGAPS_DEVICE."""
     chosen = os.environ.get(DEVICE_VARIABLE)
     if chosen not in (None, "cpu", "cuda"):
         raise UserError(f"{DEVICE_VARIABLE}: {chosen!r} found, 'cpu' or 'cuda' is needed")

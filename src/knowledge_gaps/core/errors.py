@@ -9,10 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 
 class UserError(Exception):
-    """A fault that the user can mend: bad parameter, bad file, full disk.
+    """A fault that the user can mend; the command line prints it and exits 2.
 
     The message is one line that names the key or file, what was found and what is allowed.
-    The command line prints it and exits 2.
     """
 
 

@@ -1,8 +1,6 @@
 """Files that are whole or absent: hashing, JSON, atomic writes, directories of results.
 
-Everything is written to a temporary name beside its target and renamed, so a full disk or a kill
-leaves no half-written file under a final name. No torch here: tensors are stored by
-`knowledge_gaps.core.checkpoint`.
+All are written to a temporary name and renamed. No torch here: see `core.checkpoint`.
 """
 
 from __future__ import annotations
@@ -53,13 +51,14 @@ def parse_json(content: bytes, name: str) -> dict[str, Any]:
     return value
 
 
+def make_key(*parts: Any) -> str:
+    """Hash JSON-able parts into a key."""
+    return hashlib.sha256(dump_json(list(parts)).encode()).hexdigest()
+
+
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, and rename it to `path` when the block succeeds.
-
-    Raises:
-        UserError: when the disk is full or the folder cannot be written; nothing is left behind.
-    """
+    """Give a temporary path, renamed to `path` when the block succeeds; UserError if that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,11 +90,7 @@ def write_json(path: Path, value: Any) -> str:
 
 
 def publish_directory(target: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a temporary directory and rename it to `target`, whose older content goes first.
-
-    Raises:
-        UserError: when the disk is full or the folder cannot be written.
-    """
+    """Fill a temporary directory and rename it to `target`; raises as `replace_atomically`."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # of a killed process of the same id

@@ -1,7 +1,6 @@
 """Fingerprints of code and versions: what a result was made by.
 
-A fingerprint is a hash of syntax trees without comments and docstrings, so an edited sentence makes
-no result due. It is the same for every version of Python that the project supports.
+Hashes of syntax trees without comments and docstrings, the same for every supported Python.
 """
 
 from __future__ import annotations
@@ -20,12 +19,10 @@ ARCHITECTURES = Path("models", "architectures")
 
 
 def hash_code(places: Iterable[str], architectures: Collection[str] = ()) -> str:
-    """Hash names and syntax trees of modules of the package.
+    """Hash names and syntax trees of modules: files or folders below the package, as "training".
 
-    Args:
-        places: files or folders below the package, such as "losses.py" or "training".
-        architectures: names of the architectures in use. Of models/architectures, only their files
-            count, so adding or editing another architecture changes nothing.
+    Of models/architectures, only the files of the given architectures count, so adding or editing
+    another one changes nothing.
     """
     hashes = {}
     for place in (SOURCE / place for place in places):
@@ -61,10 +58,7 @@ def _is_used(path: Path, architectures: Collection[str]) -> bool:
 
 
 def _simplify(syntax: object) -> object:
-    """Turn syntax into lists without docstrings, and without what versions of Python differ in.
-
-    Those are empty fields, and empty text between the values of an f-string.
-    """
+    """Turn syntax into lists without docstrings, empty fields and empty text in f-strings."""
     if isinstance(syntax, list):
         return [_simplify(entry) for entry in syntax if not _is_docstring(entry)]
     if not isinstance(syntax, ast.AST):

@@ -93,8 +93,7 @@ def get_reports_directory(root: Path) -> Path:
 def get_state_directory(root: Path) -> Path:
     """State of this machine that is no result: resume states, cached scores; git-ignored.
 
-    An experiment of DVC's queue runs in a folder that is removed after it, even when it was killed.
-    So its state is kept in the repository that it belongs to, where a second try finds it.
+    An experiment's own folder is removed after it, so its state is kept in its repository.
     """
     home = get_home(root)
     if home == root:

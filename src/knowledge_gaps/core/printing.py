@@ -1,7 +1,4 @@
-"""What commands print: counted things, tables as wide as the terminal, and progress.
-
-Progress is bars on a terminal, otherwise a line now and then.
-"""
+"""What commands print: counted things, tables, and progress (on a terminal as bars)."""
 
 from __future__ import annotations
 
@@ -37,8 +34,7 @@ def make_table() -> Table:
 def draw_table(table: Table) -> str:
     """Draw a table as lines of text, with the terminal's colours if standard output is one.
 
-    A table is as wide as the terminal, but where its words or columns that do not wrap need more:
-    nothing in it is cut, and there is no sign of a cut, which a terminal may not be able to write.
+    It is wider than the terminal where its words need more: nothing in it is cut.
     """
     is_terminal = sys.stdout.isatty()
     text = io.StringIO()

@@ -1,7 +1,6 @@
 """Stateless randomness: every random number is a function of what it is for.
 
-No generator lives longer than one call, so a resumed run, another number of workers and another
-order of instances draw the same numbers.
+So a resumed run, other workers and another order of instances draw the same numbers.
 """
 
 from __future__ import annotations
@@ -12,13 +11,7 @@ import torch
 
 
 def derive_seed(seed: int, purpose: str, *names: str | int) -> int:
-    """Derive an independent seed in [0, 2**63), the first bytes of a sha256 over all arguments.
-
-    Args:
-        seed: the study's seed; 0 is a seed like any other.
-        purpose: what the numbers are used for, such as "latents".
-        *names: cohort, instance, step: what tells two draws of one purpose apart.
-    """
+    """Derive a seed in [0, 2**63) of the study's seed, a purpose, and names of this draw."""
     text = "\x1f".join([str(seed), purpose, *(str(name) for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

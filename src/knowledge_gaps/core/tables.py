@@ -1,7 +1,4 @@
-"""Tables: CSV whose bytes depend on the numbers alone, read with every value checked.
-
-A bad file is named with its column and line.
-"""
+"""Tables: CSV whose bytes depend on the numbers alone, read with every value checked."""
 
 from __future__ import annotations
 
@@ -58,11 +55,7 @@ def read_header(path: Path) -> tuple[str, ...]:
 
 
 def read_columns(path: Path, columns: Mapping[str, Cast]) -> pd.DataFrame:
-    """Read some columns of a CSV file, given by their names and types; others are left out.
-
-    Raises:
-        UserError: when the file is no CSV, or a column is missing or has a value of another type.
-    """
+    """Read columns of a CSV file by name and type; raises UserError for what does not fit."""
     text = _read_text(path)
     for name in columns:
         if name not in text.columns:

@@ -1,8 +1,6 @@
 """Cartoon faces drawn by seed, for machines without a data set of faces: DiceBear's styles.
 
-A style puts a face together from parts by hashing a seed, as SVG; resvg draws it. Both come from
-the package index with the optional extra `faces`, styles and their licences included. The faces are
-drawings and are called so wherever they are shown: a study of them is none of photographs.
+A style makes SVG of a seed, and resvg draws it; both come with the optional extra `faces`.
 """
 
 from __future__ import annotations
@@ -38,11 +36,7 @@ _LIBRARIES = ("dicebear-core", "dicebear-styles", "resvg_py")
 
 
 class DrawnFaces:
-    """Distinct faces of one style: of the seeds 0, 1, 2 ... those that differ from all before.
-
-    Raises:
-        UserError: when the extra is not installed, or has no such style.
-    """
+    """Distinct faces of one style: of the seeds 0, 1, 2 ... those that differ from all before."""
 
     def __init__(self, settings: DataSettings) -> None:
         assert settings.style is not None
@@ -54,11 +48,7 @@ class DrawnFaces:
         self.num_train, self.num_test = settings.num_train, settings.num_test
 
     def write(self, directory: Path, map_images: MapImages[Sequence[int]]) -> dict[str, Any]:
-        """Draw the faces and write both splits; return maker, licence and versions.
-
-        Raises:
-            UserError: when the style has too few distinct faces.
-        """
+        """Draw and write both splits; return maker and versions. UserError for too few faces."""
         with closing(self._draw_distinct(map_images)) as faces:
             for name, number in ((TRAIN_IMAGES, self.num_train), (TEST_IMAGES, self.num_test)):
                 save_batches(directory / name, number, islice(faces, number))
@@ -113,11 +103,7 @@ def draw_face(style: str, seed: str, resolution_px: int, channels: int) -> Image
 
 
 def describe_style(style: str) -> dict[str, str]:
-    """Return maker and licence of a style, as its definition has them.
-
-    Raises:
-        UserError: when there is no such style, or the extra is not installed.
-    """
+    """Return maker and licence of a style; UserError for an unknown style, or without the extra."""
     try:
         import dicebear  # noqa: F401
         import resvg_py  # noqa: F401

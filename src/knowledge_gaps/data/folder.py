@@ -1,9 +1,7 @@
 """A folder or a zip archive of images, such as FFHQ, as train and test split.
 
-The images are used in the order of their names: the first `num_train` train, the last `num_test`
-test. Each is read once, resized once where a resolution is asked for, and stored as uint8; nothing
-is encoded again. Images that cannot be used are listed with their reasons and are refused, except
-those that params.yaml names.
+In the order of their names, the first `num_train` train, the last `num_test` test. Images that
+cannot be used are refused, except those that params.yaml names.
 """
 
 from __future__ import annotations
@@ -59,9 +57,7 @@ class ImageFolder:
     def write(self, directory: Path, map_images: MapImages[_Batch]) -> dict[str, Any]:
         """Read all images and write both splits; return what was left out, and the listing's name.
 
-        Raises:
-            UserError: for images that cannot be used and are not named in data.allow_bad, and for
-                images that are named there and can be used.
+        Raises UserError for images that cannot be used, and for named ones that can.
         """
         train, test = self._usable[: self.num_train], self._usable[-self.num_test :]
         batches: list[_Batch] = []

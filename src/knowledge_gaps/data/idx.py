@@ -51,10 +51,7 @@ _TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmni
 
 
 class Dataset:
-    """Reals: the official training split trains, the official test split measures.
-
-    Arrays have the names of their files: images, uint8 [N, C, H, W], and labels, int64 [N].
-    """
+    """Reals by file name: images uint8 [N, C, H, W] and labels int64 [N] of both splits."""
 
     def __init__(self, name: str, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
         self.name, self.arrays = name, arrays
@@ -158,14 +155,7 @@ def _download(name: str, directory: Path) -> Path:
 
 
 def read_idx(path: Path) -> Images:
-    """Read an IDX file of unsigned bytes; gzip is recognised by its content.
-
-    Returns:
-        The array in the file's own shape: [N, H, W] for images, [N] for labels.
-
-    Raises:
-        UserError: when the file is missing, no IDX file of unsigned bytes, or truncated.
-    """
+    """Read an IDX file of unsigned bytes, plain or gzip; raises UserError when it is none."""
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content

@@ -1,7 +1,4 @@
-"""Images as files: those of a folder or of a zip archive, and which of them can be used.
-
-`knowledge_gaps.data.folder` makes a data set of them.
-"""
+"""Images as files: those of a folder or of a zip archive, and which of them can be used."""
 
 from __future__ import annotations
 
@@ -51,9 +48,7 @@ class ImageForm:
 def list_images(path: Path) -> list[str]:
     """Return the sorted names of the images in a folder and its folders, or in a zip archive.
 
-    Raises:
-        UserError: when it is missing, no zip archive, holds no image, or one whose name is not
-            UTF-8 (no message or table could name it).
+    Raises UserError also for a name that is not UTF-8: no message or table could name it.
     """
     if not path.exists():
         raise UserError(f"{path}: missing; data.directory is a folder or a zip archive of images")
@@ -71,11 +66,7 @@ def list_images(path: Path) -> list[str]:
 def read_listing(path: Path, images: Sequence[str]) -> tuple[str | None, dict[str, str]]:
     """Read the name of the listing, None where there is none, and the sha256 of images by name.
 
-    It is a checksums.json or manifest.json in the folder or archive, or beside it with its name in
-    front (ffhq.checksums.json beside ffhq/ or ffhq.zip).
-
-    Raises:
-        UserError: when it is no JSON object, or lists an image that is missing.
+    It is in the folder or archive, or beside it (ffhq.checksums.json beside ffhq/ or ffhq.zip).
     """
     for name, content in _find_listings(path):
         listed = parse_json(content, f"{path}: {name}")
@@ -110,11 +101,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 
 def find_form(content: bytes, channels: int | None, resolution_px: int | None) -> ImageForm:
-    """Return the form of stored images: an image's own where it is left open.
-
-    Raises:
-        BadImageError: when the image is damaged, or has no such form.
-    """
+    """Return the form of stored images, an image's own where left open; raises BadImageError."""
     with _open_image(content) as image:
         known = {mode: number for number, mode in _MODES.items()}
         channels = known.get(image.mode) if channels is None else channels
@@ -129,11 +116,7 @@ def find_form(content: bytes, channels: int | None, resolution_px: int | None) -
 def decode_image(content: bytes, form: ImageForm) -> Images:
     """Turn a file into a stored image, uint8 [C, H, W]; a larger one is resized once, by Lanczos.
 
-    The filter is Pillow's, whose support grows with the scale: it averages what it leaves out.
-
-    Raises:
-        BadImageError: when it is damaged, has another mode or size than it should, or holds more
-            than can be stored (16 bits a channel, transparency), which Pillow would drop.
+    Raises BadImageError for what does not fit or would be lost (16 bits, transparency).
     """
     with _open_image(content) as image:
         _check_form(image, form)

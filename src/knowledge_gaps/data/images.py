@@ -1,7 +1,4 @@
-"""The one conversion between stored images (uint8) and the values of networks ([-1, 1]); writing.
-
-Reading stored images a few at a time is in `knowledge_gaps.data.store`.
-"""
+"""The conversion between stored images (uint8) and values of networks ([-1, 1]), and writing."""
 
 from __future__ import annotations
 
@@ -40,8 +37,7 @@ def to_float(images: Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> Tensor:
     """Map generated images, float [N, C, H, W], to how reals are stored: scaled, rounded, clamped.
 
-    `to_float(to_uint8(x))` puts them onto the same 256 levels as reals, so that no classifier can
-    tell them apart by their levels.
+    So no classifier can tell them apart by their levels.
     """
     return images.float().add(1).mul_(_HALF_RANGE).round_().clamp_(0, 255).to(torch.uint8)
 
@@ -53,10 +49,7 @@ def save_array(path: Path, array: npt.NDArray[np.generic]) -> None:
 
 
 def save_batches(path: Path, num_images: int, batches: Iterable[Images]) -> None:
-    """Store images that come in batches, uint8 [n, C, H, W]; the bytes are `save_array`'s.
-
-    One batch is in memory at a time. Raises ValueError when another number of images comes.
-    """
+    """Store images that come in batches, uint8 [n, C, H, W], one of them in memory at a time."""
     num_written = 0
     with replace_atomically(path) as temporary:
         for batch in batches:
@@ -77,8 +70,7 @@ def create_images(path: Path, shape: StoreShape) -> None:
 def write_images(path: Path, start: int, images: Images) -> None:
     """Write images, uint8 [n, C, H, W], into a file of `create_images` from an index on.
 
-    Several processes may do so side by side. Raises OSError when the disk is full, where writing
-    into mapped memory would end the process.
+    Raises OSError when the disk is full, where a mapped write would end the process.
     """
     stored = load_array(path, is_mapped=True)
     assert isinstance(stored, np.memmap)
@@ -103,10 +95,7 @@ def load_images(path: Path) -> Images:
 
 
 def save_grid(path: Path, images: Images, scale: int = 2) -> str:
-    """Write images, uint8 [N, C, H, W] in grey or colour, as one PNG; return its sha256.
-
-    Rows are about as long as there are rows. Every pixel becomes `scale` pixels a side.
-    """
+    """Write images, uint8 [N, C, H, W], as one PNG, `scale` px a pixel; return its sha256."""
     num_columns = math.ceil(math.sqrt(len(images)))
     num_rows = math.ceil(len(images) / num_columns)
     _, channels, height, width = images.shape

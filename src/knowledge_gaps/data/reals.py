@@ -15,15 +15,9 @@ Reals = Dataset | DrawnFaces | ImageFolder
 
 
 def open_reals(settings: DataSettings, root: Path, state: Path) -> Reals:
-    """Open the reals of a study: their shape and numbers, before all pixels are read.
+    """Open the reals of a study before all pixels are read; UserError for what does not fit.
 
-    Args:
-        settings: the study's `data` section.
-        root: what a relative directory is relative to.
-        state: folder for the list of images that cannot be used.
-
-    Raises:
-        UserError: when something is missing, corrupt, of the wrong checksum or does not fit.
+    The state folder is for the list of images that cannot be used.
     """
     if settings.source == "images":
         return ImageFolder(settings, root / settings.directory, state)

@@ -1,8 +1,4 @@
-"""Stored images in one .npy file, which is mapped into memory: a page is read when it is used.
-
-No torch here, so a process that only hashes images stays light; `knowledge_gaps.data.images` writes
-them and converts their values.
-"""
+"""Stored images in one .npy file, which is mapped into memory; no torch here."""
 
 from __future__ import annotations
 
@@ -45,11 +41,7 @@ class ImageStore:
 
 
 def open_images(path: Path) -> ImageStore:
-    """Open a .npy file of images; only its header is read.
-
-    Raises:
-        UserError: when it is missing, not whole or holds anything else than images.
-    """
+    """Open a .npy file of images, reading its header; raises UserError for anything else."""
     array = load_array(path, is_mapped=True)
     if array.dtype != np.uint8 or array.ndim != 4:
         raise UserError(f"{path}: holds {array.dtype} {array.shape}, uint8 [N, C, H, W] is needed")
@@ -62,11 +54,7 @@ def hold_images(images: Images) -> ImageStore:
 
 
 def load_array(path: Path, is_mapped: bool = False) -> npt.NDArray[np.generic]:
-    """Read any .npy file without pickle; a mapped one stays on disk, and is read when it is used.
-
-    Raises:
-        UserError: when it is missing or not whole.
-    """
+    """Read any whole .npy file, else UserError; a mapped one is read from disk as it is used."""
     try:
         array: npt.NDArray[np.generic] = np.load(
             path, mmap_mode="r" if is_mapped else None, allow_pickle=False

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from knowledge_gaps.core.cache import Row, RowCache
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.layout import get_state_directory
 from knowledge_gaps.core.printing import count_words
 
+Row = dict[str, Any]
 _Item = TypeVar("_Item", bound=Hashable)
 
 
@@ -22,21 +25,23 @@ def compute_rows(
     """Return the row of every item; only those that are not in the cache are computed.
 
     Args:
-        root: of the repository, whose `.kgaps/rows` holds the rows.
+        root: of the repository, whose `.kgaps/cache` holds the rows.
         table: name of the cache file; it also opens the line that is printed at the end.
-        keys: for each item a hash of all that its row depends on (`core.cache.make_key`).
+        keys: for each item a hash of all that its row depends on (`core.files.make_key`).
         compute: yields JSON-able rows of some items in parts, after each of which they are saved.
         is_valid: tells whether a cached row may be used.
     """
-    cache = RowCache(root, table)
-    cached = {item: cache.get(key) for item, key in keys.items()}
-    rows = {item: row for item, row in cached.items() if row is not None and is_valid(item, row)}
+    path = get_state_directory(root) / "cache" / f"{table}.json"
+    try:
+        known = read_json(path)
+    except UserError:  # absent at first, and a damaged one is worth no more than none
+        known = {}
+    rows: dict[_Item, Row] = {item: known[key] for item, key in keys.items() if key in known}
+    rows = {item: row for item, row in rows.items() if is_valid(item, row)}
     missing = [item for item in keys if item not in rows]
     for part in compute(missing):
         rows |= part
-        for item, row in part.items():
-            cache.put(keys[item], row)
-        cache.save()
+        write_json(path, {keys[item]: row for item, row in rows.items()})
     num_cached = len(keys) - len(missing)
     print(f"{table}: computed {count_words(len(missing), 'row')}, {num_cached} cached", flush=True)
     return {item: rows[item] for item in keys}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from knowledge_gaps.core.cache import make_key
-from knowledge_gaps.core.files import hash_file, read_json
+from knowledge_gaps.core.files import hash_file, make_key, read_json
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.core.layout import GENERATOR_FILE, META_FILE, get_instance_directory
 from knowledge_gaps.study import Study

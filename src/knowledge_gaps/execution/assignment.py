@@ -1,9 +1,7 @@
 """One instance with the files of its training, and how a process trains it.
 
-Every process that trains an instance holds the instance's lock: workers of this machine, tasks of
-a cluster, `--instance`, and rank 0 of several ranks. A kill frees it. It appends its progress to a
-file, which the process that shows it reads: that crosses processes and hosts alike, and a killed
-process cannot hold up others.
+Every process that trains an instance holds its lock, which a kill frees. It appends its progress to
+a file for the process that shows it, across processes and hosts alike.
 """
 
 from __future__ import annotations
@@ -65,10 +63,7 @@ class Assignment:
         return self.directory / "progress.jsonl"
 
     def find_result(self) -> Path | None:
-        """Return the directory of the finished files, None while the instance is not trained.
-
-        They lie in the state, or in the published cohort if it was published with this instance.
-        """
+        """Return the directory of the finished files, in the state or published; None before."""
         if (self.result / META_FILE).exists():  # written last
             return self.result
         task, record = self.task, get_cohort_file(self.task, ".json")
@@ -88,16 +83,8 @@ def train_assignment(
 ) -> None:
     """Train or resume one instance in this process; nothing happens when it is trained already.
 
-    Args:
-        assignment: what to train.
-        worker: index of this process; decides its GPU.
-        is_stopping: asked at every step whether to save the state and stop.
-        callbacks: called in this process; others read the progress file.
-        announce: called just before a training.
-
-    Raises:
-        StoppedError: when it was stopped; its state is saved.
-        UserError: when the training failed; LockedError when another process trains this instance.
+    The worker's index decides its GPU; `announce` is called just before a training. Raises
+    StoppedError, its state saved, UserError when it failed, and LockedError.
     """
     from knowledge_gaps.training.instance import train_instance
 

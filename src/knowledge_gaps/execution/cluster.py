@@ -1,8 +1,6 @@
 """Trainings of a cohort on a cluster: one array job for the cohort, a task for each instance.
 
-submitit submits and requeues the tasks (extra `cluster`); they share this machine's disk, read the
-repository there and write states and progress into `.kgaps/resume` as workers of this machine do.
-The environment variable KGAPS_EXECUTOR chooses it, and no parameter of a study does.
+submitit submits and requeues the tasks (extra `cluster`), on a shared disk.
 """
 
 from __future__ import annotations
@@ -64,13 +62,7 @@ def run_cluster(
     callbacks: Sequence[Callback],
     stop: StopFlag,
 ) -> dict[int, str]:
-    """Train instances as the tasks of one array job, and wait for them; an `Executor`.
-
-    Raises:
-        StoppedError: when the stop is set: running tasks saved their states, waiting ones are
-            cancelled.
-        UserError: without submitit, for parameters that it refuses, or without such a cluster.
-    """
+    """Train instances as the tasks of one array job, and wait for them; an `Executor`."""
     for entry in assignments:
         entry.directory.mkdir(parents=True, exist_ok=True)
         (entry.directory / _STOP_FILE).unlink(missing_ok=True)
@@ -93,8 +85,7 @@ def run_cluster(
 class InstanceTask:
     """What a task of the job runs: the training of one instance.
 
-    submitit calls `checkpoint` when the task is preempted or reaches its time limit, and requeues
-    it; the training resumes from the state that it saved last.
+    submitit calls `checkpoint` when it is preempted or reaches its time limit, and requeues it.
     """
 
     def __call__(self, assignment: Assignment) -> str | None:

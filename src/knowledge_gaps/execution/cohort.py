@@ -1,9 +1,4 @@
-"""A cohort from its tasks to its published directory.
-
-An executor trains the instances that are missing (`knowledge_gaps.execution.parallel`); one process
-at a time holds the cohort's lock, and puts the finished instances together. Nothing that happens
-here changes an instance's bytes.
-"""
+"""A cohort from its tasks to its published directory, by one process at a time."""
 
 from __future__ import annotations
 
@@ -43,9 +38,7 @@ def make_tasks(
 ) -> list[TrainingTask]:
     """Make the tasks of a cohort: of all instances, in order, or of one.
 
-    Raises:
-        UserError: for an unknown cohort or instance; when the prepared data or the pool's manifest
-            is missing; for other code or versions than the study was checked with.
+    Raises UserError for unknown names, missing inputs and other code than `check` recorded.
     """
     need(name, get_cohorts(study, kind), "cohort", kind.value)
     cohort = get_cohorts(study, kind)[name]
@@ -83,10 +76,7 @@ def train_cohort(
 ) -> None:
     """Train the instances of a cohort (all, in order) that are missing, and publish its directory.
 
-    Raises:
-        StoppedError: as `train_instances`.
-        UserError: as `train_instances`; when other code was recorded meanwhile, or another process
-            is training the cohort.
+    Raises as `train_instances`, and UserError when another process is training the cohort.
     """
     lock, cohort = get_cohort_file(tasks[0], ".lock"), tasks[0].cohort_path
     with hold_lock(lock, f"{cohort}: another process is training this cohort"):
@@ -102,13 +92,10 @@ def train_cohort(
 def train_instances(
     tasks: Sequence[TrainingTask], callbacks: Sequence[Callback], executor: Executor = run_local
 ) -> None:
-    """Train instances of a cohort, for `train_cohort` to find them finished.
+    """Train missing instances of a cohort, for `train_cohort` to find them finished.
 
-    Finished ones are kept, interrupted ones resume. Callbacks get every instance's progress.
-
-    Raises:
-        StoppedError: when the process was told to stop; all states are saved.
-        UserError: names every instance that failed, after the others were trained.
+    Raises StoppedError, all states saved, and UserError, which names every instance that failed
+    after the others were trained.
     """
     missing, cohort = [], tasks[0].cohort_path
     for entry in map(Assignment, tasks):

@@ -1,17 +1,14 @@
 """The fingerprint of a cohort: the code and versions that decide its trained bytes.
 
-`kgaps check` writes the fingerprints of all cohorts and stages into one file, and dvc.yaml makes
-each value a parameter of its stage. So an edited training loop, or another torch, makes cohorts
-due; an added architecture, a comment or a docstring does not.
+`kgaps check` writes all of them, and dvc.yaml makes each a parameter of its stage.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from knowledge_gaps.core.cache import make_key
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import read_json, write_json
+from knowledge_gaps.core.files import make_key, read_json, write_json
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.core.layout import get_fingerprints_file
 from knowledge_gaps.study import Kind, Study
@@ -75,11 +72,7 @@ def write_fingerprints(root: Path, study: Study) -> None:
 
 
 def check_fingerprint(root: Path, cohort: str, found: Fingerprint) -> None:
-    """Refuse to train, or to publish, by other code or versions than DVC has recorded.
-
-    The cohort is "gans/COHORT" or "classifiers/COHORT". Raises UserError, which says what differs;
-    nothing where no fingerprint was written yet.
-    """
+    """Refuse by UserError to train or publish "KIND/COHORT" by other code than was recorded."""
     path = get_fingerprints_file(root)
     kind, _, name = cohort.partition("/")
     recorded = read_json(path).get(kind, {}).get(name) if path.exists() else _format(found)

@@ -1,9 +1,7 @@
 """Worker processes of this machine: they train instances, or apply a function to items.
 
-There is one a core, or a GPU. This process runs no tensor operation.
-
-Workers ignore signals: this process decides when they stop. It does so by closing a pipe, which
-its death does as well. (A shared Event would not do: a killed worker could leave its lock taken.)
+Workers ignore signals: they stop when this process closes a pipe, which its death does as well. (A
+shared Event would not do: a killed worker could leave its lock taken.)
 """
 
 from __future__ import annotations
@@ -70,10 +68,7 @@ WORKER = _Worker()
 
 
 def start_fork_server(preload: Sequence[str]) -> ForkServerContext:
-    """Start the process that workers are forked from, if there is none yet.
-
-    It imports the modules to preload once for all of them.
-    """
+    """Start what workers are forked from, if there is none, with modules that are preloaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: it survives Ctrl-C
@@ -90,8 +85,7 @@ def open_pool(
 ) -> Iterator[tuple[ProcessPoolExecutor, Callable[[], None]]]:
     """Open a pool of workers; yield it with a function that tells all workers to stop.
 
-    A worker that stops ends its process, so what it worked at fails with BrokenProcessPool. An
-    exception in the block kills the workers.
+    Stopped work fails with BrokenProcessPool. An exception in the block kills the workers.
     """
     context = start_fork_server(preload)
     reader, writer = context.Pipe(duplex=False)
@@ -122,14 +116,8 @@ def map_parallel(
 ) -> Iterator[_Result]:
     """Apply a function of a module to items, and yield the results in order.
 
-    Args:
-        preload: module that is imported once for all workers.
-        uses_gpu: the function runs on a GPU where there is one (`devices.find_device`); it is then
-            applied in this process, for one keeps a GPU busy.
-        num_workers: how many processes; None for one a core.
-
-    Raises:
-        UserError: when a worker was killed.
+    Workers import the module `preload` once. A function that `uses_gpu` is applied in this process
+    where there is a GPU. Raises UserError when a worker was killed.
     """
     if not items:
         return
@@ -169,10 +157,7 @@ def _stop_with_parent(reader: Connection) -> None:
 def run_local(
     assignments: Sequence[Assignment], callbacks: Sequence[Callback], stop: StopFlag
 ) -> dict[int, str]:
-    """Train instances side by side on this machine; an `Executor`.
-
-    A killed worker ends all trainings: the others save their states first.
-    """
+    """Train instances side by side on this machine, until one worker is killed; an `Executor`."""
     files = {entry.task.instance: entry.progress_file for entry in assignments}
     progress, is_killed = ProgressReader(files, callbacks), False
     errors: dict[int, str] = {}

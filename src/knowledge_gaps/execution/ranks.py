@@ -1,8 +1,6 @@
 """One instance on several GPUs: how the ranks that train it together are started, and what they do.
 
-Ranks are started by `--num-processes` on this machine, or by the user's torchrun on any number of
-hosts. They train instances one after the other. Rank 0 decides and writes: it holds the locks,
-reports, and publishes the cohort; the others train what it announces.
+Rank 0 holds the locks, reports and publishes; the others train what it announces.
 """
 
 from __future__ import annotations
@@ -51,9 +49,7 @@ _KNOWN = {"StoppedError": StoppedError, "UserError": UserError, "RankError": Use
 def launch_ranks(num_processes: int, function: Callable[..., None], *arguments: object) -> None:
     """Run a function of a module in processes of this machine that are ranks to one another.
 
-    Raises:
-        StoppedError: when this process or a rank was told to stop; the state is saved.
-        UserError: a rank's, or when a rank was killed.
+    Raises StoppedError, the state saved, and UserError, a rank's or when one was killed.
     """
     logging.disable(logging.CRITICAL)  # torchrun's account of what is one line below
     with tempfile.TemporaryDirectory(prefix="kgaps-") as folder:
@@ -85,11 +81,8 @@ def train_as_rank(
 ) -> None:
     """Train instances of a cohort as one of several ranks.
 
-    Rank 0 leads: it trains by the `Executor` that it is given. Others train what it announces.
-
-    Raises:
-        StoppedError: when any rank was told to stop; the state is saved.
-        UserError: rank 0's; when this rank would train something else than rank 0.
+    Rank 0 leads, by the `Executor` that it is given. Raises StoppedError, the state saved, and
+    UserError: rank 0's, or when this rank would train something else.
     """
     configure_process()
     entries = {entry.directory.name: entry for entry in map(Assignment, tasks)}

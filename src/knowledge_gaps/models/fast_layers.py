@@ -181,10 +181,7 @@ class _Normalise(Function):
 
 
 def fold_batch_norm(network: _Module) -> _Module:
-    """Copy a frozen network, with every normalisation that follows a convolution folded into it.
-
-    Neighbours in a `torch.nn.Sequential` are folded. Raises ValueError in training mode.
-    """
+    """Copy a frozen network, with normalisations after convolutions of a row folded into them."""
     if network.training:
         raise ValueError("only a frozen network's batch normalisation can be folded")
     folded = copy.deepcopy(network)

@@ -41,14 +41,9 @@ def read_meta(directory: Path) -> dict[str, Any]:
 
 
 def load_generator(directory: Path, sha256: str | None = None) -> Generator:
-    """Load a frozen generator.
+    """Load the frozen generator of an instance's directory; a given sha256 is its weights'.
 
-    Args:
-        directory: of a GAN instance.
-        sha256: what the weights file must have, beside what meta.json records.
-
-    Raises:
-        UserError: when a file is missing, altered or does not fit its architecture.
+    Raises UserError when a file is missing, altered or does not fit its architecture.
     """
     meta = read_meta(directory)
     with _name_meta_file(directory):

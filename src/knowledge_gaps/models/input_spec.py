@@ -17,23 +17,15 @@ from knowledge_gaps.core.errors import UserError
 
 
 class InputSpec(BaseModel):
-    """Size and normalisation of a classifier's input; stored with its weights.
-
-    Attributes:
-        channels: of the images that it is given; grey ones are repeated for a network of more.
-        image_px: their height and width.
-        input_px: height and width that the network sees.
-        mean: subtracted, per channel that the network sees, after [-1, 1] was mapped to [0, 1].
-        std: divided by, likewise.
-    """
+    """Size and normalisation of a classifier's input; stored with its weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    channels: int
-    image_px: tuple[int, int]
-    input_px: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    channels: int  # of the given images; grey ones are repeated for a network of more
+    image_px: tuple[int, int]  # their height and width
+    input_px: tuple[int, int]  # height and width that the network takes
+    mean: tuple[float, ...]  # subtracted, per channel of the network, after [-1, 1] became [0, 1]
+    std: tuple[float, ...]  # divided by, likewise
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -54,12 +46,7 @@ class GanClassifier(nn.Module):
     """A GAN-classifier C: prepares images by its InputSpec and returns one logit each.
 
     Values beyond [-1, 1] are clamped, as storing an image does. A generator without a bounded last
-    layer would otherwise learn to fool by pixels that no image can have: the fooling is gone once
-    its images are stored (0.04 of them detected before, 0.86 after; reports/LOG.md).
-
-    Args:
-        network: maps prepared images to logits, or to a tuple of logits, the main head's first.
-        spec: how images are prepared.
+    layer would otherwise learn to fool by pixels that no image can have (reports/LOG.md).
     """
 
     _scale: Tensor
@@ -82,11 +69,7 @@ class GanClassifier(nn.Module):
             self.register_buffer(name, matrix, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits float32 [N], positive = real, of images float32 [N, C, H, W] in [-1, 1].
-
-        Raises:
-            UserError: when the images are not what the InputSpec says.
-        """
+        """Return logits float32 [N], positive = real, of images float32 [N, C, H, W] in [-1, 1]."""
         return self.compute_heads(images)[0]
 
     def compute_heads(self, images: Tensor) -> tuple[Tensor, ...]:

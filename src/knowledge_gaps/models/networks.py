@@ -73,10 +73,8 @@ def check_networks(
 ) -> None:
     """Check that a recipe's networks give images of the reals' shape and one logit an image.
 
-    A network that cannot run without values is let through.
-
-    Raises:
-        UserError: for settings that do not fit; names the network, the found and needed shape.
+    A network that cannot run without values is let through. Raises UserError, which names the
+    network, the found and the needed shape.
     """
     images, logits = (_BATCH_SIZE, *shape), (_BATCH_SIZE,)
     for key, network in build_on_meta(kind, architecture, model, shape).items():

@@ -34,8 +34,7 @@ class Generator(nn.Module):
     def sample(self, latents: Tensor, truncation: float = 1.0) -> Tensor:
         """Generate images float32 [N, C, H, W] of standard normal latents [N, latent_dim].
 
-        Truncation in (0, 1] lowers their diversity (the paper's finding 11); 1 is `forward`. Here
-        it is the standard deviation of the latents.
+        Truncation in (0, 1] is the latents' standard deviation; 1 is `forward`.
         """
         images: Tensor = self(latents * truncation)
         return images
@@ -44,8 +43,7 @@ class Generator(nn.Module):
 class StyleGenerator(Generator, ABC):
     """A generator that turns latents into styles, and those into images.
 
-    Its forward pass mixes styles and tracks their average in training mode alone. Noise inputs,
-    mixing latents and crossovers come from the device's global random numbers, seeded every step.
+    It mixes styles and tracks their average in training mode alone; see `Stream.seed_layers`.
     """
 
     style_average: Tensor  # float32 [W], moving average; a buffer, stored with the weights
@@ -73,35 +71,23 @@ class StyleGenerator(Generator, ABC):
 
 @dataclass(frozen=True)
 class GanArchitecture:
-    """A generator and its discriminator, built of settings and image shape.
+    """A generator and its discriminator, built of settings and image shape."""
 
-    Attributes:
-        name: the value of `architecture` in a recipe.
-        settings: type of the recipe's `model` section.
-        build_generator: of latents [N, latent_dim] -> images float32 [N, C, H, W], nominally in
-            [-1, 1].
-        build_discriminator: of images -> logits float32 [N], positive = real.
-    """
-
-    name: str
-    settings: type[ModelSettings]
+    name: str  # the value of `architecture` in a recipe
+    settings: type[ModelSettings]  # of the recipe's `model` section
+    # latents [N, latent_dim] -> images float32 [N, C, H, W], nominally in [-1, 1]
     build_generator: Callable[[Any, ImageShape], Generator]
+    # images -> logits float32 [N], positive = real
     build_discriminator: Callable[[Any, ImageShape], nn.Module]
 
 
 @dataclass(frozen=True)
 class ImagenetWeights:
-    """Published weights of a classifier's network.
+    """Published weights of a classifier's network."""
 
-    Attributes:
-        file_name: torchvision's, which ends in the first digits of the file's sha256.
-        load: puts the published state into a network, but for its heads.
-        settings: what a recipe's `model` section must say for the weights to mean what they do.
-    """
-
-    file_name: str
-    load: Callable[[nn.Module, Mapping[str, Tensor]], None]
-    settings: Mapping[str, int | bool]
+    file_name: str  # torchvision's, which ends in the first digits of the file's sha256
+    load: Callable[[nn.Module, Mapping[str, Tensor]], None]  # leaves a network's heads as they are
+    settings: Mapping[str, int | bool]  # of the `model` section for which the weights were made
 
     @property
     def sha256_start(self) -> str:
@@ -111,23 +97,15 @@ class ImagenetWeights:
 
 @dataclass(frozen=True)
 class ClassifierArchitecture:
-    """A GAN-classifier.
+    """A GAN-classifier, built of settings and input shape."""
 
-    Attributes:
-        name: the value of `architecture` in a recipe.
-        settings: type of the recipe's `model` section.
-        build: of settings and input shape, a network of prepared images -> logits float32 [N],
-            positive = real; in training mode, with auxiliary heads, a tuple, the main head's first.
-        make_input_spec: of settings and the dataset's image shape.
-        blocks: names of the types of its blocks; none where gradient checkpointing is not offered.
-        imagenet: published weights, where there are any.
-    """
-
-    name: str
-    settings: type[ModelSettings]
+    name: str  # the value of `architecture` in a recipe
+    settings: type[ModelSettings]  # of the recipe's `model` section
+    # prepared images -> logits float32 [N], positive = real; in training mode, with auxiliary
+    # heads, a tuple, the main head's first
     build: Callable[[Any, ImageShape], nn.Module]
-    make_input_spec: Callable[[Any, ImageShape], InputSpec]
-    blocks: tuple[str, ...] = ()
+    make_input_spec: Callable[[Any, ImageShape], InputSpec]  # of the dataset's image shape
+    blocks: tuple[str, ...] = ()  # types by name; none where gradient checkpointing is not offered
     imagenet: ImagenetWeights | None = None
 
 

@@ -1,19 +1,19 @@
 """torchvision's networks as GAN-classifiers: heads of one logit, narrower variants, their input.
 
-Which network it is and how its weights start is in the file named as the architecture. torchvision
-is imported by what builds a network, not by this module: a study without these networks is spared
-the second that it takes.
+torchvision is imported where a network is built: others are spared the second that it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from knowledge_gaps.models.input_spec import InputSpec
 from knowledge_gaps.models.registry import (
@@ -72,14 +72,9 @@ def make_architecture(
 ) -> ClassifierArchitecture:
     """Describe one of torchvision's networks as a GAN-classifier.
 
-    Args:
-        name: torchvision's, and the architecture's.
-        initialise: the rule of torchvision's constructor, for the layers of a narrower variant.
-        blocks: as in `ClassifierArchitecture`.
-        heads: names of the linear layers that end in classes.
-        file_name: of torchvision's published weights.
-        settings: type of the recipe's `model` section.
-        published: settings for which those weights were made.
+    `initialise` is the rule of torchvision's constructor, for the layers of a narrower variant;
+    `heads` are the linear layers that end in classes; `published` are the settings for which the
+    weights of `file_name` were made.
     """
 
     def build(settings: TorchvisionSettings, input_shape: ImageShape) -> TorchvisionClassifier:
@@ -101,8 +96,7 @@ def make_architecture(
 def divide_widths(network: nn.Module, divisor: int) -> None:
     """Replace all layers of a network by narrower ones with weights of their own, in place.
 
-    Rounded up, so that one head stays one head and no layer is left without a channel; the three
-    colours stay. Groups of depthwise convolutions are their channels, and follow them.
+    Rounded up; the three colours stay, and depthwise convolutions' groups follow their channels.
     """
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
@@ -155,3 +149,43 @@ def _load_body(network: nn.Module, state: Mapping[str, Tensor], heads: tuple[str
     own = body.state_dict()
     kept.update({key: value for key, value in own.items() if key.startswith(prefixes)})
     body.load_state_dict(kept, strict=True)
+
+
+def recompute_blocks(network: nn.Module, blocks: Collection[str]) -> None:
+    """Let blocks of a network, by their types' names, compute their activations twice.
+
+    That takes less memory and changes no number: the second pass works on copies of running
+    statistics. Source: Chen et al. 2016, by way of torch.utils.checkpoint.
+    """
+    for block in network.modules():
+        if type(block).__name__ in blocks:
+            block.forward = partial(_run_block, block)
+
+
+def _run_block(block: nn.Module, images: Tensor) -> Any:
+    compute = partial(type(block).forward, block)
+    if not torch.is_grad_enabled():
+        return compute(images)
+    return checkpoint(
+        compute,
+        images,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _spare_buffers(block)),
+    )
+
+
+@contextmanager
+def _spare_buffers(block: nn.Module) -> Iterator[None]:
+    """Give a block copies of its buffers for a while: batch statistics count once."""
+    kept = [
+        (module, name, buffer)
+        for module in block.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    for module, name, buffer in kept:
+        setattr(module, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for module, name, buffer in kept:
+            setattr(module, name, buffer)

@@ -13,13 +13,13 @@ from knowledge_gaps.analyses.audit import measure
 from knowledge_gaps.analyses.audit.measure import Job
 from knowledge_gaps.analyses.audit.reading import COLUMNS, Verdict
 from knowledge_gaps.core import layout
-from knowledge_gaps.core.cache import Row, make_key
 from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.devices import count_workers
+from knowledge_gaps.core.files import make_key
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.cached import compute_rows
+from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.execution.fingerprint import TRAINING_CODE
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.study import Study

@@ -9,14 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from knowledge_gaps.core import layout
-from knowledge_gaps.core.cache import Row, make_key
 from knowledge_gaps.core.devices import find_device
-from knowledge_gaps.core.files import hash_file
+from knowledge_gaps.core.files import hash_file, make_key
 from knowledge_gaps.core.fingerprint import get_versions
 from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import ImageStore, open_images
-from knowledge_gaps.evaluation.cached import compute_rows
+from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.evaluation.detection import hash_classifier, measure_detection, score_images
 from knowledge_gaps.evaluation.samples import list_generators
 from knowledge_gaps.execution.parallel import map_parallel

@@ -10,13 +10,13 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from knowledge_gaps.core import layout
-from knowledge_gaps.core.cache import Row, make_key
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import make_key
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.cached import compute_rows
+from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.evaluation.quality.distances import find_nearest, list_closest
 from knowledge_gaps.evaluation.quality.features import extract_features
 from knowledge_gaps.evaluation.quality.table import (

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from knowledge_gaps.core.cache import Row
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.core.layout import get_samples_directory, get_samples_file
-from knowledge_gaps.evaluation.cached import compute_rows
+from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.evaluation.samples import list_generators, make_samples_key
 from knowledge_gaps.execution.parallel import map_parallel
 from knowledge_gaps.study import Study

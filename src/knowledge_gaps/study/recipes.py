@@ -68,8 +68,6 @@ class OptimizerSettings(Section):
     """"constant", a fall to 0 along a line or half a cosine, or "step", which divides the rate by
     ten after each third of the fall (He et al. 2016, section 3.4, but for where the plateaus
     lie)."""
-    decay_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the training after which the rate falls."""
 
 
 class TrainingSettings(Section):
@@ -83,8 +81,8 @@ class TrainingSettings(Section):
     """Optimiser updates."""
     batch_size: Annotated[int, Field(ge=2)]
     """Images of each side in a batch: that many reals and that many generated."""
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """Autocast of the forward passes; fp16 needs a GPU."""
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """Autocast of the forward passes."""
     gradient_accumulation_steps: Count = 1
     """Batches whose gradients are averaged for one update."""
     max_gradient_norm: Positive | None = None

@@ -1,8 +1,6 @@
 """The classifier loop: reals against samples of frozen generators, balanced both ways.
 
-Early stopping ends it by the accuracy on generators that are held out. The reals of these checks
-are drawn from those that are trained on: the test split stays untouched for the evaluation. A gain
-on generated images is thus one of generalisation, a gain on reals need not be.
+Early stopping ends it by the accuracy on held-out generators, and on reals of the training.
 """
 
 from __future__ import annotations
@@ -14,18 +12,17 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import ImageStore
 from knowledge_gaps.losses import compute_classifier_loss
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.models.recompute import recompute_blocks
 from knowledge_gaps.models.registry import Generator, classifier_architectures
+from knowledge_gaps.models.torchvision_nets import recompute_blocks
 from knowledge_gaps.study import ClassifierRecipe
-from knowledge_gaps.training.augment import augment
 from knowledge_gaps.training.batches import (
     Stream,
+    augment,
     draw_latents,
     draw_reals,
     sample_images,
@@ -42,15 +39,7 @@ _BEST_ACCURACY, _CHECKS_WITHOUT_GAIN = "best_accuracy", "checks_without_gain"
 
 
 class ClassifierTrainer(Trainer):
-    """A freshly initialised GAN-classifier in training; see `Trainer`.
-
-    Args:
-        generators: frozen, in the order of their pool; early stopping holds the last ones out.
-        truncation: of the latents, in (0, 1].
-
-    Raises:
-        UserError: when no generator would be left to train on.
-    """
+    """A fresh GAN-classifier in training; early stopping holds out the last generators."""
 
     recipe: ClassifierRecipe
 
@@ -72,11 +61,6 @@ class ClassifierTrainer(Trainer):
         self._stopper: EarlyStopper | None = None
         if recipe.early_stopping is not None:
             num_held_out = recipe.early_stopping.held_out_generators
-            if num_held_out >= len(pool):
-                raise UserError(
-                    f"early_stopping.held_out_generators: {num_held_out} of a pool of "
-                    f"{len(pool)} found, at least one must be left to train on"
-                )
             self._stopper = EarlyStopper(self, pool[-num_held_out:])
             self.modules["best"] = self._stopper.best
         self.generators = pool[: len(pool) - num_held_out]
@@ -119,10 +103,7 @@ class ClassifierTrainer(Trainer):
         return {"accuracy_held_out": self._stopper.check()}
 
     def _draw_batch(self, step: int, micro_step: int) -> Tensor:
-        """Draw reals, then as many generated images, shared evenly among the generators.
-
-        Returns this rank's part of both, float32 [2 * N, C, H, W] in [-1, 1].
-        """
+        """Draw this rank's reals and as many generated images, [2 * N, C, H, W] in [-1, 1]."""
         num_images, names = self.recipe.batch_size, (step, micro_step)
         part, device = self.ranks.cut(num_images), self.accelerator.device
         reals = draw_reals(self.stream, self.images, num_images, *names, part=part)
@@ -140,10 +121,7 @@ class ClassifierTrainer(Trainer):
 
 
 class EarlyStopper:
-    """Checks a trainer's classifier, or its average, by held-out generators from time to time.
-
-    The images are the same at every check. `best` is a copy of the classifier at its best check.
-    """
+    """Checks a trainer's classifier, or its average, on the same images; `best` is a copy."""
 
     def __init__(self, trainer: ClassifierTrainer, held_out: Sequence[Generator]) -> None:
         assert trainer.recipe.early_stopping is not None

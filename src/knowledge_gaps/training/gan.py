@@ -1,8 +1,6 @@
 """The GAN loop: one step of generator and discriminator, for every architecture and every loss.
 
-A step is a list of phases, each a record of which network is updated, how often and by which loss.
-A new regulariser is one more phase. Fool-all, memoryless, multi-instance and the weighted form are
-one fooling term over the list of frozen classifiers that the trainer is given.
+A step is a list of phases; a new regulariser is one more phase.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import ImageStore
 from knowledge_gaps.losses import (
@@ -34,8 +31,7 @@ from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import Generator, StyleGenerator
 from knowledge_gaps.study import GanRecipe
-from knowledge_gaps.training.augment import draw_mirrored, mirror
-from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
+from knowledge_gaps.training.batches import Stream, draw_latents, draw_mirrored, draw_reals, mirror
 from knowledge_gaps.training.task import count_path_images
 from knowledge_gaps.training.trainer import Losses, Trainer
 
@@ -62,8 +58,7 @@ class Fooling:
 class Phase:
     """One update, every `interval` steps, of the only network whose weights get a gradient.
 
-    The regularisers' forward pass runs in full precision, without autocast: a gradient of a
-    gradient leaves half precision's range, and they are rare enough to afford it.
+    Full precision is for regularisers: a gradient of a gradient leaves half precision's range.
     """
 
     name: str
@@ -76,8 +71,7 @@ class Phase:
 class GanBatch:
     """One batch, or this rank's part of it; every part is made when it is first asked for.
 
-    The discriminator's phase gets the generated images detached, the generator's with their graph:
-    where one batch serves a whole step, one generator pass serves both.
+    Where one batch serves a whole step, one generator pass serves both networks.
     """
 
     def __init__(self, trainer: GanTrainer, step: int, micro_step: int) -> None:
@@ -104,13 +98,7 @@ class GanBatch:
         return images.float()
 
     def draw_paths(self) -> tuple[Tensor, Tensor]:
-        """Draw what the path-length penalty is taken over.
-
-        Every image's noise is a draw of its own, so that no rank draws another's.
-
-        Returns:
-            Latents float32 [M, latent_dim]; noise float32 [M, C, H, W], standard normal.
-        """
+        """Draw latents [M, latent_dim] and, image by image, noise [M, C, H, W] for path lengths."""
         num_images, shape = count_path_images(self._recipe), self._trainer.images.shape[1:]
         part = self._ranks.cut(num_images)
         generators = (
@@ -128,11 +116,7 @@ class GanBatch:
 
 
 class GanTrainer(Trainer):
-    """A freshly initialised generator and discriminator in training; see `Trainer`.
-
-    Raises:
-        UserError: for a path-length penalty of a generator without styles.
-    """
+    """A freshly initialised generator and discriminator in training; see `Trainer`."""
 
     recipe: GanRecipe
 
@@ -147,11 +131,6 @@ class GanTrainer(Trainer):
         accelerator: Accelerator,
     ) -> None:
         has_paths, has_r1 = recipe.path_length_weight > 0, recipe.r1_gamma > 0
-        if has_paths and not isinstance(generator, StyleGenerator):
-            raise UserError(
-                f"path_length_weight: {recipe.path_length_weight} found, but architecture "
-                f"{recipe.architecture!r} has no styles: 0.0 is needed"
-            )
         path_interval = recipe.path_length_interval if has_paths else 1
         r1_interval = recipe.r1_interval if has_r1 else 1
         networks = {
@@ -240,8 +219,7 @@ class GanTrainer(Trainer):
     def _compute_path_length_losses(self, batch: GanBatch) -> Losses:
         """Path length: a step of the styles moves every image as far as the average one.
 
-        The average is that of the steps before, so that a batch in parts, over micro-steps or
-        ranks, has the gradient of the whole.
+        The average is of the steps before, so that parts of a batch have the gradient of the whole.
         """
         assert isinstance(self.generator, StyleGenerator)
         latents, noise = batch.draw_paths()

@@ -1,7 +1,6 @@
 """Published ImageNet weights as the start of a classifier's training.
 
-Nothing is downloaded: the file is the user's, or lies in torchvision's cache. Either way its sha256
-must begin as torchvision's name of the file says.
+Nothing is downloaded; the file's sha256 must begin as torchvision's name of it says.
 """
 
 from __future__ import annotations
@@ -33,12 +32,7 @@ class InitialWeights:
 
 
 def find_initial_weights(recipe: ClassifierRecipe, root: Path) -> InitialWeights | None:
-    """Find the file of a recipe's initial weights; None where the weights start at random.
-
-    Raises:
-        UserError: when there is no such file, its hash is another, or the recipe's architecture and
-            settings have no published weights.
-    """
+    """Find the file of a recipe's initial weights; None where the weights start at random."""
     if recipe.initialisation == "random":
         return None
     published, cache = _find_published(recipe), Path(torch.hub.get_dir()) / "checkpoints"
@@ -60,10 +54,7 @@ def find_initial_weights(recipe: ClassifierRecipe, root: Path) -> InitialWeights
 
 
 def load_initial_weights(network: nn.Module, recipe: ClassifierRecipe, root: Path) -> str | None:
-    """Put a recipe's initial weights into a network, whose heads keep theirs; return their sha256.
-
-    None and errors are as of `find_initial_weights`.
-    """
+    """Put initial weights into a network, whose heads keep theirs; return the file's sha256."""
     found = find_initial_weights(recipe, root)
     if found is None:
         return None

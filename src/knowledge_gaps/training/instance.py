@@ -51,11 +51,8 @@ def train_instance(
 ) -> None:
     """Train one instance and write its result files; all ranks together where there are several.
 
-    The state file is that of resuming. meta.json is written last and makes the directory a result.
-
-    Raises:
-        StoppedError: when the session stopped it, after its state was saved.
-        UserError: for bad input, a full disk, too little memory or a loss that is not finite.
+    meta.json is written last and makes the directory a result. Raises as `run_training`, and
+    UserError.
     """
     recipe = task.recipe
     accelerator = build_accelerator(

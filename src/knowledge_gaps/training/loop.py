@@ -1,8 +1,4 @@
-"""From the first step of a training to the last: learning rates, curves, stopping and saving.
-
-The saved state (`knowledge_gaps.training.state`) holds everything that the next step depends on, so
-a resumed training ends in the same bytes as an uninterrupted one.
-"""
+"""From the first step of a training to the last: learning rates, curves, stopping and saving."""
 
 from __future__ import annotations
 
@@ -41,16 +37,9 @@ class Session(Protocol):
 def run_training(
     trainer: Trainer, settings: TrainingSettings, state_file: Path, session: Session
 ) -> tuple[Curves, int]:
-    """Train from the saved state, or from the start, to the last step.
+    """Train from the saved state, or the start, to the last step; return curves and steps made.
 
-    The trainer is freshly built; its state is overwritten when there is a saved one.
-
-    Returns:
-        The curves, and how many steps were made.
-
-    Raises:
-        StoppedError: after the state was saved because the session of any rank is stopping.
-        DivergedError: when a loss is not finite; the last good state stays saved.
+    Raises StoppedError, the state saved, and DivergedError, the last good state kept.
     """
     ranks, save_every_sec = trainer.ranks, _read_save_interval()
     step, curves = load_state(trainer, state_file)
@@ -65,7 +54,7 @@ def run_training(
                 group["lr"] = group["initial_lr"] * compute_decay(adam, step, settings.steps)
         losses = trainer.run_step(step)
         step += 1
-        curves.add(losses, skips_non_finite=trainer.accelerator.scaler is not None)
+        curves.add(losses)
         is_row_due = step % settings.log_every == 0 or step == settings.steps
         session.report(step, _close_row(curves, step) if is_row_due else None)
         if time.monotonic() - saved_at > save_every_sec:

@@ -1,17 +1,12 @@
 """The processes of a training: the Accelerator of each, and what they send to one another.
 
-Several processes, the ranks, may train one instance together. A batch is drawn whole by every rank,
-statelessly, and each takes its own contiguous part; gradients are averaged once an update, running
-statistics once a step. So every rank holds the same weights at every step. They are those of one
-process on the whole batch, up to rounding, where the architecture has no batch statistics and no
-layer that draws by itself (noise inputs, style mixing, dropout: each rank draws its own).
-
-Objects travel over the CPU (gloo), gradients over whatever fits the device.
+Every rank draws a batch whole, statelessly, and takes its own contiguous part; gradients are
+averaged once an update, running statistics once a step. So all ranks hold the same weights, those
+of one process up to rounding, where no layer uses batch statistics or draws by itself.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,31 +17,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from knowledge_gaps.core.devices import count_gpus, find_gpu, read_rank
-from knowledge_gaps.core.errors import UserError
-
-# of MPI and SLURM; Accelerate would wait for ranks that nobody starts
-_MPI_VARIABLES = {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"}
-_RANK_VARIABLES = {"WORLD_SIZE", "RANK", "LOCAL_RANK"}
 
 
 def build_accelerator(
     worker: int, mixed_precision: str = "no", gradient_accumulation_steps: int = 1
 ) -> Accelerator:
-    """Build the Accelerator of one worker on its own, or of one rank among those of torchrun.
-
-    Worker k takes GPU k modulo their number, a rank the GPU of its index on its host. Variables of
-    the environment change nothing: those of Accelerate are removed first.
-
-    Raises:
-        UserError: for fp16 without a GPU, where no loss scaling would protect it; for more ranks on
-            this host than GPUs.
-    """
+    """Build the Accelerator of worker k, on GPU k modulo their number, or of a rank of torchrun."""
     num_gpus, rank = count_gpus(), read_rank()
-    if mixed_precision == "fp16" and num_gpus == 0:
-        raise UserError("mixed_precision: 'fp16' needs a GPU; 'bf16' and 'no' are allowed here")
-    ignored = _MPI_VARIABLES | (_RANK_VARIABLES if rank is None else set())
-    for name in [name for name in os.environ if name.startswith("ACCELERATE_") or name in ignored]:
-        del os.environ[name]
     if num_gpus > 0:
         torch.cuda.set_device(worker % num_gpus if rank is None else find_gpu(rank, num_gpus))
     return Accelerator(
@@ -58,10 +35,9 @@ def build_accelerator(
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that train one instance together, from the view of one of them.
+    """The processes that train one instance together; with one, nothing is ever sent.
 
-    Every method with more than one rank must be called by all of them, in the same order; with one
-    nothing is ever sent. Rank 0 writes and reports.
+    With more, every method must be called by all of them, in the same order.
     """
 
     size: int = 1
@@ -84,10 +60,7 @@ class Ranks:
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors on the training's device by their means over the ranks, in one message.
-
-        They may have any float types and shapes, and travel as the widest of these types.
-        """
+        """Replace float tensors of any types by their means over the ranks, in one message."""
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
@@ -106,10 +79,7 @@ class Ranks:
         return averaged
 
     def average_buffers(self, modules: Iterable[nn.Module]) -> None:
-        """Average the buffers that each rank moved by its part of a batch: running statistics.
-
-        Constants are no part of a network's state, and averaging would round them.
-        """
+        """Average the buffers that each rank moved by its part of a batch: running statistics."""
         if self.size == 1:
             return
         values = [value for m in modules for value in m.state_dict(keep_vars=True).values()]

@@ -1,14 +1,12 @@
 """The state of a training: its curves, and a file with all that its next step depends on.
 
-The file carries its own checksum. A training goes on from a state only if every bit of it is as it
-was saved: an error of the disk would otherwise end in weights that no run can repeat.
+The file has its own checksum: an altered state would end in weights that no run can repeat.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,40 +25,24 @@ Row = dict[str, float]
 
 @dataclass
 class Curves:
-    """Means of the logged scalars over every `log_every` steps.
+    """Means of the logged scalars over every `log_every` steps."""
 
-    Attributes:
-        rows: finished rows, each with "step" first.
-        sums: of the scalars since the last row, float64.
-        counts: how often each was logged since; a lazy regulariser's is not at every step.
-        skipped: of these, how many were not finite and are in no sum, float64; only under a loss
-            scaler, which lets such steps change nothing.
-    """
+    rows: list[Row] = field(default_factory=list)  # finished, each with "step" first
+    sums: dict[str, Tensor] = field(default_factory=dict)  # since the last row, float64
+    counts: dict[str, int] = field(default_factory=dict)  # less often for a lazy regulariser
 
-    rows: list[Row] = field(default_factory=list)
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    skipped: dict[str, Tensor] = field(default_factory=dict)
-
-    def add(self, losses: dict[str, Tensor], skips_non_finite: bool = False) -> None:
-        """Add one step's scalars; skip those not finite, if asked, without waiting for them."""
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Add one step's scalars."""
         for name, value in losses.items():
-            value = value.double()
-            if skips_non_finite:
-                is_finite = torch.isfinite(value)
-                self.skipped[name] = self.skipped.get(name, 0) + (~is_finite).double()
-                value = torch.where(is_finite, value, 0.0)
-            self.sums[name] = self.sums.get(name, 0) + value
+            self.sums[name] = self.sums.get(name, 0) + value.double()
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def close_row(self, step: int) -> Row:
-        """Turn the sums into a row that ends after `step` steps; nan where all were skipped."""
-        row = {"step": float(step)}
-        for name, total in self.sums.items():
-            count = self.counts[name] - int(self.skipped.get(name, 0))
-            row[name] = total.item() / count if count > 0 else math.nan
+        """Turn the sums into a row that ends after `step` steps."""
+        means = {name: total.item() / self.counts[name] for name, total in self.sums.items()}
+        row = {"step": float(step), **means}
         self.rows.append(row)
-        self.sums, self.counts, self.skipped = {}, {}, {}
+        self.sums, self.counts = {}, {}
         return row
 
     def to_csv(self) -> str:
@@ -80,19 +62,13 @@ def save_state(trainer: Trainer, step: int, curves: Curves, path: Path) -> None:
         **{f"module/{name}": module.state_dict() for name, module in trainer.modules.items()},
         "scalar": trainer.scalars,
         "sum": curves.sums,
-        "skipped": curves.skipped,
     }
     for name, (optimizer, _) in trainer.optimizers.items():
         for index, entries in optimizer.state_dict()["state"].items():
             sections[f"optimizer/{name}/{index}"] = entries
     tensors = {f"{key}/{name}": value for key in sections for name, value in sections[key].items()}
-    scaler = trainer.accelerator.scaler
-    counters = {
-        "step": step,
-        "rows": curves.rows,
-        "counts": curves.counts,  # in the columns' order
-        "scaler": None if scaler is None else scaler.state_dict(),
-    }
+    # the counts are in the columns' order
+    counters = {"step": step, "rows": curves.rows, "counts": curves.counts}
     write_state(path, tensors, json.dumps(counters))
 
 
@@ -103,15 +79,8 @@ def write_state(path: Path, tensors: dict[str, Tensor], counters: str) -> None:
 
 
 def load_state(trainer: Trainer, path: Path) -> tuple[int, Curves]:
-    """Restore a training from what rank 0 saved, if it did; the others get it from rank 0.
-
-    Returns:
-        How many steps were made, and the curves.
-
-    Raises:
-        UserError: when the file is no whole state, or was altered.
-    """
-    ranks, scaler = trainer.ranks, trainer.accelerator.scaler
+    """Restore what rank 0 saved, if it did; return the steps made and the curves."""
+    ranks, device = trainer.ranks, trainer.accelerator.device
     if not ranks.agree(ranks.is_main and path.exists()):
         return 0, Curves()
     tensors, counters = ranks.share(_read(path) if ranks.is_main else None)
@@ -121,16 +90,9 @@ def load_state(trainer: Trainer, path: Path) -> tuple[int, Curves]:
         _load_optimizer(optimizer, _select(tensors, f"optimizer/{name}/"))
     for name, value in _select(tensors, "scalar/").items():
         trainer.scalars[name] = value.to(trainer.scalars[name].device)
-    if scaler is not None and counters["scaler"] is not None:
-        scaler.load_state_dict(counters["scaler"])
-    device = trainer.accelerator.device
-    sums, skipped = (
-        {name: value.to(device) for name, value in _select(tensors, section).items()}
-        for section in ("sum/", "skipped/")
-    )
     counts = counters["counts"]
-    curves = Curves(counters["rows"], {name: sums[name] for name in counts}, counts, skipped)
-    return counters["step"], curves
+    sums = {name: tensors[f"sum/{name}"].to(device) for name in counts}
+    return counters["step"], Curves(counters["rows"], sums, counts)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,13 +1,10 @@
-"""What one instance's training depends on, all of it and nothing else; it crosses processes.
-
-Without torch, for the process that starts trainings.
-"""
+"""What one instance's training depends on, all of it and nothing else; without torch."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +16,7 @@ from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """One instance of the cohort of a kind and name to train.
-
-    Attributes:
-        members: the pool that it is trained against.
-        data_name, data_sha256: of the prepared training images.
-        code: fingerprint of the code and versions.
-        initial_weights_sha256: of the file that the weights come from; None for a random start.
-    """
+    """One instance of the cohort of a kind and name to train."""
 
     root: Path
     kind: Kind
@@ -35,11 +25,11 @@ class TrainingTask:
     seed: int
     recipe: GanRecipe | ClassifierRecipe
     cohort: GanCohort | ClassifierCohort
-    members: tuple[Member, ...]
+    members: tuple[Member, ...]  # the pool that it is trained against
     data_name: str
-    data_sha256: str
-    code: Mapping[str, str]
-    initial_weights_sha256: str | None = None
+    data_sha256: str  # of the prepared training images
+    code: Mapping[str, str]  # fingerprint of the code and versions
+    initial_weights_sha256: str | None = None  # of their file; None for a random start
 
     @property
     def cohort_path(self) -> str:
@@ -60,17 +50,13 @@ class TrainingTask:
             "settings": self.recipe.model_dump(mode="json"),
             # an instance does not depend on the number of instances
             "cohort_settings": self.cohort.model_dump(mode="json", exclude={"instances"}),
-            "lineage": self.describe_lineage(),
+            "lineage": self._describe_lineage(),
         }
 
-    def describe_lineage(self) -> dict[str, Any]:
-        """Return the inputs with their hashes."""
+    def _describe_lineage(self) -> dict[str, Any]:
         lineage: dict[str, Any] = {
             "data": {"name": self.data_name, "sha256": self.data_sha256},
-            "pool": [
-                {"cohort": member.cohort, "instance": member.instance, "sha256": member.sha256}
-                for member in self.members
-            ],
+            "pool": [asdict(member) for member in self.members],
         }
         if self.initial_weights_sha256 is not None:
             lineage["initial_weights"] = {"sha256": self.initial_weights_sha256}
@@ -78,12 +64,8 @@ class TrainingTask:
 
     def compute_identity(self) -> str:
         """Return the sha256 of all that the result depends on, code and versions included."""
-        content = {
-            "cohort": self.cohort_path,
-            "instance": self.instance,
-            **self.describe(),
-            "code": dict(self.code),
-        }
+        names = {"cohort": self.cohort_path, "instance": self.instance, "code": dict(self.code)}
+        content = {**names, **self.describe()}
         return hashlib.sha256(dump_json(content).encode()).hexdigest()
 
 

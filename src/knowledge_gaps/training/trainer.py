@@ -27,47 +27,37 @@ if TYPE_CHECKING:
 Losses = tuple[Tensor, dict[str, Tensor]]
 
 
-def build_optimizer(
-    accelerator: Accelerator, module: nn.Module, settings: OptimizerSettings, interval: int = 1
-) -> Optimizer:
+def build_optimizer(module: nn.Module, settings: OptimizerSettings, interval: int = 1) -> Optimizer:
     """Build Adam for a network.
 
-    The interval is that of a lazy regulariser that shares the optimiser, 1 for none: learning rate
-    and betas are corrected by c = k / (k + 1) (Karras et al. 2020, appendix B).
+    With a lazy regulariser's interval k > 1, learning rate and betas are corrected by k / (k + 1)
+    (Karras et al. 2020, appendix B).
     """
     correction = interval / (interval + 1) if interval > 1 else 1.0
     rate = settings.learning_rate * correction
-    optimizer = torch.optim.AdamW(
+    return torch.optim.AdamW(
         [{"params": module.parameters(), "initial_lr": rate}],
         lr=rate,
         betas=(settings.betas[0] ** correction, settings.betas[1] ** correction),
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    if accelerator.scaler is not None:
-        # only there: the wrapper looks for packages at every step, which takes as long as a small
-        # network's update
-        optimizer = accelerator.prepare_optimizer(optimizer)
-    return optimizer
 
 
 def compute_decay(settings: OptimizerSettings, step: int, steps: int) -> float:
     """Return the factor of the learning rate at a step: 1 at first, towards 0 at the end."""
-    start = settings.decay_from * steps
-    if settings.schedule == "constant" or step < start:
+    if settings.schedule == "constant":
         return 1.0
     if settings.schedule == "step":  # plateaus of a third each
-        return 10.0 ** -math.floor(3 * (step - start) / (steps - start))
-    remaining = (steps - step) / (steps - start)
+        return 10.0 ** -math.floor(3 * step / steps)
+    remaining = (steps - step) / steps
     return remaining if settings.schedule == "linear" else (1 - math.cos(math.pi * remaining)) / 2
 
 
 class WeightAverage(AveragedModel):
-    """Exponential moving average of a network's weights; its buffers follow the network's.
+    """Exponential moving average of a network's weights (Karras et al. 2018, appendix A).
 
-    The half-life is at most the share `ramp_up` of the steps so far, if that is not None.
-
-    Source: Karras et al. 2018, appendix A (a running average of the generator's weights).
+    Its buffers follow the network's; the half-life is at most the share `ramp_up` of the steps.
     """
 
     def __init__(self, module: nn.Module, decay: float, ramp_up: float | None = None) -> None:
@@ -85,15 +75,9 @@ class WeightAverage(AveragedModel):
 
 
 class Trainer(ABC):
-    """One instance in training.
+    """One instance in training, of networks by name with Adam's settings and interval.
 
-    Networks are given by name with Adam's settings and interval (see `build_optimizer`); the first
-    one becomes the result. Images are the reals.
-
-    Attributes:
-        modules: every network with state, by name: what is trained, and averages of it.
-        optimizers: by name, each with the settings that its learning rate follows.
-        scalars: what else the next step depends on: float tensors without dimensions, by name.
+    The first network becomes the result. Images are the reals.
     """
 
     def __init__(
@@ -107,11 +91,14 @@ class Trainer(ABC):
         self.images, self.recipe, self.stream = images, recipe, stream
         self.accelerator, self.ranks = accelerator, Ranks.of(accelerator)
         self._trained = [network.to(accelerator.device) for network, _, _ in networks.values()]
+        # every network with state, by name: what is trained, and averages of it
         self.modules = dict(zip(networks, self._trained, strict=True))
+        # each with the settings that its learning rate follows
         self.optimizers: dict[str, tuple[Optimizer, OptimizerSettings]] = {
-            name: (build_optimizer(accelerator, network, settings, interval), settings)
+            name: (build_optimizer(network, settings, interval), settings)
             for name, (network, settings, interval) in networks.items()
         }
+        # what else the next step depends on: float tensors without dimensions
         self.scalars: dict[str, Tensor] = {}
         self._average: WeightAverage | None = None
         if recipe.ema_decay is not None:
@@ -147,12 +134,7 @@ class Trainer(ABC):
         return {}
 
     def _accumulate(self, name: str, compute: Callable[[int], Losses]) -> dict[str, Tensor]:
-        """Update one network once; return the scalars as means over the micro-steps.
-
-        Gradients are cleared after the update and never before a backward pass, so those of several
-        micro-steps add up. Under a loss scaler the clipping unscales first, and gradients that are
-        not finite lead to no update; all ranks have the same average, so they skip the same ones.
-        """
+        """Update one network once; return the scalars as means over the micro-steps."""
         num_micro_steps = self.recipe.gradient_accumulation_steps
         means: dict[str, Tensor] = {}
         for micro_step in range(num_micro_steps):

@@ -33,8 +33,6 @@ class CnnSettings(ModelSettings):
     """Of its convolutions, each of which halves the resolution."""
     kernel_px: Annotated[int, Field(ge=1), AfterValidator(_check_odd)] = 3
     """Side of the kernels; odd."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability with which a feature is dropped before the head."""
 
 
 class Cnn(nn.Module):
@@ -52,7 +50,7 @@ class Cnn(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             height, width, channels_in = -(-height // 2), -(-width // 2), channels_out
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(settings.dropout))
+        self.layers = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Linear(channels_in * height * width, 1)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -86,10 +86,9 @@ class StyleGan2Discriminator(nn.Module):
 
 
 def append_deviation(maps: Tensor, group_size: int) -> Tensor:
-    """Append each group's mean standard deviation over its images as one more channel.
+    """Append each group's mean standard deviation as a channel, [N, C, H, W] -> [N, C + 1, H, W].
 
-    [N, C, H, W] -> [N, C + 1, H, W]. Groups are contiguous: a batch that is cut at a multiple of
-    the group size keeps its values. A batch that is no multiple is cut into as few groups as the
+    Groups are contiguous. A batch that is no multiple of the size is cut into as few groups as the
     size allows, of sizes that differ by at most 1, the larger first.
     """
     num_groups = -(-len(maps) // group_size)

@@ -21,10 +21,7 @@ from knowledge_gaps.models.registry import ImageShape, StyleGenerator
 
 
 class MappingNetwork(nn.Module):
-    """A multilayer perceptron over normalised latents, with its own learning-rate multiplier.
-
-    Source: Karras et al. 2019, section 2 and appendix C.
-    """
+    """A multilayer perceptron over normalised latents (Karras et al. 2019, appendix C)."""
 
     def __init__(self, settings: StyleGan2Settings) -> None:
         super().__init__()
@@ -44,28 +41,21 @@ class MappingNetwork(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """The layers of one resolution: one convolution at 4 px, two above, and the way to an image.
-
-    `channels_in` is of the resolution below, None at 4 px; `colours` is of the image.
-    """
+    """The layers of one resolution, `channels_in` below (None at 4 px), and the way to an image."""
 
     def __init__(
         self, channels_in: int | None, stage: Stage, settings: StyleGan2Settings, colours: int
     ) -> None:
         super().__init__()
         self.is_half = stage.is_half
-        shared = stage, settings.style_dim, settings.noise
-        convs = [layers.StyledConv(stage.channels, *shared)]
+        convs = [layers.StyledConv(stage.channels, stage, settings.style_dim)]
         if channels_in is not None:
-            convs.insert(0, layers.StyledConv(channels_in, *shared, is_up=True))
+            convs.insert(0, layers.StyledConv(channels_in, stage, settings.style_dim, is_up=True))
         self.convs = nn.ModuleList(convs)
         self.to_image = layers.ToImage(stage, colours, settings.style_dim)
 
     def forward(self, maps: Tensor, styles: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return feature maps, and the image's part of this resolution.
-
-        Each convolution, and the way to the image, takes a style [N, style_dim].
-        """
+        """Return feature maps, and the image's part of this resolution, by styles [N, W]."""
         for conv, style in zip(self.convs, styles, strict=False):
             maps = conv(maps, style)
         return maps, self.to_image(maps, styles[-1])
@@ -89,7 +79,7 @@ class SynthesisNetwork(nn.Module):
         self.register_buffer("_kernel", layers.make_kernel(), persistent=False)
 
     def forward(self, styles: Tensor) -> Tensor:
-        """Return images, full precision [N, C, H, W], of styles [N, num_styles, style_dim]."""
+        """Return full-precision images [N, C, H, W] of styles [N, num_styles, style_dim]."""
         half_dtype = layers.find_half_dtype(styles.device)
         by_layer = list(styles.unbind(dim=1))
         maps = self.constant.expand(len(styles), -1, -1, -1)
@@ -106,11 +96,7 @@ class SynthesisNetwork(nn.Module):
 
 
 class StyleGan2Generator(StyleGenerator):
-    """Generator G; see `StyleGan2Settings`.
-
-    There is no tanh at the end: single pixels may leave [-1, 1]. Noise inputs are drawn anew by
-    every call, in evaluation too.
-    """
+    """Generator G; see `StyleGan2Settings`. Pixels may leave [-1, 1]; noise is drawn anew."""
 
     def __init__(self, settings: StyleGan2Settings, image_shape: ImageShape) -> None:
         super().__init__()
@@ -148,10 +134,7 @@ class StyleGan2Generator(StyleGenerator):
         self.style_average.lerp_(styles.mean(dim=0), 1 - self._decay)
 
     def _mix(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """Give some images the fine styles of another latent, from a random layer on.
-
-        Source: Karras et al. 2019, section 3.1.
-        """
+        """Give some images the fine styles of another latent, from a random layer on."""
         num_images, num_styles, _ = coarse.shape
         device = coarse.device
         crossover = torch.randint(1, num_styles, (num_images, 1), device=device)

@@ -38,10 +38,7 @@ def make_kernel() -> Tensor:
 
 
 def filter_maps(maps: Tensor, kernel: Tensor, padding: int, stride: int = 1) -> Tensor:
-    """Filter every channel by itself, [N, C, H, W] -> [N, C, H', W'].
-
-    H' = (H + 2 * padding - 4) / stride + 1; the kernel [4, 4] is a constant.
-    """
+    """Filter every channel by itself, [N, C, H, W] -> [N, C, H', W']."""
     filtered: Tensor = _Filter.apply(maps, kernel, padding, stride, False)
     return filtered
 
@@ -97,10 +94,7 @@ def to_full(values: Tensor) -> Tensor:
 
 
 def to_block(values: Tensor, half_dtype: torch.dtype | None) -> Tensor:
-    """Bring maps [N, C, H, W] into the precision (None: full) and layout of the next block.
-
-    Channels last pays for convolutions on the CPU, and on a GPU for those in half precision.
-    """
+    """Bring maps [N, C, H, W] into the precision (None: full) and layout of the next block."""
     values = to_full(values) if half_dtype is None else values.to(half_dtype)
     if half_dtype is None and values.device.type != "cpu":
         return values.contiguous()
@@ -108,20 +102,13 @@ def to_block(values: Tensor, half_dtype: torch.dtype | None) -> Tensor:
 
 
 def activate(values: Tensor, clamp: float | None = None) -> Tensor:
-    """Apply the leaky ReLU, in place, and bound the magnitude where asked.
-
-    It is positively homogeneous: its gain is not applied here but in the layer before, where it
-    costs no pass over the feature maps.
-    """
+    """Apply the leaky ReLU in place, without its gain, which the layer before has, and clamp."""
     activated = F.leaky_relu(values, _SLOPE, inplace=True)
     return activated if clamp is None else activated.clamp(-clamp, clamp)
 
 
 class EqualizedLinear(nn.Module):
-    """A linear layer that learns `rate` times as fast as the optimiser says.
-
-    The initial function does not depend on the rate.
-    """
+    """A linear layer that learns `rate` times as fast as the optimiser says; it starts the same."""
 
     def __init__(
         self, num_inputs: int, num_outputs: int, initial_bias: float = 0.0, rate: float = 1.0
@@ -149,10 +136,7 @@ class EqualizedConv(nn.Module):
         self._scale = 1 / math.sqrt(channels_in * kernel_px**2)
 
     def forward(self, maps: Tensor, gain: float = 1.0, stride: int = 1) -> Tensor:
-        """Return gain * (W * x + b) of maps [N, channels_in, H, W], in their precision.
-
-        A stride of 1 keeps the resolution; any other expects maps that are padded already.
-        """
+        """Return gain * (W * x + b); any stride but 1 expects maps that are padded already."""
         weight = (self.weight * (self._scale * gain)).to(maps.dtype)
         bias = None if self.bias is None else (self.bias * gain).to(maps.dtype)
         padding = weight.shape[-1] // 2 if stride == 1 else 0
@@ -160,21 +144,16 @@ class EqualizedConv(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """A modulated 3x3 convolution with demodulation, noise, bias and leaky ReLU.
-
-    Where `is_up`, the resolution is doubled, by a transposed convolution and the FIR filter.
-    """
+    """A modulated 3x3 convolution with demodulation, noise, bias and leaky ReLU; up, if asked."""
 
     _kernel: Tensor
 
-    def __init__(
-        self, channels_in: int, stage: Stage, style_dim: int, has_noise: bool, is_up: bool = False
-    ) -> None:
+    def __init__(self, channels_in: int, stage: Stage, style_dim: int, is_up: bool = False) -> None:
         super().__init__()
         self.affine = EqualizedLinear(style_dim, channels_in, initial_bias=1.0)
         self.weight = nn.Parameter(torch.randn(stage.channels, channels_in, _KERNEL_PX, _KERNEL_PX))
         self.bias = nn.Parameter(torch.zeros(stage.channels))
-        self.noise_strength = nn.Parameter(torch.zeros(())) if has_noise else None
+        self.noise_strength = nn.Parameter(torch.zeros(()))
         self.is_up, self._clamp = is_up, stage.clamp
         if is_up:
             self.register_buffer("_kernel", make_kernel() * _UPSAMPLING_GAIN, persistent=False)
@@ -183,37 +162,22 @@ class StyledConv(nn.Module):
         """Return activations, in the precision of maps [N, C, H, W], by styles [N, style_dim]."""
         # the activation's gain goes into everything that is added up before it
         values = self.convolve(maps, self.affine(styles), self.bias, ACTIVATION_GAIN)
-        if self.noise_strength is not None:
-            noise = torch.randn(
-                len(values), 1, *values.shape[2:], dtype=styles.dtype, device=values.device
-            )
-            values = values.add_((noise * (self.noise_strength * ACTIVATION_GAIN)).to(values.dtype))
-        return activate(values, self._clamp)
+        size, strength = (len(values), 1, *values.shape[2:]), self.noise_strength * ACTIVATION_GAIN
+        noise = torch.randn(size, dtype=styles.dtype, device=values.device)
+        return activate(values.add_((noise * strength).to(values.dtype)), self._clamp)
 
     def convolve(self, maps: Tensor, scales: Tensor, bias: Tensor, gain: float = 1.0) -> Tensor:
-        """Return gain * (modulated and demodulated convolution + bias [channels_out]).
-
-        The scales are s of eq. 1, [N, channels_in], in full precision.
-        """
-        weight, scales = self._scale_weight(scales, maps.dtype)
-        energy = weight.square().sum(dim=(2, 3))  # [channels_out, channels_in]
+        """Return gain * (modulated, demodulated convolution + bias) by scales s [N, C], eq. 1."""
+        scales = scales * (1 / math.sqrt(self.weight[0].numel()))  # He's constant
+        energy = self.weight.square().sum(dim=(2, 3))  # [channels_out, channels_in]
         demodulation = torch.rsqrt(scales.square() @ energy.T + EPSILON) * gain  # eq. 3
         maps = maps * scales.to(maps.dtype)[:, :, None, None]
-        values = self._convolve_plainly(maps, weight.to(maps.dtype))
+        values = self._convolve_plainly(maps, self.weight.to(maps.dtype))
         return torch.addcmul(
             (bias * gain).to(maps.dtype)[:, None, None],
             values,
             demodulation.to(maps.dtype)[:, :, None, None],
         )
-
-    def _scale_weight(self, scales: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Share He's constant between weights and styles as the precision of the maps asks."""
-        he = 1 / math.sqrt(self.weight[0].numel())
-        if dtype != torch.float16:
-            return self.weight, scales * he
-        # demodulation undoes any factor a sample or an output; these keep float16 from overflow
-        largest = self.weight.abs().amax(dim=(1, 2, 3), keepdim=True)
-        return self.weight * (he / largest), scales / scales.abs().amax(dim=1, keepdim=True)
 
     def _convolve_plainly(self, maps: Tensor, weight: Tensor) -> Tensor:
         if not self.is_up:

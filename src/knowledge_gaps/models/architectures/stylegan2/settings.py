@@ -33,8 +33,6 @@ class StyleGan2Settings(ModelSettings):
     """Feature maps at a resolution are channel_base / resolution, ..."""
     max_channels: _Size = 512
     """... but never more than this."""
-    noise: bool = True
-    """The layers of the generator have noise inputs, each with a learned strength."""
     style_mixing: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Probability that an image of a training batch takes its fine styles from another latent
     (Karras et al. 2019, section 3.1)."""
@@ -62,11 +60,7 @@ class Stage:
 
 
 def plan_stages(settings: StyleGan2Settings, image_shape: ImageShape) -> list[Stage]:
-    """List the resolutions from 4 px up to that of the images.
-
-    Raises:
-        UserError: when the images' side is no allowed power of two, or a setting does not fit it.
-    """
+    """List the resolutions from 4 px up; raises UserError for images that do not fit."""
     _, height, width = image_shape
     found = f"{height}x{width} px"
     is_power_of_two = width & (width - 1) == 0
