@@ -51,14 +51,8 @@ STAGES = (
 
 _PRELOADED = (
     *PRELOAD,
-    "knowledge_gaps.stages.samples",
     "knowledge_gaps.evaluation.sampling",
-    "knowledge_gaps.stages.detections",
-    "knowledge_gaps.stages.quality",
-    "knowledge_gaps.stages.spectra",
-    "knowledge_gaps.stages.attributions",
-    "knowledge_gaps.stages.audit",
-    "knowledge_gaps.stages.agreement",
+    *(f"knowledge_gaps.stages.{name}" for name, *_ in STAGES[STAGES.index(("samples",)) :]),
     "pytest",
 )
 
@@ -124,15 +118,10 @@ def mix_files(first: Path, second: Path) -> npt.NDArray[np.uint8]:
 def start_kgaps(
     root: Path, *arguments: str, launcher: Sequence[str] = (), **options: Any
 ) -> subprocess.Popen[str]:
-    """Start the command line as a process of its own, with its outputs in pipes.
+    """Start the command line in a study's folder as a process of its own, with outputs in pipes.
 
-    Its workers hold the pipes too, so `communicate` returns when the last of them has ended.
-
-    Args:
-        root: of the study.
-        *arguments: of the command line.
-        launcher: arguments of Python that come first, such as those of torchrun.
-        **options: of `subprocess.Popen`.
+    Its workers hold the pipes too, so `communicate` returns when the last of them has ended. The
+    launcher is arguments of Python that come first, such as those of torchrun; options are Popen's.
     """
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     return subprocess.Popen(

@@ -11,14 +11,9 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 
 from knowledge_gaps.data.store import ImageStore, hold_images
-from knowledge_gaps.models.architectures.cnn import Cnn, CnnSettings, make_input_spec
-from knowledge_gaps.models.architectures.dcgan import (
-    DcganDiscriminator,
-    DcganGenerator,
-    DcganSettings,
-)
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.models.registry import Generator
+from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
+from knowledge_gaps.models.registry import Generator, StyleGenerator
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings, TrainingSettings
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
@@ -31,7 +26,7 @@ BATCH = 6
 ADAM = OptimizerSettings(learning_rate=1e-2, betas=(0.5, 0.999))
 STREAM = Stream(0, "gans/test", 0)
 NO_FOOLING = Fooling([], 0.0, "sum")
-DCGAN = DcganSettings(latent_dim=3, channels=[6])
+DCGAN = {"latent_dim": 3, "channels": [6]}
 
 
 class Session:
@@ -49,6 +44,37 @@ class Session:
         self.reports.append((step, row))
 
 
+class LinearStyles(StyleGenerator):
+    """Two layers of styles, the latents times a scale; images are a linear map of both."""
+
+    latent_dim = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.to_pixels = nn.Linear(6, 64, bias=False)
+        self.register_buffer("style_average", torch.zeros(3))
+
+    def map_latents(self, latents: Tensor) -> Tensor:
+        return (self.scale * latents)[:, None].expand(-1, 2, -1)
+
+    def synthesize(self, styles: Tensor) -> Tensor:
+        images: Tensor = self.to_pixels(styles.flatten(1)).view(-1, *SHAPE)
+        return images
+
+
+class SmallNetwork(nn.Module):
+    """One logit an image; without batch statistics, so that two half batches are one whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)
+        return logits.squeeze(1)
+
+
 def make_images(shape: tuple[int, int, int] = SHAPE, lowest: int = 128) -> ImageStore:
     """Draw 40 reals, bright ones unless asked for others."""
     generator = torch.Generator().manual_seed(0)
@@ -58,16 +84,15 @@ def make_images(shape: tuple[int, int, int] = SHAPE, lowest: int = 128) -> Image
     )
 
 
-def make_generator(seed: int = 0) -> DcganGenerator:
+def make_generator(seed: int = 0) -> Generator:
     torch.manual_seed(seed)
-    return DcganGenerator(DCGAN, SHAPE)
+    return build_generator("dcgan", DCGAN, SHAPE)
 
 
 def make_classifier(seed: int = 0) -> GanClassifier:
     """Make a CNN whose running statistics have seen images."""
-    settings = CnnSettings(channels=[4])
     torch.manual_seed(seed)
-    classifier = GanClassifier(Cnn(settings, SHAPE), make_input_spec(settings, SHAPE))
+    classifier = build_classifier("cnn", {"channels": [4]}, SHAPE)
     classifier(torch.randn(16, *SHAPE))
     return classifier
 
@@ -88,16 +113,15 @@ def make_gan_trainer(
     fooling: Fooling = NO_FOOLING,
     networks: tuple[Generator, nn.Module] | None = None,
     images: ImageStore | None = None,
-    accelerator: Accelerator | None = None,
     **keys: Any,
 ) -> GanTrainer:
     """Make a GAN's trainer, of a small DCGAN unless asked for others; keys are its recipe's."""
     usual = {"architecture": "dcgan", "steps": 9, "batch_size": BATCH, "generator_optimizer": ADAM}
     recipe = GanRecipe.model_validate({**usual, "discriminator_optimizer": ADAM, **keys})
     if networks is None:
-        networks = make_generator(), DcganDiscriminator(DCGAN, SHAPE)
-    accelerator = accelerator or accelerate_anew(recipe)
-    return GanTrainer(*networks, fooling, images or make_images(), recipe, STREAM, accelerator)
+        networks = make_generator(), build_discriminator("dcgan", DCGAN, SHAPE)
+    images, accelerator = images or make_images(), accelerate_anew(recipe)
+    return GanTrainer(*networks, fooling, images, recipe, STREAM, accelerator)
 
 
 def make_classifier_trainer(

@@ -34,7 +34,7 @@ Weights = dict[str, Tensor]
 
 
 def shake(network: nn.Module) -> Weights:
-    """Put every parameter off its start, but for noise, which stays 0; return all, float64."""
+    """Put every parameter off its start, but for the noise that stays 0; return all, float64."""
     network.double()
     with torch.no_grad():
         for name, parameter in network.named_parameters():

@@ -12,13 +12,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.study import OptimizerSettings
 from knowledge_gaps.training.batches import draw_latents, draw_reals
 from knowledge_gaps.training.gan import Fooling
-from training_tools import SHAPE, STREAM, make_classifier, make_gan_trainer, make_images
+from training_tools import (
+    STREAM,
+    LinearStyles,
+    SmallNetwork,
+    make_classifier,
+    make_gan_trainer,
+    make_images,
+)
 
 STEPS = 6
 BATCH = 12
@@ -27,30 +33,6 @@ RECIPE = {"batch_size": BATCH, "generator_optimizer": ADAM, "discriminator_optim
 # float32 rounding, amplified by Adam's division where a gradient is near 0; wrong signs, a missing
 # term or a stale weight are off by the size of a whole step, 1e-3
 ATOL = 2e-5
-
-
-class SmallGenerator(Generator):
-    """Without batch statistics, so that two half batches are one whole."""
-
-    latent_dim = 3
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(3, 64), nn.Tanh(), nn.Unflatten(1, SHAPE))
-
-    def forward(self, latents: Tensor) -> Tensor:
-        images: Tensor = self.layers(latents)
-        return images
-
-
-class SmallDiscriminator(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.layers(images)
-        return logits.squeeze(1)
 
 
 def compare(ours: Iterable[nn.Module], plain: Iterable[nn.Module]) -> None:
@@ -110,7 +92,7 @@ def test_gradient_accumulation_equals_whole_batch() -> None:
     """Two micro-steps are one step of plain gradients, for D, for R1 and for G."""
     gamma, interval = 2.0, 2
     torch.manual_seed(4)
-    networks = SmallGenerator(), SmallDiscriminator()
+    networks = LinearStyles(), SmallNetwork()
     plain_generator, plain_discriminator = copy.deepcopy(networks)
     images = make_images()
     lazy = {"gradient_accumulation_steps": 2, "r1_gamma": gamma, "r1_interval": interval}

@@ -15,16 +15,13 @@ import pandas as pd
 import psutil
 import pytest
 
-from knowledge_gaps.core.checkpoint import read_metadata
+from interruption_tools import STATES, read_saved_steps
 from knowledge_gaps.models.frozen import load_generator
 from study_tools import change_params, copy_root, hash_tree, start_kgaps
 
 pytestmark = pytest.mark.slow
 
-RunKgaps = Callable[..., Any]
-
 BASELINE = Path("models") / "gans" / "baseline"
-STATES = Path(".kgaps") / "resume" / "gans-baseline"
 STEPS = 240  # long enough to be interrupted three times
 TIMEOUT_SEC = 900
 COMMAND = ("gans", "baseline", "--num-processes", "2")
@@ -59,18 +56,21 @@ def ranks_root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def wait_for_state(root: Path, process: subprocess.Popen[str], after: int = 0) -> int:
     """Wait until a state of more than some steps is saved; return its steps."""
     deadline = time.monotonic() + TIMEOUT_SEC
-    while True:
+    while (step := read_saved_step(root)) <= after:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "no state was saved"
-        step = read_saved_step(root)
-        if step > after:
-            return step
         time.sleep(0.005)
+    return step
 
 
 def read_saved_step(root: Path) -> int:
-    paths = list((root / STATES).glob("0-*/state.safetensors"))
-    return json.loads(read_metadata(paths[0])["counters"])["step"] if paths else 0
+    return max(read_saved_steps(root), default=0)
+
+
+def finish(process: subprocess.Popen[str], code: int = 0, err: str = "") -> None:
+    """Wait for the end of a command, and check it."""
+    _, found = process.communicate(timeout=TIMEOUT_SEC)
+    assert (process.returncode, found) == (code, err)
 
 
 def list_ranks(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -100,19 +100,16 @@ def test_killed_and_stopped_training_ends_in_the_same_bytes(
     step = wait_for_state(root, process)
     for rank in list_ranks(process):
         rank.kill()
-    _, err = process.communicate(timeout=TIMEOUT_SEC)
-    assert process.returncode == 2
-    assert (
-        err
-        == "kgaps: a rank failed (killed, often by too little memory); the same command resumes\n"
+    finish(
+        process,
+        2,
+        "kgaps: a rank failed (killed, often by too little memory); the same command resumes\n",
     )
 
     process = start_kgaps(root, *COMMAND)  # it is told to stop
     step = wait_for_state(root, process, after=max(step, read_saved_step(root)))
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=TIMEOUT_SEC)
-    assert process.returncode == 130
-    assert err == "kgaps: interrupted: state saved, the same command resumes\n"
+    finish(process, 130, "kgaps: interrupted: state saved, the same command resumes\n")
     assert step <= read_saved_step(root) < STEPS
 
     process = start_kgaps(root, *COMMAND)  # its launcher is killed: the ranks end by themselves
@@ -124,9 +121,7 @@ def test_killed_and_stopped_training_ends_in_the_same_bytes(
     assert step <= read_saved_step(root) < STEPS
     assert not (root / BASELINE).exists()
 
-    process = start_kgaps(root, *COMMAND)
-    _, err = process.communicate(timeout=TIMEOUT_SEC)
-    assert (process.returncode, err) == (0, "")
+    finish(start_kgaps(root, *COMMAND))
     assert hash_tree(root / BASELINE) == hash_tree(ranks_root / BASELINE)
     assert not (root / STATES).exists()
 
@@ -146,34 +141,18 @@ def test_failure_of_the_ranks_is_one_line(ranks_root: Path, tmp_path: Path) -> N
 def test_one_instance_by_two_ranks(ranks_root: Path, tmp_path: Path) -> None:
     root = copy_root(ranks_root, tmp_path / "study", str(BASELINE))
     for _ in range(2):  # the second time nothing happens
-        process = start_kgaps(root, *COMMAND, "--instance", "0")
-        _, err = process.communicate(timeout=TIMEOUT_SEC)
-        assert (process.returncode, err) == (0, "")
+        finish(start_kgaps(root, *COMMAND, "--instance", "0"))
         assert not (root / BASELINE).exists()
     [result] = (root / STATES).glob("0-*/result")
     assert hash_tree(result) == hash_tree(ranks_root / BASELINE / "0")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "variables", "words"),
-    [
-        (("gans", "baseline", "--num-processes", "3"), {}, ("batch_size: 16", "3 processes")),
-        (("gans", "baseline"), {"KGAPS_PROCESSES": "some"}, ("KGAPS_PROCESSES: 'some'",)),
-        (("samples",), TORCHRUN, ("WORLD_SIZE: 2", "'samples'")),
-        ((*COMMAND[:3], "4"), TORCHRUN, ("--num-processes: 4", "torchrun started 2")),
-    ],
-)
 def test_refused(
-    trained_root: Path,
-    run_kgaps: RunKgaps,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: tuple[str, ...],
-    variables: dict[str, str],
-    words: tuple[str, ...],
+    trained_root: Path, refuse: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in variables.items():
+    words = ("batch_size: 16", "3 processes")
+    refuse(trained_root, "gans baseline --num-processes 3", words, STATES.as_posix())
+    for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
-    outcome = run_kgaps(trained_root, *arguments)
-    assert outcome.code == 2
-    assert outcome.err.count("\n") == 1
-    assert all(word in outcome.err for word in words), outcome.err
+    words = ("--num-processes: 4", "torchrun started 2")
+    refuse(trained_root, "gans baseline --num-processes 4", words, STATES.as_posix())

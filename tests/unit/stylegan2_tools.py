@@ -9,10 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from knowledge_gaps.models.architectures.stylegan2.discriminator import StyleGan2Discriminator
-from knowledge_gaps.models.architectures.stylegan2.generator import StyleGan2Generator
-from knowledge_gaps.models.networks import build_discriminator as build_d
-from knowledge_gaps.models.networks import build_generator as build_g
+from knowledge_gaps.models import networks
 from knowledge_gaps.models.registry import ImageShape
 
 SMALL: dict[str, Any] = {
@@ -26,22 +23,17 @@ SMALL: dict[str, Any] = {
 SHAPE = (3, 16, 16)
 
 
-def build_generator(
-    shape: ImageShape = SHAPE, noise: bool = True, **changes: Any
-) -> StyleGan2Generator:
-    """Build a small generator; its biases, and noise strengths if asked, are not 0 as at first."""
+def build_generator(shape: ImageShape = SHAPE, noise: float | None = None, **changes: Any) -> Any:
+    """Build a small generator off its start: biases, and strengths of its noise unless given."""
     torch.manual_seed(0)
-    generator: StyleGan2Generator = _shake(build_g("stylegan2", {**SMALL, **changes}, shape))
-    for name, strength in generator.named_parameters():
-        if name.endswith("noise_strength") and not noise:
-            strength.data.zero_()
-    return generator
+    generator = networks.build_generator("stylegan2", {**SMALL, **changes}, shape)
+    return _shake(generator, noise)
 
 
-def build_discriminator(shape: ImageShape = SHAPE, **changes: Any) -> StyleGan2Discriminator:
+def build_discriminator(shape: ImageShape = SHAPE, **changes: Any) -> Any:
     """Build a small discriminator; its biases are not 0, unlike fresh ones."""
     torch.manual_seed(1)
-    return _shake(build_d("stylegan2", {**SMALL, **changes}, shape))
+    return _shake(networks.build_discriminator("stylegan2", {**SMALL, **changes}, shape))
 
 
 def draw(*shape: int, seed: int = 7, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -91,8 +83,10 @@ def check_half_blocks(
 
 
 @torch.no_grad()
-def _shake(network: Any) -> Any:
+def _shake(network: nn.Module, noise: float | None = None) -> nn.Module:
     for name, parameter in network.named_parameters():
-        if name.endswith(("bias", "noise_strength")):
+        if name.endswith("noise_strength") and noise is not None:
+            parameter.fill_(noise)
+        elif name.endswith(("bias", "noise_strength")):
             parameter.add_(torch.randn_like(parameter) * 0.3)
     return network

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.data.store import hold_images
-from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
 from knowledge_gaps.training.batches import (
     MID_GREY,
@@ -21,7 +20,6 @@ from knowledge_gaps.training.batches import (
     cut_out,
     draw_latents,
     draw_reals,
-    sample_images,
     split_evenly,
     translate,
 )
@@ -29,15 +27,6 @@ from knowledge_gaps.training.ranks import Ranks
 
 STREAM = Stream(0, "gans/baseline", 0)
 OTHERS = [Stream(1, "gans/baseline", 0), Stream(0, "gans/other", 0), Stream(0, "gans/baseline", 1)]
-
-
-class Painter(Generator):
-    """A generator whose image is its latent, 2 x 2 px, doubled."""
-
-    latent_dim = 4
-
-    def forward(self, latents: Tensor) -> Tensor:
-        return 2 * latents.view(-1, 1, 2, 2)
 
 
 # --- drawing
@@ -48,19 +37,16 @@ def draw_both(stream: Stream, *names: str | int) -> tuple[Tensor, Tensor]:
     return draw_latents(stream, 6, 5, *names), draw_reals(stream, store, 40, *names)
 
 
-def test_same_step_draws_the_same_and_another_stream_others() -> None:
+def test_same_step_draws_the_same_and_another_step_or_stream_others() -> None:
     before = torch.random.get_rng_state()
     drawn = draw_both(STREAM, 3, 0)
     assert all(map(torch.equal, drawn, draw_both(STREAM, 3, 0)))
-    for other in OTHERS:
-        assert not any(map(torch.equal, drawn, draw_both(other, 3, 0)))
+    others = [draw_both(other, 3, 0) for other in OTHERS]
+    others += [draw_both(STREAM, *names) for names in ((4, 0), (3, 1), (3,), (3, 0, 0))]
+    assert not any(
+        torch.equal(*pair) for other in others for pair in zip(drawn, other, strict=True)
+    )
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("names", [(4, 0), (3, 1), (3,), (3, 0, 0)])
-def test_other_step_draws_other_numbers(names: tuple[int, ...]) -> None:
-    for first, second in zip(draw_both(STREAM, 3, 0), draw_both(STREAM, *names), strict=True):
-        assert not torch.equal(first, second)
 
 
 def test_reals_are_drawn_from_all_images_alike() -> None:
@@ -87,8 +73,8 @@ def test_layers_are_seeded_for_their_step_and_rank() -> None:
 # --- the balance over generators
 
 
-@pytest.mark.parametrize("num_generators", [1, 2, 3, 4, 5, 7, 10])
-@pytest.mark.parametrize("num_images", [2, 3, 8, 64])
+@pytest.mark.parametrize("num_generators", [1, 2, 3, 5, 10])
+@pytest.mark.parametrize("num_images", [2, 3, 64])
 def test_batch_is_shared_evenly(num_images: int, num_generators: int) -> None:
     shares = [split_evenly(num_images, num_generators, step) for step in range(40)]
     assert all(len(counts) == num_generators for counts in shares)
@@ -98,16 +84,6 @@ def test_batch_is_shared_evenly(num_images: int, num_generators: int) -> None:
         window = shares[start : start + num_generators]
         totals = [sum(counts) for counts in zip(*window, strict=True)]
         assert totals == [num_images] * num_generators
-
-
-# --- sampling
-
-
-def test_samples_are_stored_the_way_reals_are() -> None:
-    latents = torch.tensor([[-1.0, -0.5, 0.0, 0.25], [0.5, 0.1, -0.3, 3.0]])
-    images = sample_images(Painter(), latents)
-    assert (images.shape, images.dtype) == ((2, 1, 2, 2), torch.uint8)
-    assert images.flatten().tolist() == [0, 0, 128, 191, 255, 153, 51, 255]
 
 
 # --- augmentation
@@ -127,22 +103,17 @@ def make_recipe(**keys: Any) -> ClassifierRecipe:
 
 
 @each_kind
-def test_draw_depends_on_stream_and_step_alone(kind: dict[str, Any]) -> None:
+def test_draw_depends_on_stream_step_and_kind_alone(kind: dict[str, Any]) -> None:
     images, recipe = draw_stored(40, 1, 8, 8), make_recipe(**kind)
     first = augment(images, recipe, STREAM, Ranks(), 3, 0)
     assert torch.equal(augment(images, recipe, STREAM, Ranks(), 3, 0), first)
-    others = [(STREAM, (4, 0)), (STREAM, (3, 1)), *((other, (3, 0)) for other in OTHERS)]
-    for stream, names in others:
+    for stream, names in [(STREAM, (4, 0)), (STREAM, (3, 1)), *((s, (3, 0)) for s in OTHERS)]:
         assert not torch.equal(augment(images, recipe, stream, Ranks(), *names), first)
-
-
-def test_draws_do_not_depend_on_one_another() -> None:
-    images = draw_stored(40, 1, 8, 8)
-    recipe = make_recipe(mirror=True, translation_px=2, cutout_px=3)
+    everything = make_recipe(mirror=True, translation_px=2, cutout_px=3)
     altered = images
-    for kind in KINDS:
-        altered = augment(altered, make_recipe(**kind), STREAM, Ranks(), 3, 0)
-    assert torch.equal(augment(images, recipe, STREAM, Ranks(), 3, 0), altered)
+    for one in KINDS:
+        altered = augment(altered, make_recipe(**one), STREAM, Ranks(), 3, 0)
+    assert torch.equal(augment(images, everything, STREAM, Ranks(), 3, 0), altered)
 
 
 @each_kind
@@ -155,14 +126,6 @@ def test_ranks_alter_their_parts_as_one_process_alters_the_whole(kind: dict[str,
         assert torch.equal(altered, whole[part])
 
 
-def test_half_of_the_images_are_mirrored() -> None:
-    images = torch.tensor([0, 255], dtype=torch.uint8).expand(4000, 1, 1, 2)
-    altered = augment(images, make_recipe(mirror=True), STREAM, Ranks(), 0, 0)
-    is_mirrored = altered[:, 0, 0, 0] == 255
-    assert abs(int(is_mirrored.sum()) - 2000) < 4 * 1000**0.5  # four standard deviations
-    assert torch.equal(altered[:, 0, 0, 1] == 0, is_mirrored)
-
-
 def test_every_pixel_may_be_the_centre_of_a_cutout() -> None:
     images = torch.zeros(4000, 1, 4, 5, dtype=torch.uint8)
     altered = augment(images, make_recipe(cutout_px=1), STREAM, Ranks(), 0, 0)
@@ -172,26 +135,22 @@ def test_every_pixel_may_be_the_centre_of_a_cutout() -> None:
     assert counts.max() < 260
 
 
-def translate_by_hand(images: Tensor, shifts: Tensor, max_shift_px: int) -> Tensor:
-    shifted = torch.zeros_like(images)
-    num_images, channels, height, width = images.shape
-    for n, c, y, x in itertools.product(*map(range, (num_images, channels, height, width))):
-        row = y + int(shifts[n, 0]) - max_shift_px
-        column = x + int(shifts[n, 1]) - max_shift_px
-        if 0 <= row < height and 0 <= column < width:
-            shifted[n, c, y, x] = images[n, c, row, column]
-    return shifted
-
-
-def cut_out_by_hand(images: Tensor, centres: Tensor, side_px: int) -> Tensor:
-    altered = images.clone()
+def alter_by_hand(
+    images: Tensor, shifts: Tensor, centres: Tensor, size_px: int
+) -> tuple[Tensor, Tensor]:
+    """Return the images shifted by at most so many pixels, and with a square of this side cut."""
+    shifted, cut = torch.zeros_like(images), images.clone()
     _, _, height, width = images.shape
-    for n, (row, column) in enumerate(centres.tolist()):
-        for y, x in itertools.product(range(height), range(width)):
-            top, left = row - side_px // 2, column - side_px // 2
-            if top <= y < top + side_px and left <= x < left + side_px:
-                altered[n, :, y, x] = 128
-    return altered
+    for n, y, x in itertools.product(*map(range, (len(images), height, width))):
+        row, column = (
+            int(start + shift) - size_px for start, shift in zip((y, x), shifts[n], strict=True)
+        )
+        if 0 <= row < height and 0 <= column < width:
+            shifted[n, :, y, x] = images[n, :, row, column]
+        top, left = (int(centre) - size_px // 2 for centre in centres[n])
+        if top <= y < top + size_px and left <= x < left + size_px:
+            cut[n, :, y, x] = 128
+    return shifted, cut
 
 
 @pytest.mark.parametrize("size_px", [1, 2, 3, 9])
@@ -199,12 +158,10 @@ def cut_out_by_hand(images: Tensor, centres: Tensor, side_px: int) -> Tensor:
 def test_alterations_equal_the_loops(shape: tuple[int, ...], size_px: int) -> None:
     images, generator = draw_stored(*shape), torch.Generator().manual_seed(1)
     shifts = torch.randint(2 * size_px + 1, (shape[0], 2), generator=generator)
-    shifted = translate(images, shifts, size_px)
     centres = torch.stack(
         [torch.randint(size, (shape[0],), generator=generator) for size in shape[2:]], 1
     )
-    altered = cut_out(images, centres, size_px)
-    assert shifted.dtype == altered.dtype == torch.uint8
-    assert torch.equal(shifted, translate_by_hand(images, shifts, size_px))
-    assert torch.equal(altered, cut_out_by_hand(images, centres, size_px))
+    found = translate(images, shifts, size_px), cut_out(images, centres, size_px)
+    assert found[0].dtype == found[1].dtype == torch.uint8
+    assert all(map(torch.equal, found, alter_by_hand(images, shifts, centres, size_px)))
     assert int(to_uint8(torch.zeros(1, 1, 1, 1))) == MID_GREY == 128

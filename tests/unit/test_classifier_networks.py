@@ -1,9 +1,12 @@
-"""torchvision's networks as GAN-classifiers: their layers, how they start, what they keep."""
+"""torchvision's networks as GAN-classifiers: layers, how they start, published weights, memory."""
 
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +14,15 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
-from knowledge_gaps.models.frozen import freeze
+from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.networks import build_classifier
 from knowledge_gaps.models.registry import classifier_architectures
 from knowledge_gaps.models.torchvision_nets import divide_widths, recompute_blocks
+from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
+from knowledge_gaps.training.initial_weights import find_initial_weights, load_initial_weights
+from training_tools import are_equal, clone_state
 
 NAMES = ["inception_v3", "mobilenet_v2", "resnet50"]
 
@@ -54,10 +61,7 @@ def draw_images(num_images: int = 6) -> Tensor:
 def test_network_is_torchvisions_but_for_the_head(name: str) -> None:
     classifier = build(name)
     torch.manual_seed(0)
-    expected = make_published(name).state_dict()
-    state = get_body(classifier).state_dict()
-    assert list(state) == list(expected)
-    assert all(torch.equal(state[key], expected[key]) for key in expected)
+    assert are_equal(get_body(classifier).state_dict(), make_published(name).state_dict())
 
 
 @pytest.mark.parametrize(
@@ -122,22 +126,16 @@ def test_narrower_variant_starts_by_torchvisions_rule(name: str) -> None:
 # --- sizes of the input
 
 
-def test_inception_has_no_pixel_left_below_its_limit() -> None:
-    body = get_body(build_small("inception_v3"))
-    with pytest.raises(RuntimeError, match="greater than actual input size"):
-        body(torch.zeros(2, 3, 74, 74))
-
-
-def test_auxiliary_head_is_there_from_the_published_input_on() -> None:
-    classifier = build("inception_v3", width_divisor=16)
-    images = draw_images(2)
-    assert [head.shape for head in classifier.train().compute_heads(images)] == [(2,), (2,)]
-    assert len(classifier.eval().compute_heads(images)) == 1
-    with pytest.raises(RuntimeError, match="greater than actual input size"):
-        get_body(classifier).train()(torch.zeros(2, 3, 298, 298))  # its convolution of 5 px
-    smaller = build("inception_v3", width_divisor=16, input_px=298).train()
-    assert len(smaller.compute_heads(images)) == 1
-    assert not any("AuxLogits" in key for key in smaller.state_dict())
+def test_inception_has_its_auxiliary_head_and_its_pixels_from_its_limits_on() -> None:
+    images, error = draw_images(2), "greater than actual input size"
+    for input_px, num_heads in ((75, 1), (298, 1), (299, 2)):
+        classifier = build("inception_v3", width_divisor=16, input_px=input_px).train()
+        assert [head.shape for head in classifier.compute_heads(images)] == [(2,)] * num_heads
+        assert any("AuxLogits" in key for key in classifier.state_dict()) == (num_heads == 2)
+        assert len(classifier.eval().compute_heads(images)) == 1
+        if input_px != 298:  # a pixel less leaves none for a convolution
+            with pytest.raises(RuntimeError, match=error):
+                get_body(classifier.train())(torch.zeros(2, 3, input_px - 1, input_px - 1))
 
 
 # --- published weights
@@ -158,16 +156,110 @@ def test_published_state_fits_all_but_the_heads(
     torch.manual_seed(6)
     published = make_published(name, num_classes=1000).state_dict()
     classifier = build(name, **settings)
-    body = get_body(classifier)
-    before = {key: value.clone() for key, value in body.state_dict().items()}
+    before = clone_state(get_body(classifier))
     imagenet = classifier_architectures.get(name).imagenet
     assert imagenet is not None
     imagenet.load(classifier.network, published)
-    for key, value in body.state_dict().items():
+    for key, value in get_body(classifier).state_dict().items():
         expected = before[key] if key.startswith(heads) else published[key]
         assert torch.equal(value, expected), key
     with pytest.raises(RuntimeError, match="Missing key"):
         imagenet.load(classifier.network, {"of_another_network.weight": torch.zeros(1)})
+
+
+@each_name
+def test_names_of_files_are_torchvisions(name: str) -> None:
+    imagenet = classifier_architectures.get(name).imagenet
+    assert imagenet is not None
+    url = torchvision.models.get_model_weights(name).DEFAULT.url
+    assert url.endswith(f"/{imagenet.file_name}")
+    assert re.search(f"-{imagenet.sha256_start}.pth$", url)
+    assert len(imagenet.sha256_start) == 8
+
+
+def make_recipe(**keys: Any) -> ClassifierRecipe:
+    adam = OptimizerSettings(learning_rate=1e-3)
+    values = {"architecture": "mobilenet_v2", "initialisation": "imagenet", **keys}
+    return ClassifierRecipe(steps=1, batch_size=2, optimizer=adam, **values)
+
+
+@pytest.fixture(scope="module")
+def published_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("published") / "weights.pth"
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def file_name(published_file: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let the file of these tests be the published one; return its name."""
+    name = f"mobilenet_v2-{hash_file(published_file)[:8]}.pth"
+    architecture = classifier_architectures.get("mobilenet_v2")
+    assert architecture.imagenet is not None
+    patched = replace(architecture, imagenet=replace(architecture.imagenet, file_name=name))
+    monkeypatch.setitem(classifier_architectures._entries, "mobilenet_v2", patched)
+    return name
+
+
+@pytest.mark.parametrize("place", ["relative", "absolute", "cache"])
+def test_file_is_found_and_loaded(
+    place: str,
+    published_file: Path,
+    file_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root, given = tmp_path, {"initial_weights": str(published_file)}
+    if place == "relative":
+        root, given = published_file.parent, {"initial_weights": published_file.name}
+    elif place == "cache":
+        given = {}
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / file_name).write_bytes(published_file.read_bytes())
+    network = build_classifier("mobilenet_v2", {}, (3, 16, 16)).network
+    sha256 = load_initial_weights(network, make_recipe(**given), root)
+    assert sha256 == hash_file(published_file)
+    state, published = network.state_dict(), torch.load(published_file, weights_only=True)
+    found = {key for key in published if torch.equal(state[f"body.{key}"], published[key])}
+    assert found == {key for key in published if not key.startswith("classifier.1.")}
+
+
+def test_missing_or_other_file_is_refused(
+    file_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "other.pth").write_bytes(b"other weights")
+    sha256, digits = hash_file(tmp_path / "other.pth"), file_name[-12:-4]
+    missing = f"is missing; .*{file_name} .*nothing is downloaded"
+    for given, message in (
+        ({}, f"{tmp_path / 'checkpoints' / file_name} {missing}"),
+        ({"initial_weights": "absent.pth"}, f"{tmp_path / 'absent.pth'} {missing}"),
+        ({"initial_weights": "other.pth"}, f"sha256 of .* is {sha256}, .* begins with {digits}"),
+    ):
+        with pytest.raises(UserError, match=f"initial_weights: {message}"):
+            find_initial_weights(make_recipe(**given), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"architecture": "cnn", "model": {"channels": [4]}},
+            "initialisation: 'imagenet' found, 'cnn' has no .*known: inception_v3, mob.*, resnet50",
+        ),
+        ({"model": {"width_divisor": 8}}, "'imagenet' needs model.width_divisor 1, found 8"),
+        (
+            {"architecture": "inception_v3", "model": {}},
+            "'imagenet' needs model.transform_input true, found false",
+        ),
+    ],
+)
+def test_initialisation_that_cannot_be_is_refused(
+    keys: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        find_initial_weights(make_recipe(**keys), tmp_path)
 
 
 # --- gradient checkpointing
@@ -199,31 +291,9 @@ def test_recomputed_activations_change_no_bit(name: str) -> None:
     for _ in range(2):
         runs.clear()
         expected, passed = run_pass(plain), run_pass(recomputing)
-        assert list(passed) == list(expected)
-        assert all(torch.equal(value, expected[key]) for key, value in passed.items())
+        assert are_equal(passed, expected)
         assert sorted(runs) == sorted([*range(len(found))] * 2)  # every block is run again
     runs.clear()
     with torch.no_grad():
         recomputing(draw_images())
     assert runs == [*range(len(found))]
-
-
-# --- frozen use
-
-
-@each_name
-def test_frozen_network_may_be_used_twice_in_one_loss(name: str) -> None:
-    classifier = build_small(name).double()
-    classifier.train()(draw_images(12).double())
-    freeze(classifier)
-    images = draw_images().double()
-    before = images.clone()
-
-    def compute_gradient(num_uses: int) -> Tensor:
-        leaf = images.clone().requires_grad_(True)
-        torch.stack([classifier(leaf).sum() for _ in range(num_uses)]).sum().backward()
-        assert leaf.grad is not None
-        return leaf.grad
-
-    torch.testing.assert_close(compute_gradient(2), 2 * compute_gradient(1), rtol=1e-12, atol=0)
-    assert torch.equal(images, before)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_models import EXAMPLES, GAN_EXAMPLES, Example, clone_state, each, is_same
+from test_models import CLASSIFIER_EXAMPLES, GAN_EXAMPLES, Example, each
 from torch import nn
 
 from knowledge_gaps.core.checkpoint import write_tensors
@@ -15,6 +15,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.models.frozen import load_classifier, load_generator, read_meta
 from knowledge_gaps.models.registry import Generator
+from training_tools import are_equal, clone_state
 
 
 def build_trained(example: Example) -> nn.Module:
@@ -45,9 +46,8 @@ def store(directory: Path, example: Example) -> Path:
 
 
 def change_meta(directory: Path, **values: Any) -> None:
-    meta = {**read_json(directory / "meta.json"), **values}
-    kept = {key: value for key, value in meta.items() if value is not None}
-    write_json(directory / "meta.json", kept)
+    meta = read_json(directory / "meta.json") | values
+    write_json(directory / "meta.json", {k: v for k, v in meta.items() if v is not None})
 
 
 @pytest.fixture
@@ -57,8 +57,7 @@ def generator(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def classifier(tmp_path: Path) -> Path:
-    [cnn, *_] = [example for example in EXAMPLES if example.architecture == "cnn"]
-    return store(tmp_path / "classifier", cnn)
+    return store(tmp_path / "classifier", CLASSIFIER_EXAMPLES[0])
 
 
 @each
@@ -69,13 +68,14 @@ def test_stored_network_comes_back_frozen(example: Example, tmp_path: Path) -> N
     torch.manual_seed(99)
     network = load(tmp_path)
     assert not any(module.training for module in network.modules())
-    assert not any(parameter.requires_grad for parameter in network.parameters())
-    assert is_same(clone_state(network), clone_state(expected))
-    inputs, outputs = example.draw_inputs(network), []
-    for one in (network, expected.eval()):
-        torch.manual_seed(3)  # of noise inputs
-        outputs.append(one(inputs))
-    assert torch.equal(*outputs)
+    inputs = example.draw_inputs(network).requires_grad_(True)
+    outputs = network(inputs)
+    assert torch.equal(outputs, expected.eval()(inputs))
+    (outputs * torch.rand_like(outputs)).sum().backward()
+    assert inputs.grad is not None
+    assert inputs.grad.abs().max() > 0  # the gradient reaches the images, and no weight
+    assert all(p.grad is None and not p.requires_grad for p in network.parameters())
+    assert are_equal(clone_state(network), clone_state(expected))
 
 
 def test_hash_that_the_pool_recorded_is_checked(generator: Path) -> None:

@@ -1,9 +1,7 @@
-"""One step of the two loops: what is updated, what is frozen, and what a batch is made of."""
+"""One step of the two loops: frozen networks, batches, heads, path length, mirrors, memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,23 +11,31 @@ from torch import Tensor, nn
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.losses import compute_classifier_loss
-from knowledge_gaps.models.frozen import freeze
-from knowledge_gaps.study import GanRecipe
-from knowledge_gaps.training.gan import Fooling, GanBatch
+from knowledge_gaps.study import OptimizerSettings
+from knowledge_gaps.training.batches import draw_reals
+from knowledge_gaps.training.gan import Fooling, GanBatch, GanTrainer
 from knowledge_gaps.training.instance import explain_shortage
 from knowledge_gaps.training.task import check_shares
-from knowledge_gaps.training.trainer import build_optimizer
 from training_tools import (
-    ADAM,
     BATCH,
+    NO_FOOLING,
+    SHAPE,
+    STREAM,
+    LinearStyles,
+    SmallNetwork,
     are_equal,
     clone_state,
+    collect,
     make_classifier,
     make_classifier_trainer,
     make_gan_trainer,
     make_generator,
+    make_images,
 )
 
+PATH_BATCH = 8
+IMAGES = make_images(lowest=0)
+PATH = {"path_length_weight": 2.0, "path_length_interval": 2, "path_length_decay": 0.75}
 CPU_ERROR = (
     "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: "
     "you tried to allocate 400 bytes. Error code 12 (Cannot allocate memory)"
@@ -55,22 +61,17 @@ def record_outputs(module: nn.Module) -> list[Any]:
 def test_frozen_classifiers_keep_their_bits_while_the_generator_is_moved(form: str) -> None:
     classifiers = [make_classifier(seed) for seed in (1, 2)]
     before = [clone_state(classifier) for classifier in classifiers]
-    alone, fooling = make_gan_trainer(), make_gan_trainer(Fooling(classifiers, 5.0, form))
+    terms = [NO_FOOLING, Fooling(classifiers, 0.0, form), Fooling(classifiers, 5.0, form)]
+    alone, ignoring, fooling = map(make_gan_trainer, terms)
     for step in range(3):
-        alone.run_step(step)
-        logged = fooling.run_step(step)
+        for trainer in (alone, ignoring, fooling):
+            logged = trainer.run_step(step)
     assert "loss_fooling" in logged
     assert all(map(are_equal, before, map(clone_state, classifiers)))
     for classifier in classifiers:
         assert not any(module.training for module in classifier.modules())
         assert all(p.grad is None and not p.requires_grad for p in classifier.parameters())
-    updated = {
-        id(parameter)
-        for optimizer, _ in fooling.optimizers.values()
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
-    assert not updated & {id(p) for c in classifiers for p in c.parameters()}
+    assert are_equal(collect(ignoring), collect(alone))  # phi 0 is the baseline
     pairs = zip(alone.generator.parameters(), fooling.generator.parameters(), strict=True)
     assert all(not torch.equal(parameter, other) for parameter, other in pairs)
 
@@ -84,51 +85,16 @@ def test_frozen_generators_keep_their_bits() -> None:
     assert not any(module.training for g in trainer.generators for module in g.modules())
 
 
-# --- phases
-
-
-def test_only_the_network_of_a_phase_takes_a_gradient() -> None:
-    trainer = make_gan_trainer(r1_gamma=1.0, r1_interval=1)
-    seen: list[tuple[str, bool, bool]] = []
-
-    def watch(name: str, compute: Callable[[GanBatch], Any]) -> Callable[[GanBatch], Any]:
-        def compute_losses(batch: GanBatch) -> Any:
-            trained = [
-                all(p.requires_grad for p in trainer.modules[key].parameters())
-                for key in ("generator", "discriminator")
-            ]
-            seen.append((name, trained[0], trained[1]))
-            return compute(batch)
-
-        return compute_losses
-
-    trainer.phases = [
-        replace(phase, compute_losses=watch(phase.name, phase.compute_losses))
-        for phase in trainer.phases
-    ]
-    trainer.run_step(0)
-    assert seen == [
-        ("discriminator", False, True),
-        ("r1", False, True),
-        ("generator", True, False),
-    ]
-
-
-def test_lazy_regulariser_runs_every_so_many_steps() -> None:
-    trainer = make_gan_trainer(r1_gamma=2.0, r1_interval=3)
-    with_penalty = [step for step in range(7) if "r1_penalty" in trainer.run_step(step)]
-    assert with_penalty == [0, 3, 6]
-    assert [phase.name for phase in make_gan_trainer().phases] == ["discriminator", "generator"]
-
-
 def test_average_is_the_result_where_there_is_one() -> None:
     plain, averaged = make_gan_trainer(), make_gan_trainer(ema_decay=0.9)
+    assert [phase.name for phase in plain.phases] == ["discriminator", "generator"]
     for step in range(3):
         plain.run_step(step)
         averaged.run_step(step)
+        assert are_equal(clone_state(plain.generator), clone_state(averaged.generator))
+        is_first = are_equal(clone_state(averaged.generator), clone_state(averaged.get_result()))
+        assert is_first == (step == 0)  # the average begins with the first step's weights
     assert plain.get_result() is plain.generator
-    assert are_equal(clone_state(plain.get_result()), clone_state(averaged.generator))
-    assert not are_equal(clone_state(plain.get_result()), clone_state(averaged.get_result()))
 
 
 # --- a classifier's batch
@@ -148,6 +114,15 @@ def test_batch_is_balanced_both_ways_and_on_the_256_levels() -> None:
     assert torch.equal(to_uint8(seen[0][BATCH:]), to_uint8(generated))
     levels = (seen[0] + 1) * 127.5
     torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-3)
+
+
+def test_every_micro_step_has_a_batch_of_its_own() -> None:
+    trainer = make_classifier_trainer(gradient_accumulation_steps=2)
+    seen = record_inputs(trainer.classifier.network)
+    trainer.run_step(0)
+    first, second = seen
+    assert not torch.equal(first[:BATCH], second[:BATCH])
+    assert not torch.equal(first[BATCH:], second[BATCH:])
 
 
 # --- auxiliary heads
@@ -178,38 +153,86 @@ def test_auxiliary_heads_add_their_weighted_loss(weight: float) -> None:
     assert logged["accuracy_generated"] == right[BATCH:].float().mean()
 
 
-# --- accumulated gradients
+# --- path length
 
 
-def test_accumulated_gradient_is_the_mean_over_all_micro_batches() -> None:
-    trainer = make_classifier_trainer(gradient_accumulation_steps=3)
-    expected = make_classifier(9)
-    adam = build_optimizer(expected, ADAM)
-    seen = record_inputs(trainer.classifier.network)
+def make_linear_trainer(**keys: Any) -> GanTrainer:
+    torch.manual_seed(3)
+    networks = LinearStyles(), SmallNetwork()
+    return make_gan_trainer(networks=networks, images=IMAGES, **{"batch_size": PATH_BATCH, **keys})
+
+
+def measure_paths(generator: Any, step: int, micro_step: int = 0) -> Tensor:
+    """Path lengths by hand: for images linear in the styles, J^T y is the weights times y."""
+    lengths = []
+    for index in range(PATH_BATCH // 2):
+        names = ("path_length_noise", step, micro_step, index)
+        noise = torch.randn(SHAPE, generator=STREAM.make_generator(*names))
+        gradient = generator.to_pixels.weight.T @ (noise.flatten() / 8)  # sqrt(8 x 8 pixels)
+        lengths.append(gradient.view(2, 3).square().sum(1).mean().sqrt())
+    return torch.stack(lengths)
+
+
+def test_path_length_phase_has_its_hand_values() -> None:
+    still = OptimizerSettings(learning_rate=1e-30)
+    trainer = make_linear_trainer(generator_optimizer=still, discriminator_optimizer=still, **PATH)
+    phase = trainer.phases[-1]
+    assert (phase.name, phase.network, phase.interval) == ("path_length", "generator", 2)
+    loss, _ = phase.compute_losses(GanBatch(trainer, 0, 0))
+    weighted = 2.0 * 2 * measure_paths(trainer.generator, 0).square().mean()  # times the interval
+    torch.testing.assert_close(loss, weighted)
+    mean = 0.0
+    for step in range(4):
+        logged = trainer.run_step(step)
+        if step % 2 == 1:
+            assert "path_length_penalty" not in logged
+            continue
+        lengths = measure_paths(trainer.generator, step)
+        penalty = (lengths - mean).square().mean()
+        torch.testing.assert_close(logged["path_length_penalty"], penalty)
+        mean = 0.75 * mean + 0.25 * lengths.mean().item()
+        assert float(logged["path_length_mean"]) == pytest.approx(mean)
+        assert float(trainer.scalars["path_length_mean"]) == pytest.approx(mean)
+
+
+def test_accumulated_path_length_is_that_of_all_micro_steps() -> None:
+    """The gradient of every micro-step pulls towards one mean, and that is moved once."""
+    trainer = make_linear_trainer(gradient_accumulation_steps=2, **PATH)
+    trainer.scalars["path_length_mean"] = torch.tensor(0.5)
+    trainer.phases = trainer.phases[-1:]
+    lengths = torch.cat([measure_paths(trainer.generator, 0, micro) for micro in range(2)])
+    penalty, mean = (lengths - 0.5).square().mean().detach(), 0.75 * 0.5 + 0.25 * lengths.mean()
+    logged = trainer.run_step(0)
+    torch.testing.assert_close(logged["path_length_penalty"], penalty)
+    torch.testing.assert_close(trainer.scalars["path_length_mean"], mean.detach())
+
+
+# --- mirrors, precision
+
+
+def test_about_half_of_the_reals_are_mirrored_and_nothing_else() -> None:
+    plain, mirrored = (make_linear_trainer(mirror=mirror) for mirror in (False, True))
+    num_mirrored = 0
+    for step in range(16):
+        first, second = (GanBatch(t, step, 0).images_real for t in (plain, mirrored))
+        expected = draw_reals(STREAM, IMAGES, PATH_BATCH, step, 0).float() / 127.5 - 1
+        torch.testing.assert_close(first, expected)
+        for image, other in zip(first, second, strict=True):
+            is_flipped = torch.equal(other, image.flip(2))
+            assert is_flipped or torch.equal(other, image)
+            num_mirrored += is_flipped
+    assert 64 - 23 < num_mirrored < 64 + 23  # of 128 coins, standard deviation 5.7
+
+
+def test_regularisers_run_in_full_precision() -> None:
+    trainer = make_linear_trainer(mixed_precision="bf16", r1_gamma=1.0, r1_interval=1, **PATH)
+    dtypes: dict[str, set[torch.dtype]] = {"generator": set(), "discriminator": set()}
+    for name, seen in dtypes.items():
+        layer = [m for m in trainer.modules[name].modules() if isinstance(m, nn.Linear)][-1]
+        layer.register_forward_hook(lambda *args, seen=seen: seen.add(args[2].dtype))
     trainer.run_step(0)
-    assert len(seen) == 3
-    assert not torch.equal(seen[0], seen[1])
-    expected.train()
-    for images in seen:
-        logits = expected(images)
-        (compute_classifier_loss(logits[:BATCH], logits[BATCH:]) / 3).backward()
-    adam.step()
-    pairs = zip(trainer.classifier.parameters(), expected.parameters(), strict=True)
-    for parameter, other in pairs:
-        torch.testing.assert_close(parameter, other, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("accumulated", [1, 3])
-def test_a_step_is_one_update_whatever_is_accumulated(accumulated: int) -> None:
-    recipe = {"gradient_accumulation_steps": accumulated, "r1_gamma": 1.0, "r1_interval": 2}
-    trainer = make_gan_trainer(Fooling([freeze(make_classifier(1))], 1.0, "sum"), **recipe)
-    for step in range(2):
-        trainer.run_step(step)
-    updates = {  # R1's gradient does not reach the last bias
-        name: max(int(entry["step"]) for entry in optimizer.state_dict()["state"].values())
-        for name, (optimizer, _) in trainer.optimizers.items()
-    }
-    assert updates == {"generator": 2, "discriminator": 3}  # one of them R1's
+    assert all(seen == {torch.float32, torch.bfloat16} for seen in dtypes.values())
+    assert GanBatch(trainer, 0, 0).images_generated.dtype == torch.float32
 
 
 # --- batches that do not fit
@@ -217,8 +240,7 @@ def test_a_step_is_one_update_whatever_is_accumulated(accumulated: int) -> None:
 
 def test_ranks_share_every_batch_evenly() -> None:
     keys = {"batch_size": 32, "path_length_weight": 2.0, "path_length_shrink": 8}
-    adams = {"generator_optimizer": ADAM, "discriminator_optimizer": ADAM}
-    recipe = GanRecipe.model_validate({"architecture": "stylegan2", "steps": 4, **keys, **adams})
+    recipe = make_gan_trainer(networks=(LinearStyles(), SmallNetwork()), **keys).recipe
     check_shares(recipe, 4)  # batches of 32 and 4
     with pytest.raises(UserError, match=r"batch_size // path_length_shrink: 4 images .* 8 proc"):
         check_shares(recipe, 8)
