@@ -18,7 +18,8 @@ from mlflow.tracking import MlflowClient
 
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.files import hash_file, write_json, write_text
-from knowledge_gaps.tracking.live import CohortTracker, make_database, tracking_uri
+from knowledge_gaps.tracking.live import CohortTracker
+from knowledge_gaps.tracking.server import make_database, tracking_uri
 from knowledge_gaps.tracking.sync import sync_study
 
 CLASSIFIERS, GANS = ("classifiers", "iteration_0"), ("gans", "fool_all_1")

@@ -23,7 +23,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
 from knowledge_gaps.study import PARAMS_FILE, Kind, Study
 from knowledge_gaps.study.graph import get_cohorts
-from knowledge_gaps.tracking.live import describe_failure, open_experiment, tracking_uri
+from knowledge_gaps.tracking.server import describe_failure, open_experiment, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
