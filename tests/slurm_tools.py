@@ -20,11 +20,18 @@ NAME, ARGUMENTS = Path(sys.argv[0]).name, sys.argv[1:]
 JOB = "4242"
 
 
+def get_end(index):
+    # of the newest start: a requeued task is running again although its first start has ended
+    requeued = PLAY / "requeued"
+    starts = requeued.read_text().splitlines().count(str(index)) if requeued.exists() else 0
+    return PLAY / f"end-{{index}}-{{starts}}"
+
+
 def start(index):
     environment = dict(os.environ, SLURM_JOB_ID=str(9000 + index), SLURM_ARRAY_JOB_ID=JOB,
                        SLURM_ARRAY_TASK_ID=str(index), SLURM_NTASKS="1", SLURM_JOB_NUM_NODES="1",
                        SLURM_NODEID="0", SLURM_PROCID="0", SLURM_LOCALID="0")
-    keep = "echo $? > " + str(PLAY / f"end-{{index}}")
+    keep = "echo $? > " + str(get_end(index))
     subprocess.Popen(["bash", "-c", f"bash {{PLAY / 'script'}}; {{keep}}"], env=environment,
                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
@@ -54,7 +61,7 @@ elif NAME == "srun":
 elif NAME == "sacct":
     print("JobID|State|NodeList")
     for index in range(count_tasks()):
-        end = PLAY / f"end-{{index}}"
+        end = get_end(index)
         code = end.read_text().strip() if end.exists() else None
         state = "RUNNING" if code is None else "COMPLETED" if code == "0" else "FAILED"
         print(f"{{JOB}}_{{index}}|{{state}}|here")

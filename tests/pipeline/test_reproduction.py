@@ -112,7 +112,6 @@ def test_new_cohort_of_a_new_architecture_runs_only_what_is_new(
     analyses = ["agreement", "attributions", "audit", "check", "detections"]
     rest = ["gans@phi_1e-1", "quality", "report", "samples", "spectra"]
     assert sorted(list_stages_run(output)) == [*analyses, *rest]
-    assert "audit: computed 0 rows" in output
     assert f"samples: computed 1 row, {GANS} cached" in output
     assert f"detections: computed {CLASSIFIERS} rows, {GANS * CLASSIFIERS} cached" in output
     found = hash_tree(second.root / "models" / "gans")
