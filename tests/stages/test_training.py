@@ -13,12 +13,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from knowledge_gaps.core.errors import StoppedError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.execution.cohort import make_tasks
 from knowledge_gaps.study import Kind, load_study
-from knowledge_gaps.training.instance import train_instance
+from knowledge_gaps.training.instance import build_trainer, train_instance
+from knowledge_gaps.training.ranks import build_accelerator
 from study_tools import change_params, copy_root, hash_tree, run_stage
 from training_tools import Session, forget_accelerator
 
@@ -70,6 +72,18 @@ def test_instances_differ(trained_root: Path) -> None:
         first, second = (hash_tree(trained_root / "models" / cohort / name) for name in "01")
         assert first.keys() == second.keys()
         assert all(first[name] != second[name] for name in first)
+
+
+def test_instances_begin_with_weights_of_their_own(trained_root: Path) -> None:
+    tasks = make_tasks(
+        trained_root, load_study(trained_root / "params.yaml"), Kind.GANS, "baseline"
+    )
+    first, second, again = (
+        next(build_trainer(task, build_accelerator(0)).generator.parameters())
+        for task in (*tasks[:2], tasks[0])
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
 
 
 def test_seed_changes_bytes(trained_root: Path, fresh_root: Path) -> None:
