@@ -50,6 +50,8 @@ _COHORTS = {
     "gans": "Train the GANs of a cohort.",
     "classifiers": "Train the GAN-classifiers of a cohort.",
 }
+_READS_REPORT = ("check", "agreement", "attributions", "report")
+_NO_STAGES = ("plan", "track")  # DVC records no params of these
 
 
 def main() -> None:
@@ -84,6 +86,8 @@ def _run(
     study = load_study(root / PARAMS_FILE)
     run = getattr(import_module(f"knowledge_gaps.{module or f'stages.{command}'}"), function)
     run(root, study, *names, **options)
+    if command in _NO_STAGES:
+        return
     later = load_study(root / PARAMS_FILE)
     if _select(later, command, *names) != _select(study, command, *names):
         shown = " ".join([command, *names])
@@ -91,9 +95,11 @@ def _run(
 
 
 def _select(study: Study, command: str, name: str = "") -> object:
-    """Select what a command depends on: of a cohort its own entries, else the whole study."""
+    """Select what a stage depends on: of a cohort its own entries, else at most the whole study."""
+    if command == "prepare":
+        return study.data, study.evaluation
     if command not in _COHORTS:
-        return study
+        return study.model_dump(exclude=set() if command in _READS_REPORT else {"report"})
     cohort = getattr(study, command).get(name)
     return study.study.seed, cohort, cohort and find_recipe(study, f"{command}/{name}")
 

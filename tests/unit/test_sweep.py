@@ -73,6 +73,7 @@ def test_values_are_read_as_yaml() -> None:
         (["gan_recipes.dcgan.model.latent_dim=4,0"], "latent_dim=0: params.yaml: gan_recipes"),
         (["study.name=a,b"], "study.name: cannot be swept"),
         ([f"{PHI}=1", f"{PHI}=2"], "given twice in the sweep"),
+        ([f"{PHI}=10,10.0"], "given twice in the sweep"),
         ([PHI], "KEY=VALUE,VALUE,... is needed"),
         ([f"{PHI}="], "KEY=VALUE,VALUE,... is needed"),
         ([f"{PHI}=[1,"], "not valid YAML"),
@@ -170,3 +171,9 @@ def test_stop_interrupts_what_runs_once(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(StoppedError, match="not all experiments are done; the same command goes"):
         dvc.run(2)
     assert dvc.calls == [("queue", "stop"), ("queue", "kill", "a")]
+
+
+def test_second_sweep_waits_for_no_queue_of_another(tmp_path: Path) -> None:
+    with sweep._hold_queue(tmp_path), pytest.raises(UserError, match="another kgaps sweep"):
+        with sweep._hold_queue(tmp_path):
+            pass

@@ -47,6 +47,9 @@ def test_no_param_may_change_while_a_whole_study_is_evaluated(
     monkeypatch.setattr(samples, "run", edit)
     assert "changed while samples ran" in run_kgaps(smoke_root, "samples").err
     assert run_kgaps(smoke_root, "samples").code == 0  # only a remark more
+    edit_report = {"report.iterations": []}
+    monkeypatch.setattr(samples, "run", lambda *_: change_params(smoke_root, edit_report))
+    assert run_kgaps(smoke_root, "samples").code == 0
 
 
 def test_an_error_of_the_stage_is_the_one_that_is_told(

@@ -37,7 +37,6 @@ ATTRIBUTION_INDEX_FILE = "index.json"
 ATTRIBUTION_MEANS_FILE = "mean_absolute.npy"
 EXAMPLE_IMAGES_FILE = "images.npy"
 EXAMPLE_ATTRIBUTIONS_FILE = "attributions.npy"
-EXAMPLE_LOGITS_FILE = "logits.npy"
 
 
 def get_cohort_directory(root: Path, cohort: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ class InstanceTask:
         clean_environment()  # the node's, which srun has added to
         configure_process()
         try:
-            train_assignment(assignment, 0, (assignment.directory / _STOP_FILE).exists)
+            train_assignment(assignment, 0, _watch(assignment.directory / _STOP_FILE))
         except StoppedError:
             return None
         except Exception as error:
@@ -106,6 +106,19 @@ class InstanceTask:
         from submitit.core.utils import DelayedSubmission
 
         return DelayedSubmission(self, assignment)
+
+
+def _watch(path: Path) -> Callable[[], bool]:
+    """Make a function that tells whether a file is there; it asks the disk once a second."""
+    asked_at, is_there = -_POLL_SEC, False
+
+    def look() -> bool:
+        nonlocal asked_at, is_there
+        if (now := time.monotonic()) - asked_at >= _POLL_SEC:
+            asked_at, is_there = now, path.exists()
+        return is_there
+
+    return look
 
 
 def _submit(

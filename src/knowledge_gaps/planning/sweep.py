@@ -15,14 +15,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.core.layout import get_experiment_directory
+from knowledge_gaps.core.layout import get_experiment_directory, get_state_directory
 from knowledge_gaps.core.printing import count_words, draw_table, make_table
 from knowledge_gaps.core.signals import StopFlag, catch_stop_signals
 from knowledge_gaps.study import PARAMS_FILE, Study, parse_yaml, read_yaml, validate_study
@@ -64,7 +66,7 @@ def make_grid(
         if key in lists:
             raise UserError(f"{key}: given twice in the sweep")
         lists[key] = listed
-    grid = []
+    grid: list[Experiment] = []
     for point in itertools.product(*lists.values()):
         values = dict(zip(lists, point, strict=True))
         changed, overrides = _apply(content, values)
@@ -74,6 +76,8 @@ def make_grid(
         except UserError as error:
             raise UserError(f"{_describe(values)}: {error}") from error
         name = _make_name(study, values)
+        if name in {experiment.name for experiment in grid}:
+            raise UserError(f"{_describe(values)}: given twice in the sweep")
         grid.append(Experiment(name, values, [*overrides, _describe({_NAME_KEY: name})]))
     return grid
 
@@ -136,13 +140,25 @@ def run(
         print(_draw(grid, {}))
         return
     _check_committed(root)
-    with catch_stop_signals() as stop:
+    with _hold_queue(root), catch_stop_signals() as stop:
         states = read_states(root, grid)
         if any(state != DONE for state in states.values()):
             _queue_missing(root, study.data.directory, grid, states, stop)
             states = _run_queue(root, grid, num_jobs, stop)
     print(_draw(grid, states))
     _conclude(root, states)
+
+
+@contextmanager
+def _hold_queue(root: Path) -> Iterator[None]:
+    """Keep another sweep away from DVC's queue, in which both would queue and remove."""
+    file = get_state_directory(root) / "sweep.lock"
+    file.parent.mkdir(exist_ok=True)
+    try:
+        with FileLock(file, timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(f"{file}: another kgaps sweep is running here") from error
 
 
 def call_dvc(root: Path, *arguments: str, timeout_sec: float | None = None) -> str:
