@@ -174,6 +174,6 @@ def test_stop_interrupts_what_runs_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_second_sweep_waits_for_no_queue_of_another(tmp_path: Path) -> None:
-    with sweep._hold_queue(tmp_path), pytest.raises(UserError, match="another kgaps sweep"):
-        with sweep._hold_queue(tmp_path):
-            pass
+    again = pytest.raises(UserError, match="another kgaps sweep is running")
+    with sweep._hold_queue(tmp_path), again, sweep._hold_queue(tmp_path):
+        pass

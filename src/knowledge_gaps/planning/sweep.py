@@ -76,7 +76,7 @@ def make_grid(
         except UserError as error:
             raise UserError(f"{_describe(values)}: {error}") from error
         name = _make_name(study, values)
-        if name in {experiment.name for experiment in grid}:
+        if any(name[-8:] == other.name[-8:] for other in grid):  # the same study, as 1 and 1.0 are
             raise UserError(f"{_describe(values)}: given twice in the sweep")
         grid.append(Experiment(name, values, [*overrides, _describe({_NAME_KEY: name})]))
     return grid
