@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ _DOT_LABELS = {
 }
 
 
-class DetectingSweep(Reading):
+class DetectingSweep(Reading, ABC):
     """Classifier cohorts along an axis, on the GAN cohort that they were trained on."""
 
     axis: str
@@ -48,13 +49,13 @@ class DetectingSweep(Reading):
         """List the sweeps; a classifier cohort is in one of them at most."""
         return list(getattr(study.report, self.name))
 
+    @abstractmethod
     def get_value(self, study: Study, gans: str, classifiers: str) -> float:
         """Return the place of a classifier cohort on the axis."""
-        raise NotImplementedError
 
+    @abstractmethod
     def label_axis(self, study: Study) -> str:
         """Name the axis for a reader."""
-        raise NotImplementedError
 
     def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
         return [(name, {}) for name in dict.fromkeys(s.gans for s in self.list_sweeps(study))]

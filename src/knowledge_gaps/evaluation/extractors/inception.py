@@ -55,7 +55,7 @@ class Inception(FeatureExtractor):
 
     @classmethod
     def load(cls, weights: Path | None) -> Inception:
-        """Load the published file; None stands for torch's cache, where torch-fidelity keeps it."""
+        """Load the published file; by default from torch's cache, where torch-fidelity keeps it."""
         path = weights or Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
         if not path.is_file():
             raise UserError(f"{_KEY}: {path} is no file; {_NEEDED}")

@@ -32,8 +32,7 @@ class DcganSettings(ModelSettings):
     latent_dim: Annotated[int, Field(ge=1)]
     """Length of a latent vector."""
     channels: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
-    """Of the generator from its lowest resolution on, mirrored in the discriminator; every entry
-    stands for one doubling of the resolution."""
+    """Of the generator, each at twice the resolution of the last; the discriminator mirrors it."""
     kernel_px: Annotated[int, Field(ge=2, multiple_of=2)] = 4
     """Side of all convolution kernels; even, so that strides of 2 tile evenly."""
 
