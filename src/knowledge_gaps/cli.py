@@ -174,12 +174,9 @@ def plan(
 @app.command()
 def sweep(
     axes: Annotated[list[str], typer.Argument(metavar="KEY=V1,V2,...", help="of params.yaml")],
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="experiments at the same time")
-    ] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the grid")] = False,
 ) -> None:
-    """Run the study for every combination of values, through DVC's experiment queue."""
+    """Run the study for every combination of values, each as an experiment of DVC."""
 
     def check(study: Study) -> None:
         import_module("knowledge_gaps.stages.check").check_study(root, study)
@@ -187,7 +184,7 @@ def sweep(
     check_alone("sweep")
     root = Path.cwd()
     run = import_module("knowledge_gaps.planning.sweep").run
-    run(root, load_study(root / PARAMS_FILE), axes, check, jobs, dry_run)
+    run(root, load_study(root / PARAMS_FILE), axes, check, dry_run)
 
 
 @app.command()

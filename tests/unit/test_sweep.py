@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from conftest import RunKgaps
 from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.core.signals import StopFlag
 from knowledge_gaps.planning import sweep
 from knowledge_gaps.planning.sweep import Experiment, make_grid, parse_axis
-from knowledge_gaps.study import Study, read_yaml
+from knowledge_gaps.study import Study, load_study, read_yaml
 from study_tools import SMOKE_FILE, change_params
 
 PHI = "gans.fool_all_1.phi"
@@ -91,89 +95,88 @@ def test_what_the_study_cannot_take_is_refused(
 def test_dry_run_prints_the_grid_and_does_nothing(smoke_root: Path, run_kgaps: RunKgaps) -> None:
     outcome = run_kgaps(smoke_root, "sweep", f"{PHI}=0.25,4", "--dry-run")
     assert outcome.code == 0
-    assert outcome.out.count("not queued") == 2
+    assert outcome.out.count("not run") == 2
     assert not (smoke_root / ".kgaps").exists()
 
 
-def make_entry(name: str, state: str | None) -> dict[str, Any]:
-    return {"name": name, "executor": None if state is None else {"state": state}}
+# stands in for DVC: an experiment of phi 3 fails, one of phi 4 runs until it is interrupted
+DVC = """
+import sys, time
+from pathlib import Path
+
+done, calls = Path("done.txt"), Path("calls.txt")
+with calls.open("a") as file:
+    print(*sys.argv[1:], file=file)
+if sys.argv[2] == "list":
+    print(done.read_text() if done.exists() else "", end="")
+elif "=3.0" in sys.argv[7]:
+    sys.exit(255)
+elif "=4.0" in sys.argv[7]:
+    Path("running").touch()
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        Path("interrupted").touch()
+        raise
+else:
+    with done.open("a") as file:
+        print(sys.argv[5], file=file)
+"""
 
 
-def test_states_are_read_from_what_dvc_prints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a repository with a committed study, where a script stands in for DVC."""
+    (tmp_path / "dvc.py").write_text(DVC)
+    (tmp_path / ".gitignore").write_text("*.txt\nrunning\ninterrupted\n.kgaps\ndata\n")
+    shutil.copy(SMOKE_FILE, tmp_path / "params.yaml")
+    for command in ("init -q", "add .", "-c user.name=x -c user.email=x commit -qm study"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    monkeypatch.setattr(sweep, "_DVC", (sys.executable, "dvc.py"))
+    return tmp_path
+
+
+def run(root: Path, axis: str) -> None:
+    sweep.run(root, load_study(root / "params.yaml"), [axis], accept, is_dry=False)
+
+
+def test_what_is_done_is_not_run_again_and_failures_are_named(
+    swept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """DVC fails now and then over an experiment that begins or ends."""
-    grid = make(f"{PHI}=1,2,3,4,5")
-    states = ["success", None, "queued", "running"]
-    entries = [make_entry(p.name, s) for p, s in zip(grid, states, strict=False)]
-    shown = [{"experiments": None}, {"experiments": [*entries, make_entry("other", "failed")]}]
-    answers = [None, shown]
-
-    def answer(root: Path, *arguments: str, timeout_sec: float) -> str:
-        if (found := answers.pop(0)) is None:
-            raise UserError("dvc exp show: unexpected error")
-        return json.dumps(found)
-
-    monkeypatch.setattr(sweep, "call_dvc", answer)
-    monkeypatch.setattr(sweep, "_POLL_SEC", 0.0)
-    expected = [sweep.DONE, sweep.DONE, "queued", "running", sweep.MISSING]
-    assert list(sweep.read_states(tmp_path, grid).values()) == expected
-    answers.extend([None] * sweep._TRIES)
-    with pytest.raises(UserError, match="unexpected error"):
-        sweep.read_states(tmp_path, grid)
+    grid = make(f"{PHI}=1.0,3.0,2.0")
+    state = swept / ".kgaps" / "experiments"
+    for point in grid:
+        (state / point.name).mkdir(parents=True)
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"^1 of 3 experiments failed: {grid[1].name}$"):
+            run(swept, f"{PHI}=1.0,3.0,2.0")
+    calls = (swept / "calls.txt").read_text().splitlines()
+    ran = [call.split()[4] for call in calls if call.startswith("exp run --temp --name")]
+    assert ran == [grid[0].name, grid[1].name, grid[2].name, grid[1].name]
+    assert f"--set-param {grid[0].overrides[0]} " in calls[1]
+    assert calls[1].endswith("--copy-paths data/mnist_reduced")
+    assert [path.name for path in state.iterdir()] == [grid[1].name]  # to be resumed
+    assert capsys.readouterr().out.count("done") == 4
 
 
-def test_what_is_done_or_begun_is_not_queued_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[tuple[str, ...]] = []
-    monkeypatch.setattr(sweep, "call_dvc", lambda _, *arguments: calls.append(arguments))
-    grid = make(f"{PHI}=1,2,3,4")
-    found = [sweep.DONE, "failed", "running", sweep.MISSING]
-    states = {point.name: state for point, state in zip(grid, found, strict=True)}
-    sweep._queue_missing(tmp_path, "data", grid, states, StopFlag())
-    assert calls[0] == ("queue", "remove", grid[1].name)
-    assert [call[:5] for call in calls[1:]] == [
-        ("exp", "run", "--queue", "--name", grid[index].name) for index in (1, 3)
-    ]
-    with pytest.raises(UserError, match=r"^3 of 4 experiments not done: .*`dvc queue logs NAME`"):
-        sweep._conclude(tmp_path, states)
+def test_stop_interrupts_what_runs(swept: Path) -> None:
+    def interrupt() -> None:
+        while not (swept / "running").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
 
-
-class Queue:
-    """Stands in for DVC: records its commands and gives the states that a test says."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *states: list[str]) -> None:
-        self.states, self.calls, self.stop = list(states), list[tuple[Any, ...]](), StopFlag()
-        monkeypatch.setattr(
-            sweep, "read_states", lambda *_: dict(zip("ab", self.states.pop(0), strict=True))
-        )
-        monkeypatch.setattr(sweep, "call_dvc", lambda _, *arguments: self.calls.append(arguments))
-        monkeypatch.setattr(sweep, "_start_workers", lambda _, jobs: self.calls.append((jobs,)))
-        monkeypatch.setattr(sweep, "_POLL_SEC", 0.0)
-
-    def run(self, num_jobs: int) -> sweep.States:
-        return sweep._run_queue(Path(), [], num_jobs, self.stop)
-
-
-def test_the_queue_is_kept_going_until_nothing_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker may end before its turn, so workers are started where too few experiments run."""
-    ended = [sweep.DONE, "failed"]
-    states = ["queued", "queued"], ["running", "queued"], [sweep.DONE, "queued"], ended
-    dvc = Queue(monkeypatch, *states)
-    assert list(dvc.run(1).values()) == ended
-    assert dvc.calls == [(1,), (1,)]
-
-
-def test_stop_interrupts_what_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    dvc = Queue(monkeypatch, ["running", "queued"], ["running", "queued"], ["failed", "queued"])
-    dvc.stop.set()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with pytest.raises(StoppedError, match="not all experiments are done; the same command goes"):
-        dvc.run(2)
-    assert dvc.calls == [("queue", "stop"), ("queue", "kill", "a")]
+        run(swept, f"{PHI}=4.0,1.0")
+    thread.join()
+    assert (swept / "interrupted").exists()
+    assert not (swept / "done.txt").exists()
 
 
-def test_second_sweep_waits_for_no_queue_of_another(tmp_path: Path) -> None:
-    again = pytest.raises(UserError, match="another kgaps sweep is running")
-    with sweep._hold_queue(tmp_path), again, sweep._hold_queue(tmp_path):
-        pass
+def test_changes_that_are_not_committed_are_refused(swept: Path) -> None:
+    (swept / "reports").mkdir()
+    (swept / "reports" / "x.csv").touch()
+    (swept / "code.py").touch()
+    with pytest.raises(UserError, match=r"code\.py: not committed"):
+        run(swept, f"{PHI}=1.0")

@@ -101,7 +101,7 @@ def get_state_directory(root: Path) -> Path:
 
 
 def get_experiment_directory(root: Path, experiment: str) -> Path:
-    """State of an experiment of DVC's queue, by the experiment's name."""
+    """State of an experiment of DVC, by the experiment's name."""
     return root / ".kgaps" / "experiments" / experiment
 
 

@@ -32,7 +32,7 @@ _SETTINGS = {  # by MLflow's defaults, a server that is away costs four minutes 
 def tracking_uri(root: Path) -> str | None:
     """Return MLFLOW_TRACKING_URI, else the root's mlflow.db; None when KGAPS_TRACKING is "off".
 
-    Experiments of DVC's queue use the database of the repository that they belong to. Raises
+    Experiments of DVC use the database of the repository that they belong to. Raises
     UserError when KGAPS_TRACKING is neither "on" nor "off".
     """
     switch = os.environ.get("KGAPS_TRACKING") or "on"

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from knowledge_gaps.core import layout
@@ -36,7 +37,6 @@ _META = "kgaps.meta_sha256"
 _CURRENT = "kgaps.current"  # "false" once the files hold another training
 _MODEL = "model"  # the artifacts of a classifier's run that are its version
 _STUDY_FILES = (PARAMS_FILE, "reports/index.html")
-_OUTCOMES = ("created", "updated", "unchanged")
 _META_PARAMS = ("architecture", "seed", "steps", "images_seen", "settings")
 _SIDES = {"gans": ("generator", "classifier"), "classifiers": ("classifier", "generator")}
 
@@ -45,18 +45,13 @@ def sync(root: Path, study: Study) -> None:
     """Create what MLflow lacks and print what was done; raises as `sync_study`."""
     cohorts = [(kind.value, name) for kind in Kind for name in get_cohorts(study, kind)]
     done = sync_study(root, study.study.name, cohorts)
-    runs, versions = (
-        ", ".join(f"{done[f'{what} {outcome}']} {outcome}" for outcome in _OUTCOMES)
-        for what in ("runs", "versions")
+    print(
+        f"MLflow: {', '.join(f'{count} {what}' for what, count in done.items()) or 'no cohort yet'}"
     )
-    print(f"runs: {runs}; classifier versions: {versions}")
 
 
 def sync_experiment(root: Path, study: Study) -> None:
-    """Do the same in an experiment of DVC's queue, where a failure is one line; else nothing.
-
-    DVC removes the experiment's folder after its last stage, which is followed by this.
-    """
+    """Do the same in an experiment of DVC, whose folder is removed after its last stage."""
     if layout.get_home(root) != root:
         try:
             sync(root, study)
@@ -253,11 +248,9 @@ def _read_measurements(root: Path) -> Measurements:
         average(quality, "gans", list(numbers))
     if (reports / layout.DETECTIONS_FILE).is_file():
         pairs = pd.read_csv(reports / layout.DETECTIONS_FILE)
-        pairs["held_out"] = ~(pairs["in_loss"] | pairs["in_training"])
-        groups = ["in_loss", "in_training", "held_out"]
-        others = [name for name in pairs if name not in groups]
-        grouped = pairs.melt(others, groups, "group", "is_in").query("is_in")
+        groups = ["in_loss", "in_training"]
+        pairs["group"] = np.select([pairs[name] for name in groups], groups, "held_out")
         for kind, (_, other) in _SIDES.items():
-            average(grouped, kind, ["detection_rate", "auc"], f"{other}_cohort", "group")
+            average(pairs, kind, ["detection_rate", "auc"], f"{other}_cohort", "group")
         average(pairs, "classifiers", ["real_accuracy"])
     return measured
