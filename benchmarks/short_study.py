@@ -43,7 +43,7 @@ class ShortStudy:
             self.run(command)
         for split in (TRAIN_IMAGES, TEST_IMAGES):
             images = open_images(get_prepared_directory(root) / split)
-            np.save(self.get_reals_file(split), images.read(0, len(images)))
+            np.save(self.get_reals_file(split), images)
 
     def set_steps(self, steps: int) -> None:
         """Write the study, with so many steps a training."""

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
-from knowledge_gaps.data.images import load_images
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.execution.parallel import PRELOAD
 from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
 
@@ -112,7 +112,7 @@ def read_table(root: Path, name: str) -> pd.DataFrame:
 
 def mix_files(first: Path, second: Path) -> npt.NDArray[np.uint8]:
     """Take 40 images of one file and 24 of the other: what no classifier finds easy."""
-    return np.concatenate([load_images(first)[:40], load_images(second)[:24]])
+    return np.concatenate([open_images(first)[:40], open_images(second)[:24]])
 
 
 def start_kgaps(

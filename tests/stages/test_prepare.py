@@ -12,8 +12,7 @@ from PIL import Image
 
 from conftest import Refuse
 from knowledge_gaps.core.files import read_json
-from knowledge_gaps.data.images import load_images
-from knowledge_gaps.data.store import Images
+from knowledge_gaps.data.store import Images, open_images
 from knowledge_gaps.execution.cohort import make_tasks
 from knowledge_gaps.stages import prepare
 from knowledge_gaps.study import Kind, load_study
@@ -58,7 +57,7 @@ def set_data(root: Path, **data: Any) -> None:
 
 def load_prepared(root: Path) -> Images:
     files = (root / PREPARED / name for name in ("train.npy", "test.npy"))
-    return np.concatenate([load_images(file) for file in files])
+    return np.concatenate([open_images(file) for file in files])
 
 
 def test_folder_is_prepared(

@@ -13,8 +13,7 @@ import pytest
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data import drawn_faces, images
 from knowledge_gaps.data.drawn_faces import DrawnFaces, describe_style, draw_face
-from knowledge_gaps.data.images import load_images
-from knowledge_gaps.data.store import Images
+from knowledge_gaps.data.store import Images, open_images
 from knowledge_gaps.study import DataSettings
 
 STYLE = "open-peeps"
@@ -26,7 +25,7 @@ SIZES = {"resolution_px": 8, "num_train": 10, "num_test": 4}
 def draw_faces(path: Path, **settings: Any) -> tuple[Images, Images, dict[str, Any]]:
     faces = DrawnFaces(DataSettings.model_validate({**SOURCE, **SIZES, **settings}))
     described = faces.write(path, lambda function, items, _: map(function, items))
-    return load_images(path / "train.npy"), load_images(path / "test.npy"), described
+    return open_images(path / "train.npy"), open_images(path / "test.npy"), described
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, draw: Callable[[int], int]) -> None:

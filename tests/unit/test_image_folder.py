@@ -19,8 +19,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.data import image_files, images
 from knowledge_gaps.data.folder import BAD_IMAGES_FILE, ImageFolder
 from knowledge_gaps.data.image_files import open_archive
-from knowledge_gaps.data.images import load_images
-from knowledge_gaps.data.store import Images
+from knowledge_gaps.data.store import Images, open_images
 from knowledge_gaps.study import DataSettings
 
 # in the order of their names
@@ -73,7 +72,7 @@ def read_folder(path: Path, **settings: Any) -> tuple[Images, Images, dict[str, 
     target = path.parent / f"prepared{os.urandom(4).hex()}"
     folder = ImageFolder(DataSettings(**values), path, path.parent / "state")
     described = folder.write(target, lambda function, items, _: map(function, items))
-    return load_images(target / "train.npy"), load_images(target / "test.npy"), described
+    return open_images(target / "train.npy"), open_images(target / "test.npy"), described
 
 
 def to_stored(picture: Image.Image) -> Images:

@@ -128,7 +128,7 @@ class PhiSweep(FoolingSweep):
 
     def _read_samples(self, results: Results) -> list[figures.ImageRow]:
         reals = figures.open_drawable(get_prepared_directory(results.root) / TEST_IMAGES)
-        rows = [figures.ImageRow("real", (reals.read(0, figures.count_columns(reals)),))]
+        rows = [figures.ImageRow("real", (reals[: figures.count_columns(reals)],))]
         cells = results.select(self.name, PairSet.HELD_OUT, "phi", "generator_cohort")
         for cohort, phi in dict.fromkeys((cell["generator_cohort"], cell["phi"]) for cell in cells):
             label = "baseline" if phi == 0 else f"phi {format_phi(phi)}"

@@ -78,7 +78,7 @@ def _read_image(path: Path, index: int) -> figures.ImageArray:
     images = figures.open_drawable(path)
     if index >= len(images):
         raise UserError(f"{path}: holds {len(images)} images, image {index} is needed")
-    return images.read(index, index + 1)
+    return images[index : index + 1]
 
 
 def _read_neighbours(path: Path) -> pd.DataFrame:

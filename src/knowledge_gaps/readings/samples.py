@@ -35,7 +35,7 @@ class Samples(Reading):
                 is_picture=True,
                 facts={"num_columns": num_columns},
             )
-        halves = reals.read(0, num_columns), reals.read(num_columns, 2 * num_columns)
+        halves = reals[:num_columns], reals[num_columns : 2 * num_columns]
         rows = [figures.ImageRow("real", (half,)) for half in halves if len(half) > 0]
         yield PageFigure("reals", figures.draw_image_rows(rows), is_picture=True)
 

@@ -14,7 +14,7 @@ from knowledge_gaps.core.files import hash_file, make_key
 from knowledge_gaps.core.fingerprint import get_versions
 from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import write_table
-from knowledge_gaps.data.store import ImageStore, open_images
+from knowledge_gaps.data.store import Images, open_images
 from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.evaluation.detection import hash_classifier, measure_detection, score_images
 from knowledge_gaps.execution.parallel import map_parallel
@@ -50,7 +50,7 @@ def run(root: Path, study: Study) -> None:
 
 def _make_keys(root: Path, study: Study) -> dict[_Pair, str]:
     """Hash what each pair's row is computed from."""
-    reals = _open_reals(root).compute_sha256()
+    reals = hash_file(layout.get_prepared_directory(root) / layout.TEST_IMAGES)
     versions = get_versions(_VERSIONS)
     generators = {
         name: hash_file(layout.get_samples_file(root, *name)) for name in list_generators(study)
@@ -94,7 +94,7 @@ def _make_row(study: Study, pair: _Pair, measured: Row) -> Row:
     }
 
 
-def _open_reals(root: Path) -> ImageStore:
+def _open_reals(root: Path) -> Images:
     return open_images(layout.get_prepared_directory(root) / layout.TEST_IMAGES)
 
 

@@ -56,11 +56,11 @@ def _map_images(function: Any, items: Sequence[Any], title: str) -> Iterator[Any
 
 def _save_first(directory: Path) -> None:
     """Show the first training images, fewer where they are large."""
-    store = open_images(directory / layout.TRAIN_IMAGES)
-    side_px = max(store.shape[2:])
+    images = open_images(directory / layout.TRAIN_IMAGES)
+    side_px = max(images.shape[2:])
     num_images = min(_GRID_IMAGES, max(1, _GRID_PX // side_px) ** 2)
     scale = 2 if side_px <= _ENLARGED_PX else 1
-    save_grid(directory / layout.GRID_FILE, store.read(0, num_images), scale)
+    save_grid(directory / layout.GRID_FILE, images[:num_images], scale)
 
 
 def _check_evaluation(study: Study, reals: Reals) -> None:

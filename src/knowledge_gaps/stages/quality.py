@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
-from knowledge_gaps.core.files import make_key
+from knowledge_gaps.core.files import hash_file, make_key
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
@@ -60,7 +60,7 @@ def _make_keys(
 ) -> dict[_Name, str]:
     """Hash what each row is computed from."""
     test = layout.get_prepared_directory(root) / layout.TEST_IMAGES
-    hashes = {path: open_images(path).compute_sha256() for path in (test, *files.values())}
+    hashes = {path: hash_file(path) for path in (test, *files.values())}
     shared = [
         [hashes[test], hashes[files[_FLOOR]]],
         settings.num_images,

@@ -22,8 +22,8 @@ from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.layout import TEST_IMAGES, get_prepared_directory, get_samples_file
 from knowledge_gaps.data.images import to_float
-from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.batches import Images, count_scored, split_images
+from knowledge_gaps.data.store import Images, open_images
+from knowledge_gaps.evaluation.batches import count_scored, split_images
 from knowledge_gaps.evaluation.detection import score_images
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.input_spec import GanClassifier

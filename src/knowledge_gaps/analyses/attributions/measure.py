@@ -94,7 +94,7 @@ def attribute_batch(batch: tuple[str, range], plan: Plan) -> Attributions:
     """Attribute a batch on this process's device; raises UserError when a file is not whole."""
     (name, index), device = batch, find_device()
     classifiers = [_load_classifier(directory).to(device) for directory in plan.directories]
-    images = open_images(plan.files[name]).read(index.start, index.stop)
+    images = np.array(open_images(plan.files[name])[index.start : index.stop])
     return attribute_images(images, classifiers, device)
 
 
