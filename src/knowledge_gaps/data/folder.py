@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import write_text
 from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES
 from knowledge_gaps.data.image_files import (
     BadImageError,
@@ -30,10 +29,9 @@ from knowledge_gaps.data.images import MapImages, create_images, cut_batches, wr
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.study import DataSettings
 
-BAD_IMAGES_FILE = "bad_images.txt"
 _NUM_SHOWN = 3  # bad images in the one line of an error
 
-# an image's name with its listed sha256: None where there is no listing, "" where it lacks the name
+# an image's name with its listed sha256, as in `read_listing`
 _Entry = tuple[str, str | None]
 # consecutive images that one worker stores: the file, the index of the first one, and the images
 _Batch = tuple[Path, int, Sequence[_Entry]]
@@ -42,8 +40,8 @@ _Batch = tuple[Path, int, Sequence[_Entry]]
 class ImageFolder:
     """Images of a folder or archive, with the last ones as test split; see `reals.open_reals`."""
 
-    def __init__(self, settings: DataSettings, path: Path, state: Path) -> None:
-        self._path, self._bad_file = path, state / BAD_IMAGES_FILE
+    def __init__(self, settings: DataSettings, path: Path) -> None:
+        self._path = path
         self._allowed, names = sorted(set(settings.allow_bad)), list_images(path)
         for name in self._allowed:
             if name not in names:
@@ -64,7 +62,8 @@ class ImageFolder:
         for file, names in ((TRAIN_IMAGES, train), (TEST_IMAGES, test)):
             create_images(directory / file, (len(names), *self.image_shape))
             for start, part in cut_batches(names, self.image_shape):
-                batches.append((directory / file, start, [self._find_entry(name) for name in part]))
+                entries = [(name, self._checksums[name]) for name in part]
+                batches.append((directory / file, start, entries))
         bad: dict[str, str] = {}
         store = partial(_store_batch, self._path, self._form)
         for found in map_images(store, batches, f"images of {self._path.name}"):
@@ -73,25 +72,21 @@ class ImageFolder:
         left_out = {name: self._find_reason(name) for name in self._allowed}
         return {"left_out": left_out, "checked_against": self._listing}
 
-    def _find_entry(self, name: str) -> _Entry:
-        return name, None if self._listing is None else self._checksums.get(name, "")
-
     def _refuse(self, bad: Mapping[str, str]) -> None:
-        """Refuse bad images; all are listed in a file."""
-        self._bad_file.unlink(missing_ok=True)  # of an earlier run
+        """Refuse bad images; all are printed, a line each."""
         if not bad:
             return
-        write_text(self._bad_file, "".join(f"{name}: {bad[name]}\n" for name in sorted(bad)))
+        print("\n".join(f"{name}: {bad[name]}" for name in sorted(bad)))
         shown = "; ".join(f"{name} ({bad[name]})" for name in sorted(bad)[:_NUM_SHOWN])
         raise UserError(
-            f"{self._path}: {len(bad)} images cannot be used: {shown}; {self._bad_file} lists all; "
-            "mend them, or name each in data.allow_bad to leave it out"
+            f"{self._path}: {len(bad)} images cannot be used: {shown}; all are printed before this "
+            "line: mend them, or name each in data.allow_bad to leave it out"
         )
 
     def _find_reason(self, name: str) -> str:
         """Say why an image that is left out cannot be used; one that can be is refused."""
         try:
-            _read_image(self._path, self._form, self._find_entry(name))
+            _read_image(self._path, self._form, (name, self._checksums[name]))
         except BadImageError as error:
             return str(error)
         raise UserError(f"data.allow_bad: {name!r} found, that image can be used")

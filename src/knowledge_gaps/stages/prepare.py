@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.progress import track
+
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, publish_directory, write_json
-from knowledge_gaps.core.printing import track_items
 from knowledge_gaps.data.images import save_grid
 from knowledge_gaps.data.reals import Reals, open_reals
 from knowledge_gaps.data.store import open_images
@@ -27,7 +29,7 @@ _ENLARGED_PX = 64  # images up to this side are shown twice as large
 def run(root: Path, study: Study) -> None:
     """Write data/prepared; raises UserError for a missing, corrupt or unfitting file."""
     load_extractor(study.evaluation, root)  # its weights are there
-    reals = open_reals(study.data, root, layout.get_state_directory(root))
+    reals = open_reals(study.data, root)
     _check_evaluation(study, reals)
 
     def fill(directory: Path) -> None:
@@ -51,7 +53,8 @@ def run(root: Path, study: Study) -> None:
 
 
 def _map_images(function: Any, items: Sequence[Any], title: str) -> Iterator[Any]:
-    return track_items(map_parallel(function, items, _WORKER_MODULE), title, len(items))
+    results = map_parallel(function, items, _WORKER_MODULE)
+    yield from track(results, title, len(items), disable=not sys.stdout.isatty())
 
 
 def _save_first(directory: Path) -> None:
