@@ -11,7 +11,7 @@ from knowledge_gaps.core import fingerprint
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.fingerprint import SOURCE, hash_module
-from knowledge_gaps.core.layout import get_fingerprints_file
+from knowledge_gaps.core.layout import CODE_FINGERPRINTS
 from knowledge_gaps.execution.fingerprint import (
     check_fingerprint,
     compute_fingerprint,
@@ -106,7 +106,7 @@ def test_code_that_decides_bytes_makes_cohorts_due(
 def test_another_torch_makes_all_cohorts_due_and_trains_none(
     smoke_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, file = load_study(smoke_root / PARAMS_FILE), get_fingerprints_file(smoke_root)
+    study, file = load_study(smoke_root / PARAMS_FILE), smoke_root / CODE_FINGERPRINTS
     found = compute_fingerprint(study, Kind.GANS, "baseline")
     check_fingerprint(smoke_root, "gans/baseline", found)  # nothing is recorded yet
     write_fingerprints(smoke_root, study)

@@ -10,7 +10,7 @@ _HOME_VARIABLE = "DVC_ROOT"
 
 # below the root
 ATTRIBUTIONS = Path("data", "attributions")  # by classifiers, a folder for each set of images
-FINGERPRINTS = Path("models", "fingerprints.json")  # of cohorts and stages, written by `check`
+CODE_FINGERPRINTS = Path("models", "fingerprints.json")  # of cohorts and stages, written by `check`
 PREPARED = Path("data", "prepared")  # the reals, as `prepare` writes them
 REPORTS = Path("reports")  # tables, metrics, figures and the page
 SAMPLES = Path("data", "samples")  # of all generators, a folder for each GAN cohort

@@ -42,10 +42,10 @@ class Quality(Reading):
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
         root = results.root
-        pairs = _read_neighbours(layout.get_reports_directory(root) / layout.NEIGHBOURS_FILE)
+        pairs = _read_neighbours(root / layout.REPORTS / layout.NEIGHBOURS_FILE)
         if pairs.empty:
             return
-        training = layout.get_prepared_directory(root) / layout.TRAIN_IMAGES
+        training = root / layout.PREPARED / layout.TRAIN_IMAGES
         num_columns = figures.count_columns(figures.open_drawable(training))
         pairs = pairs.sort_values("distance", kind="stable")[:num_columns]
         generated, reals = [], []

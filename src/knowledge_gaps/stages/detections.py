@@ -45,12 +45,12 @@ def run(root: Path, study: Study) -> None:
 
     rows = compute_rows(root, "detections", _make_keys(root, study), compute)
     table = pd.DataFrame([_make_row(study, pair, row) for pair, row in rows.items()])
-    write_table(layout.get_reports_directory(root) / layout.DETECTIONS_FILE, table)
+    write_table(root / layout.REPORTS / layout.DETECTIONS_FILE, table)
 
 
 def _make_keys(root: Path, study: Study) -> dict[_Pair, str]:
     """Hash what each pair's row is computed from."""
-    reals = hash_file(layout.get_prepared_directory(root) / layout.TEST_IMAGES)
+    reals = hash_file(root / layout.PREPARED / layout.TEST_IMAGES)
     versions = get_versions(_VERSIONS)
     generators = {
         name: hash_file(layout.get_samples_file(root, *name)) for name in list_generators(study)
@@ -95,7 +95,7 @@ def _make_row(study: Study, pair: _Pair, measured: Row) -> Row:
 
 
 def _open_reals(root: Path) -> Images:
-    return open_images(layout.get_prepared_directory(root) / layout.TEST_IMAGES)
+    return open_images(root / layout.PREPARED / layout.TEST_IMAGES)
 
 
 def _get_directory(root: Path, classifier: _Instance) -> Path:

@@ -48,7 +48,7 @@ def run(root: Path, study: Study) -> None:
         _save_first(directory)
         write_json(directory / layout.DATASET_FILE, {**described, **written})
 
-    publish_directory(layout.get_prepared_directory(root), fill)
+    publish_directory(root / layout.PREPARED, fill)
     print(f"prepared {reals.num_train} + {reals.num_test} reals of {study.data.name}")
 
 

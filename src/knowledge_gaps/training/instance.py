@@ -20,8 +20,8 @@ from knowledge_gaps.core.layout import (
     GENERATOR_FILE,
     GRID_FILE,
     META_FILE,
+    PREPARED,
     TRAIN_IMAGES,
-    get_prepared_directory,
 )
 from knowledge_gaps.core.seeding import derive_seed
 from knowledge_gaps.data.images import save_grid
@@ -83,7 +83,7 @@ def explain_shortage(batch_size: int, device: torch.device) -> Iterator[None]:
 def build_trainer(task: TrainingTask, accelerator: Accelerator) -> GanTrainer | ClassifierTrainer:
     """Build the trainer of a task, with fresh weights, which are drawn after those of its pool."""
     torch.manual_seed(derive_seed(task.seed, "weights", task.cohort_path, task.instance))
-    images = open_images(get_prepared_directory(task.root) / TRAIN_IMAGES)
+    images = open_images(task.root / PREPARED / TRAIN_IMAGES)
     own = (task.recipe.architecture, task.recipe.model, images.shape[1:])
     pool = [(member.get_directory(task.root), member.sha256) for member in task.members]
     stream = Stream(task.seed, task.cohort_path, task.instance)

@@ -74,7 +74,7 @@ def make_plan(root: Path, study: Study) -> Plan:
     directories = tuple(layout.get_instance_directory(root, path, one) for one in classifiers)
     baseline = [cohorts[0]] if study.gans[cohorts[0]].fools == NO_POOL else []
     files = {name: layout.get_samples_file(root, name, 0) for name in (gans, *baseline)}
-    files[REALS] = layout.get_prepared_directory(root) / layout.TEST_IMAGES
+    files[REALS] = root / layout.PREPARED / layout.TEST_IMAGES
     return Plan(gans, cohort, classifiers, directories, files)
 
 

@@ -212,7 +212,7 @@ def measure_job(job: Job, root: Path, study: Study) -> Row:
 
 def _load_reals(root: Path, name: str) -> Images:
     """Read as many of a split's first images as may be in memory: all of a set like MNIST."""
-    images = open_images(layout.get_prepared_directory(root) / name)
+    images = open_images(root / layout.PREPARED / name)
     return np.array(images[: max(1, _REPLAY_BYTES // math.prod(images.shape[1:]))])
 
 
