@@ -5,11 +5,13 @@ Fixtures are in `conftest`; nothing here depends on pytest.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import multiprocessing.forkserver
 import os
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,6 +106,12 @@ def run_stage(root: Path, stage: str, *names: str) -> None:
     is_cohort = stage in tuple(Kind)
     module = import_module(f"knowledge_gaps.stages.{'cohort' if is_cohort else stage}")
     module.run(root, study, *names, *([Kind(stage)] if is_cohort else []))
+
+
+def write_idx(path: Path, values: npt.NDArray[np.uint8]) -> None:
+    """Write an array as gzip-compressed IDX."""
+    header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+    path.write_bytes(gzip.compress(header + values.tobytes()))
 
 
 def read_table(root: Path, name: str) -> pd.DataFrame:

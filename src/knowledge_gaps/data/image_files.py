@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def read_entry(path: Path, name: str) -> bytes:
         return open_archive(path).read(name) if path.is_file() else (path / name).read_bytes()
     except OSError as error:
         raise BadImageError(f"cannot be read ({error.strerror or error})") from error
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
         raise BadImageError(f"cannot be unpacked ({error})") from error
 
 
