@@ -49,7 +49,10 @@ def test_write_that_fails_leaves_what_was_there(
     target: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], str], name: str
 ) -> None:
     no_space = rf"{name}: cannot be written \(No space left"
-    for error, raised, message in ((DISK_FULL, UserError, no_space), (STOP, KeyboardInterrupt, "")):
+    for error, raised, message in (
+        (DISK_FULL, UserError, no_space),
+        (STOP, KeyboardInterrupt, None),
+    ):
         monkeypatch.setattr(os, "fsync", Mock(side_effect=error))
         with pytest.raises(raised, match=message):
             write(target / name)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.data import image_files, images
+from knowledge_gaps.data import image_files
 from knowledge_gaps.data.folder import ImageFolder
 from knowledge_gaps.data.image_files import open_archive
 from knowledge_gaps.data.store import Images, open_images
@@ -79,11 +79,7 @@ def to_stored(picture: Image.Image) -> Images:
     return np.asarray(picture).reshape(*picture.size[::-1], -1).transpose(2, 0, 1)
 
 
-@pytest.mark.parametrize("batch_images", [1024, 3])
-def test_images_are_stored_in_the_order_of_their_names(
-    directory: Path, batch_images: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(images, "BATCH_IMAGES", batch_images)
+def test_images_are_stored_in_the_order_of_their_names(directory: Path) -> None:
     train, test, described = read_folder(directory)
     assert (train.shape, test.shape) == ((4, 3, 8, 8), (2, 3, 8, 8))
     fewer = read_folder(directory, num_train=1, num_test=3)
