@@ -42,15 +42,6 @@ def compute_all() -> dict[str, dict[str, str]]:
     }
 
 
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of the package whose files are hashed."""
-    package = tmp_path / "package"
-    shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__", "assets"))
-    monkeypatch.setattr(fingerprint, "SOURCE", package)
-    return package
-
-
 @pytest.mark.parametrize(
     ("text", "is_same"),
     [
@@ -95,8 +86,11 @@ class C: ...
     ],
 )
 def test_code_that_decides_bytes_makes_cohorts_due(
-    package: Path, file: str, text: str, changed: set[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str, changed: set[str]
 ) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    monkeypatch.setattr(fingerprint, "SOURCE", package)
     before, path = compute_all(), package / file
     path.write_text((path.read_text() if path.exists() else "") + text, encoding="utf-8")
     after = compute_all()
