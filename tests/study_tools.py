@@ -131,11 +131,10 @@ def start_kgaps(
     Its workers hold the pipes too, so `communicate` returns when the last of them has ended. The
     launcher is arguments of Python that come first, such as those of torchrun; options are Popen's.
     """
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     return subprocess.Popen(
         [sys.executable, *launcher, "-m", "knowledge_gaps", *arguments],
         cwd=root,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

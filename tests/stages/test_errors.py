@@ -48,22 +48,6 @@ def test_params(
     refuse(smoke_root, "check", ("params.yaml", section, *words), "models/pools/none.json")
 
 
-def test_params_file(smoke_root: Path, refuse: Refuse) -> None:
-    path = smoke_root / "params.yaml"
-    path.write_text("study: " + "[" * 3000)
-    refuse(smoke_root, "check", ("params.yaml", "nested too deeply"), "models/pools/none.json")
-    path.unlink()
-    refuse(smoke_root, "check", ("params.yaml", "missing"), "models/pools/none.json")
-
-
-def test_no_traceback_of_the_real_process(smoke_root: Path) -> None:
-    change_params(smoke_root, {"gans.fool_all_1.phi": -1.0})
-    process = start_kgaps(smoke_root, "check")
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err.count("\n")) == (2, "", 1)
-    assert "gans.fool_all_1.phi" in err
-
-
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 

@@ -93,19 +93,15 @@ def test_images_are_stored_in_the_order_of_their_names(directory: Path) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_grey_images(tmp_path: Path) -> None:
-    path = save_all(tmp_path / "grey", dict.fromkeys(FEW, draw_picture(0, "L")))
-    for settings in ({}, {"channels": 1}):
-        train, _, _ = read_folder(path, **settings)
-        np.testing.assert_array_equal(train, to_stored(draw_picture(0, "L"))[None])
-
-
-def test_rotated_photograph_is_stored_upright(tmp_path: Path) -> None:
-    exif, picture = Image.Exif(), draw_picture(1)
+@pytest.mark.parametrize(("mode", "channels"), [("L", None), ("L", 1), ("RGB", None)])
+def test_rotated_photograph_is_stored_upright(
+    tmp_path: Path, mode: str, channels: int | None
+) -> None:
+    exif, picture = Image.Exif(), draw_picture(1, mode)
     exif[0x0112] = 6  # orientation: the camera was turned by a quarter
     path = save_all(tmp_path / "turned", dict.fromkeys(FEW, picture), exif=exif)
     expected = np.rot90(to_stored(picture), -1, axes=(1, 2))
-    np.testing.assert_array_equal(read_folder(path)[0], expected[None])
+    np.testing.assert_array_equal(read_folder(path, channels=channels)[0], expected[None])
 
 
 def test_larger_images_are_averaged_down(tmp_path: Path) -> None:

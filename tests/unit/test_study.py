@@ -239,9 +239,12 @@ def test_text_that_is_no_study_is_refused(
 ) -> None:
     replace_text(path, before, after)
     assert re.search(message, read_refusal(path))
-    for content in (b"", b"[1]", b"word", b"\xff\xfe\x00"):
+    for content in (b"", b"[1]", b"word", b"\xff\xfe\x00", b"study: " + b"[" * 3000):
         path.write_bytes(content)
         assert "params.yaml" in read_refusal(path)
+    assert "nested too deeply" in read_refusal(path)
+    path.unlink()
+    assert "params.yaml: missing; kgaps runs in the repository's root" in read_refusal(path)
 
 
 @pytest.mark.parametrize(
