@@ -59,6 +59,8 @@ def test_every_setting_loads_and_is_named_as_its_file(file: Path) -> None:
     assert sections == {"gans", "classifiers", "pools"}
 
 
+LONGER = pool("classifiers/iteration_0", 1, 0, extends="c0")
+FOOL = "fool_all_1"
 PHI, DCGAN = "gans.fool_all_1.phi", "gan_recipes.dcgan"
 BETAS = f"{DCGAN}.generator_optimizer.betas"
 ITERATION, C0 = "classifiers.iteration_0", "pools.c0"
@@ -117,19 +119,11 @@ SQUARES = {"name": "a", "source": "images", "directory": "a", "num_test": 9, "re
         (f"{ITERATION}.detects", "none", "iteration_0.detects: 'none' has no generators"),
         (f"{ITERATION}.detects", "x", "detects: 'x' is not in pools "),
         (C0, pool("classifiers/baseline", 0), "c0.cohort: 'baseline' is not in classifiers"),
-        (
-            C0,
-            pool("classifiers/iteration_0", 2),
-            "pools.c0.instances: 2 is not in classifiers/iteration_0, which has instances 0 to 1",
-        ),
+        (f"{C0}.instances", [2], "c0.instances: 2 is not in classifiers/iteration_0, .* 0 to 1"),
         (f"{C0}.extends", "c7", "pools.c0.extends: 'c7' is not in pools"),
         (f"{C0}.extends", "baseline_1", "c0.extends: pool 'baseline_1' holds gans, classifiers"),
         (f"{C0}.extends", "c0", "pools/c0 -> pools/c0"),
-        (
-            "pools.longer",
-            pool("classifiers/iteration_0", 1, 0, extends="c0"),
-            "pools.longer.instances: 0 of classifiers/iteration_0 is in it twice, once through 'c0",
-        ),
+        ("pools.longer", LONGER, "0 of classifiers/iteration_0 is in it twice, once through 'c0'"),
     ],
 )
 def test_value_is_refused_with_its_key(path: Path, key: str, value: object, message: str) -> None:
@@ -139,7 +133,8 @@ def test_value_is_refused_with_its_key(path: Path, key: str, value: object, mess
     assert re.search(message, refusal)
 
 
-SWEEP = {"gans": "baseline", "classifiers": ["iteration_0", "twin"]}
+FIRST = {"gans": "baseline", "classifiers": "iteration_0"}
+SWEEP = {**FIRST, "classifiers": ["iteration_0", "twin"]}
 
 
 @pytest.mark.parametrize(
@@ -148,48 +143,23 @@ SWEEP = {"gans": "baseline", "classifiers": ["iteration_0", "twin"]}
         ("phi_sweep", ["x"], "phi_sweep.0: 'x' is not in gans"),
         ("phi_sweep", ["baseline", "baseline"], "phi_sweep: 'baseline' is in it twice"),
         ("memory", [{"gans": "baseline"}, {"gans": "x"}], "memory.1.gans: 'x' is not in gans"),
-        (
-            "memoryless",
-            [{"gans": "baseline", "classifiers": "x"}],
-            "memoryless.0.classifiers: 'x' is not in classifiers",
-        ),
-        (
-            "iterations",
-            [{"gans": name, "classifiers": "iteration_0"} for name in ("baseline", "fool_all_1")],
-            "iterations: 'iteration_0' is in it twice",
-        ),
+        ("memoryless", [{**FIRST, "classifiers": "x"}], "memoryless.0.classifiers: 'x' is not in"),
+        ("iterations", [FIRST, {**FIRST, "gans": "fool_all_1"}], "s: 'iteration_0' is in it twice"),
         ("truncation", {"gans": "baseline", "classifiers": []}, "classifiers: List should have at"),
         ("truncation", SWEEP, "'iteration_0' and 'twin' have one value of truncation, 1.0"),
         ("generalisation", [SWEEP, SWEEP], "generalisation: 'iteration_0' is in it twice"),
         (
             "generalisation",
-            [{"gans": "baseline", "classifiers": ["iteration_0", "other"]}],
+            [{**FIRST, "classifiers": ["iteration_0", "other"]}],
             "0.classifiers: one architecture is needed, iteration_0 is cnn, other is other",
         ),
-        (
-            "architectures",
-            [{"gans": "baseline", "classifiers": "iteration_0"}],
-            "'baseline' fools no classifier, classifiers/iteration_0 alone is needed",
-        ),
+        ("architectures", [FIRST], "'baseline' fools no classifier, classifiers/iteration_0 alone"),
         ("multi_instance", ["baseline"], "multi_instance: 'baseline' fools no classifier"),
-        (
-            "multi_instance",
-            ["fool_all_1", "fools_second"],
-            "'fool_all_1' and 'fools_second' have one value of classifiers in the loss, 1",
-        ),
-        (
-            "multi_instance",
-            ["fool_all_1", "fools_twin"],
-            "classifiers of one cohort are needed, fool_all_1 fools classifiers/iteration_0, "
-            "fools_twin fools classifiers/twin",
-        ),
-        ("mutual_fooling", ["fool_all_1"], "one GAN cohort found, at least two are needed"),
-        ("mutual_fooling", ["fool_all_1", "fools_two"], "'fools_two' fools 2 classifiers, not one"),
-        (
-            "mutual_fooling",
-            ["fool_all_1", "fools_first"],
-            "'fool_all_1' and 'fools_first' have one value of the classifier in the loss, 0",
-        ),
+        ("multi_instance", [FOOL, "fools_second"], "one value of classifiers in the loss, 1"),
+        ("multi_instance", [FOOL, "fools_twin"], "one cohort are needed, .* classifiers/twin"),
+        ("mutual_fooling", [FOOL], "one GAN cohort found, at least two are needed"),
+        ("mutual_fooling", [FOOL, "fools_two"], "'fools_two' fools 2 classifiers, not one"),
+        ("mutual_fooling", [FOOL, "fools_first"], "one value of the classifier in the loss, 0"),
     ],
 )
 def test_cohorts_that_make_no_reading_are_refused(
@@ -211,7 +181,7 @@ def test_cohorts_that_make_no_reading_are_refused(
     change_params(path.parent, changes)
     load_study(path)
     change_params(path.parent, {f"report.{reading}": value})
-    assert message in read_refusal(path)
+    assert re.search(message, read_refusal(path))
 
 
 def test_circle_through_cohorts_is_told_round(path: Path) -> None:
@@ -261,8 +231,7 @@ def test_words_are_what_dvc_takes_them_for(path: Path, written: str, number: flo
 
 
 def test_pools_and_nodes_are_in_order(path: Path) -> None:
-    longer = pool("classifiers/iteration_0", 1, extends="c0")
-    change_params(path.parent, {"pools.longer": longer})
+    change_params(path.parent, {"pools.longer": {**LONGER, "instances": [1]}})
     study = load_study(path)
     both = [("classifiers/iteration_0", 0), ("classifiers/iteration_0", 1)]
     assert list_members(study, "longer") == both

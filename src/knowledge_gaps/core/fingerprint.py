@@ -42,14 +42,8 @@ def hash_module(path: Path) -> str:
 
 
 def get_versions(distributions: Iterable[str]) -> dict[str, str]:
-    """Return the installed versions of distributions; those that are not installed are left out."""
-    versions = {}
-    for name in distributions:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # run from a source tree on a machine's own Python
-            continue
-    return versions
+    """Return the versions of installed distributions."""
+    return {name: metadata.version(name) for name in distributions}
 
 
 def _simplify(syntax: object) -> object:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from knowledge_gaps import __version__
 from knowledge_gaps.core.checkpoint import write_tensors
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, write_json, write_text
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _GRID_IMAGES = 64
-_RECORDED_VERSIONS = ("torch", "accelerate", "safetensors", "knowledge-gaps")
+_RECORDED_VERSIONS = ("torch", "accelerate", "safetensors")
 _CPU_MESSAGE = "DefaultCPUAllocator: can't allocate memory"  # a plain RuntimeError of torch
 
 
@@ -132,7 +133,7 @@ def write_result(
         "steps_done": steps,
         "images_seen": steps * recipe.batch_size * recipe.gradient_accumulation_steps,
         "image_shape": list(trainer.images.shape[1:]),
-        "versions": get_versions(_RECORDED_VERSIONS),
+        "versions": {**get_versions(_RECORDED_VERSIONS), "knowledge-gaps": __version__},
         "files": {path.name: hash_file(path) for path in files},
         **described,
     }
