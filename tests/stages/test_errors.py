@@ -19,11 +19,12 @@ GENERATOR = "models/gans/baseline/0/generator.safetensors"
 CLASSIFIER = "models/classifiers/iteration_0/0/classifier.safetensors"
 POOL = "models/pools/c0.json"
 SAMPLE = "data/samples/fool_all_1/1.npy"
+Damage, Words = Callable[[Path], object], tuple[str, ...]
 DCGAN, CNN = "gan_recipes.dcgan", "classifier_recipes.cnn"
 EARLY = {"num_images": 8, "check_every": 4, "patience": 1}
 
 # an entry of params.yaml beyond what is told when it is read, and what the line must say beside it
-BAD_PARAMS: list[tuple[str, Any, tuple[str, ...]]] = [
+BAD_PARAMS: list[tuple[str, Any, Words]] = [
     ("evaluation.extractor", "lenet5", ("'lenet5'", "one of inception, lenet, random_vgg")),
     ("report", None, ("missing",)),  # DVC refuses a section that is not there
     ("data.directory", "", ("no path", "found ''")),
@@ -40,9 +41,7 @@ BAD_PARAMS: list[tuple[str, Any, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("key", "value", "words"), BAD_PARAMS)
-def test_params(
-    smoke_root: Path, refuse: Refuse, key: str, value: Any, words: tuple[str, ...]
-) -> None:
+def test_params(smoke_root: Path, refuse: Refuse, key: str, value: Any, words: Words) -> None:
     change_params(smoke_root, {key: value})
     section = ".".join(key.split(".")[:2])
     refuse(smoke_root, "check", ("params.yaml", section, *words), "models/pools/none.json")
@@ -71,7 +70,7 @@ def drop_tensor(path: Path) -> None:
     change_meta(path, "files", {path.name: write_tensors(path, tensors)})
 
 
-def write(text: str) -> Callable[[Path], object]:
+def write(text: str) -> Damage:
     return lambda path: path.write_text(text)
 
 
@@ -87,7 +86,7 @@ RESULTS = {
     "quality": "reports/quality.csv",
 }
 # the command, the file that is damaged before, how, and what the line must say
-DAMAGES: list[tuple[str, str, Callable[[Path], Any], tuple[str, ...]]] = [
+DAMAGES: list[tuple[str, str, Damage, Words]] = [
     ("samples", GENERATOR, alter_one_byte, (GENERATOR, "truncated or altered")),
     ("samples", GENERATOR, remove, (GENERATOR, "No such file")),
     ("samples", GENERATOR, drop_tensor, (GENERATOR, "does not fit architecture")),
@@ -112,12 +111,7 @@ DAMAGES: list[tuple[str, str, Callable[[Path], Any], tuple[str, ...]]] = [
 @pytest.mark.parametrize(("command", "file", "damage", "words"), DAMAGES)
 @pytest.mark.usefixtures("one_worker")
 def test_damaged_input(
-    trained_copy: Path,
-    refuse: Refuse,
-    command: str,
-    file: str,
-    damage: Callable[[Path], Any],
-    words: tuple[str, ...],
+    trained_copy: Path, refuse: Refuse, command: str, file: str, damage: Damage, words: Words
 ) -> None:
     remove(trained_copy / RESULTS[command])
     damage(trained_copy / file)

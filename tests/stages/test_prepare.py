@@ -78,30 +78,18 @@ def test_drawn_faces_are_prepared_and_named_so(
 
 
 @pytest.mark.parametrize(
-    ("changes", "extractor", "words"),
+    ("data", "extractor", "words"),
     [
+        ({}, "random_vgg", ("1 images cannot be used: 00000/00007.png", "data.allow_bad")),
         ({"directory": "data/nowhere"}, "random_vgg", ("data/nowhere", "missing")),
         ({"num_train": 8}, "random_vgg", ("evaluation.num_images", "training split has 8")),
         ({"num_test": 8}, "random_vgg", ("evaluation.num_images", "test split has 8")),
-        (
-            {},
-            "lenet",
-            ("evaluation.extractor", "1 x 28 x 28 (channels, height, width)", "has 3 x 8 x 8"),
-        ),
+        ({}, "lenet", ("evaluation.extractor: 'lenet'", "1 x 28 x 28 (chann", "has 3 x 8 x 8")),
     ],
 )
 def test_bad_data_is_refused(
-    images_root: Path,
-    refuse: Refuse,
-    changes: dict[str, Any],
-    extractor: str,
-    words: tuple[str, ...],
+    images_root: Path, refuse: Refuse, data: dict[str, Any], extractor: str, words: tuple[str, ...]
 ) -> None:
-    set_data(images_root, {**SQUARES, **changes}, extractor)
-    refuse(images_root, "prepare", words, "data/prepared")
-
-
-def test_bad_image_is_named_by_the_workers(images_root: Path, refuse: Refuse) -> None:
+    set_data(images_root, {**SQUARES, **data}, extractor)
     (images_root / "data" / "squares" / "00000" / "00007.png").write_bytes(b"\x89PNG")
-    words = ("00000/00007.png", "1 images cannot be used", "data.allow_bad")
     refuse(images_root, "prepare", words, "data/prepared")
