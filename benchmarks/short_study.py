@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from knowledge_gaps.core.files import dump_json, write_text
-from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES, get_prepared_directory
+from knowledge_gaps.core.layout import PREPARED, TEST_IMAGES, TRAIN_IMAGES
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.study import PARAMS_FILE, read_yaml
 from measuring import REPOSITORY, time_module
@@ -42,8 +42,8 @@ class ShortStudy:
         for command in ("check", "prepare"):
             self.run(command)
         for split in (TRAIN_IMAGES, TEST_IMAGES):
-            images = open_images(get_prepared_directory(root) / split)
-            np.save(self.get_reals_file(split), images.read(0, len(images)))
+            images = open_images(root / PREPARED / split)
+            np.save(self.get_reals_file(split), images)
 
     def set_steps(self, steps: int) -> None:
         """Write the study, with so many steps a training."""

@@ -8,16 +8,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from study_tools import REPOSITORY
 
 TIMEOUT_SEC = 900
 
 
-@dataclass(frozen=True)
-class Clone:
+class Clone(NamedTuple):
     """A clone of the repository, and the environment that its commands run in."""
 
     root: Path
@@ -46,35 +45,23 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def clone_working_tree(root: Path, params_file: Path, **environment: str) -> Clone:
     """Make a repository of the working tree's files, as git knows them, with other params."""
-    names = subprocess.run(
-        ["git", "ls-files", "-coz", "--exclude-standard"],
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    command = ["git", "ls-files", "-coz", "--exclude-standard"]
+    names = subprocess.check_output(command, cwd=REPOSITORY, text=True)
     for name in filter(None, names.split("\0")):
         if (REPOSITORY / name).is_file():  # a deleted file stays in the index for a while
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, root / name)
     shutil.copyfile(params_file, root / "params.yaml")
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("DVC_", "GIT_", "KGAPS_", "MLFLOW_"))
+    others = ("DVC_", "GIT_", "KGAPS_", "MLFLOW_")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(others)}
+    own = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(root / "src"),  # before the installed package
+        "DVC_GLOBAL_CONFIG_DIR": str(root.parent / "dvc_global"),
+        "DVC_SITE_CACHE_DIR": str(root.parent / "dvc_site"),
+        "GIT_CONFIG_GLOBAL": os.devnull,
     }
-    clone = Clone(
-        root,
-        {
-            **inherited,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(root / "src"),  # before the installed package
-            "DVC_GLOBAL_CONFIG_DIR": str(root.parent / "dvc_global"),
-            "DVC_SITE_CACHE_DIR": str(root.parent / "dvc_site"),
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            **environment,
-        },
-    )
+    clone = Clone(root, {**inherited, **own, **environment})
     clone.run("git", "init", "--quiet")
     clone.run("git", "add", "--all")
     who = ("-c", "user.name=test", "-c", "user.email=test@localhost")

@@ -5,11 +5,13 @@ Fixtures are in `conftest`; nothing here depends on pytest.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import multiprocessing.forkserver
 import os
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +25,7 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
-from knowledge_gaps.data.images import load_images
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.execution.parallel import PRELOAD
 from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
 
@@ -106,13 +108,19 @@ def run_stage(root: Path, stage: str, *names: str) -> None:
     module.run(root, study, *names, *([Kind(stage)] if is_cohort else []))
 
 
+def write_idx(path: Path, values: npt.NDArray[np.uint8]) -> None:
+    """Write an array as gzip-compressed IDX."""
+    header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+    path.write_bytes(gzip.compress(header + values.tobytes()))
+
+
 def read_table(root: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(root / "reports" / f"{name}.csv")
 
 
 def mix_files(first: Path, second: Path) -> npt.NDArray[np.uint8]:
     """Take 40 images of one file and 24 of the other: what no classifier finds easy."""
-    return np.concatenate([load_images(first)[:40], load_images(second)[:24]])
+    return np.concatenate([open_images(first)[:40], open_images(second)[:24]])
 
 
 def start_kgaps(
@@ -123,11 +131,10 @@ def start_kgaps(
     Its workers hold the pipes too, so `communicate` returns when the last of them has ended. The
     launcher is arguments of Python that come first, such as those of torchrun; options are Popen's.
     """
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     return subprocess.Popen(
         [sys.executable, *launcher, "-m", "knowledge_gaps", *arguments],
         cwd=root,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 
-from knowledge_gaps.data.store import ImageStore, hold_images
+from knowledge_gaps.data.store import Images
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
 from knowledge_gaps.models.registry import Generator, StyleGenerator
@@ -75,13 +75,11 @@ class SmallNetwork(nn.Module):
         return logits.squeeze(1)
 
 
-def make_images(shape: tuple[int, int, int] = SHAPE, lowest: int = 128) -> ImageStore:
+def make_images(shape: tuple[int, int, int] = SHAPE, lowest: int = 128) -> Images:
     """Draw 40 reals, bright ones unless asked for others."""
     generator = torch.Generator().manual_seed(0)
     size = (40, *shape)
-    return hold_images(
-        torch.randint(lowest, 256, size, dtype=torch.uint8, generator=generator).numpy()
-    )
+    return torch.randint(lowest, 256, size, dtype=torch.uint8, generator=generator).numpy()
 
 
 def make_generator(seed: int = 0) -> Generator:
@@ -112,7 +110,7 @@ def accelerate_anew(recipe: TrainingSettings) -> Accelerator:
 def make_gan_trainer(
     fooling: Fooling = NO_FOOLING,
     networks: tuple[Generator, nn.Module] | None = None,
-    images: ImageStore | None = None,
+    images: Images | None = None,
     **keys: Any,
 ) -> GanTrainer:
     """Make a GAN's trainer, of a small DCGAN unless asked for others; keys are its recipe's."""
@@ -120,7 +118,8 @@ def make_gan_trainer(
     recipe = GanRecipe.model_validate({**usual, "discriminator_optimizer": ADAM, **keys})
     if networks is None:
         networks = make_generator(), build_discriminator("dcgan", DCGAN, SHAPE)
-    images, accelerator = images or make_images(), accelerate_anew(recipe)
+    images = make_images() if images is None else images
+    accelerator = accelerate_anew(recipe)
     return GanTrainer(*networks, fooling, images, recipe, STREAM, accelerator)
 
 

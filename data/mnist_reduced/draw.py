@@ -9,21 +9,16 @@ depends on no library's random numbers. Images keep the order of the full set.
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
+import struct
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from knowledge_gaps.core.files import write_json
-from knowledge_gaps.data.idx import (
-    CHECKSUMS_FILE,
-    IMAGE_FILES,
-    LABEL_FILES,
-    STORED,
-    load_dataset,
-    write_idx,
-)
+from knowledge_gaps.core.files import write_bytes, write_json
+from knowledge_gaps.data.idx import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES, STORED, load_dataset
 from knowledge_gaps.study.schema import DataSettings
 
 NUM_IMAGES = {"train": 20_000, "test": 4_000}
@@ -34,6 +29,12 @@ def choose_indices(split: str, num_available: int, num_images: int) -> npt.NDArr
     digests = [hashlib.sha256(f"{split}:{i}".encode()).digest() for i in range(num_available)]
     ranked = sorted(range(num_available), key=digests.__getitem__)
     return np.array(sorted(ranked[:num_images]))
+
+
+def write_idx(path: Path, values: npt.NDArray[np.uint8]) -> str:
+    """Write an array as gzip-compressed IDX with a fixed timestamp; return the file's sha256."""
+    header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+    return write_bytes(path, gzip.compress(header + values.tobytes(), 9, mtime=0))
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import typer
 from knowledge_gaps import __version__
 from knowledge_gaps.core.devices import check_alone, clean_environment
 from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.core.layout import get_reports_directory
+from knowledge_gaps.core.layout import REPORTS
 from knowledge_gaps.study import PARAMS_FILE, Kind, Study, load_study
 from knowledge_gaps.study.graph import find_recipe
 from knowledge_gaps.study.load import describe_keys, list_studies, use_study
@@ -157,7 +157,7 @@ def pools(pool: Annotated[str, typer.Argument(help="name of the pool in params.y
 def report() -> None:
     """Write the report."""
     _run("report", module="report.build", function="build_report")
-    print(f"report: {get_reports_directory(Path.cwd()) / 'index.html'}")
+    print(f"report: {Path.cwd() / REPORTS / 'index.html'}")
     _run("track", module="tracking.sync", function="sync_experiment")
 
 

@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 from knowledge_gaps.analyses.attributions.measure import integrate_gradients
 from knowledge_gaps.analyses.attributions.reading import read
 from knowledge_gaps.analyses.spectra.measure import measure_spectra
-from knowledge_gaps.data.images import load_images, to_float
-from knowledge_gaps.data.store import load_array
+from knowledge_gaps.data.images import to_float
+from knowledge_gaps.data.store import load_array, open_images
 from knowledge_gaps.models.frozen import load_classifier
 from study_tools import change_params, hash_tree, run_stage
 
@@ -33,7 +33,7 @@ def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load_set(root: Path, name: str) -> list[np.ndarray]:
-    return [load_images(root / "data" / file)[:NUM_IMAGES] for file in SETS[name]]
+    return [open_images(root / "data" / file)[:NUM_IMAGES] for file in SETS[name]]
 
 
 def read_table(root: Path, name: str) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def test_attributions_by_a_direct_computation(trained_root: Path) -> None:
     directory = trained_root / "models" / "classifiers" / "iteration_0"
     networks = [load_classifier(directory / str(instance)) for instance in (0, 1)]
     for row, (name, one) in zip(reading.agreement.itertuples(), reading.sets.items(), strict=True):
-        stored = load_images(trained_root / "data" / SETS[name][0])
+        stored = open_images(trained_root / "data" / SETS[name][0])
         images = to_float(torch.from_numpy(stored))
         maps = torch.stack([integrate_gradients(network, images) for network in networks]).numpy()
         agreement = [

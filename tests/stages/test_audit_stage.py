@@ -14,7 +14,8 @@ from knowledge_gaps.analyses.audit import measure
 from knowledge_gaps.analyses.audit.measure import list_jobs, measure_job, shorten_recipe
 from knowledge_gaps.analyses.audit.reading import COLUMNS, read
 from knowledge_gaps.core.determinism import configure_process
-from knowledge_gaps.data.images import load_images, save_array, to_uint8
+from knowledge_gaps.data.images import save_array, to_uint8
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.stages import audit
 from knowledge_gaps.study import load_study
 from study_tools import change_params, run_stage
@@ -65,7 +66,7 @@ def test_sample_file_unlike_the_reals_fails(
     trained_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = trained_copy / "data" / "samples" / "baseline" / "1.npy"
-    save_array(path, load_images(path).astype(np.float32))
+    save_array(path, open_images(path).astype(np.float32))
     change_params(trained_copy, {"classifier_recipes.cnn.steps": 2})
     run_stage(trained_copy, "audit")
     said = capsys.readouterr().out

@@ -18,7 +18,8 @@ from torch import Tensor
 from knowledge_gaps.core.checkpoint import write_tensors
 from knowledge_gaps.core.files import write_json
 from knowledge_gaps.core.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
-from knowledge_gaps.data.images import load_images, save_array
+from knowledge_gaps.data.images import save_array
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation import sampling
 from knowledge_gaps.models.frozen import FORMAT
 from knowledge_gaps.models.input_spec import GanClassifier
@@ -113,7 +114,7 @@ def test_distance_without_inception_is_not_called_fid(colour_root: Path) -> None
 
 
 def test_every_stage_has_all_of_its_rows(colour_root: Path) -> None:
-    images = load_images(colour_root / "data" / "samples" / "baseline" / "1.npy")
+    images = open_images(colour_root / "data" / "samples" / "baseline" / "1.npy")
     assert images.shape == (24, *SHAPE)
     assert not np.array_equal(images[:, 0], images[:, 1])
     assert len(read_table(colour_root, "detections")) == 4 * 2
@@ -160,7 +161,7 @@ def test_noise_of_layers_is_the_same_in_every_run_and_new_in_every_batch(
         runs.append(hash_tree(tmp_path / "data" / "samples"))
     assert runs[0] == runs[1]
     images = [
-        load_images(tmp_path / "data" / "samples" / "baseline" / f"{i}.npy") for i in range(2)
+        open_images(tmp_path / "data" / "samples" / "baseline" / f"{i}.npy") for i in range(2)
     ]
     parts = [part.tobytes() for array in images for part in (array[:12], array[12:])]
     assert len(set(parts)) == 4

@@ -14,8 +14,8 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from knowledge_gaps.core.layout import get_samples_file as get_samples
-from knowledge_gaps.data.images import load_images, save_array, to_float
-from knowledge_gaps.data.store import load_array
+from knowledge_gaps.data.images import save_array, to_float
+from knowledge_gaps.data.store import load_array, open_images
 from knowledge_gaps.evaluation.quality import Nearest, find_nearest
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.stages import quality as quality_stage
@@ -44,7 +44,7 @@ def add_cohort(root: Path) -> None:
     """Add a GAN cohort of one instance, whose images are negatives of a known one's."""
     entry = {"recipe": "dcgan", "instances": 1, "fools": "c0", "phi": 0.5}
     change_params(root, {"gans.negative": entry})
-    images = load_images(get_samples(root, "baseline", 0))
+    images = open_images(get_samples(root, "baseline", 0))
     save_array(get_samples(root, "negative", 0), 255 - images)
 
 
@@ -72,7 +72,7 @@ def test_in_loss_goes_through_extended_pools(trained_copy: Path) -> None:
 def score(root: Path, classifier: int, images_file: Path) -> np.ndarray:
     """Score images one by one, without the stage."""
     network = load_classifier(root / "models" / "classifiers" / "iteration_0" / str(classifier))
-    images = torch.from_numpy(load_images(images_file))
+    images = torch.from_numpy(open_images(images_file))
     with torch.no_grad():
         return np.array([network(to_float(image[None])).item() for image in images])
 
@@ -136,7 +136,7 @@ def test_what_changed_is_computed_again(
         (prepared / "test.npy", num_rows),
         (prepared / "train.npy", num_rows if stage == "quality" else 0),
     ):
-        save_array(path, load_images(path)[::-1].copy())
+        save_array(path, open_images(path)[::-1].copy())
         run_stage(trained_copy, stage)
         words = f"{num_changed} row{'' if num_changed == 1 else 's'}"
         assert f"computed {words}, {num_rows - num_changed} cached" in capsys.readouterr().out
@@ -169,7 +169,7 @@ def test_quality_has_every_generator_and_the_floor(quality: pd.DataFrame) -> Non
 def test_collapse_of_known_images(trained_copy: Path) -> None:
     """Copies of training reals, blank sheets, one digit again and again, two digits of ten."""
     prepared = trained_copy / "data" / "prepared"
-    reals = load_images(prepared / "train.npy")
+    reals = open_images(prepared / "train.npy")
     of_two = reals[np.isin(load_array(prepared / "train_labels.npy"), (0, 1))][:64]
     images = {
         ("baseline", 0): (reals[100:164], "intact"),

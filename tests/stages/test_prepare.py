@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,14 @@ from PIL import Image
 
 from conftest import Refuse
 from knowledge_gaps.core.files import read_json
-from knowledge_gaps.data.images import load_images
-from knowledge_gaps.data.store import Images
+from knowledge_gaps.data.store import Images, open_images
 from knowledge_gaps.execution.cohort import make_tasks
 from knowledge_gaps.stages import prepare
 from knowledge_gaps.study import Kind, load_study
 from study_tools import change_params, hash_tree, run_stage
 
-MAP_IMAGES = prepare._map_images
 PREPARED = Path("data") / "prepared"
-SETTINGS = {
-    "name": "squares",
-    "source": "images",
-    "directory": "data/squares",
-    "num_train": None,
-    "num_test": 32,
-}
-
-
-@pytest.fixture(autouse=True)
-def _few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "_map_images", lambda function, items, _: map(function, items))
+SQUARES = {"name": "squares", "source": "images", "directory": "data/squares", "num_test": 32}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +29,7 @@ def drawn() -> Images:
 @pytest.fixture
 def images_root(smoke_root: Path, drawn: Images) -> Path:
     """Return a study of a folder of 96 random images of 8 px, in colour."""
-    set_data(smoke_root, **SETTINGS)
+    set_data(smoke_root, SQUARES)
     for index, pixels in enumerate(drawn):
         path = smoke_root / "data" / "squares" / f"{index // 50:05d}" / f"{index:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,20 +37,17 @@ def images_root(smoke_root: Path, drawn: Images) -> Path:
     return smoke_root
 
 
-def set_data(root: Path, **data: Any) -> None:
-    """Replace the section data, and ask for few images of an extractor that takes all."""
-    change_params(root, {"data": data, "evaluation": {"num_images": 16, "extractor": "random_vgg"}})
+def set_data(root: Path, data: dict[str, Any], extractor: str = "random_vgg") -> None:
+    """Replace the section data, and ask for few images of an extractor, unless named of any."""
+    change_params(root, {"data": data, "evaluation": {"num_images": 16, "extractor": extractor}})
 
 
 def load_prepared(root: Path) -> Images:
     files = (root / PREPARED / name for name in ("train.npy", "test.npy"))
-    return np.concatenate([load_images(file) for file in files])
+    return np.concatenate([open_images(file) for file in files])
 
 
-def test_folder_is_prepared(
-    images_root: Path, drawn: Images, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prepare, "_map_images", MAP_IMAGES)  # by workers, as for everybody
+def test_folder_is_prepared(images_root: Path, drawn: Images) -> None:
     run_stage(images_root, "prepare")
     files = hash_tree(images_root / PREPARED)
     assert sorted(files) == ["dataset.json", "samples.png", "test.npy", "train.npy"]
@@ -80,10 +63,13 @@ def test_folder_is_prepared(
     assert {task.data_sha256 for task in tasks} == {files["train.npy"]}
 
 
-def test_drawn_faces_are_prepared_and_named_so(smoke_root: Path) -> None:
+def test_drawn_faces_are_prepared_and_named_so(
+    smoke_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_map_images", lambda function, items, _: map(function, items))
     faces = {"name": "open-peeps", "source": "dicebear", "directory": "data/drawn_faces"}
     sizes = {"resolution_px": 16, "num_train": 40, "num_test": 16}
-    set_data(smoke_root, **faces, **sizes, style="open-peeps")
+    set_data(smoke_root, {**faces, **sizes, "style": "open-peeps"})
     run_stage(smoke_root, "prepare")
     described = read_json(smoke_root / PREPARED / "dataset.json")
     assert described["drawn_faces"]["licence"] == "CC0 1.0"
@@ -92,32 +78,18 @@ def test_drawn_faces_are_prepared_and_named_so(smoke_root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "changes", "words"),
+    ("data", "extractor", "words"),
     [
-        (lambda _: None, {"directory": "data/nowhere"}, ("data/nowhere", "missing")),
-        (
-            lambda path: (path / "00000" / "00007.png").write_bytes(b"\x89PNG"),
-            {},
-            ("00000/00007.png", "1 images cannot be used", "data.allow_bad"),
-        ),
-        (lambda _: None, {"resolution_px": 12}, ("data", "12", "power of two")),
-        (lambda _: None, {"num_train": 8}, ("evaluation.num_images", "training split has 8")),
-        (lambda _: None, {"num_test": 8}, ("evaluation.num_images", "test split has 8")),
+        ({}, "random_vgg", ("1 images cannot be used: 00000/00007.png", "data.allow_bad")),
+        ({"directory": "data/nowhere"}, "random_vgg", ("data/nowhere", "missing")),
+        ({"num_train": 8}, "random_vgg", ("evaluation.num_images", "training split has 8")),
+        ({"num_test": 8}, "random_vgg", ("evaluation.num_images", "test split has 8")),
+        ({}, "lenet", ("evaluation.extractor: 'lenet'", "1 x 28 x 28 (chann", "has 3 x 8 x 8")),
     ],
 )
 def test_bad_data_is_refused(
-    images_root: Path,
-    refuse: Refuse,
-    spoil: Callable[[Path], Any],
-    changes: dict[str, Any],
-    words: tuple[str, ...],
+    images_root: Path, refuse: Refuse, data: dict[str, Any], extractor: str, words: tuple[str, ...]
 ) -> None:
-    spoil(images_root / "data" / "squares")
-    set_data(images_root, **{**SETTINGS, **changes})
-    refuse(images_root, "prepare", words, "data/prepared")
-
-
-def test_extractor_that_does_not_fit_is_refused_first(images_root: Path, refuse: Refuse) -> None:
-    change_params(images_root, {"evaluation.extractor": "lenet"})
-    words = ("evaluation.extractor", "1 x 28 x 28 (channels, height, width)", "has 3 x 8 x 8")
+    set_data(images_root, {**SQUARES, **data}, extractor)
+    (images_root / "data" / "squares" / "00000" / "00007.png").write_bytes(b"\x89PNG")
     refuse(images_root, "prepare", words, "data/prepared")

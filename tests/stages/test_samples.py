@@ -16,7 +16,8 @@ from PIL import Image
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.core.layout import get_samples_file as get_samples
-from knowledge_gaps.data.images import load_images, save_array, to_uint8
+from knowledge_gaps.data.images import save_array, to_uint8
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.execution import parallel
 from knowledge_gaps.models.frozen import load_generator
 from knowledge_gaps.stages import samples as samples_stage
@@ -55,7 +56,7 @@ def test_samples_are_those_of_the_latents_in_order(trained_root: Path) -> None:
                 to_uint8(generator(draw_latents(stream, 64, generator.latent_dim, name))).numpy()
                 for name in ("evaluation", "grid")
             )
-        found = load_images(get_samples(trained_root, cohort, instance))
+        found = open_images(get_samples(trained_root, cohort, instance))
         assert found.shape == (64, 1, 28, 28)
         assert found.dtype == np.uint8
         assert np.array_equal(found, evaluation)
@@ -84,7 +85,7 @@ def test_more_samples_of_a_smaller_cohort(trained_copy: Path) -> None:
     run_stage(trained_copy, "samples")
     directory = get_samples(trained_copy, "fool_all_1", 0).parent
     assert sorted(path.name for path in directory.iterdir()) == ["0.npy"]
-    assert len(load_images(directory / "0.npy")) == 300  # more than one batch of latents
+    assert len(open_images(directory / "0.npy")) == 300  # more than one batch of latents
 
 
 def test_nothing_is_drawn_twice(
@@ -116,7 +117,7 @@ def test_samples_of_a_generator_that_was_trained_anew_are_drawn(trained_copy: Pa
 
 
 DAMAGES: dict[str, Callable[[Path], Any]] = {
-    "altered": lambda path: save_array(path, 255 - load_images(path)),
+    "altered": lambda path: save_array(path, 255 - open_images(path)),
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "gone": lambda path: path.unlink(),
 }
@@ -158,5 +159,5 @@ def test_files_that_are_links_to_a_cache_are_replaced(trained_copy: Path, tmp_pa
     change_params(trained_copy, {"evaluation.num_images": 48})
     run_stage(trained_copy, "samples")
     assert {target: target.read_bytes() for target in cached} == cached
-    assert len(load_images(get_samples(trained_copy, "baseline", 0))) == 48
+    assert len(open_images(get_samples(trained_copy, "baseline", 0))) == 48
     assert not get_samples(trained_copy, "baseline", 0).is_symlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,9 @@ def test_params_are_the_reduced_study() -> None:
 
 
 def test_list_names_every_study(settings_root: Path, run_kgaps: RunKgaps) -> None:
+    elsewhere = run_kgaps(REPOSITORY / "docs", "settings", "list")
+    assert elsewhere.code == 2
+    assert elsewhere.err == "kgaps: settings/: missing; kgaps runs in the repository's root\n"
     (settings_root / "settings" / "own.yaml").write_text("study: {}\n")
     outcome = run_kgaps(settings_root, "settings", "list")
     files = sorted(path.stem for path in (settings_root / "settings").iterdir())
@@ -38,40 +42,35 @@ def test_list_names_every_study(settings_root: Path, run_kgaps: RunKgaps) -> Non
     assert bf16.endswith("do its findings stand? reports/mnist_bf16 holds the answer of one run.")
 
 
-def test_list_is_of_a_repository(tmp_path: Path, run_kgaps: RunKgaps) -> None:
-    outcome = run_kgaps(tmp_path, "settings", "list")
-    assert outcome.code == 2
-    assert outcome.err == "kgaps: settings/: missing; kgaps runs in the repository's root\n"
-
-
 def test_check_says_what_a_study_trains(smoke_root: Path, run_kgaps: RunKgaps) -> None:
     outcome = run_kgaps(smoke_root, "check")
     cohorts = "2 GAN cohorts (4 instances), 1 classifier cohort (2 instances)"
     assert (outcome.code, outcome.out) == (0, f"params.yaml: study smoke: {cohorts}\n")
 
 
-def test_version(tmp_path: Path, run_kgaps: RunKgaps) -> None:
-    outcome = run_kgaps(tmp_path, "--version")
-    assert (outcome.code, outcome.out) == (0, f"kgaps {__version__}\n")
-
-
-def test_reference_of_keys_is_as_described(tmp_path: Path, run_kgaps: RunKgaps) -> None:
-    outcome = run_kgaps(tmp_path, "settings", "describe")
-    assert outcome.out == (REPOSITORY / "docs" / "params.md").read_text(encoding="utf-8")
+def test_version_and_reference_of_keys(tmp_path: Path, run_kgaps: RunKgaps) -> None:
+    assert run_kgaps(tmp_path, "--version").out == f"kgaps {__version__}\n"
+    described = run_kgaps(tmp_path, "settings", "describe")
+    assert described.out == (REPOSITORY / "docs" / "params.md").read_text(encoding="utf-8")
 
 
 def test_use_writes_params_but_not_over_changes(settings_root: Path, run_kgaps: RunKgaps) -> None:
-    params = settings_root / "params.yaml"
+    params, smoke = settings_root / "params.yaml", SMOKE_FILE.read_bytes()
     assert run_kgaps(settings_root, "settings", "use", "smoke").code == 0
-    assert params.read_bytes() == SMOKE_FILE.read_bytes()
-    params.write_text(params.read_text() + "# a remark\n")
-    before = params.read_bytes()
+    assert params.read_bytes() == smoke
+    params.write_bytes(own := smoke + b"# a remark\n")
     outcome = run_kgaps(settings_root, "settings", "use", "smoke")
     assert outcome.code == 2
-    assert "has changes that are not in settings/" in outcome.err
-    assert params.read_bytes() == before
+    assert "has changes that are neither in settings/ nor committed" in outcome.err
+    assert params.read_bytes() == own
     assert run_kgaps(settings_root, "settings", "use", "smoke", "--force").code == 0
-    assert params.read_bytes() == SMOKE_FILE.read_bytes()
+    assert params.read_bytes() == smoke
+    params.write_bytes(own)  # what is committed is not lost
+    who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    for command in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "own params")):
+        subprocess.run(["git", *command], cwd=settings_root, check=True)
+    assert run_kgaps(settings_root, "settings", "use", "smoke").code == 0
+    assert params.read_bytes() == smoke
 
 
 @pytest.mark.parametrize(

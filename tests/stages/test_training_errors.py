@@ -13,7 +13,7 @@ import pytest
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json, write_json
-from knowledge_gaps.core.layout import get_fingerprints_file
+from knowledge_gaps.core.layout import CODE_FINGERPRINTS
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.execution.cohort import make_tasks, train_cohort
 from knowledge_gaps.execution.fingerprint import write_fingerprints
@@ -48,7 +48,7 @@ def make_pool_stale(root: Path) -> None:
 
 
 def record_other_code(root: Path) -> None:
-    file = get_fingerprints_file(root)
+    file = root / CODE_FINGERPRINTS
     write_json(file, {**read_json(file), "gans": {"baseline": "torch 1.0"}})
 
 

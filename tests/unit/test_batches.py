@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from knowledge_gaps.data.images import to_uint8
-from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
 from knowledge_gaps.training.batches import (
     MID_GREY,
@@ -33,8 +32,8 @@ OTHERS = [Stream(1, "gans/baseline", 0), Stream(0, "gans/other", 0), Stream(0, "
 
 
 def draw_both(stream: Stream, *names: str | int) -> tuple[Tensor, Tensor]:
-    store = hold_images(np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1))
-    return draw_latents(stream, 6, 5, *names), draw_reals(stream, store, 40, *names)
+    images = np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1)
+    return draw_latents(stream, 6, 5, *names), draw_reals(stream, images, 40, *names)
 
 
 def test_same_step_draws_the_same_and_another_step_or_stream_others() -> None:
@@ -50,8 +49,8 @@ def test_same_step_draws_the_same_and_another_step_or_stream_others() -> None:
 
 
 def test_reals_are_drawn_from_all_images_alike() -> None:
-    store = hold_images(np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1))
-    drawn = draw_reals(STREAM, store, 5000, 0)
+    images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
+    drawn = draw_reals(STREAM, images, 5000, 0)
     assert (drawn.shape, drawn.dtype) == ((5000, 1, 1, 1), torch.uint8)
     counts = torch.bincount(drawn.flatten().int(), minlength=10)
     assert counts.min() > 400

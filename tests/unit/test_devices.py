@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from knowledge_gaps.core import devices
-from knowledge_gaps.core.devices import (
-    Rank,
-    check_alone,
-    clean_environment,
-    count_processes,
-    count_workers,
-    find_gpu,
-    read_rank,
-)
+from knowledge_gaps.core.devices import Rank, count_processes, count_workers, find_gpu, read_rank
 from knowledge_gaps.core.errors import UserError
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "4"}
 TORCHRUN |= {"MASTER_ADDR": "host-a", "MASTER_PORT": "29500"}
-KEPT = {
-    "KGAPS_WORKERS": "2",
-    "CUDA_VISIBLE_DEVICES": "0",
-    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
-    "TORCH_HOME": "/cache",
-    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
-}
-TAKEN = {
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "2",
-    "NVIDIA_TF32_OVERRIDE": "1",
-    "OMPI_COMM_WORLD_SIZE": "4",
-    "ONEDNN_DEFAULT_FPMATH_MODE": "BF16",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
-}
+KEPT = {"KGAPS_WORKERS": "2", "CUDA_VISIBLE_DEVICES": "0", "TORCH_HOME": "/cache"}
+KEPT |= {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+KEPT |= {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}
+TAKEN = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "2", "OMPI_COMM_WORLD_SIZE": "4"}
+TAKEN |= {"NVIDIA_TF32_OVERRIDE": "1", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}
+TAKEN |= {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16", "CUBLASLT_WORKSPACE_SIZE": "0"}
 
 
 def set_variables(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
@@ -49,10 +34,10 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_gpu_that_is_asked_for_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_that_is_asked_for_must_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KGAPS_DEVICE", "cuda")
-    for has_driver, num_gpus in ((False, 2), (True, 0)):
-        monkeypatch.setattr(devices, "has_gpu_driver", lambda found=has_driver: found)
+    for driver, num_gpus in ((tmp_path / "none", 2), (tmp_path, 0)):
+        monkeypatch.setattr(devices, "_DRIVER", driver)
         monkeypatch.setattr(torch.cuda, "device_count", lambda found=num_gpus: found)
         with pytest.raises(UserError, match="KGAPS_DEVICE: 'cuda' found, there is no GPU"):
             devices.find_device()
@@ -84,12 +69,12 @@ def test_workers_are_one_a_gpu_or_one_a_core(
 
 
 def test_rank_is_read_where_torchrun_set_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_alone("samples")
+    devices.check_alone("samples")
     assert read_rank() is None
     set_variables(monkeypatch, TORCHRUN)
     assert read_rank() == Rank(index=1, local_index=0, size=4)
     with pytest.raises(UserError, match="WORLD_SIZE: 4 found, but 'samples' runs as one process"):
-        check_alone("samples")
+        devices.check_alone("samples")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert read_rank() is None  # one process is on its own
     monkeypatch.setenv("WORLD_SIZE", "many")
@@ -126,14 +111,11 @@ def test_counts_are_counts(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
             count(None if name == "KGAPS_PROCESSES" else 2)
 
 
-# --- the inherited environment
-
-
 def clean(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> dict[str, str]:
     """Clean an environment of these variables alone; return what is left of it."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "environ", dict(variables))
-        clean_environment()
+        devices.clean_environment()
         return dict(os.environ)
 
 

@@ -11,7 +11,7 @@ import pytest
 from quality_tools import draw_images
 
 from knowledge_gaps.data.images import save_array, save_batches
-from knowledge_gaps.data.store import hold_images, open_images
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.batches import (
     BACKWARD_BATCH,
     BACKWARD_VALUES,
@@ -62,7 +62,7 @@ def test_batches_are_the_whole_in_order(tmp_path: Path, num_images: int | None) 
     images = draw_images(11)
     save_array(tmp_path / "images.npy", images)
     expected = images[:num_images]
-    for source in (images, hold_images(images), open_images(tmp_path / "images.npy")):
+    for source in (images, open_images(tmp_path / "images.npy")):
         batches = list(split_images(source, 4, num_images))
         sizes = [len(expected[start : start + 4]) for start in range(0, len(expected), 4)]
         assert [len(batch) for batch in batches] == sizes

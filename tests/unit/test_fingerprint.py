@@ -11,7 +11,7 @@ from knowledge_gaps.core import fingerprint
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.fingerprint import SOURCE, hash_module
-from knowledge_gaps.core.layout import get_fingerprints_file
+from knowledge_gaps.core.layout import CODE_FINGERPRINTS
 from knowledge_gaps.execution.fingerprint import (
     check_fingerprint,
     compute_fingerprint,
@@ -40,15 +40,6 @@ def compute_all() -> dict[str, dict[str, str]]:
         for kind in Kind
         for name in get_cohorts(study, kind)
     }
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of the package whose files are hashed."""
-    package = tmp_path / "package"
-    shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__", "assets"))
-    monkeypatch.setattr(fingerprint, "SOURCE", package)
-    return package
 
 
 @pytest.mark.parametrize(
@@ -95,8 +86,11 @@ class C: ...
     ],
 )
 def test_code_that_decides_bytes_makes_cohorts_due(
-    package: Path, file: str, text: str, changed: set[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str, changed: set[str]
 ) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    monkeypatch.setattr(fingerprint, "SOURCE", package)
     before, path = compute_all(), package / file
     path.write_text((path.read_text() if path.exists() else "") + text, encoding="utf-8")
     after = compute_all()
@@ -106,7 +100,7 @@ def test_code_that_decides_bytes_makes_cohorts_due(
 def test_another_torch_makes_all_cohorts_due_and_trains_none(
     smoke_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, file = load_study(smoke_root / PARAMS_FILE), get_fingerprints_file(smoke_root)
+    study, file = load_study(smoke_root / PARAMS_FILE), smoke_root / CODE_FINGERPRINTS
     found = compute_fingerprint(study, Kind.GANS, "baseline")
     check_fingerprint(smoke_root, "gans/baseline", found)  # nothing is recorded yet
     write_fingerprints(smoke_root, study)

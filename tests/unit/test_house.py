@@ -10,7 +10,7 @@ import re
 import statistics
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_imports_run_one_way() -> None:
     assert {module.partition(".")[0] for module in list_modules()} - {""} == floor.keys()
 
 
-def test_house_keeps_to_its_size() -> None:
+def test_rooms_files_and_functions_keep_their_size() -> None:
     lines = {
         module: len(path.read_text(encoding="utf-8").splitlines())
         for module, path in list_modules().items()
@@ -102,9 +102,6 @@ def test_house_keeps_to_its_size() -> None:
     for module, number in lines.items():
         rooms[module.partition(".")[0]] += number
     assert {room: size for room, size in rooms.items() if size > MOST_SHARE * MOST_LINES} == {}
-
-
-def test_functions_are_short() -> None:
     sizes = {
         f"{module}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
         for module in list_modules()
@@ -115,24 +112,26 @@ def test_functions_are_short() -> None:
     assert statistics.median(sizes.values()) <= 12
 
 
-def find_imports(*libraries: str) -> set[tuple[str, bool]]:
-    """Find the rooms that import one of these libraries, and whether in a function."""
-    return {
-        (module.partition(".")[0], in_function)
-        for module in list_modules()
-        for target, in_function in list_imports(parse(module))
-        if target.partition(".")[0] in libraries
-    }
-
-
 def test_libraries_stay_in_their_rooms() -> None:
-    assert find_imports("mlflow") == {("tracking", True)}
-    assert {room for room, _ in find_imports("yaml", "ruamel")} <= {"study", "planning", "tracking"}
-    assert not find_imports(*SERIALISERS)
-
-
-def test_nothing_is_pickled() -> None:
+    found: dict[str, set[tuple[str, bool]]] = defaultdict(set)  # of a library: room, in a function
     for module in list_modules():
+        for target, in_function in list_imports(parse(module)):
+            found[target.partition(".")[0]].add((module.partition(".")[0], in_function))
+    assert found["mlflow"] == {("tracking", True)}
+    assert {room for room, _ in found["yaml"] | found["ruamel"]} <= {
+        "study",
+        "planning",
+        "tracking",
+    }
+    assert not found.keys() & SERIALISERS
+
+
+def test_nothing_is_pickled_and_imports_have_no_effects() -> None:
+    effects = (".register", ".add_typer", ".add_implicit_resolver", "main")
+    for module in list_modules():
+        for node in parse(module).body:
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                assert ast.unparse(node.value.func).endswith(effects), module
         for call in ast.walk(parse(module)):
             if not isinstance(call, ast.Call):
                 continue
@@ -143,14 +142,6 @@ def test_nothing_is_pickled() -> None:
                 assert keywords.get("weights_only") == "True", module
             if name in {"np.load", "np.save"}:
                 assert keywords.get("allow_pickle") == "False", module
-
-
-def test_imports_have_no_effects() -> None:
-    allowed = (".register", ".add_typer", ".add_implicit_resolver", "main")
-    for module in list_modules():
-        for node in parse(module).body:
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-                assert ast.unparse(node.value.func).endswith(allowed), module
 
 
 def test_parents_and_trainings_stay_light() -> None:
@@ -169,18 +160,13 @@ assert not tools, tools
 def test_names_of_modules_in_text_exist() -> None:
     """A docstring or a page that names a module or a file of the package names one that exists."""
     texts = [*PACKAGE.rglob("*.py"), *(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "README.md"]
-    missing = []
-    for path in texts:
-        text = path.read_text(encoding="utf-8")
-        for name in re.findall(r"`knowledge_gaps\.([\w.]+)`", text):
-            parts = name.split(".")  # of a module, or of something in it
-            parents = {".".join(parts[: len(parts) - count]) for count in range(3)} - {""}
-            if not parents & list_modules().keys():
-                missing.append(f"{path.name}: {name}")
-        for name in re.findall(r"src/knowledge_gaps/[\w./-]*\w", text):
-            if not (REPOSITORY / name).exists():
-                missing.append(f"{path.name}: {name}")
-    assert not missing, "\n".join(missing)
+    text = "\n".join(path.read_text(encoding="utf-8") for path in texts)
+    for name in re.findall(r"`knowledge_gaps\.([\w.]+)`", text):
+        parts = name.split(".")  # of a module, or of something in it
+        parents = {".".join(parts[: len(parts) - count]) for count in range(3)} - {""}
+        assert parents & list_modules().keys(), name
+    paths = set(re.findall(r"src/knowledge_gaps/[\w./-]*\w", text))
+    assert [name for name in paths if not (REPOSITORY / name).exists()] == []
 
 
 def test_text_is_plain_english() -> None:

@@ -13,9 +13,8 @@ import torch
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
-from knowledge_gaps.data.idx import write_idx
 from knowledge_gaps.evaluation.extractors.lenet import WEIGHTS_PATH, LeNet
-from study_tools import REPOSITORY
+from study_tools import REPOSITORY, write_idx
 
 # the name of the file is too common for an import by path alone
 SPEC = importlib.util.spec_from_file_location(

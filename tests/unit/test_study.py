@@ -59,8 +59,12 @@ def test_every_setting_loads_and_is_named_as_its_file(file: Path) -> None:
     assert sections == {"gans", "classifiers", "pools"}
 
 
+LONGER = pool("classifiers/iteration_0", 1, 0, extends="c0")
+FOOL = "fool_all_1"
 PHI, DCGAN = "gans.fool_all_1.phi", "gan_recipes.dcgan"
 BETAS = f"{DCGAN}.generator_optimizer.betas"
+ITERATION, C0 = "classifiers.iteration_0", "pools.c0"
+SQUARES = {"name": "a", "source": "images", "directory": "a", "num_test": 9, "resolution_px": 12}
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,11 @@ BETAS = f"{DCGAN}.generator_optimizer.betas"
         ("gans.baseline.surprise", 1, r"surprise: unknown key \(allowed: recipe, instances, "),
         ("report.surprise", [], "report.surprise: unknown key"),
         ("study.seed", None, "study.seed: missing, and has no default"),
+        (
+            "study",
+            {"name": "a", "sed": 0},
+            r"study.sed: unknown key .*allowed: name, seed\).*1 more",
+        ),
         ("study.seed", "0", "study.seed: .*integer.*found '0'"),
         ("study.seed", True, "study.seed: .*integer.*found True"),
         ("study.seed", -1, "study.seed: .*greater than or equal to 0.*found -1"),
@@ -80,7 +89,7 @@ BETAS = f"{DCGAN}.generator_optimizer.betas"
         ("gans.baseline.instances", 2.0, r"gans.baseline.instances: .*integer.*found 2\.0"),
         (PHI, -0.5, r"gans.fool_all_1.phi: .*or equal to 0.*found -0\.5"),
         (PHI, float("nan"), "gans.fool_all_1.phi: .*found nan"),
-        (PHI, float("inf"), "gans.fool_all_1.phi: a finite.*found inf"),
+        (PHI, float("inf"), "gans.fool_all_1.phi: .*a finite.*found inf"),
         (PHI, "1.0", r"gans.fool_all_1.phi: .*number.*found '1\.0'"),
         ("gans.fool_all_1.fooling", "mean", "fooling: .*'sum' or 'weighted'.*found 'mean'"),
         ("gans.baseline.phi", 1.0, r"gans.baseline: phi is 1\.0 but fools is 'none'"),
@@ -101,6 +110,20 @@ BETAS = f"{DCGAN}.generator_optimizer.betas"
         ("gans.real_train", fool("none", 0.0), "gans.real_train: the tables use this name"),
         ("gans.Baseline", fool("none", 0.0), "gans.Baseline in case only|baseline in case only"),
         ("pools.none", pool("gans/baseline", 0), "pools.none: "),
+        ("data", SQUARES, "data: resolution_px is 12, a power of two is needed"),
+        ("gans.baseline.recipe", "big", "gans.baseline.recipe: 'big' is not in gan_recipes "),
+        (f"{ITERATION}.recipe", "x", r"recipe: 'x' is not in classifier_recipes \(known: cnn\)"),
+        ("gans.fool_all_1.fools", "c9", "gans.fool_all_1.fools: 'c9' is not in pools "),
+        ("gans.fool_all_1.fools", "baseline_1", "fools: pool 'baseline_1' holds gans, classif"),
+        (f"{ITERATION}.detects", "c0", "detects: pool 'c0' holds classifiers, gans are needed"),
+        (f"{ITERATION}.detects", "none", "iteration_0.detects: 'none' has no generators"),
+        (f"{ITERATION}.detects", "x", "detects: 'x' is not in pools "),
+        (C0, pool("classifiers/baseline", 0), "c0.cohort: 'baseline' is not in classifiers"),
+        (f"{C0}.instances", [2], "c0.instances: 2 is not in classifiers/iteration_0, .* 0 to 1"),
+        (f"{C0}.extends", "c7", "pools.c0.extends: 'c7' is not in pools"),
+        (f"{C0}.extends", "baseline_1", "c0.extends: pool 'baseline_1' holds gans, classifiers"),
+        (f"{C0}.extends", "c0", "pools/c0 -> pools/c0"),
+        ("pools.longer", LONGER, "0 of classifiers/iteration_0 is in it twice, once through 'c0'"),
     ],
 )
 def test_value_is_refused_with_its_key(path: Path, key: str, value: object, message: str) -> None:
@@ -110,46 +133,8 @@ def test_value_is_refused_with_its_key(path: Path, key: str, value: object, mess
     assert re.search(message, refusal)
 
 
-def test_misspelt_key_is_told_rather_than_the_missing_one(path: Path) -> None:
-    change_params(path.parent, {"gans.baseline.phi": None, "gans.baseline.fi": 0.0})
-    assert "gans.baseline.fi: unknown key" in read_refusal(path)
-
-
-ITERATION, C0 = "classifiers.iteration_0", "pools.c0"
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"gans.baseline.recipe": "big"}, "gans.baseline.recipe: 'big' is not in gan_recipes "),
-        ({f"{ITERATION}.recipe": "x"}, r"recipe: 'x' is not in classifier_recipes \(known: cnn\)"),
-        ({"gans.fool_all_1.fools": "c9"}, "gans.fool_all_1.fools: 'c9' is not in pools "),
-        ({"gans.fool_all_1.fools": "baseline_1"}, "fools: pool 'baseline_1' holds gans, classif"),
-        ({f"{ITERATION}.detects": "c0"}, "detects: pool 'c0' holds classifiers, gans are needed"),
-        ({f"{ITERATION}.detects": "none"}, "iteration_0.detects: 'none' has no generators"),
-        ({f"{ITERATION}.detects": "x"}, "detects: 'x' is not in pools "),
-        ({C0: pool("classifiers/baseline", 0)}, "c0.cohort: 'baseline' is not in classifiers"),
-        (
-            {C0: pool("classifiers/iteration_0", 2)},
-            "pools.c0.instances: 2 is not in classifiers/iteration_0, which has instances 0 to 1",
-        ),
-        ({f"{C0}.extends": "c7"}, "pools.c0.extends: 'c7' is not in pools"),
-        ({f"{C0}.extends": "baseline_1"}, "c0.extends: pool 'baseline_1' holds gans, classifiers"),
-        ({f"{C0}.extends": "c0"}, "pools/c0 -> pools/c0"),
-        (
-            {"pools.longer": pool("classifiers/iteration_0", 1, 0, extends="c0")},
-            "pools.longer.instances: 0 of classifiers/iteration_0 is in it twice, once through 'c0",
-        ),
-    ],
-)
-def test_reference_is_refused_with_both_ends(
-    path: Path, changes: dict[str, Any], message: str
-) -> None:
-    change_params(path.parent, changes)
-    assert re.search(message, read_refusal(path))
-
-
-SWEEP = {"gans": "baseline", "classifiers": ["iteration_0", "twin"]}
+FIRST = {"gans": "baseline", "classifiers": "iteration_0"}
+SWEEP = {**FIRST, "classifiers": ["iteration_0", "twin"]}
 
 
 @pytest.mark.parametrize(
@@ -158,48 +143,23 @@ SWEEP = {"gans": "baseline", "classifiers": ["iteration_0", "twin"]}
         ("phi_sweep", ["x"], "phi_sweep.0: 'x' is not in gans"),
         ("phi_sweep", ["baseline", "baseline"], "phi_sweep: 'baseline' is in it twice"),
         ("memory", [{"gans": "baseline"}, {"gans": "x"}], "memory.1.gans: 'x' is not in gans"),
-        (
-            "memoryless",
-            [{"gans": "baseline", "classifiers": "x"}],
-            "memoryless.0.classifiers: 'x' is not in classifiers",
-        ),
-        (
-            "iterations",
-            [{"gans": name, "classifiers": "iteration_0"} for name in ("baseline", "fool_all_1")],
-            "iterations: 'iteration_0' is in it twice",
-        ),
+        ("memoryless", [{**FIRST, "classifiers": "x"}], "memoryless.0.classifiers: 'x' is not in"),
+        ("iterations", [FIRST, {**FIRST, "gans": "fool_all_1"}], "s: 'iteration_0' is in it twice"),
         ("truncation", {"gans": "baseline", "classifiers": []}, "classifiers: List should have at"),
         ("truncation", SWEEP, "'iteration_0' and 'twin' have one value of truncation, 1.0"),
         ("generalisation", [SWEEP, SWEEP], "generalisation: 'iteration_0' is in it twice"),
         (
             "generalisation",
-            [{"gans": "baseline", "classifiers": ["iteration_0", "other"]}],
+            [{**FIRST, "classifiers": ["iteration_0", "other"]}],
             "0.classifiers: one architecture is needed, iteration_0 is cnn, other is other",
         ),
-        (
-            "architectures",
-            [{"gans": "baseline", "classifiers": "iteration_0"}],
-            "'baseline' fools no classifier, classifiers/iteration_0 alone is needed",
-        ),
+        ("architectures", [FIRST], "'baseline' fools no classifier, classifiers/iteration_0 alone"),
         ("multi_instance", ["baseline"], "multi_instance: 'baseline' fools no classifier"),
-        (
-            "multi_instance",
-            ["fool_all_1", "fools_second"],
-            "'fool_all_1' and 'fools_second' have one value of classifiers in the loss, 1",
-        ),
-        (
-            "multi_instance",
-            ["fool_all_1", "fools_twin"],
-            "classifiers of one cohort are needed, fool_all_1 fools classifiers/iteration_0, "
-            "fools_twin fools classifiers/twin",
-        ),
-        ("mutual_fooling", ["fool_all_1"], "one GAN cohort found, at least two are needed"),
-        ("mutual_fooling", ["fool_all_1", "fools_two"], "'fools_two' fools 2 classifiers, not one"),
-        (
-            "mutual_fooling",
-            ["fool_all_1", "fools_first"],
-            "'fool_all_1' and 'fools_first' have one value of the classifier in the loss, 0",
-        ),
+        ("multi_instance", [FOOL, "fools_second"], "one value of classifiers in the loss, 1"),
+        ("multi_instance", [FOOL, "fools_twin"], "one cohort are needed, .* classifiers/twin"),
+        ("mutual_fooling", [FOOL], "one GAN cohort found, at least two are needed"),
+        ("mutual_fooling", [FOOL, "fools_two"], "'fools_two' fools 2 classifiers, not one"),
+        ("mutual_fooling", [FOOL, "fools_first"], "one value of the classifier in the loss, 0"),
     ],
 )
 def test_cohorts_that_make_no_reading_are_refused(
@@ -221,7 +181,7 @@ def test_cohorts_that_make_no_reading_are_refused(
     change_params(path.parent, changes)
     load_study(path)
     change_params(path.parent, {f"report.{reading}": value})
-    assert message in read_refusal(path)
+    assert re.search(message, read_refusal(path))
 
 
 def test_circle_through_cohorts_is_told_round(path: Path) -> None:
@@ -249,34 +209,29 @@ def test_text_that_is_no_study_is_refused(
 ) -> None:
     replace_text(path, before, after)
     assert re.search(message, read_refusal(path))
-
-
-@pytest.mark.parametrize("content", [b"", b"[1]", b"word", b"\xff\xfe\x00"])
-def test_file_without_a_mapping_is_refused(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    assert "params.yaml" in read_refusal(path)
+    for content in (b"", b"[1]", b"word", b"\xff\xfe\x00", b"study: " + b"[" * 3000):
+        path.write_bytes(content)
+        assert "params.yaml" in read_refusal(path)
+    assert "nested too deeply" in read_refusal(path)
+    path.unlink()
+    assert "params.yaml: missing; kgaps runs in the repository's root" in read_refusal(path)
 
 
 @pytest.mark.parametrize(
     ("written", "number"), [("1e-3", 0.001), ("2.E+1", 20.0), ("5e2", 500.0), ("1", 1.0)]
 )
-def test_exponents_are_numbers(path: Path, written: str, number: float) -> None:
-    replace_text(path, "phi: 1.0", f"phi: {written}")
-    assert load_study(path).gans["fool_all_1"].phi == number
-
-
-def test_words_are_what_dvc_takes_them_for(path: Path) -> None:
+def test_words_are_what_dvc_takes_them_for(path: Path, written: str, number: float) -> None:
     log_every = "    log_every: 8\n"
     replace_text(path, log_every, f"{log_every}    mixed_precision: no\n")
     replace_text(path, "name: smoke", "name: 1e3_study")
+    replace_text(path, "phi: 1.0", f"phi: {written}")
     study = load_study(path)
-    assert study.gan_recipes["dcgan"].mixed_precision == "no"
-    assert study.study.name == "1e3_study"
+    assert study.gans["fool_all_1"].phi == number
+    assert (study.gan_recipes["dcgan"].mixed_precision, study.study.name) == ("no", "1e3_study")
 
 
 def test_pools_and_nodes_are_in_order(path: Path) -> None:
-    longer = pool("classifiers/iteration_0", 1, extends="c0")
-    change_params(path.parent, {"pools.longer": longer})
+    change_params(path.parent, {"pools.longer": {**LONGER, "instances": [1]}})
     study = load_study(path)
     both = [("classifiers/iteration_0", 0), ("classifiers/iteration_0", 1)]
     assert list_members(study, "longer") == both

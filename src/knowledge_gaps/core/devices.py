@@ -6,6 +6,7 @@ None of it is a parameter of a study; environment variables (KGAPS_...) override
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,9 @@ from knowledge_gaps.core.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-WORKERS_VARIABLE = "KGAPS_WORKERS"
-WORKERS_PER_GPU_VARIABLE = "KGAPS_WORKERS_PER_GPU"
-PROCESSES_VARIABLE = "KGAPS_PROCESSES"
-DEVICE_VARIABLE = "KGAPS_DEVICE"
+_DEVICE = "KGAPS_DEVICE"
+
+_DRIVER = Path("/dev/nvidiactl")  # of NVIDIA, without which no GPU can be used
 
 # all of them are there in a process that torchrun started
 _RANK_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -35,33 +35,17 @@ _SET = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
 }
-_TAKEN = (  # starts of names
-    "ACCELERATE_",  # accelerate: settings, over its arguments
-    "MV2_COMM_WORLD_",  # accelerate: ranks of MPI
-    "OMPI_COMM_WORLD_",
-    "PMI_",
-    "ATEN_",  # torch, and what it computes by: the choice of kernels, reduced precision
-    "CUBLAS",
-    "CUDNN_",
-    "DNNL_",
-    "MKL_",
-    "NVIDIA_TF32_OVERRIDE",
-    "ONEDNN_",
-    "PYTORCH_",
-    "TORCH",
+# names that change numbers: accelerate's settings, over its arguments, and its ranks of MPI; the
+# choice of kernels and the reduced precision of torch, and of what it computes by
+_TAKEN = re.compile(
+    "(ACCELERATE|ATEN|CUDNN|DNNL|MKL|MV2_COMM_WORLD|OMPI_COMM_WORLD|ONEDNN|PMI|PYTORCH)_"
+    "|CUBLAS|NVIDIA_TF32_OVERRIDE|TORCH"
 )
-_KEPT = (  # starts of names that change no number: memory, caches, messages
-    *_SET,
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
-    "TORCHELASTIC_",
-    "TORCH_CUDA_ARCH_LIST",
-    "TORCH_DISTRIBUTED_DEBUG",
-    "TORCH_ELASTIC_",
-    "TORCH_GLOO_",
-    "TORCH_NCCL_",
+# those among them that change none: memory, caches, messages, folders, and what containers say
+_KEPT = re.compile(
+    "PYTORCH_(CUDA_)?ALLOC_CONF|TORCH_?ELASTIC_|TORCH_(CUDA_ARCH_LIST|DISTRIBUTED_DEBUG|GLOO_|NCCL_)"
+    "|.*(_BUILD_NUMBER|_DIR|_HOME|_VERSION)$"
 )
-_KEPT_ENDS = ("_BUILD_NUMBER", "_DIR", "_HOME", "_VERSION")  # folders, and what containers say
 
 
 @dataclass(frozen=True)
@@ -79,8 +63,8 @@ def clean_environment() -> None:
     To be called before torch or matplotlib is imported. Of torchrun's variables, all stay or none.
     """
     os.environ.update(_SET)
-    kept = {name for name in os.environ if name.startswith(_KEPT) or name.endswith(_KEPT_ENDS)}
-    found = {name for name in os.environ if name.startswith(_TAKEN)} - kept
+    found = {name for name in os.environ if _TAKEN.match(name) and not _KEPT.match(name)}
+    found -= _SET.keys()
     is_whole = all(name in os.environ for name in _RANK_VARIABLES)
     if not is_whole or os.environ["WORLD_SIZE"] == "1":  # Accelerate would set up one rank
         found |= {name for name in _RANK_VARIABLES if name in os.environ}
@@ -117,7 +101,7 @@ def count_processes(option: int | None) -> int:
     Raises UserError when KGAPS_PROCESSES is no count, this machine has fewer GPUs (but some), or
     torchrun started another number.
     """
-    key = "--num-processes" if option is not None else PROCESSES_VARIABLE
+    key = "--num-processes" if option is not None else "KGAPS_PROCESSES"
     rank, num_gpus = read_rank(), count_gpus()
     count = option or _read_count(key, 1 if rank is None else rank.size)
     if rank is not None and count != rank.size:
@@ -133,8 +117,8 @@ def count_workers(num_tasks: int, use_gpus: bool = True) -> int:
     One a core without GPUs, or for work that stays on the CPU (`use_gpus` is False).
     """
     num_gpus = count_gpus() if use_gpus else 0
-    usual = num_gpus * _read_count(WORKERS_PER_GPU_VARIABLE, 1) or count_cores()
-    return min(_read_count(WORKERS_VARIABLE, usual), num_tasks)
+    usual = num_gpus * _read_count("KGAPS_WORKERS_PER_GPU", 1) or count_cores()
+    return min(_read_count("KGAPS_WORKERS", usual), num_tasks)
 
 
 def _read_count(variable: str, default: int) -> int:
@@ -153,25 +137,20 @@ def count_cores() -> int:
 
 def count_gpus() -> int:
     """Return how many CUDA devices are visible; raises UserError for a wrong KGAPS_DEVICE."""
-    chosen = os.environ.get(DEVICE_VARIABLE)
+    chosen = os.environ.get(_DEVICE)
     if chosen not in (None, "cpu", "cuda"):
-        raise UserError(f"{DEVICE_VARIABLE}: {chosen!r} found, 'cpu' or 'cuda' is needed")
+        raise UserError(f"{_DEVICE}: {chosen!r} found, 'cpu' or 'cuda' is needed")
     num_gpus = 0
-    if chosen != "cpu" and has_gpu_driver():  # importing torch takes long: only where it pays
+    if chosen != "cpu" and _DRIVER.exists():  # importing torch takes long: only where it pays
         import torch
 
         num_gpus = torch.cuda.device_count()
     if chosen == "cuda" and num_gpus == 0:
         raise UserError(
-            f"{DEVICE_VARIABLE}: 'cuda' found, there is no GPU here that torch can use: unset it, "
+            f"{_DEVICE}: 'cuda' found, there is no GPU here that torch can use: unset it, "
             "or set 'cpu'"
         )
     return num_gpus
-
-
-def has_gpu_driver() -> bool:
-    """Tell whether NVIDIA's driver is loaded, without which no GPU can be used."""
-    return Path("/dev/nvidiactl").exists()
 
 
 def find_device() -> torch.device:
@@ -186,6 +165,6 @@ def find_gpu(rank: Rank, num_gpus: int) -> int:
     if rank.local_index >= num_gpus:
         raise UserError(
             f"LOCAL_RANK: {rank.local_index} found, this host has {num_gpus} GPUs: start no more "
-            f"processes a host, or set {DEVICE_VARIABLE}=cpu"
+            f"processes a host, or set {_DEVICE}=cpu"
         )
     return rank.local_index

@@ -28,7 +28,8 @@ def hash_code(places: Iterable[str], architectures: Collection[str] = ()) -> str
     for place in (SOURCE / place for place in places):
         for path in place.rglob("*.py") if place.is_dir() else [place]:
             name = path.relative_to(SOURCE)
-            if _is_used(name, architectures):
+            is_shared = ARCHITECTURES not in name.parents
+            if is_shared or name.parts[2].removesuffix(".py") in architectures:
                 hashes[name.as_posix()] = hash_module(path)
     return hashlib.sha256(dump_json(hashes).encode()).hexdigest()
 
@@ -41,20 +42,8 @@ def hash_module(path: Path) -> str:
 
 
 def get_versions(distributions: Iterable[str]) -> dict[str, str]:
-    """Return the installed versions of distributions; those that are not installed are left out."""
-    versions = {}
-    for name in distributions:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # run from a source tree on a machine's own Python
-            continue
-    return versions
-
-
-def _is_used(path: Path, architectures: Collection[str]) -> bool:
-    if not path.is_relative_to(ARCHITECTURES):
-        return True
-    return path.relative_to(ARCHITECTURES).parts[0].removesuffix(".py") in architectures
+    """Return the versions of installed distributions."""
+    return {name: metadata.version(name) for name in distributions}
 
 
 def _simplify(syntax: object) -> object:

@@ -8,6 +8,14 @@ from pathlib import Path
 _EXPERIMENT_VARIABLE = "DVC_EXP_NAME"  # both are set by DVC for the stages of an experiment
 _HOME_VARIABLE = "DVC_ROOT"
 
+# below the root
+ATTRIBUTIONS = Path("data", "attributions")  # by classifiers, a folder for each set of images
+CODE_FINGERPRINTS = Path("models", "fingerprints.json")  # of cohorts and stages, written by `check`
+PREPARED = Path("data", "prepared")  # the reals, as `prepare` writes them
+REPORTS = Path("reports")  # tables, metrics, figures and the page
+SAMPLES = Path("data", "samples")  # of all generators, a folder for each GAN cohort
+SPECTRA = Path("data", "spectra")  # likewise, and a folder for each split of the reals
+
 COHORT_FILE = "cohort.json"
 META_FILE = "meta.json"
 CURVES_FILE = "curves.csv"
@@ -54,39 +62,9 @@ def get_pool_file(root: Path, pool: str) -> Path:
     return root / "models" / "pools" / f"{pool}.json"
 
 
-def get_fingerprints_file(root: Path) -> Path:
-    """Fingerprints of cohorts and stages, written by `check`."""
-    return root / "models" / "fingerprints.json"
-
-
-def get_samples_directory(root: Path) -> Path:
-    """Evaluation images of all generators, a folder for each GAN cohort."""
-    return root / "data" / "samples"
-
-
 def get_samples_file(root: Path, gan_cohort: str, instance: int) -> Path:
     """Evaluation images of one generator."""
-    return get_samples_directory(root) / gan_cohort / f"{instance}.npy"
-
-
-def get_prepared_directory(root: Path) -> Path:
-    """Reals, as `prepare` writes them."""
-    return root / "data" / "prepared"
-
-
-def get_spectra_directory(root: Path) -> Path:
-    """Residual spectra and fingerprints, a folder for each GAN cohort and split of the reals."""
-    return root / "data" / "spectra"
-
-
-def get_attributions_directory(root: Path) -> Path:
-    """Attributions by classifiers, a folder for each set of images."""
-    return root / "data" / "attributions"
-
-
-def get_reports_directory(root: Path) -> Path:
-    """Tables, metrics, figures and the page."""
-    return root / "reports"
+    return root / SAMPLES / gan_cohort / f"{instance}.npy"
 
 
 def get_state_directory(root: Path) -> Path:

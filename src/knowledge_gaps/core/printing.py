@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleDimensions
-from rich.progress import Progress, track
+from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 _UNBROKEN_WIDTH = 1000  # characters; a line in a pipe is as long as it needs to be
 _HEIGHT = 25  # lines; nothing depends on it
 _LINE_SEC = 15.0
-
-_Item = TypeVar("_Item")
 
 
 def count_words(count: int, noun: str, plural: str | None = None) -> str:
@@ -36,32 +34,15 @@ def draw_table(table: Table) -> str:
 
     It is wider than the terminal where its words need more: nothing in it is cut.
     """
-    is_terminal = sys.stdout.isatty()
-    text = io.StringIO()
-    console = Console(file=text, force_terminal=is_terminal)
-    width = console.width if is_terminal else _UNBROKEN_WIDTH
+    text, is_terminal = io.StringIO(), sys.stdout.isatty()
+    # without a height, rich takes 80 columns for a dumb terminal
+    console = Console(file=text, force_terminal=is_terminal, width=_UNBROKEN_WIDTH, height=_HEIGHT)
     for column in table.columns:
         if column.no_wrap:  # rich takes the longest word for the least width of its lines
             column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
-    # a size is both numbers: without a height, rich takes 80 columns for a dumb terminal
-    console.size = ConsoleDimensions(_UNBROKEN_WIDTH, _HEIGHT)
-    needed = console.measure(table).minimum
-    console.size = ConsoleDimensions(max(width, needed), _HEIGHT)
-    console.print(table)
+    width = max(shutil.get_terminal_size().columns, console.measure(table).minimum)
+    console.print(table, width=width if is_terminal else None)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
-
-
-def track_items(items: Iterable[_Item], title: str, num_items: int) -> Iterator[_Item]:
-    """Yield items, and show how many of them have come."""
-    if sys.stdout.isatty():
-        yield from track(items, description=title, total=num_items)
-        return
-    started_at = said_at = time.monotonic()
-    for count, item in enumerate(items, start=1):
-        if time.monotonic() - said_at > _LINE_SEC:
-            said_at = time.monotonic()
-            print(f"{title}: {count} of {num_items}, {said_at - started_at:.0f} s", flush=True)
-        yield item
 
 
 @contextmanager

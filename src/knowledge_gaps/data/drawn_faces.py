@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
 from functools import cache, partial
 from importlib.resources import files
@@ -22,7 +22,7 @@ from PIL import Image
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.fingerprint import get_versions
 from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES
-from knowledge_gaps.data.images import MapImages, cut_batches, save_batches
+from knowledge_gaps.data.images import MapImages, save_batches
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.study import DataSettings
 
@@ -47,28 +47,26 @@ class DrawnFaces:
         self.image_shape = (settings.channels or 3, settings.resolution_px, settings.resolution_px)
         self.num_train, self.num_test = settings.num_train, settings.num_test
 
-    def write(self, directory: Path, map_images: MapImages[Sequence[int]]) -> dict[str, Any]:
+    def write(self, directory: Path, map_images: MapImages[int]) -> dict[str, Any]:
         """Draw and write both splits; return maker and versions. UserError for too few faces."""
         with closing(self._draw_distinct(map_images)) as faces:
             for name, number in ((TRAIN_IMAGES, self.num_train), (TEST_IMAGES, self.num_test)):
                 save_batches(directory / name, number, islice(faces, number))
         return {"drawn_faces": {**self._source, "versions": get_versions(_LIBRARIES)}}
 
-    def _draw_distinct(self, map_images: MapImages[Sequence[int]]) -> Generator[Images, None, None]:
+    def _draw_distinct(self, map_images: MapImages[int]) -> Generator[Images, None, None]:
         """Draw as many faces as are asked for, each as uint8 [1, C, H, W]."""
         num_faces = self.num_train + self.num_test
-        draw = partial(_draw_batch, self._style, self.image_shape)
+        channels, resolution_px, _ = self.image_shape
+        draw = partial(draw_face, self._style, resolution_px=resolution_px, channels=channels)
         known: set[bytes] = set()
         for turn in range(_MOST_TURNS):
             seeds = range(turn * num_faces, (turn + 1) * num_faces)
-            batches = [batch for _, batch in cut_batches(seeds, self.image_shape)]
-            for faces in map_images(draw, batches, f"drawn faces of {self._style}"):
-                for index in range(len(faces)):
-                    face = faces[index : index + 1]
-                    digest = hashlib.sha256(face.tobytes()).digest()
-                    if digest not in known:
-                        known.add(digest)
-                        yield face
+            for face in map_images(draw, seeds, f"drawn faces of {self._style}"):
+                digest = hashlib.sha256(face.tobytes()).digest()
+                if digest not in known:
+                    known.add(digest)
+                    yield face[np.newaxis]
         raise UserError(
             f"data.num_train + data.num_test: {num_faces} found, style {self._style!r} has "
             f"{len(known)} distinct faces of {self.image_shape[1]} px (in {num_faces} x "
@@ -76,19 +74,14 @@ class DrawnFaces:
         )
 
 
-def _draw_batch(style: str, image_shape: tuple[int, int, int], seeds: Sequence[int]) -> Images:
-    """Draw a face for each seed, uint8 [n, C, H, W]."""
-    channels, resolution_px, _ = image_shape
-    return np.stack([draw_face(style, str(seed), resolution_px, channels) for seed in seeds])
-
-
-def draw_face(style: str, seed: str, resolution_px: int, channels: int) -> Images:
+def draw_face(style: str, seed: int, resolution_px: int, channels: int) -> Images:
     """Draw the face of a seed on a plain background, uint8 [C, H, W], in grey or colour."""
     from dicebear import Avatar
     from resvg_py import svg_to_bytes
 
     side_px = _SUPERSAMPLING * resolution_px
-    svg = Avatar(_load_style(style), {"seed": seed, "backgroundColor": [_BACKGROUND]}).to_string()
+    options = {"seed": str(seed), "backgroundColor": [_BACKGROUND]}
+    svg = Avatar(_load_style(style), options).to_string()
     png = svg_to_bytes(
         svg_string=svg,
         width=side_px,

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import write_text
 from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES
 from knowledge_gaps.data.image_files import (
     BadImageError,
@@ -26,24 +25,21 @@ from knowledge_gaps.data.image_files import (
     read_entry,
     read_listing,
 )
-from knowledge_gaps.data.images import MapImages, create_images, cut_batches, write_images
+from knowledge_gaps.data.images import MapImages, create_images, write_images
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.study import DataSettings
 
-BAD_IMAGES_FILE = "bad_images.txt"
 _NUM_SHOWN = 3  # bad images in the one line of an error
 
-# an image's name with its listed sha256: None where there is no listing, "" where it lacks the name
-_Entry = tuple[str, str | None]
-# consecutive images that one worker stores: the file, the index of the first one, and the images
-_Batch = tuple[Path, int, Sequence[_Entry]]
+# where a worker stores an image, file and index; its name, and its sha256 as in `read_listing`
+_Item = tuple[Path, int, str, str | None]
 
 
 class ImageFolder:
     """Images of a folder or archive, with the last ones as test split; see `reals.open_reals`."""
 
-    def __init__(self, settings: DataSettings, path: Path, state: Path) -> None:
-        self._path, self._bad_file = path, state / BAD_IMAGES_FILE
+    def __init__(self, settings: DataSettings, path: Path) -> None:
+        self._path = path
         self._allowed, names = sorted(set(settings.allow_bad)), list_images(path)
         for name in self._allowed:
             if name not in names:
@@ -54,66 +50,56 @@ class ImageFolder:
         self._form = _choose_form(settings, path, self._usable)
         self.image_shape = self._form.shape
 
-    def write(self, directory: Path, map_images: MapImages[_Batch]) -> dict[str, Any]:
+    def write(self, directory: Path, map_images: MapImages[_Item]) -> dict[str, Any]:
         """Read all images and write both splits; return what was left out, and the listing's name.
 
         Raises UserError for images that cannot be used, and for named ones that can.
         """
         train, test = self._usable[: self.num_train], self._usable[-self.num_test :]
-        batches: list[_Batch] = []
+        items: list[_Item] = []
         for file, names in ((TRAIN_IMAGES, train), (TEST_IMAGES, test)):
             create_images(directory / file, (len(names), *self.image_shape))
-            for start, part in cut_batches(names, self.image_shape):
-                batches.append((directory / file, start, [self._find_entry(name) for name in part]))
-        bad: dict[str, str] = {}
-        store = partial(_store_batch, self._path, self._form)
-        for found in map_images(store, batches, f"images of {self._path.name}"):
-            bad.update(found)
-        self._refuse(bad)
+            for index, name in enumerate(names):
+                items.append((directory / file, index, name, self._checksums[name]))
+        store = partial(_store_image, self._path, self._form)
+        reasons = map_images(store, items, f"images of {self._path.name}")
+        found = zip([*train, *test], reasons, strict=True)
+        self._refuse({name: reason for name, reason in found if reason is not None})
         left_out = {name: self._find_reason(name) for name in self._allowed}
         return {"left_out": left_out, "checked_against": self._listing}
 
-    def _find_entry(self, name: str) -> _Entry:
-        return name, None if self._listing is None else self._checksums.get(name, "")
-
     def _refuse(self, bad: Mapping[str, str]) -> None:
-        """Refuse bad images; all are listed in a file."""
-        self._bad_file.unlink(missing_ok=True)  # of an earlier run
+        """Refuse bad images; all are printed, a line each."""
         if not bad:
             return
-        write_text(self._bad_file, "".join(f"{name}: {bad[name]}\n" for name in sorted(bad)))
+        print("\n".join(f"{name}: {bad[name]}" for name in sorted(bad)))
         shown = "; ".join(f"{name} ({bad[name]})" for name in sorted(bad)[:_NUM_SHOWN])
         raise UserError(
-            f"{self._path}: {len(bad)} images cannot be used: {shown}; {self._bad_file} lists all; "
-            "mend them, or name each in data.allow_bad to leave it out"
+            f"{self._path}: {len(bad)} images cannot be used: {shown}; all are printed before this "
+            "line: mend them, or name each in data.allow_bad to leave it out"
         )
 
     def _find_reason(self, name: str) -> str:
         """Say why an image that is left out cannot be used; one that can be is refused."""
         try:
-            _read_image(self._path, self._form, self._find_entry(name))
+            _read_image(self._path, self._form, name, self._checksums[name])
         except BadImageError as error:
             return str(error)
         raise UserError(f"data.allow_bad: {name!r} found, that image can be used")
 
 
-def _store_batch(path: Path, form: ImageForm, batch: _Batch) -> dict[str, str]:
-    """Store the images of a batch; return the reason of each that cannot be used."""
-    target, start, entries = batch
-    images = np.zeros((len(entries), *form.shape), np.uint8)
-    bad = {}
-    for index, entry in enumerate(entries):
-        try:
-            images[index] = _read_image(path, form, entry)
-        except BadImageError as error:
-            bad[entry[0]] = str(error)
-    write_images(target, start, images)
-    return bad
+def _store_image(path: Path, form: ImageForm, item: _Item) -> str | None:
+    """Store an image; return the reason where it cannot be used."""
+    target, index, name, expected = item
+    try:
+        write_images(target, index, _read_image(path, form, name, expected)[np.newaxis])
+    except BadImageError as error:
+        return str(error)
+    return None
 
 
-def _read_image(path: Path, form: ImageForm, entry: _Entry) -> Images:
+def _read_image(path: Path, form: ImageForm, name: str, expected: str | None) -> Images:
     """Read, check and resize an image, uint8 [C, H, W]; raises BadImageError."""
-    name, expected = entry
     content = read_entry(path, name)
     found = hashlib.sha256(content).hexdigest()
     if expected == "":

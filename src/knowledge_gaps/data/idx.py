@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import hash_file, read_json, write_bytes
+from knowledge_gaps.core.files import hash_file, read_json
 from knowledge_gaps.core.layout import (
     TEST_IMAGES,
     TEST_LABELS_FILE,
@@ -29,7 +29,7 @@ from knowledge_gaps.data.images import MapImages, save_array
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.study import DataSettings
 
-_UINT8_CODE = 0x08  # third byte of the magic number: the type of the values
+_MAGIC = b"\0\0\x08"  # the third byte is the type of the values, uint8
 _GZIP_MAGIC = b"\x1f\x8b"
 
 CHECKSUMS_FILE = "checksums.json"
@@ -37,15 +37,13 @@ IMAGE_FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-uby
 LABEL_FILES = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
 STORED = {"train": (TRAIN_IMAGES, TRAIN_LABELS_FILE), "test": (TEST_IMAGES, TEST_LABELS_FILE)}
 
-# sha256 of the values (without header and compression) of the full sets, so that it does not
+# sha256 of the values (without header and compression) of the full MNIST, so that it does not
 # matter how the files are packed; made from files with the published MD5
-_KNOWN_VALUES = {
-    "mnist": {
-        IMAGE_FILES["train"]: "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
-        LABEL_FILES["train"]: "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
-        IMAGE_FILES["test"]: "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
-        LABEL_FILES["test"]: "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
-    },
+_MNIST_VALUES = {
+    IMAGE_FILES["train"]: "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    LABEL_FILES["train"]: "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    IMAGE_FILES["test"]: "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    LABEL_FILES["test"]: "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
 }
 _TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 
@@ -124,11 +122,9 @@ def _read_checked(settings: DataSettings, directory: Path, name: str) -> Images:
         if found != expected:
             raise UserError(f"{path}: wrong checksum, sha256 is {found}, {expected} is listed")
     values = read_idx(path)
-    known = {} if settings.source == "reduced" else _KNOWN_VALUES.get(settings.name, {})
-    if name in known and hashlib.sha256(values.tobytes()).hexdigest() != known[name]:
-        raise UserError(
-            f"{path}: wrong checksum, these are not the values of the full {settings.name!r} set"
-        )
+    is_full = settings.name == "mnist" and settings.source != "reduced"
+    if is_full and hashlib.sha256(values.tobytes()).hexdigest() != _MNIST_VALUES[name]:
+        raise UserError(f"{path}: wrong checksum, these are not the values of the full 'mnist' set")
     return values
 
 
@@ -163,21 +159,14 @@ def read_idx(path: Path) -> Images:
         raise UserError(f"{path}: truncated or corrupt gzip file ({error})") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UINT8_CODE:
+    if len(content) < 4 or not content.startswith(_MAGIC):
         found = content[:4].hex() or "nothing"
         raise UserError(f"{path}: bad magic number {found}, an IDX file starts with 000008xx")
-    num_dimensions = content[3]
-    header_bytes = 4 + 4 * num_dimensions
+    header_bytes = 4 + 4 * content[3]  # the number of dimensions
     if len(content) < header_bytes:
         raise UserError(f"{path}: truncated inside the header ({len(content)} bytes)")
-    shape = struct.unpack(f">{num_dimensions}I", content[4:header_bytes])
+    shape = struct.unpack(f">{content[3]}I", content[4:header_bytes])
     needed = header_bytes + math.prod(shape)
     if len(content) != needed:
         raise UserError(f"{path}: holds {len(content)} bytes, its header {shape} needs {needed}")
     return np.frombuffer(content, dtype=np.uint8, offset=header_bytes).reshape(shape)
-
-
-def write_idx(path: Path, values: Images) -> str:
-    """Write an array as gzip-compressed IDX with a fixed timestamp; return the file's sha256."""
-    header = struct.pack(f">4B{values.ndim}I", 0, 0, _UINT8_CODE, values.ndim, *values.shape)
-    return write_bytes(path, gzip.compress(header + values.tobytes(), 9, mtime=0))

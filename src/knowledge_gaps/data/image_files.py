@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -63,22 +64,23 @@ def list_images(path: Path) -> list[str]:
     return names
 
 
-def read_listing(path: Path, images: Sequence[str]) -> tuple[str | None, dict[str, str]]:
-    """Read the name of the listing, None where there is none, and the sha256 of images by name.
+def read_listing(path: Path, images: Sequence[str]) -> tuple[str | None, Mapping[str, str | None]]:
+    """Read the name of the listing, and every image's sha256: "" where the listing lacks it.
 
-    It is in the folder or archive, or beside it (ffhq.checksums.json beside ffhq/ or ffhq.zip).
+    It is in the folder or archive, or beside it (ffhq.checksums.json beside ffhq/ or ffhq.zip);
+    all are None where there is none.
     """
     for name, content in _find_listings(path):
         listed = parse_json(content, f"{path}: {name}")
-        checksums = {key: str(value) for key, value in listed.items() if _is_image(key)}
-        missing = sorted(checksums.keys() - set(images))
+        names = set(filter(_is_image, listed))
+        missing = sorted(names - set(images))
         if missing:
             raise UserError(
-                f"{path}: {name} lists {len(checksums)} images, "
+                f"{path}: {name} lists {len(names)} images, "
                 f"{len(missing)} of them are missing, the first is {missing[0]}"
             )
-        return name, checksums
-    return None, {}
+        return name, {image: str(listed.get(image, "")) for image in images}
+    return None, dict.fromkeys(images)
 
 
 def read_entry(path: Path, name: str) -> bytes:
@@ -87,7 +89,7 @@ def read_entry(path: Path, name: str) -> bytes:
         return open_archive(path).read(name) if path.is_file() else (path / name).read_bytes()
     except OSError as error:
         raise BadImageError(f"cannot be read ({error.strerror or error})") from error
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
         raise BadImageError(f"cannot be unpacked ({error})") from error
 
 

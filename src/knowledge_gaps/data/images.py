@@ -15,10 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from knowledge_gaps.core.files import replace_atomically, write_bytes
-from knowledge_gaps.data.store import Images, StoreShape, load_array, open_images
+from knowledge_gaps.data.store import Images, StoreShape, load_array
 
-BATCH_IMAGES = 1024
-_BATCH_BYTES = 64 << 20  # of stored images
 _HALF_RANGE = 127.5
 
 _Item = TypeVar("_Item")
@@ -77,21 +75,6 @@ def write_images(path: Path, start: int, images: Images) -> None:
     with path.open("r+b") as file:
         file.seek(stored.offset + start * images[0].nbytes)
         file.write(images.tobytes())
-
-
-def cut_batches(
-    items: Sequence[_Item], image_shape: tuple[int, int, int]
-) -> Iterator[tuple[int, Sequence[_Item]]]:
-    """Cut items, each of one image [C, H, W], into small batches; yield each with its start."""
-    num_each = max(1, min(BATCH_IMAGES, _BATCH_BYTES // math.prod(image_shape)))
-    for start in range(0, len(items), num_each):
-        yield start, items[start : start + num_each]
-
-
-def load_images(path: Path) -> Images:
-    """Read all stored images of a file, uint8 [N, C, H, W]; raises as `open_images`."""
-    store = open_images(path)
-    return store.read(0, len(store))
 
 
 def save_grid(path: Path, images: Images, scale: int = 2) -> str:

@@ -14,13 +14,10 @@ from knowledge_gaps.study import DataSettings
 Reals = Dataset | DrawnFaces | ImageFolder
 
 
-def open_reals(settings: DataSettings, root: Path, state: Path) -> Reals:
-    """Open the reals of a study before all pixels are read; UserError for what does not fit.
-
-    The state folder is for the list of images that cannot be used.
-    """
+def open_reals(settings: DataSettings, root: Path) -> Reals:
+    """Open the reals of a study before all pixels are read; UserError for what does not fit."""
     if settings.source == "images":
-        return ImageFolder(settings, root / settings.directory, state)
+        return ImageFolder(settings, root / settings.directory)
     if settings.source == "dicebear":
         return DrawnFaces(settings)
     return load_dataset(settings, root)

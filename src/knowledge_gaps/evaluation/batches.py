@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from knowledge_gaps.data.store import ImageStore
+from knowledge_gaps.data.store import Images
 from knowledge_gaps.models.input_spec import InputSpec
-
-Images: TypeAlias = ImageStore | npt.NDArray[np.uint8]  # uint8 [N, C, H, W], on disk or in memory
 
 FORWARD_BATCH = 64  # images of a forward pass, as long as they are small: more exceed the cache
 BACKWARD_BATCH = 100  # images whose gradients are taken together, as long as they are small
@@ -44,11 +40,8 @@ def count_scored(
     return min(count_together(shape, most, max_values) for shape in (image_shape, spec.input_shape))
 
 
-def split_images(
-    images: Images, size: int, num_images: int | None = None
-) -> Iterator[npt.NDArray[np.uint8]]:
+def split_images(images: Images, size: int, num_images: int | None = None) -> Iterator[Images]:
     """Read the first images, or all, in batches uint8 [size, C, H, W], the last perhaps smaller."""
     stop = len(images) if num_images is None else min(num_images, len(images))
     for start in range(0, stop, size):
-        end = min(start + size, stop)
-        yield images[start:end] if isinstance(images, np.ndarray) else images.read(start, end)
+        yield np.array(images[start : min(start + size, stop)])

@@ -15,7 +15,8 @@ from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.core.fingerprint import hash_code
 from knowledge_gaps.core.layout import CLASSIFIER_FILE, META_FILE
 from knowledge_gaps.data.images import to_float
-from knowledge_gaps.evaluation.batches import Images, count_scored, split_images
+from knowledge_gaps.data.store import Images
+from knowledge_gaps.evaluation.batches import count_scored, split_images
 from knowledge_gaps.losses import LABEL_GENERATED, LABEL_REAL
 from knowledge_gaps.models.frozen import read_meta
 from knowledge_gaps.models.input_spec import GanClassifier

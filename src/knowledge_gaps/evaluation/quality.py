@@ -18,7 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knowledge_gaps.evaluation.batches import Images, split_images
+from knowledge_gaps.data.store import Images
+from knowledge_gaps.evaluation.batches import split_images
 from knowledge_gaps.evaluation.registry import FeatureSet, FloatArray
 from knowledge_gaps.statistics.measures import METRICS
 

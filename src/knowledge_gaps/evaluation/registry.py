@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.data.store import Images
 from knowledge_gaps.evaluation import extractors
-from knowledge_gaps.evaluation.batches import Images, count_together, split_images
+from knowledge_gaps.evaluation.batches import count_together, split_images
 from knowledge_gaps.study import EvaluationSettings
 
 FloatArray = npt.NDArray[np.float32]

@@ -12,12 +12,11 @@ from knowledge_gaps.core.files import hash_file, publish_directory, write_json
 from knowledge_gaps.core.layout import (
     COHORT_FILE,
     META_FILE,
+    PREPARED,
     TRAIN_IMAGES,
     get_cohort_directory,
-    get_prepared_directory,
 )
 from knowledge_gaps.core.signals import catch_stop_signals
-from knowledge_gaps.data.store import open_images
 from knowledge_gaps.execution.assignment import (
     Assignment,
     Callback,
@@ -48,7 +47,7 @@ def make_tasks(
         )
     recipe = find_recipe(study, f"{kind}/{name}")
     members = read_pool(root, cohort.pool)
-    data_sha256 = open_images(get_prepared_directory(root) / TRAIN_IMAGES).compute_sha256()
+    data_sha256 = hash_file(root / PREPARED / TRAIN_IMAGES)
     code = compute_fingerprint(study, kind, name)
     check_fingerprint(root, f"{kind}/{name}", code)
     weights_sha256 = _hash_initial_weights(recipe, root)

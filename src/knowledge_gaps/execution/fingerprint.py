@@ -10,7 +10,7 @@ from pathlib import Path
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import make_key, read_json, write_json
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
-from knowledge_gaps.core.layout import get_fingerprints_file
+from knowledge_gaps.core.layout import CODE_FINGERPRINTS
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import find_recipe, get_cohorts, list_members
 
@@ -68,12 +68,12 @@ def write_fingerprints(root: Path, study: Study) -> None:
         "readings": make_key(study.report.model_dump()),
     }
     stages = {name: value[:_NUM_DIGITS] for name, value in hashes.items()}
-    write_json(get_fingerprints_file(root), {**trained, **stages})
+    write_json(root / CODE_FINGERPRINTS, {**trained, **stages})
 
 
 def check_fingerprint(root: Path, cohort: str, found: Fingerprint) -> None:
     """Refuse by UserError to train or publish "KIND/COHORT" by other code than was recorded."""
-    path = get_fingerprints_file(root)
+    path = root / CODE_FINGERPRINTS
     kind, _, name = cohort.partition("/")
     recorded = read_json(path).get(kind, {}).get(name) if path.exists() else _format(found)
     if recorded != _format(found):

@@ -113,7 +113,7 @@ def _count_steps(root: Path, cohort: str, instance: int, expected: Mapping[str, 
 
 def _find_prepared_shape(root: Path, study: Study) -> ImageShape:
     """Find the shape of the reals by the settings, else as it was prepared."""
-    data, path = study.data, layout.get_prepared_directory(root) / layout.DATASET_FILE
+    data, path = study.data, root / layout.PREPARED / layout.DATASET_FILE
     if (shape := find_shape(data)) is not None:
         return shape
     prepared = read_json(path) if path.exists() else {}

@@ -16,7 +16,6 @@ import torch
 from accelerate.state import AcceleratorState
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.data.store import hold_images
 from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
 from knowledge_gaps.models.registry import ImageShape
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe
@@ -53,7 +52,7 @@ def build_trainer(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -
     AcceleratorState._reset_state(reset_partial_state=True)  # it keeps one precision a process
     accelerator = build_accelerator(0, recipe.mixed_precision, recipe.gradient_accumulation_steps)
     pixels = torch.randint(256, (_NUM_REALS, *shape), dtype=torch.uint8)
-    images, stream = hold_images(pixels.numpy()), Stream(0, "plan", 0)
+    images, stream = pixels.numpy(), Stream(0, "plan", 0)
     own = (recipe.architecture, recipe.model, shape)
     if isinstance(recipe, GanRecipe):
         pool = [build_classifier(member.architecture, member.model, shape) for member in frozen]

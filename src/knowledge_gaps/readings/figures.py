@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.layout import get_samples_file
-from knowledge_gaps.data.store import ImageStore, open_images
+from knowledge_gaps.data.store import Images, open_images
 from knowledge_gaps.readings.tables import Row
 
 ImageArray = npt.NDArray[np.uint8]
@@ -180,7 +180,7 @@ class ImageRow:
     blocks: tuple[ImageArray, ...]
 
 
-def open_drawable(path: Path) -> ImageStore:
+def open_drawable(path: Path) -> Images:
     """Open stored images of 1 or 3 channels.
 
     Raises:
@@ -192,7 +192,7 @@ def open_drawable(path: Path) -> ImageStore:
     return images
 
 
-def count_columns(images: ImageStore) -> int:
+def count_columns(images: Images) -> int:
     """Return how many of the stored images stand in a row: fewer of large ones."""
     return _NUM_LARGE_COLUMNS if max(images.shape[2:]) >= _LARGE_PX else _NUM_COLUMNS
 
@@ -201,7 +201,7 @@ def read_sample_row(root: Path, cohort: str, label: str, instances: Sequence[int
     """Read a row of generated images, shared evenly by some instances of a cohort."""
     stores = [open_drawable(get_samples_file(root, cohort, instance)) for instance in instances]
     num_each = count_columns(stores[0]) // len(stores)
-    return ImageRow(label, tuple(images.read(0, num_each) for images in stores))
+    return ImageRow(label, tuple(images[:num_each] for images in stores))
 
 
 @paper_style()

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowledge_gaps.core.layout import TEST_IMAGES, get_prepared_directory
+from knowledge_gaps.core.layout import PREPARED, TEST_IMAGES
 from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import Classes, find_baseline, find_classes
 from knowledge_gaps.readings.figures import PageFigure
@@ -127,8 +127,8 @@ class PhiSweep(FoolingSweep):
         yield PageFigure("phi_samples", samples, is_picture=True)
 
     def _read_samples(self, results: Results) -> list[figures.ImageRow]:
-        reals = figures.open_drawable(get_prepared_directory(results.root) / TEST_IMAGES)
-        rows = [figures.ImageRow("real", (reals.read(0, figures.count_columns(reals)),))]
+        reals = figures.open_drawable(results.root / PREPARED / TEST_IMAGES)
+        rows = [figures.ImageRow("real", (reals[: figures.count_columns(reals)],))]
         cells = results.select(self.name, PairSet.HELD_OUT, "phi", "generator_cohort")
         for cohort, phi in dict.fromkeys((cell["generator_cohort"], cell["phi"]) for cell in cells):
             label = "baseline" if phi == 0 else f"phi {format_phi(phi)}"

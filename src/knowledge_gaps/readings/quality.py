@@ -42,10 +42,10 @@ class Quality(Reading):
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
         root = results.root
-        pairs = _read_neighbours(layout.get_reports_directory(root) / layout.NEIGHBOURS_FILE)
+        pairs = _read_neighbours(root / layout.REPORTS / layout.NEIGHBOURS_FILE)
         if pairs.empty:
             return
-        training = layout.get_prepared_directory(root) / layout.TRAIN_IMAGES
+        training = root / layout.PREPARED / layout.TRAIN_IMAGES
         num_columns = figures.count_columns(figures.open_drawable(training))
         pairs = pairs.sort_values("distance", kind="stable")[:num_columns]
         generated, reals = [], []
@@ -78,7 +78,7 @@ def _read_image(path: Path, index: int) -> figures.ImageArray:
     images = figures.open_drawable(path)
     if index >= len(images):
         raise UserError(f"{path}: holds {len(images)} images, image {index} is needed")
-    return images.read(index, index + 1)
+    return images[index : index + 1]
 
 
 def _read_neighbours(path: Path) -> pd.DataFrame:

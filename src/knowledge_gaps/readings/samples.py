@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from knowledge_gaps.core.layout import TEST_IMAGES, get_prepared_directory
+from knowledge_gaps.core.layout import PREPARED, TEST_IMAGES
 from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import list_table_cohorts
 from knowledge_gaps.readings.figures import PageFigure
@@ -22,7 +22,7 @@ class Samples(Reading):
         return list_table_cohorts(results.study) or list(results.study.gans)
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
-        reals = figures.open_drawable(get_prepared_directory(results.root) / TEST_IMAGES)
+        reals = figures.open_drawable(results.root / PREPARED / TEST_IMAGES)
         num_columns = figures.count_columns(reals)
         for cohort, gans in results.study.gans.items():
             rows = [
@@ -35,7 +35,7 @@ class Samples(Reading):
                 is_picture=True,
                 facts={"num_columns": num_columns},
             )
-        halves = reals.read(0, num_columns), reals.read(num_columns, 2 * num_columns)
+        halves = reals[:num_columns], reals[num_columns : 2 * num_columns]
         rows = [figures.ImageRow("real", (half,)) for half in halves if len(half) > 0]
         yield PageFigure("reals", figures.draw_image_rows(rows), is_picture=True)
 

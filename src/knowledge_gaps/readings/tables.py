@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.layout import DETECTIONS_FILE, QUALITY_FILE, get_reports_directory
+from knowledge_gaps.core.layout import DETECTIONS_FILE, QUALITY_FILE, REPORTS
 from knowledge_gaps.core.tables import (
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
@@ -105,7 +105,7 @@ def read_tables(root: Path, study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         UserError: when a table is missing or malformed, or lacks a row of the study.
     """
-    reports = get_reports_directory(root)
+    reports = root / REPORTS
     detections = read_detections(reports / DETECTIONS_FILE)
     quality = read_quality(reports / QUALITY_FILE)
     gans, classifiers = (

@@ -32,9 +32,9 @@ from knowledge_gaps.core.layout import (
     COHORTS_FILE,
     DATASET_FILE,
     METRICS_FILE,
+    PREPARED,
+    REPORTS,
     VERDICTS_FILE,
-    get_prepared_directory,
-    get_reports_directory,
 )
 from knowledge_gaps.core.tables import PHI, SIX_DIGITS, format_table, write_table
 from knowledge_gaps.findings.form import to_json
@@ -106,7 +106,7 @@ def build_report(root: Path, study: Study) -> None:
     }
     metrics = make_headline_metrics(content.results, content.readings)
     metrics |= _make_trust_metrics(content.audit, content.verdicts["claims"])
-    reports = get_reports_directory(root)
+    reports = root / REPORTS
     _publish(reports / "figures", images)
     _publish(reports / "plots", plots)
     write_table(reports / COHORTS_FILE, list_cohorts(content.results.cells))
@@ -125,7 +125,7 @@ def read_content(root: Path, study: Study) -> Content:
     results = Results(root, study, *read_tables(root, study), findings.seed)
     readings = {name: results.read(name) for name in list_readings()}
     return Content(
-        dataset=read_json(get_prepared_directory(root) / DATASET_FILE),
+        dataset=read_json(root / PREPARED / DATASET_FILE),
         results=results,
         readings=readings,
         audit=audit.read(root),

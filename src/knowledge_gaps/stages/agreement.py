@@ -39,5 +39,5 @@ def run(root: Path, study: Study) -> None:
         for row in measure.compare_pairs(kind, sources, [each[sources] for each in answered])
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    write_table(layout.get_reports_directory(root) / layout.AGREEMENT_FILE, table)
+    write_table(root / layout.REPORTS / layout.AGREEMENT_FILE, table)
     print(f"agreement: compared {count_words(len(rows), 'pair')} of classifiers")

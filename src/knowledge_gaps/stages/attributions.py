@@ -54,7 +54,7 @@ def run(root: Path, study: Study) -> None:
             save_array(directory / name / layout.EXAMPLE_ATTRIBUTIONS_FILE, one.attributions)
             save_array(directory / name / layout.ATTRIBUTION_MEANS_FILE, means.astype(np.float32))
 
-    publish_directory(layout.get_attributions_directory(root), fill)
+    publish_directory(root / layout.ATTRIBUTIONS, fill)
     rows = []
     for name, one in found.items():
         for a, b in combinations(range(len(plan.classifiers)), 2):
@@ -64,5 +64,5 @@ def run(root: Path, study: Study) -> None:
             measured = len(known), known.mean(), known.std()
             rows.append((name, plan.cohort, *instances, *roles, *measured))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    write_table(layout.get_reports_directory(root) / layout.ATTRIBUTIONS_FILE, table)
+    write_table(root / layout.REPORTS / layout.ATTRIBUTIONS_FILE, table)
     print(f"attributed {count_words(len(found), 'set of images', 'sets of images')}")

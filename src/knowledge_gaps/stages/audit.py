@@ -26,7 +26,7 @@ def run(root: Path, study: Study) -> None:
     configure_process()
     rows += measure.check_exactly(root, study)
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(_COUNTS, "Int64"))
-    write_table(layout.get_reports_directory(root) / layout.AUDIT_FILE, table)
+    write_table(root / layout.REPORTS / layout.AUDIT_FILE, table)
     num_passed, num_failed, num_found, num_missed = (
         sum(row["verdict"] == verdict for row in rows) for verdict in Verdict
     )

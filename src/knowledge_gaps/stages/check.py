@@ -40,20 +40,17 @@ def check_study(root: Path, study: Study) -> None:
     """
     get_extractor(study.evaluation.extractor)
     shape = find_shape(study.data)
-    for kind, recipes in (
-        (Kind.GANS, study.gan_recipes),
-        (Kind.CLASSIFIERS, study.classifier_recipes),
-    ):
+    for kind in Kind:
+        section = f"{kind.removesuffix('s')}_recipes"
         used = {cohort.recipe for cohort in get_cohorts(study, kind).values()}
-        for name, recipe in recipes.items():
+        for name, recipe in getattr(study, section).items():
             try:
                 _check_recipe(recipe, root)
                 if shape is not None and name in used:
                     check_networks(kind, recipe.architecture, recipe.model, shape)
                     _check_augmentation(recipe, min(shape[1:]))
             except UserError as error:
-                key = f"{kind.removesuffix('s')}_recipes.{name}"
-                raise UserError(f"params.yaml: {key}: {error}") from error
+                raise UserError(f"params.yaml: {section}.{name}: {error}") from error
     for name in study.classifiers:
         _check_held_out(study, name)
 

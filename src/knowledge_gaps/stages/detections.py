@@ -14,7 +14,7 @@ from knowledge_gaps.core.files import hash_file, make_key
 from knowledge_gaps.core.fingerprint import get_versions
 from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import write_table
-from knowledge_gaps.data.store import ImageStore, open_images
+from knowledge_gaps.data.store import Images, open_images
 from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.evaluation.detection import hash_classifier, measure_detection, score_images
 from knowledge_gaps.execution.parallel import map_parallel
@@ -45,12 +45,12 @@ def run(root: Path, study: Study) -> None:
 
     rows = compute_rows(root, "detections", _make_keys(root, study), compute)
     table = pd.DataFrame([_make_row(study, pair, row) for pair, row in rows.items()])
-    write_table(layout.get_reports_directory(root) / layout.DETECTIONS_FILE, table)
+    write_table(root / layout.REPORTS / layout.DETECTIONS_FILE, table)
 
 
 def _make_keys(root: Path, study: Study) -> dict[_Pair, str]:
     """Hash what each pair's row is computed from."""
-    reals = _open_reals(root).compute_sha256()
+    reals = hash_file(root / layout.PREPARED / layout.TEST_IMAGES)
     versions = get_versions(_VERSIONS)
     generators = {
         name: hash_file(layout.get_samples_file(root, *name)) for name in list_generators(study)
@@ -94,8 +94,8 @@ def _make_row(study: Study, pair: _Pair, measured: Row) -> Row:
     }
 
 
-def _open_reals(root: Path) -> ImageStore:
-    return open_images(layout.get_prepared_directory(root) / layout.TEST_IMAGES)
+def _open_reals(root: Path) -> Images:
+    return open_images(root / layout.PREPARED / layout.TEST_IMAGES)
 
 
 def _get_directory(root: Path, classifier: _Instance) -> Path:

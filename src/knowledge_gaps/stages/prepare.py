@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.progress import track
+
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, publish_directory, write_json
-from knowledge_gaps.core.printing import track_items
 from knowledge_gaps.data.images import save_grid
 from knowledge_gaps.data.reals import Reals, open_reals
 from knowledge_gaps.data.store import open_images
@@ -27,7 +29,7 @@ _ENLARGED_PX = 64  # images up to this side are shown twice as large
 def run(root: Path, study: Study) -> None:
     """Write data/prepared; raises UserError for a missing, corrupt or unfitting file."""
     load_extractor(study.evaluation, root)  # its weights are there
-    reals = open_reals(study.data, root, layout.get_state_directory(root))
+    reals = open_reals(study.data, root)
     _check_evaluation(study, reals)
 
     def fill(directory: Path) -> None:
@@ -46,21 +48,22 @@ def run(root: Path, study: Study) -> None:
         _save_first(directory)
         write_json(directory / layout.DATASET_FILE, {**described, **written})
 
-    publish_directory(layout.get_prepared_directory(root), fill)
+    publish_directory(root / layout.PREPARED, fill)
     print(f"prepared {reals.num_train} + {reals.num_test} reals of {study.data.name}")
 
 
 def _map_images(function: Any, items: Sequence[Any], title: str) -> Iterator[Any]:
-    return track_items(map_parallel(function, items, _WORKER_MODULE), title, len(items))
+    results = map_parallel(function, items, _WORKER_MODULE)
+    yield from track(results, title, len(items), disable=not sys.stdout.isatty())
 
 
 def _save_first(directory: Path) -> None:
     """Show the first training images, fewer where they are large."""
-    store = open_images(directory / layout.TRAIN_IMAGES)
-    side_px = max(store.shape[2:])
+    images = open_images(directory / layout.TRAIN_IMAGES)
+    side_px = max(images.shape[2:])
     num_images = min(_GRID_IMAGES, max(1, _GRID_PX // side_px) ** 2)
     scale = 2 if side_px <= _ENLARGED_PX else 1
-    save_grid(directory / layout.GRID_FILE, store.read(0, num_images), scale)
+    save_grid(directory / layout.GRID_FILE, images[:num_images], scale)
 
 
 def _check_evaluation(study: Study, reals: Reals) -> None:

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
-from knowledge_gaps.core.files import make_key
+from knowledge_gaps.core.files import hash_file, make_key
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
@@ -39,7 +39,7 @@ _FLOOR = (REALS, 0)
 def run(root: Path, study: Study) -> None:
     """Write reports/quality.csv and neighbours.csv; raises UserError when a file is missing."""
     settings = study.evaluation
-    files = {_FLOOR: layout.get_prepared_directory(root) / layout.TRAIN_IMAGES}
+    files = {_FLOOR: root / layout.PREPARED / layout.TRAIN_IMAGES}
     files |= {name: layout.get_samples_file(root, *name) for name in list_generators(study)}
 
     def compute(missing: list[_Name]) -> Iterator[dict[_Name, Row]]:
@@ -50,7 +50,7 @@ def run(root: Path, study: Study) -> None:
             yield {name: row}
 
     rows = compute_rows(root, "quality", _make_keys(root, settings, files), compute)
-    reports = layout.get_reports_directory(root)
+    reports = root / layout.REPORTS
     write_table(reports / layout.QUALITY_FILE, _make_quality_table(study, rows))
     write_table(reports / layout.NEIGHBOURS_FILE, _make_neighbours_table(study, rows))
 
@@ -59,8 +59,8 @@ def _make_keys(
     root: Path, settings: EvaluationSettings, files: Mapping[_Name, Path]
 ) -> dict[_Name, str]:
     """Hash what each row is computed from."""
-    test = layout.get_prepared_directory(root) / layout.TEST_IMAGES
-    hashes = {path: open_images(path).compute_sha256() for path in (test, *files.values())}
+    test = root / layout.PREPARED / layout.TEST_IMAGES
+    hashes = {path: hash_file(path) for path in (test, *files.values())}
     shared = [
         [hashes[test], hashes[files[_FLOOR]]],
         settings.num_images,
@@ -92,7 +92,7 @@ def _load(
     root: Path, settings: EvaluationSettings
 ) -> tuple[registry.FeatureExtractor, quality.Reals]:
     """Load what all images are measured with, once a worker."""
-    prepared = layout.get_prepared_directory(root)
+    prepared = root / layout.PREPARED
     extractor = registry.load_extractor(settings, root).to(find_device())
     test, training = (open_images(prepared / n) for n in (layout.TEST_IMAGES, layout.TRAIN_IMAGES))
     features = registry.extract_features(test, extractor, settings.num_images)

@@ -51,7 +51,7 @@ def run(root: Path, study: Study) -> None:
 
     keys = {name: _make_key(root, study, *name) for name in names}
     kept = {layout.get_samples_file(root, *name) for name in names}
-    _remove_others(layout.get_samples_directory(root), kept)
+    _remove_others(root / layout.SAMPLES, kept)
     compute_rows(root, "samples", keys, compute, is_valid)
 
 

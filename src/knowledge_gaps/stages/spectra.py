@@ -23,7 +23,7 @@ from knowledge_gaps.study.graph import list_generators
 
 def run(root: Path, study: Study) -> None:
     """Write reports/spectra.csv and, of residuals, data/spectra; raises UserError for bad files."""
-    prepared = layout.get_prepared_directory(root)
+    prepared = root / layout.PREPARED
     # the train split is measured like a generator: its distance from the test split is the floor
     files = {
         (REALS, 0): prepared / layout.TEST_IMAGES,
@@ -42,13 +42,13 @@ def run(root: Path, study: Study) -> None:
             save_array(directory / cohort / layout.RESIDUAL_SPECTRA_FILE, residuals)
             save_array(directory / cohort / layout.FINGERPRINTS_FILE, fingerprints)
 
-    publish_directory(layout.get_spectra_directory(root), fill)
+    publish_directory(root / layout.SPECTRA, fill)
     rows = [
         (*name, frequency, power)
         for name, spectra in measured.items()
         for frequency, power in enumerate(spectra.power, start=1)  # cycles per image
     ]
     # power spans orders of magnitude: significant digits, where the other tables have fixed ones
-    path = layout.get_reports_directory(root) / layout.SPECTRA_FILE
+    path = root / layout.REPORTS / layout.SPECTRA_FILE
     write_table(path, pd.DataFrame(rows, columns=list(COLUMNS)), SIX_DIGITS)
     print(f"measured the spectra of {len(measured)} sets of images")

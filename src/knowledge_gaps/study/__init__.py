@@ -32,28 +32,3 @@ from knowledge_gaps.study.schema import (
     ReportSettings,
     Study,
 )
-
-__all__ = [
-    "NO_POOL",
-    "PARAMS_FILE",
-    "REALS",
-    "REALS_TRAIN",
-    "ClassifierCohort",
-    "ClassifierRecipe",
-    "ClassifierSweep",
-    "DataSettings",
-    "EvaluationSettings",
-    "GanCohort",
-    "GanRecipe",
-    "Iteration",
-    "Kind",
-    "OptimizerSettings",
-    "Pool",
-    "ReportSettings",
-    "Study",
-    "TrainingSettings",
-    "load_study",
-    "parse_yaml",
-    "read_yaml",
-    "validate_study",
-]

@@ -22,11 +22,7 @@ from knowledge_gaps.study.schema import REALS_TRAIN, Study
 def check_graph(study: Study) -> None:
     """Check all references of a study; raises UserError, which names both ends."""
     _check_names(study)
-    for key, name, section in _list_references(study):
-        need(name, getattr(study, section), key, section)
-    for key, name, kind in _list_pools(study):
-        if name != NO_POOL and (found := study.pools[name].kind) is not kind:
-            raise UserError(f"{key}: pool {name!r} holds {found}, {kind} are needed")
+    _check_references(study)
     sort_nodes(study)
     _check_instances(study)
     _check_report(study)
@@ -122,29 +118,29 @@ def _check_names(study: Study) -> None:
                 raise UserError(f"{section}.{name}: differs from {section}.{other} in case only")
 
 
-def _list_pools(study: Study) -> Iterator[tuple[str, str, Kind]]:
-    """Yield every reference to a pool: its key, the pool, the kind that it has to hold."""
+def _check_references(study: Study) -> None:
+    """Check that every name is one of its section, and that pools hold the kind that is needed."""
     for name, pool in study.pools.items():
-        yield f"pools.{name}.extends", pool.extends, pool.kind
+        need(pool.cohort_name, getattr(study, pool.kind), f"pools.{name}.cohort", pool.kind)
+        _need_pool(study, pool.extends, f"pools.{name}.extends", pool.kind)
     for name, gans in study.gans.items():
-        yield f"gans.{name}.fools", gans.fools, Kind.CLASSIFIERS
+        need(gans.recipe, study.gan_recipes, f"gans.{name}.recipe", "gan_recipes")
+        _need_pool(study, gans.fools, f"gans.{name}.fools", Kind.CLASSIFIERS)
     for name, classifiers in study.classifiers.items():
-        yield f"classifiers.{name}.detects", classifiers.detects, Kind.GANS
+        key = f"classifiers.{name}"
+        need(classifiers.recipe, study.classifier_recipes, f"{key}.recipe", "classifier_recipes")
+        if classifiers.detects == NO_POOL:
+            raise UserError(f"{key}.detects: {NO_POOL!r} has no generators to detect")
+        _need_pool(study, classifiers.detects, f"{key}.detects", Kind.GANS)
+    for key, name, section in _walk_report(study):
+        need(name, getattr(study, section), key, section)
 
 
-def _list_references(study: Study) -> Iterator[tuple[str, str, str]]:
-    """Yield every name that refers to another entry: its key, the name, the entry's section."""
-    for name, pool in study.pools.items():
-        yield f"pools.{name}.cohort", pool.cohort_name, pool.kind.value
-    for kind, recipes in ((Kind.GANS, "gan_recipes"), (Kind.CLASSIFIERS, "classifier_recipes")):
-        for name, cohort in get_cohorts(study, kind).items():
-            yield f"{kind}.{name}.recipe", cohort.recipe, recipes
-    for key, name, _ in _list_pools(study):
-        if name != NO_POOL:
-            yield key, name, "pools"
-        elif key.endswith(".detects"):
-            raise UserError(f"{key}: {NO_POOL!r} has no generators to detect")
-    yield from _walk_report(study)
+def _need_pool(study: Study, name: str, key: str, kind: Kind) -> None:
+    if name != NO_POOL:
+        need(name, study.pools, key, "pools")
+        if (found := study.pools[name].kind) is not kind:
+            raise UserError(f"{key}: pool {name!r} holds {found}, {kind} are needed")
 
 
 def _walk_report(study: Study) -> Iterator[tuple[str, str, str]]:

@@ -7,6 +7,7 @@ describing the keys of any.
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
@@ -93,7 +94,8 @@ def list_studies(root: Path) -> dict[str, str]:
 def use_study(root: Path, name: str, is_forced: bool = False) -> None:
     """Write a study of settings/ to params.yaml, after it was checked.
 
-    Raises UserError for a bad study, or content of params.yaml that is nowhere else, if not forced.
+    Raises UserError for a bad study, or if not forced, for content of params.yaml that is neither
+    in settings/ nor committed.
     """
     known = list_studies(root)
     if name not in known:
@@ -104,11 +106,13 @@ def use_study(root: Path, name: str, is_forced: bool = False) -> None:
     load_study(source)
     file = root / PARAMS_FILE
     content = file.read_bytes() if file.is_file() else b""
-    known_contents = [path.read_bytes() for path in (root / _DIRECTORY).glob("*.yaml")]
-    if content and content not in known_contents and not is_forced:
+    kept = [path.read_bytes() for path in (root / _DIRECTORY).glob("*.yaml")]
+    command = ["git", "show", f"HEAD:./{PARAMS_FILE}"]
+    kept.append(subprocess.run(command, cwd=root, capture_output=True, check=False).stdout)
+    if content and content not in kept and not is_forced:
         raise UserError(
-            f"{PARAMS_FILE}: has changes that are not in {_DIRECTORY}/; keep them there as a file, "
-            "or write over them with --force"
+            f"{PARAMS_FILE}: has changes that are neither in {_DIRECTORY}/ nor committed; keep "
+            "them as a file there, or write over them with --force"
         )
     write_text(file, source.read_text(encoding="utf-8"))
 

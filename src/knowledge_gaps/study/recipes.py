@@ -6,7 +6,6 @@ file, and no other of this folder.
 
 from __future__ import annotations
 
-import math
 import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -39,15 +38,9 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("a finite number is needed")
-    return value
-
-
 Name = Annotated[str, AfterValidator(_check_name)]
-Positive = Annotated[float, Field(gt=0), AfterValidator(_check_finite)]
-NonNegative = Annotated[float, Field(ge=0), AfterValidator(_check_finite)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 NumInstances = Annotated[int, Field(ge=1, le=10_000)]
 InstanceList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]

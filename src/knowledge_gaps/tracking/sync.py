@@ -172,7 +172,7 @@ class StudyRuns:
 
     def sync_parent(self) -> None:
         """Bring the headline metrics and the study's files to the parent run."""
-        path = layout.get_reports_directory(self._root) / layout.METRICS_FILE
+        path = self._root / layout.REPORTS / layout.METRICS_FILE
         values = _flatten(read_json(path), "/") if path.is_file() else {}
         files = [path for path in map(self._root.joinpath, _STUDY_FILES) if path.is_file()]
         sha256 = {"kgaps.files_sha256": " ".join(map(hash_file, files))}
@@ -241,7 +241,7 @@ def _read_measurements(root: Path) -> Measurements:
             metric = "/".join(map(str, (name, *parts)))
             measured[f"{kind}/{cohort}/{instance}"][metric] = float(value)
 
-    reports = layout.get_reports_directory(root)
+    reports = root / layout.REPORTS
     if (reports / layout.QUALITY_FILE).is_file():
         quality = pd.read_csv(reports / layout.QUALITY_FILE)
         numbers = quality.select_dtypes("number").columns.drop(["generator_instance", "phi"])

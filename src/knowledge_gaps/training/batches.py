@@ -13,7 +13,7 @@ from torch import Tensor
 
 from knowledge_gaps.core.seeding import derive_seed, make_generator
 from knowledge_gaps.data.images import to_uint8
-from knowledge_gaps.data.store import ImageStore
+from knowledge_gaps.data.store import Images
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.study import ClassifierRecipe
 from knowledge_gaps.training.ranks import Ranks
@@ -52,12 +52,12 @@ def draw_latents(stream: Stream, num_latents: int, latent_dim: int, *names: str 
 
 
 def draw_reals(
-    stream: Stream, store: ImageStore, num_images: int, *names: str | int, part: slice = _WHOLE
+    stream: Stream, images: Images, num_images: int, *names: str | int, part: slice = _WHOLE
 ) -> Tensor:
     """Draw stored images uint8 [num_images, C, H, W] with replacement, and read a part of them."""
     generator = stream.make_generator("reals", *names)
-    indices = torch.randint(len(store), (num_images,), generator=generator)
-    return torch.from_numpy(store.take(indices[part].numpy()))
+    indices = torch.randint(len(images), (num_images,), generator=generator)
+    return torch.from_numpy(images[indices[part].numpy()])
 
 
 def split_evenly(num_images: int, num_generators: int, step: int) -> list[int]:

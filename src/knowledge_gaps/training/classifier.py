@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from knowledge_gaps.data.images import to_float
-from knowledge_gaps.data.store import ImageStore
+from knowledge_gaps.data.store import Images
 from knowledge_gaps.losses import compute_classifier_loss
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
@@ -48,7 +48,7 @@ class ClassifierTrainer(Trainer):
         classifier: GanClassifier,
         generators: Sequence[Generator],
         truncation: float,
-        images: ImageStore,
+        images: Images,
         recipe: ClassifierRecipe,
         stream: Stream,
         accelerator: Accelerator,

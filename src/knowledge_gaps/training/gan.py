@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from knowledge_gaps.data.images import to_float
-from knowledge_gaps.data.store import ImageStore
+from knowledge_gaps.data.store import Images
 from knowledge_gaps.losses import (
     average_path_lengths,
     compute_adversarial_loss,
@@ -125,7 +125,7 @@ class GanTrainer(Trainer):
         generator: Generator,
         discriminator: nn.Module,
         fooling: Fooling,
-        images: ImageStore,
+        images: Images,
         recipe: GanRecipe,
         stream: Stream,
         accelerator: Accelerator,

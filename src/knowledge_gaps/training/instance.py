@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from knowledge_gaps import __version__
 from knowledge_gaps.core.checkpoint import write_tensors
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, write_json, write_text
@@ -20,8 +21,8 @@ from knowledge_gaps.core.layout import (
     GENERATOR_FILE,
     GRID_FILE,
     META_FILE,
+    PREPARED,
     TRAIN_IMAGES,
-    get_prepared_directory,
 )
 from knowledge_gaps.core.seeding import derive_seed
 from knowledge_gaps.data.images import save_grid
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _GRID_IMAGES = 64
-_RECORDED_VERSIONS = ("torch", "accelerate", "safetensors", "knowledge-gaps")
+_RECORDED_VERSIONS = ("torch", "accelerate", "safetensors")
 _CPU_MESSAGE = "DefaultCPUAllocator: can't allocate memory"  # a plain RuntimeError of torch
 
 
@@ -83,7 +84,7 @@ def explain_shortage(batch_size: int, device: torch.device) -> Iterator[None]:
 def build_trainer(task: TrainingTask, accelerator: Accelerator) -> GanTrainer | ClassifierTrainer:
     """Build the trainer of a task, with fresh weights, which are drawn after those of its pool."""
     torch.manual_seed(derive_seed(task.seed, "weights", task.cohort_path, task.instance))
-    images = open_images(get_prepared_directory(task.root) / TRAIN_IMAGES)
+    images = open_images(task.root / PREPARED / TRAIN_IMAGES)
     own = (task.recipe.architecture, task.recipe.model, images.shape[1:])
     pool = [(member.get_directory(task.root), member.sha256) for member in task.members]
     stream = Stream(task.seed, task.cohort_path, task.instance)
@@ -132,7 +133,7 @@ def write_result(
         "steps_done": steps,
         "images_seen": steps * recipe.batch_size * recipe.gradient_accumulation_steps,
         "image_shape": list(trainer.images.shape[1:]),
-        "versions": get_versions(_RECORDED_VERSIONS),
+        "versions": {**get_versions(_RECORDED_VERSIONS), "knowledge-gaps": __version__},
         "files": {path.name: hash_file(path) for path in files},
         **described,
     }

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from knowledge_gaps.data.store import ImageStore
+from knowledge_gaps.data.store import Images
 from knowledge_gaps.study import OptimizerSettings
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.ranks import Ranks
@@ -83,7 +83,7 @@ class Trainer(ABC):
     def __init__(
         self,
         networks: Mapping[str, tuple[nn.Module, OptimizerSettings, int]],
-        images: ImageStore,
+        images: Images,
         recipe: Any,
         stream: Stream,
         accelerator: Accelerator,

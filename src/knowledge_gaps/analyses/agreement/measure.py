@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.layout import TEST_IMAGES, get_prepared_directory, get_samples_file
+from knowledge_gaps.core.layout import PREPARED, TEST_IMAGES, get_samples_file
 from knowledge_gaps.data.images import to_float
-from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.batches import Images, count_scored, split_images
+from knowledge_gaps.data.store import Images, open_images
+from knowledge_gaps.evaluation.batches import count_scored, split_images
 from knowledge_gaps.evaluation.detection import score_images
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.input_spec import GanClassifier
@@ -87,7 +87,7 @@ def _list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
     ]
     if not files:
         return ()
-    reals_file = get_prepared_directory(root) / TEST_IMAGES
+    reals_file = root / PREPARED / TEST_IMAGES
     num_reals = len(open_images(reals_file))
     files = files[:num_reals]  # an image of each at least
     share = min(study.evaluation.num_images, num_reals // len(files))

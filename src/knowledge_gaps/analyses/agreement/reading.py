@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from knowledge_gaps.analyses.maps import add_colour_bar
-from knowledge_gaps.core.layout import AGREEMENT_FILE, get_reports_directory
+from knowledge_gaps.core.layout import AGREEMENT_FILE, REPORTS
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, NUM_IMAGES, Cast, read_columns
 from knowledge_gaps.readings.figures import GREY, WIDTH_IN, PageFigure, paper_style
 from knowledge_gaps.readings.formats import NOTHING
@@ -87,7 +87,7 @@ class Agreement:
 
 def read(root: Path, fooling: MutualFooling | None) -> dict[str, Agreement]:
     """Read agreement.csv, perhaps without rows, by kind of images; raises UserError."""
-    table = read_columns(get_reports_directory(root) / AGREEMENT_FILE, COLUMNS)
+    table = read_columns(root / REPORTS / AGREEMENT_FILE, COLUMNS)
     kinds = (statistics.HELD_OUT, statistics.FOOLING, statistics.FOOLING_OTHERS)
     rows = {kind: table[table["on_images"] == kind] for kind in kinds}
     found = {kind: _make_agreement(chosen) for kind, chosen in rows.items() if len(chosen) > 0}

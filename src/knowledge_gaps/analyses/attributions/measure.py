@@ -74,7 +74,7 @@ def make_plan(root: Path, study: Study) -> Plan:
     directories = tuple(layout.get_instance_directory(root, path, one) for one in classifiers)
     baseline = [cohorts[0]] if study.gans[cohorts[0]].fools == NO_POOL else []
     files = {name: layout.get_samples_file(root, name, 0) for name in (gans, *baseline)}
-    files[REALS] = layout.get_prepared_directory(root) / layout.TEST_IMAGES
+    files[REALS] = root / layout.PREPARED / layout.TEST_IMAGES
     return Plan(gans, cohort, classifiers, directories, files)
 
 
@@ -94,7 +94,7 @@ def attribute_batch(batch: tuple[str, range], plan: Plan) -> Attributions:
     """Attribute a batch on this process's device; raises UserError when a file is not whole."""
     (name, index), device = batch, find_device()
     classifiers = [_load_classifier(directory).to(device) for directory in plan.directories]
-    images = open_images(plan.files[name]).read(index.start, index.stop)
+    images = np.array(open_images(plan.files[name])[index.start : index.stop])
     return attribute_images(images, classifiers, device)
 
 

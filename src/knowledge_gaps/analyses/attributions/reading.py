@@ -65,11 +65,11 @@ class AttributionReading(NamedTuple):
 
 def read(root: Path) -> AttributionReading | None:
     """Read attributions and agreement, None when no GAN cohort fools; raises UserError."""
-    directory = layout.get_attributions_directory(root)
+    directory = root / layout.ATTRIBUTIONS
     index = read_json(directory / layout.ATTRIBUTION_INDEX_FILE)
     if index["gans"] is None:
         return None
-    table = layout.get_reports_directory(root) / layout.ATTRIBUTIONS_FILE
+    table = root / layout.REPORTS / layout.ATTRIBUTIONS_FILE
     return AttributionReading(
         gans=index["gans"],
         classifier_cohort=index["classifier_cohort"],

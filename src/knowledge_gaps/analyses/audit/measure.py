@@ -25,8 +25,8 @@ from knowledge_gaps.analyses.audit.reading import NO_FAULT, Check, Verdict
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.seeding import derive_seed, make_generator
-from knowledge_gaps.data.images import load_images, save_batches, to_float
-from knowledge_gaps.data.store import hold_images, load_array, open_images
+from knowledge_gaps.data.images import save_batches, to_float
+from knowledge_gaps.data.store import Images, load_array, open_images
 from knowledge_gaps.evaluation.batches import count_sampled
 from knowledge_gaps.evaluation.detection import measure_detection, score_images
 from knowledge_gaps.execution.parallel import WORKER
@@ -57,7 +57,6 @@ _MAX_OFFSET = 0.49  # of a level: rounding to the nearest one removes it
 _HALF_RANGE = 127.5  # levels in half of [-1, 1]
 _GOLDEN = 0.6180339887498949  # its multiples, modulo 1, cover [0, 1) evenly
 
-Images = npt.NDArray[np.uint8]
 Row = dict[str, Any]
 
 
@@ -132,7 +131,7 @@ def pass_through(
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "0.npy"
         save_batches(path, len(index), samples)
-        return load_images(path)
+        return np.array(open_images(path))
 
 
 class Job(NamedTuple):
@@ -196,9 +195,7 @@ def measure_job(job: Job, root: Path, study: Study) -> Row:
     classifier = build_classifier(recipe.architecture, recipe.model, reals.shape[1:])
     load_initial_weights(classifier.network, recipe, root)
     replay, stream = make_replay(reals, job.fault), Stream(seed, job.cohort, job.instance)
-    trainer = ClassifierTrainer(
-        classifier, [replay], 1.0, hold_images(reals), recipe, stream, accelerator
-    )
+    trainer = ClassifierTrainer(classifier, [replay], 1.0, reals, recipe, stream, accelerator)
     with tempfile.TemporaryDirectory() as directory:  # short: it starts anew when interrupted
         run_training(trainer, recipe, Path(directory) / "state.safetensors", _Session())
     reals = _load_reals(root, layout.TEST_IMAGES)
@@ -215,8 +212,8 @@ def measure_job(job: Job, root: Path, study: Study) -> Row:
 
 def _load_reals(root: Path, name: str) -> Images:
     """Read as many of a split's first images as may be in memory: all of a set like MNIST."""
-    store = open_images(layout.get_prepared_directory(root) / name)
-    return store.read(0, max(1, _REPLAY_BYTES // math.prod(store.shape[1:])))
+    images = open_images(root / layout.PREPARED / name)
+    return np.array(images[: max(1, _REPLAY_BYTES // math.prod(images.shape[1:]))])
 
 
 def judge_classifiers(rows: Sequence[Row]) -> list[Row]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.layout import AUDIT_FILE, get_reports_directory
+from knowledge_gaps.core.layout import AUDIT_FILE, REPORTS
 from knowledge_gaps.core.tables import NUM_IMAGES, Cast, read_columns
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, compute_detectable_auc
 from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, REAL_ACCURACY
@@ -91,7 +91,7 @@ class Audit:
 
 def read(root: Path) -> Audit:
     """Read audit.csv; raises UserError when it is malformed or has no replay."""
-    path = get_reports_directory(root) / AUDIT_FILE
+    path = root / REPORTS / AUDIT_FILE
     audit = Audit(tuple(read_columns(path, COLUMNS).itertuples(index=False)))
     if not audit.select(Check.REPLAY):
         raise UserError(f"{path}: no row of check {Check.REPLAY.value!r}, at least one is needed")

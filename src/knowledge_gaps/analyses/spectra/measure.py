@@ -9,7 +9,8 @@ import numpy.typing as npt
 from scipy.fft import fft2, fftfreq, fftshift
 from scipy.ndimage import median_filter
 
-from knowledge_gaps.evaluation.batches import Images, count_together, split_images
+from knowledge_gaps.data.store import Images
+from knowledge_gaps.evaluation.batches import count_together, split_images
 
 FloatArray = npt.NDArray[np.float64]
 

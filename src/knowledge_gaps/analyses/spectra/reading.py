@@ -64,7 +64,7 @@ class SpectraReading(NamedTuple):
 
 def read(root: Path, cohorts: Sequence[str]) -> SpectraReading:
     """Read spectra of the reals and of GAN cohorts; raises UserError when one is not whole."""
-    path = layout.get_reports_directory(root) / layout.SPECTRA_FILE
+    path = root / layout.REPORTS / layout.SPECTRA_FILE
     table = tables.read_columns(path, COLUMNS)
     tables.check_unique(path, table, _KEYS)
     powers = table.pivot(index=_KEYS[:2], columns="frequency", values="power")
@@ -74,7 +74,7 @@ def read(root: Path, cohorts: Sequence[str]) -> SpectraReading:
             raise UserError(f"{path}: the spectrum of {name!r} is missing or not whole")
         reading.spectra[name] = powers.loc[name].to_numpy(np.float64)
         files = (layout.RESIDUAL_SPECTRA_FILE, layout.FINGERPRINTS_FILE)
-        arrays = [load_array(layout.get_spectra_directory(root) / name / file) for file in files]
+        arrays = [load_array(root / layout.SPECTRA / name / file) for file in files]
         means = (array.astype(np.float64).mean(axis=0) for array in arrays)
         reading.residuals[name] = ResidualMap(*means)
     return reading
