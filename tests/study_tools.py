@@ -51,7 +51,6 @@ STAGES = (
 
 _PRELOADED = (
     *PRELOAD,
-    "knowledge_gaps.evaluation.sampling",
     *(f"knowledge_gaps.stages.{name}" for name, *_ in STAGES[STAGES.index(("samples",)) :]),
     "pytest",
 )

@@ -19,7 +19,6 @@ from knowledge_gaps.core.checkpoint import write_tensors
 from knowledge_gaps.core.files import write_json
 from knowledge_gaps.core.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
 from knowledge_gaps.data.images import load_images, save_array
-from knowledge_gaps.evaluation import sampling
 from knowledge_gaps.models.frozen import FORMAT
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import (
@@ -28,6 +27,7 @@ from knowledge_gaps.models.registry import (
     gan_architectures,
     parse_settings,
 )
+from knowledge_gaps.stages import samples
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from study_tools import change_params, hash_tree, make_smoke_root, read_table, run_stage
 
@@ -148,15 +148,15 @@ class Noisy(Generator):
 def test_noise_of_layers_is_the_same_in_every_run_and_new_in_every_batch(
     colour_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "load_generator", lambda _: Noisy())
-    monkeypatch.setattr(sampling, "count_sampled", lambda _: 12)
+    monkeypatch.setattr(samples, "load_generator", lambda _: Noisy())
+    monkeypatch.setattr(samples, "count_sampled", lambda _: 12)
     (tmp_path / "models").symlink_to(colour_root / "models")
     study = load_study(colour_root / PARAMS_FILE)
     runs = []
     for seed in (1, 2):
         torch.manual_seed(seed)  # whatever was drawn before
         for instance in range(2):
-            sampling.save_samples(tmp_path, study, "baseline", instance, torch.device("cpu"))
+            samples.save_samples(tmp_path, study, ("baseline", instance))
         runs.append(hash_tree(tmp_path / "data" / "samples"))
     assert runs[0] == runs[1]
     images = [

@@ -1,8 +1,7 @@
 """How alike the classifiers of one cohort are, in their errors and in their features.
 
-The cohort is the one whose classifiers are fooled one by one (report.mutual_fooling), or else that
-of iteration 0. Its pairs are compared on reals and generators that none of them was trained on, and
-on generators that fool classifiers of the cohort.
+Pairs are compared on reals and generators that none of the cohort was trained on, and on generators
+that fool classifiers of the cohort.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from knowledge_gaps.evaluation.detection import score_images
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.statistics import agreement
+from knowledge_gaps.statistics.agreement import compute_cka
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import list_members
 
@@ -54,7 +54,7 @@ class Answers(NamedTuple):
 
 
 def choose_cohort(study: Study) -> str | None:
-    """Return the classifier cohort whose pairs are compared, or None when the report names none."""
+    """Return the cohort that is fooled one by one (report.mutual_fooling), else of iteration 0."""
     report = study.report
     if report.mutual_fooling:
         [member] = list_members(study, study.gans[report.mutual_fooling[0]].fools)
@@ -163,8 +163,7 @@ def extract_features(
         features.append(inputs[-1].flatten(1).float().cpu())
     for hook in hooks:
         hook.remove()
-    extracted: npt.NDArray[np.float32] = torch.cat(features).numpy()
-    return extracted
+    return torch.cat(features).numpy()
 
 
 def compare_pairs(
@@ -186,14 +185,13 @@ def compare_pairs(
         chosen = np.flatnonzero(np.repeat(is_kept, num_cka_images))
         index = np.ix_(chosen, chosen)
         grams = [answers[one].gram[index].astype(np.float64) for one in (a, b)]
-        is_enough = len(chosen) >= agreement.MIN_GRAM_IMAGES
         yield {
             "classifier_a": a,
             "classifier_b": b,
             "on_images": kind,
             **agreement.compute_error_consistency(*correct),
             "num_cka_images": len(chosen),
-            "cka": agreement.compute_cka(*grams) if is_enough else math.nan,
+            "cka": compute_cka(*grams) if len(chosen) >= agreement.MIN_GRAM_IMAGES else math.nan,
         }
 
 
