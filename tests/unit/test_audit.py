@@ -9,7 +9,7 @@ import torch
 from scipy.stats import chisquare
 
 from knowledge_gaps.analyses.audit import measure
-from knowledge_gaps.data.images import to_float, to_uint8
+from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 
 SHAPE = (1, 6, 6)

@@ -26,6 +26,7 @@ from knowledge_gaps.evaluation.batches import Images, count_scored, split_images
 from knowledge_gaps.evaluation.detection import score_images
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.readings.cohorts import list_fooled
 from knowledge_gaps.statistics import agreement
 from knowledge_gaps.statistics.agreement import compute_cka
 from knowledge_gaps.study import Kind, Study
@@ -57,8 +58,7 @@ def choose_cohort(study: Study) -> str | None:
     """Return the cohort that is fooled one by one (report.mutual_fooling), else of iteration 0."""
     report = study.report
     if report.mutual_fooling:
-        [member] = list_members(study, study.gans[report.mutual_fooling[0]].fools)
-        return member[0].partition("/")[2]
+        return list_fooled(study, report.mutual_fooling[0])[0]
     return report.iterations[0].classifiers if report.iterations else None
 
 

@@ -23,7 +23,8 @@ from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.batches import Images, count_scored, split_images
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.study import NO_POOL, REALS, Study
+from knowledge_gaps.readings.cohorts import find_baseline
+from knowledge_gaps.study import REALS, Study
 from knowledge_gaps.study.graph import list_members
 
 FloatArray = npt.NDArray[np.float64]
@@ -71,8 +72,8 @@ def make_plan(root: Path, study: Study) -> Plan:
     held_out = [one for one in instances if (path, one) not in members]
     classifiers = (in_loss, *held_out[:_MAX_HELD_OUT])
     directories = tuple(layout.get_instance_directory(root, path, one) for one in classifiers)
-    baseline = [cohorts[0]] if study.gans[cohorts[0]].fools == NO_POOL else []
-    files = {name: layout.get_samples_file(root, name, 0) for name in (gans, *baseline)}
+    shown = [name for name in (gans, find_baseline(study)) if name is not None]
+    files = {name: layout.get_samples_file(root, name, 0) for name in shown}
     files[REALS] = layout.get_prepared_directory(root) / layout.TEST_IMAGES
     num_images = min(_MOST_IMAGES, max(_LEAST_IMAGES, study.evaluation.num_images // _SHARE))
     return Plan(gans, cohort, classifiers, directories, num_images, files)

@@ -182,9 +182,8 @@ def draw_agreement(reading: AttributionReading) -> Figure:
     for rows, colour, marker, offset, label in kinds:
         for place, name in enumerate(reading.sets):
             chosen = rows[rows["images"] == name]
-            spread = _SPREAD if len(chosen) > 1 else 0
             axes.errorbar(
-                place + offset + np.linspace(-spread, spread, len(chosen)),
+                place + offset + figures.spread(len(chosen), _SPREAD),
                 chosen["spearman_mean"],
                 chosen["spearman_std"],
                 color=colour,
