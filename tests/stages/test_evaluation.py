@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -28,16 +27,6 @@ PAIR = ["generator_cohort", "generator_instance", "classifier_cohort", "classifi
 pytestmark = pytest.mark.usefixtures("one_worker")
 
 
-@pytest.fixture(scope="module")
-def detections(trained_root: Path) -> pd.DataFrame:
-    return read_table(trained_root, "detections")
-
-
-@pytest.fixture(scope="module")
-def quality(trained_root: Path) -> pd.DataFrame:
-    return read_table(trained_root, "quality")
-
-
 def add_cohort(root: Path) -> None:
     """Add a GAN cohort of one instance, whose images are negatives of a known one's."""
     entry = {"recipe": "dcgan", "instances": 1, "fools": "c0", "phi": 0.5}
@@ -46,7 +35,8 @@ def add_cohort(root: Path) -> None:
     save_array(get_samples(root, "negative", 0), 255 - images)
 
 
-def test_detections_have_every_pair_once(detections: pd.DataFrame) -> None:
+def test_detections_have_every_pair_once(trained_root: Path) -> None:
+    detections = read_table(trained_root, "detections")
     described = [*PAIR, "in_loss", "in_training", "num_images"]
     assert list(detections.columns) == [*described, *DETECTION_MEASURES]
     found = list(detections[PAIR].itertuples(index=False, name=None))
@@ -146,7 +136,8 @@ def test_tables_without_a_cache_by_another_number_of_workers(
         assert hash_tree(trained_copy / folder) == hash_tree(trained_root / folder)
 
 
-def test_quality_has_every_generator_and_the_floor(quality: pd.DataFrame) -> None:
+def test_quality_has_every_generator_and_the_floor(trained_root: Path) -> None:
+    quality = read_table(trained_root, "quality")
     names = [f"{metric}_lenet_64" for metric in METRICS]
     assert list(quality.columns) == [*PAIR[:2], "phi", *names, "collapse"]
     found = list(quality[PAIR[:2]].itertuples(index=False, name=None))
