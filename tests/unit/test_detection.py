@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy.stats import chi2_contingency, norm
 from sklearn.metrics import average_precision_score
-from torch import Tensor, nn
+from torch import nn
 
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.data.store import open_images
@@ -139,24 +138,15 @@ def test_statistic_is_the_root_of_the_chi_squared_one() -> None:
     assert found == pytest.approx(math.log10(two_sided / 2))
 
 
-class Mean(nn.Module):
-    """The logit is the mean of an image."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.mean(dim=(1, 2, 3)) + self.bias
-
-
 @pytest.mark.parametrize("num_together", [2, 64])
 def test_images_are_scored_in_order_and_as_minus_one_to_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, num_together: int
 ) -> None:
     monkeypatch.setattr(detection, "count_scored", lambda _: num_together)
     spec = InputSpec(channels=1, image_px=(2, 2), input_px=(2, 2), mean=(0.5,), std=(0.5,))
-    classifier = freeze(GanClassifier(Mean(), spec))
+    mean = nn.Linear(4, 1, bias=False)
+    nn.init.constant_(mean.weight, 0.25)
+    classifier = freeze(GanClassifier(nn.Sequential(nn.Flatten(), mean, nn.Flatten(0)), spec))
     images = np.repeat(np.array([0, 255, 51], np.uint8), 4).reshape(3, 1, 2, 2)
     save_array(tmp_path / "images.npy", images)
     for source in (images, open_images(tmp_path / "images.npy")):

@@ -164,15 +164,11 @@ def test_generator_that_repeats_a_split_is_found_out() -> None:
     assert (found["memorised"], found["fid"]) == (0.01, pytest.approx(0.0, abs=1e-4))
 
 
-def test_floor_takes_as_many_training_reals_as_a_generator_has_images() -> None:
+def test_floor_and_numbers_about_classes_are_of_as_many_images_as_a_generator_has() -> None:
     reals = Reals(draw_features(50, seed=1), draw_features(90, seed=2))
     expected = compare(reals.training.take_first(40), reals)
     assert quality.compute_floor(reals, 40) == {**expected, "memorised": 0.02}  # of 50: one below
     assert quality.compute_floor(reals, 90)["fid"] != expected["fid"]
-
-
-def test_numbers_about_classes_are_of_the_generated_images() -> None:
-    reals = Reals(draw_features(50, seed=1), draw_features(90, seed=2))
     features = draw_features(40, seed=3).features
     one_class = FeatureSet(features, np.eye(10, dtype=np.float32)[[3] * 40])
     assert compare(one_class, reals)["missing_classes"] == 9

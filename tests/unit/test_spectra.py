@@ -6,14 +6,10 @@ import itertools
 import math
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from quality_tools import draw_images
 
 from knowledge_gaps.analyses.spectra.measure import compute_residuals, measure_spectra
-
-
-def draw_images(*shape: int) -> npt.NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 def list_rings(height: int, width: int) -> dict[int, list[tuple[int, int]]]:
@@ -29,7 +25,7 @@ def list_rings(height: int, width: int) -> dict[int, list[tuple[int, int]]]:
 
 def test_power_of_stored_images_by_the_definition() -> None:
     """Against the sums of the discrete Fourier transform; more images than one batch, colour."""
-    images, sides = draw_images(101, 3, 12, 8), (12, 8)
+    images, sides = draw_images(101, (3, 12, 8)), (12, 8)
     down, across = (np.exp(-2j * np.pi * np.outer(range(n), range(n)) / n) for n in sides)
     spectrum = np.einsum("hr,ncrs,ws->nchw", down, images / 127.5 - 1, across)
     mean = (np.abs(spectrum) ** 2 / 96).mean(axis=(0, 1))
@@ -38,7 +34,7 @@ def test_power_of_stored_images_by_the_definition() -> None:
 
 
 def test_residuals_are_images_less_the_median_of_nine_pixels() -> None:
-    images = draw_images(2, 3, 5, 6)
+    images = draw_images(2, (3, 5, 6))
     padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="symmetric").astype(int)
     for place in np.ndindex(images.shape):
         image, channel, row, column = place

@@ -102,21 +102,18 @@ def _list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
     they share the set evenly, and so do the instances of each.
     """
     report = study.report
-    names = report.mutual_fooling or [iteration.gans for iteration in report.iterations]
-    pools = {name: study.gans[name].fools for name in names if study.gans[name].phi > 0}
-    fooled = {
-        name: tuple(k for path, k in list_members(study, pool) if path == f"classifiers/{cohort}")
-        for name, pool in pools.items()
-    }
-    fooling = [name for name in names if fooled.get(name)]
-    if not report.mutual_fooling:
-        fooling = fooling[:1]
-    num_instances = {name: study.gans[name].instances for name in fooling}
+    fooled: dict[str, tuple[int, ...]] = {}
+    for name in report.mutual_fooling or [iteration.gans for iteration in report.iterations]:
+        members = list_members(study, study.gans[name].fools)
+        in_loss = tuple(instance for path, instance in members if path == f"classifiers/{cohort}")
+        if in_loss and study.gans[name].phi > 0 and (report.mutual_fooling or not fooled):
+            fooled[name] = in_loss
+    num_instances = {name: study.gans[name].instances for name in fooled}
     num_of_cohort = min(num_instances.values(), default=0) * study.evaluation.num_images
     shares = {name: max(1, num_of_cohort // num) for name, num in num_instances.items()}
     return tuple(
         Source(get_samples_file(root, name, instance), shares[name], False, fooled[name])
-        for name in fooling
+        for name in fooled
         for instance in range(num_instances[name])
     )
 
