@@ -170,7 +170,8 @@ def compute_precision_recall(generated: FeatureSet, real: FeatureSet) -> tuple[f
         verbose=False,
     )
     keys = (metric_prc.KEY_METRIC_PRECISION, metric_prc.KEY_METRIC_RECALL)
-    return float(metric[keys[0]]), float(metric[keys[1]])
+    precision, recall = (float(metric[key]) for key in keys)
+    return precision, recall
 
 
 @dataclass(frozen=True, eq=False)
