@@ -53,7 +53,6 @@ STAGES = (
 
 _PRELOADED = (
     *PRELOAD,
-    "knowledge_gaps.evaluation.sampling",
     *(f"knowledge_gaps.stages.{name}" for name, *_ in STAGES[STAGES.index(("samples",)) :]),
     "pytest",
 )

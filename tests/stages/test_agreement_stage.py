@@ -11,12 +11,7 @@ import torch
 from sklearn.metrics import cohen_kappa_score
 
 from fooling_study import make_study
-from knowledge_gaps.analyses.agreement.measure import (
-    Answers,
-    choose_cohort,
-    compare_pairs,
-    list_sets,
-)
+from knowledge_gaps.analyses.agreement import measure
 from knowledge_gaps.analyses.agreement.reading import COLUMNS, read
 from knowledge_gaps.data.images import save_array, to_float
 from knowledge_gaps.models.frozen import load_classifier
@@ -41,10 +36,10 @@ ITERATIONS = make_study(
 
 
 def test_cohort_is_the_one_that_is_fooled_or_that_of_iteration_0() -> None:
-    assert choose_cohort(MUTUAL) == "c"
-    assert choose_cohort(ITERATIONS) == "c"
-    assert choose_cohort(make_study(iterations=[{"gans": "base"}])) is None
-    assert choose_cohort(make_study()) is None
+    assert measure.choose_cohort(MUTUAL) == "c"
+    assert measure.choose_cohort(ITERATIONS) == "c"
+    assert measure.choose_cohort(make_study(iterations=[{"gans": "base"}])) is None
+    assert measure.choose_cohort(make_study()) is None
 
 
 def write_reals(root: Path, num_reals: int) -> Path:
@@ -56,7 +51,7 @@ def write_reals(root: Path, num_reals: int) -> Path:
 @pytest.mark.parametrize(("num_reals", "share"), [(51, 25), (70, 30)])
 def test_held_out_images_are_balanced(tmp_path: Path, num_reals: int, share: int) -> None:
     reals_file = write_reals(tmp_path, num_reals)
-    reals, *generated = list_sets(tmp_path, MUTUAL, "c")["reals_and_held_out"]
+    reals, *generated = measure.list_sets(tmp_path, MUTUAL, "c")["reals_and_held_out"]
     assert (reals.is_real, reals.path, reals.num_images) == (True, reals_file, 2 * share)
     samples = tmp_path / "data" / "samples" / "base"
     assert [(source.path, source.num_images) for source in generated] == [
@@ -68,18 +63,19 @@ def test_held_out_images_are_balanced(tmp_path: Path, num_reals: int, share: int
 
 def test_fooling_cohorts_share_the_images_evenly(tmp_path: Path) -> None:
     write_reals(tmp_path, 50)
-    sets = list_sets(tmp_path, MUTUAL, "c")
+    sets = measure.list_sets(tmp_path, MUTUAL, "c")
     sources = sets["fooling"]
     assert sources == sets["fooling_others"]
     assert [(s.path.parent.name, s.path.stem, s.num_images, s.in_loss) for s in sources] == [
         *[("fool_2", str(instance), 30, (2,)) for instance in range(2)],
         *[("fool_0", str(instance), 20, (0,)) for instance in range(3)],
     ]
-    answers = [Answers(np.arange(120) < 60, np.eye(120, dtype=np.float32))] * 3  # right on fool_2
+    is_right = np.arange(120) < 60  # on fool_2
+    answers = [measure.Answers(is_right, np.eye(120, dtype=np.float32))] * 3
     found = {
         (kind, row["classifier_a"], row["classifier_b"]): (row["num_images"], row["num_errors_a"])
         for kind in ("fooling", "fooling_others")
-        for row in compare_pairs(kind, sources, answers)
+        for row in measure.compare_pairs(kind, sources, answers)
     }
     # others leave out who fools one of the pair
     assert found == {
@@ -91,7 +87,7 @@ def test_fooling_cohorts_share_the_images_evenly(tmp_path: Path) -> None:
 
 def test_first_iteration_that_fools_stands_for_all(tmp_path: Path) -> None:
     write_reals(tmp_path, 50)
-    sources = list_sets(tmp_path, ITERATIONS, "c")["fooling"]  # idle_0 has a phi of 0
+    sources = measure.list_sets(tmp_path, ITERATIONS, "c")["fooling"]  # idle_0 has a phi of 0
     found = [(source.path.parent.name, source.num_images) for source in sources]
     assert found == [("fool_0", 30)] * 3
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
@@ -16,7 +15,7 @@ from knowledge_gaps.analyses.spectra.measure import measure_spectra
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import load_array, open_images
 from knowledge_gaps.models.frozen import load_classifier
-from study_tools import change_params, hash_tree, run_stage
+from study_tools import change_params, hash_tree, read_table, run_stage
 
 NUM_IMAGES = 64  # of the smoke study
 SETS = {
@@ -27,17 +26,11 @@ SETS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", "1")
+pytestmark = pytest.mark.usefixtures("one_worker")
 
 
 def load_set(root: Path, name: str) -> list[np.ndarray]:
     return [open_images(root / "data" / file)[:NUM_IMAGES] for file in SETS[name]]
-
-
-def read_table(root: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(root / "reports" / f"{name}.csv")
 
 
 def test_spectra_are_of_the_first_images(trained_root: Path) -> None:

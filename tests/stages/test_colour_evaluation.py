@@ -5,6 +5,7 @@ The networks are fresh from their registry: nothing here depends on what they ha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,14 @@ from knowledge_gaps.core.files import write_json
 from knowledge_gaps.core.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation import sampling
 from knowledge_gaps.models.frozen import FORMAT
-from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.models.registry import (
-    Generator,
-    classifier_architectures,
-    gan_architectures,
-    parse_settings,
-)
+from knowledge_gaps.models.networks import build_classifier, build_generator
+from knowledge_gaps.models.registry import Generator
+from knowledge_gaps.stages import samples
 from knowledge_gaps.study import PARAMS_FILE, load_study
 from study_tools import change_params, hash_tree, make_smoke_root, read_table, run_stage
 
 SHAPE = (3, 32, 32)
-GANS = {"baseline": 2, "fool_all_1": 2}
 CLASSIFIER: dict[str, Any] = {
     "architecture": "resnet50",
     "model": {"width_divisor": 16, "input_px": 32},
@@ -56,26 +51,19 @@ def write_instance(directory: Path, file: str, network: torch.nn.Module, **meta:
 
 def write_networks(root: Path) -> None:
     """Write the generators and classifiers of the smoke study, as they are before training."""
-    study = load_study(root / PARAMS_FILE)
-    gan, recipe = gan_architectures.get("dcgan"), study.gan_recipes["dcgan"]
-    for name, num_instances in GANS.items():
-        for instance in range(num_instances):
-            torch.manual_seed(instance + 10 * len(name))
-            network = gan.build_generator(parse_settings(gan, recipe.model), SHAPE)
-            settings = {"model": recipe.model}
-            directory = root / "models" / "gans" / name / str(instance)
-            meta = {"kind": "gans", "architecture": "dcgan", "settings": settings}
-            write_instance(directory, GENERATOR_FILE, network, **meta)
-    architecture = classifier_architectures.get(CLASSIFIER["architecture"])
-    parsed = parse_settings(architecture, CLASSIFIER["model"])
-    spec = architecture.make_input_spec(parsed, SHAPE)
+    model = load_study(root / PARAMS_FILE).gan_recipes["dcgan"].model
+    meta = {"kind": "gans", "architecture": "dcgan", "settings": {"model": model}}
+    for name, instance in itertools.product(("baseline", "fool_all_1"), range(2)):
+        torch.manual_seed(instance + 10 * len(name))
+        directory = root / "models" / "gans" / name / str(instance)
+        write_instance(directory, GENERATOR_FILE, build_generator("dcgan", model, SHAPE), **meta)
+    meta = {"kind": "classifiers", "architecture": "resnet50", "settings": CLASSIFIER}
     for instance in range(2):
         torch.manual_seed(instance)
-        classifier = GanClassifier(architecture.build(parsed, spec.input_shape), spec)
+        classifier = build_classifier("resnet50", CLASSIFIER["model"], SHAPE)
         directory = root / "models" / "classifiers" / "iteration_0" / str(instance)
-        meta = {"kind": "classifiers", "architecture": "resnet50", "settings": CLASSIFIER}
-        dumped = spec.model_dump(mode="json")
-        write_instance(directory, CLASSIFIER_FILE, classifier, input_spec=dumped, **meta)
+        spec = classifier.spec.model_dump(mode="json")
+        write_instance(directory, CLASSIFIER_FILE, classifier, input_spec=spec, **meta)
 
 
 def run_here(function: Callable[[Any], Any], items: Sequence[Any], *_: Any, **__: Any) -> Any:
@@ -149,15 +137,15 @@ class Noisy(Generator):
 def test_noise_of_layers_is_the_same_in_every_run_and_new_in_every_batch(
     colour_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "load_generator", lambda _: Noisy())
-    monkeypatch.setattr(sampling, "count_sampled", lambda _: 12)
+    monkeypatch.setattr(samples, "load_generator", lambda _: Noisy())
+    monkeypatch.setattr(samples, "count_sampled", lambda _: 12)
     (tmp_path / "models").symlink_to(colour_root / "models")
     study = load_study(colour_root / PARAMS_FILE)
     runs = []
     for seed in (1, 2):
         torch.manual_seed(seed)  # whatever was drawn before
         for instance in range(2):
-            sampling.save_samples(tmp_path, study, "baseline", instance, torch.device("cpu"))
+            samples.save_samples(tmp_path, study, ("baseline", instance))
         runs.append(hash_tree(tmp_path / "data" / "samples"))
     assert runs[0] == runs[1]
     images = [

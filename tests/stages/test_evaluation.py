@@ -8,17 +8,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from threadpoolctl import threadpool_info, threadpool_limits
 
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.layout import get_samples_file as get_samples
 from knowledge_gaps.data.images import save_array, to_float
 from knowledge_gaps.data.store import load_array, open_images
-from knowledge_gaps.evaluation.quality import Nearest, find_nearest
 from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.stages import quality as quality_stage
 from knowledge_gaps.statistics.measures import DETECTION_MEASURES, METRICS
 from study_tools import change_params, hash_tree, mix_files, read_table, run_stage
 
@@ -30,16 +27,6 @@ PAIR = ["generator_cohort", "generator_instance", "classifier_cohort", "classifi
 pytestmark = pytest.mark.usefixtures("one_worker")
 
 
-@pytest.fixture(scope="module")
-def detections(trained_root: Path) -> pd.DataFrame:
-    return read_table(trained_root, "detections")
-
-
-@pytest.fixture(scope="module")
-def quality(trained_root: Path) -> pd.DataFrame:
-    return read_table(trained_root, "quality")
-
-
 def add_cohort(root: Path) -> None:
     """Add a GAN cohort of one instance, whose images are negatives of a known one's."""
     entry = {"recipe": "dcgan", "instances": 1, "fools": "c0", "phi": 0.5}
@@ -48,7 +35,8 @@ def add_cohort(root: Path) -> None:
     save_array(get_samples(root, "negative", 0), 255 - images)
 
 
-def test_detections_have_every_pair_once(detections: pd.DataFrame) -> None:
+def test_detections_have_every_pair_once(trained_root: Path) -> None:
+    detections = read_table(trained_root, "detections")
     described = [*PAIR, "in_loss", "in_training", "num_images"]
     assert list(detections.columns) == [*described, *DETECTION_MEASURES]
     found = list(detections[PAIR].itertuples(index=False, name=None))
@@ -101,45 +89,38 @@ def test_detection_values(trained_copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "tables", "num_new", "num_cached"),
+    ("stage", "tables", "num_new", "num_known"),
     [("detections", ["detections"], 2, 8), ("quality", ["quality", "neighbours"], 1, 5)],
 )
-def test_only_what_is_new_is_computed(
+def test_only_what_is_new_or_changed_is_computed(
     trained_root: Path,
     trained_copy: Path,
     capsys: pytest.CaptureFixture[str],
     stage: str,
     tables: list[str],
     num_new: int,
-    num_cached: int,
+    num_known: int,
 ) -> None:
-    run_stage(trained_copy, stage)
-    assert f"{stage}: computed 0 rows, {num_cached} cached" in capsys.readouterr().out
+    def run(num_computed: int, num_cached: int) -> None:
+        run_stage(trained_copy, stage)
+        words = f"{num_computed} row{'' if num_computed == 1 else 's'}"
+        assert f"{stage}: computed {words}, {num_cached} cached" in capsys.readouterr().out
+
+    run(0, num_known)
     add_cohort(trained_copy)
-    run_stage(trained_copy, stage)
-    assert f"computed {num_new} row" in capsys.readouterr().out
+    run(num_new, num_known)
     for name in tables:
         text = (trained_copy / "reports" / f"{name}.csv").read_text()
         assert text.startswith((trained_root / "reports" / f"{name}.csv").read_text())
         assert text.splitlines()[-1].startswith("negative,0,")
-
-
-@pytest.mark.parametrize("stage", ["detections", "quality"])
-def test_what_changed_is_computed_again(
-    trained_copy: Path, capsys: pytest.CaptureFixture[str], stage: str
-) -> None:
-    num_rows = {"detections": 8, "quality": 5}[stage]
-    num_of_generator = {"detections": 2, "quality": 1}[stage]
-    prepared = trained_copy / "data" / "prepared"
+    num_rows, prepared = num_known + num_new, trained_copy / "data" / "prepared"
     for path, num_changed in (
-        (get_samples(trained_copy, "fool_all_1", 1), num_of_generator),
+        (get_samples(trained_copy, "fool_all_1", 1), num_new),
         (prepared / "test.npy", num_rows),
         (prepared / "train.npy", num_rows if stage == "quality" else 0),
     ):
         save_array(path, open_images(path)[::-1].copy())
-        run_stage(trained_copy, stage)
-        words = f"{num_changed} row{'' if num_changed == 1 else 's'}"
-        assert f"computed {words}, {num_rows - num_changed} cached" in capsys.readouterr().out
+        run(num_changed, num_rows - num_changed)
 
 
 def test_tables_without_a_cache_by_another_number_of_workers(
@@ -155,7 +136,8 @@ def test_tables_without_a_cache_by_another_number_of_workers(
         assert hash_tree(trained_copy / folder) == hash_tree(trained_root / folder)
 
 
-def test_quality_has_every_generator_and_the_floor(quality: pd.DataFrame) -> None:
+def test_quality_has_every_generator_and_the_floor(trained_root: Path) -> None:
+    quality = read_table(trained_root, "quality")
     names = [f"{metric}_lenet_64" for metric in METRICS]
     assert list(quality.columns) == [*PAIR[:2], "phi", *names, "collapse"]
     found = list(quality[PAIR[:2]].itertuples(index=False, name=None))
@@ -194,25 +176,12 @@ def test_collapse_of_known_images(trained_copy: Path) -> None:
     assert (copies["training_image"] == 100 + copies["image"]).all()
 
 
-def test_libraries_below_keep_to_one_thread(
-    trained_copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads: list[int] = []
-
-    def count_threads(*features: np.ndarray) -> Nearest:
-        threads.extend(library["num_threads"] for library in threadpool_info())
-        return find_nearest(*features)
-
-    monkeypatch.setattr(quality_stage.quality, "find_nearest", count_threads)
-    monkeypatch.setattr(quality_stage, "map_parallel", lambda work, jobs, *_, **__: map(work, jobs))
-    shutil.rmtree(trained_copy / ".kgaps")
-    with threadpool_limits(limits=2):
-        run_stage(trained_copy, "quality")
-        assert 2 in {library["num_threads"] for library in threadpool_info()}
-    assert set(threads) == {1}
-
-
-def test_number_of_images_names_the_metrics(trained_copy: Path) -> None:
+def test_number_of_images_names_the_metrics_and_files_have_as_many(trained_copy: Path) -> None:
     change_params(trained_copy, {"evaluation.num_images": 32})
     run_stage(trained_copy, "quality")
     assert "fid_lenet_32" in read_table(trained_copy, "quality").columns
+    path = get_samples(trained_copy, "fool_all_1", 1)
+    save_array(path, open_images(path)[:31])
+    message = r"fool_all_1/1\.npy: holds 31 images, evaluation\.num_images needs 32"
+    with pytest.raises(UserError, match=message):
+        run_stage(trained_copy, "quality")

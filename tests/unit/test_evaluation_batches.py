@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,49 +11,33 @@ from quality_tools import draw_images
 
 from knowledge_gaps.data.images import save_array, save_batches
 from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.batches import (
-    BACKWARD_BATCH,
-    BACKWARD_VALUES,
-    count_sampled,
-    count_scored,
-    count_together,
-    split_images,
-)
-from knowledge_gaps.evaluation.cached import Row, compute_rows
+from knowledge_gaps.evaluation.batches import count_sampled, count_scored, split_images
 from knowledge_gaps.evaluation.quality import measure_contrast
 from knowledge_gaps.models.input_spec import InputSpec
 
 LARGE = (3, 256, 256)
 
 
-def make_spec(image_px: int, input_px: int) -> InputSpec:
-    sides, half = [(side, side) for side in (image_px, input_px)], (0.5,) * 3
-    return InputSpec(channels=3, image_px=sides[0], input_px=sides[1], mean=half, std=half)
-
-
 @pytest.mark.parametrize(
-    ("shape", "forward", "backward", "sampled"),
+    ("image_px", "input_px", "forward", "backward", "sampled"),
     [
-        ((1, 28, 28), 64, 100, 64),
-        ((3, 64, 64), 64, 85, 64),  # 12,288 values an image
-        (LARGE, 42, 5, 10),
-        ((3, 1024, 1024), 2, 1, 1),
-        ((3, 4096, 4096), 1, 1, 1),  # a single one may be larger than all together should be
+        (28, 28, 64, 100, 64),
+        (64, 64, 64, 85, 64),  # 12,288 values an image
+        (256, 256, 42, 5, 10),
+        (1024, 1024, 2, 1, 1),
+        (4096, 4096, 1, 1, 1),  # a single one may be larger than all together should be
+        (32, 224, 55, 6, 64),  # enlarged: 8 << 20 values by 3 * 224 * 224
+        (1024, 224, 2, 1, 1),
     ],
 )
 def test_number_together_falls_with_the_size(
-    shape: tuple[int, int, int], forward: int, backward: int, sampled: int
+    image_px: int, input_px: int, forward: int, backward: int, sampled: int
 ) -> None:
-    assert count_together(shape) == forward
-    assert count_together(shape, BACKWARD_BATCH, BACKWARD_VALUES) == backward
-    assert count_sampled(shape) == sampled
-
-
-def test_classifier_that_enlarges_images_is_given_fewer() -> None:
-    assert count_scored(make_spec(32, 32)) == 64
-    assert count_scored(make_spec(32, 224)) == (8 << 20) // (3 * 224 * 224) == 55
-    assert count_scored(make_spec(1024, 224)) == 2
-    assert count_scored(make_spec(32, 224), BACKWARD_BATCH, BACKWARD_VALUES) == 6
+    sides, half = [(side, side) for side in (image_px, input_px)], (0.5,) * 3
+    spec = InputSpec(channels=3, image_px=sides[0], input_px=sides[1], mean=half, std=half)
+    assert count_scored(spec) == forward
+    assert count_scored(spec, has_gradients=True) == backward
+    assert count_sampled((3, image_px, image_px)) == sampled
 
 
 @pytest.mark.parametrize("num_images", [None, 0, 1, 4, 5, 12])
@@ -87,36 +70,3 @@ def test_memory_stays_flat_however_many_images_there_are(tmp_path: Path) -> None
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 40 << 20
-
-
-def test_only_rows_that_are_not_cached_are_computed(tmp_path: Path) -> None:
-    asked: list[list[str]] = []
-
-    def compute(items: list[str]) -> list[dict[str, Row]]:
-        asked.append(items)
-        return [{item: {"length": len(item)}} for item in reversed(items)]
-
-    keys = {"one": "1", "three": "2"}
-    expected = {"one": {"length": 3}, "three": {"length": 5}}
-    assert compute_rows(tmp_path, "lengths", keys, compute) == expected
-    found = compute_rows(tmp_path, "lengths", keys | {"five": "3"}, compute)
-    assert list(found) == ["one", "three", "five"]  # in the order of the keys
-    compute_rows(tmp_path, "lengths", keys, compute, lambda item, row: item != "one")
-    compute_rows(tmp_path, "lengths", keys | {"three": "9"}, compute)
-    [file] = tmp_path.rglob("lengths.json")
-    file.write_text("{")  # damaged
-    assert compute_rows(tmp_path, "lengths", keys, compute) == expected
-    assert asked == [["one", "three"], ["five"], ["one"], ["three"], ["one", "three"]]
-
-
-def test_rows_that_were_computed_before_an_error_are_cached(tmp_path: Path) -> None:
-    keys = {"first": "1", "second": "2"}
-
-    def fail() -> Iterator[dict[str, Row]]:
-        yield {"first": {"value": 1}}
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        compute_rows(tmp_path, "values", keys, lambda _: fail())
-    rows = compute_rows(tmp_path, "values", keys, lambda items: [{key: {} for key in items}])
-    assert rows == {"first": {"value": 1}, "second": {}}

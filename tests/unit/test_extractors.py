@@ -5,7 +5,6 @@ The Inception is tested with random weights, whose hash stands in for the publis
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 
@@ -19,20 +18,14 @@ from torch.utils.data import Subset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.files import hash_file, read_json
+from knowledge_gaps.core.files import hash_file
 from knowledge_gaps.evaluation import registry
 from knowledge_gaps.evaluation.extractors import inception, lenet
 from knowledge_gaps.evaluation.extractors.inception import Inception
 from knowledge_gaps.evaluation.extractors.lenet import LeNet
 from knowledge_gaps.evaluation.extractors.random_vgg import RandomVgg
 from knowledge_gaps.evaluation.quality import compute_kid
-from knowledge_gaps.evaluation.registry import (
-    count_extracted,
-    extract_features,
-    get_extractor,
-    list_extractors,
-    load_extractor,
-)
+from knowledge_gaps.evaluation.registry import extract_features
 from knowledge_gaps.study import EvaluationSettings
 
 
@@ -65,9 +58,9 @@ def published(weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return weights_file
 
 
-@pytest.mark.parametrize("name", list_extractors())
+@pytest.mark.parametrize("name", registry.list_extractors())
 def test_extractor_is_what_its_class_says(name: str, published: Path) -> None:
-    extractor = get_extractor(name)
+    extractor = registry.get_extractor(name)
     network = extractor.load(published)
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not any(module.training for module in network.modules() if module is not network)
@@ -79,18 +72,12 @@ def test_extractor_is_what_its_class_says(name: str, published: Path) -> None:
     assert np.array_equal(again.features, found.features)
     num_classes = None if found.logits is None else found.logits.shape[1]
     assert num_classes == extractor.num_classes
+    assert extractor.is_fid == (name != "random_vgg")
     identity = network.hash_weights()
     assert identity == extractor.load(published).hash_weights()
     with torch.no_grad():
         next(network.parameters())[0] += 1
     assert identity != network.hash_weights()
-
-
-def test_unknown_extractor_is_refused() -> None:
-    known = "inception, lenet, random_vgg"
-    with pytest.raises(UserError, match=rf"evaluation\.extractor: 'vgg' found, one of {known} is"):
-        get_extractor("vgg")
-    assert [name for name in list_extractors() if not get_extractor(name).is_fid] == ["random_vgg"]
 
 
 def test_batches_do_not_change_the_features(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,9 +144,8 @@ def test_lenet_takes_stored_images_as_minus_one_to_one() -> None:
 def test_altered_weights_of_the_lenet_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card, copied = lenet.WEIGHTS_PATH.with_suffix(".json"), tmp_path / "lenet.safetensors"
-    assert read_json(card)["sha256"] == hash_file(lenet.WEIGHTS_PATH)
-    shutil.copyfile(card, copied.with_suffix(".json"))
+    copied = tmp_path / "lenet.safetensors"
+    shutil.copyfile(lenet.WEIGHTS_PATH.with_suffix(".json"), copied.with_suffix(".json"))
     content = bytearray(lenet.WEIGHTS_PATH.read_bytes())
     content[-1] ^= 1
     copied.write_bytes(content)
@@ -200,26 +186,22 @@ def test_extractor_that_enlarges_images_is_given_few_at_a_time() -> None:
     class Enlarging(RandomVgg):
         input_px = 299
 
-    assert count_extracted(RandomVgg(), COLOUR) == 100
-    assert count_extracted(Enlarging(), COLOUR) == (8 << 20) // (3 * 299 * 299) == 31
-    assert count_extracted(Enlarging(), (3, 1024, 1024)) == 2
+    assert registry.count_extracted(RandomVgg(), COLOUR) == 100
+    assert registry.count_extracted(Enlarging(), COLOUR) == (8 << 20) // (3 * 299 * 299) == 31
+    assert registry.count_extracted(Enlarging(), (3, 1024, 1024)) == 2
 
 
 def test_weights_are_where_the_study_says_or_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = EvaluationSettings(num_images=64, extractor="inception", inception_weights="a.pth")
-    with pytest.raises(UserError) as caught:
-        load_extractor(settings, tmp_path)
-    message = str(caught.value)
-    assert message.startswith(f"evaluation.inception_weights: {tmp_path / 'a.pth'} is no file")
     for part in ("nothing is downloaded", "6726825d", "'random_vgg' needs no file"):
-        assert part in message
-    assert "\n" not in message
+        with pytest.raises(UserError, match=rf"^evaluation\.inception_weights: .*/a\.pth .*{part}"):
+            registry.load_extractor(settings, tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     name = "weights-inception-2015-12-05-6726825d.pth"
     with pytest.raises(UserError, match=f"{tmp_path}/cache/hub/checkpoints/{name} is no file"):
-        load_extractor(settings.model_copy(update={"inception_weights": None}), tmp_path)
+        registry.load_extractor(settings.model_copy(update={"inception_weights": None}), tmp_path)
 
 
 def test_other_weights_are_refused_before_they_are_unpickled(
@@ -227,7 +209,6 @@ def test_other_weights_are_refused_before_they_are_unpickled(
 ) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(b"something else")
-    found = hashlib.sha256(b"something else").hexdigest()
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled"))
-    with pytest.raises(UserError, match=f"has sha256 {found}; .* needs .*with sha256 6726825d"):
+    with pytest.raises(UserError, match=r"has sha256 .{64}; .* needs .*with sha256 6726825d"):
         Inception.load(path)

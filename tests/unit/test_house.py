@@ -147,7 +147,7 @@ def test_nothing_is_pickled_and_imports_have_no_effects() -> None:
 def test_parents_and_trainings_stay_light() -> None:
     code = """
 import sys
-import knowledge_gaps.cli, knowledge_gaps.execution.cohort, knowledge_gaps.stages.samples
+import knowledge_gaps.cli, knowledge_gaps.execution.cohort
 assert "torch" not in sys.modules, "torch in a process that starts others"
 import knowledge_gaps.training.instance, knowledge_gaps.tracking.live
 tools = {"mlflow", "dvc", "torch_fidelity", "sklearn", "pandas", "matplotlib"} & set(sys.modules)

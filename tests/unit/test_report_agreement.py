@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fabrication import write
 from fooling_study import make_study
 from knowledge_gaps.analyses.agreement.reading import (
     Agreement,
@@ -16,6 +17,7 @@ from knowledge_gaps.analyses.agreement.reading import (
     draw_agreement,
     read,
 )
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.readings.mutual_fooling import MutualFooling, make_mutual_fooling
 
 STUDY = make_study(mutual_fooling=["fool_2", "fool_0"])
@@ -62,8 +64,7 @@ def make_fooling(matrix: np.ndarray) -> MutualFooling:
 
 @pytest.fixture
 def reading(tmp_path: Path) -> dict[str, Agreement]:
-    (tmp_path / "reports").mkdir()
-    (tmp_path / "reports" / "agreement.csv").write_text(AGREEMENT, encoding="utf-8")
+    write(tmp_path / "reports" / "agreement.csv", AGREEMENT)
     return read(tmp_path, None)
 
 
@@ -90,6 +91,14 @@ def test_agreement_by_hand(reading: dict[str, Agreement]) -> None:
     agreement = reading["reals_and_held_out"]
     assert agreement.instances == (0, 2)
     np.testing.assert_array_equal(agreement.kappa, [[1, 0.4], [0.4, 1]])
+
+
+@pytest.mark.parametrize("pair", ["0,2", "2,0"])
+def test_pair_that_stands_twice_is_refused(tmp_path: Path, pair: str) -> None:
+    row = f"c,{pair},fooling,100,10,9,3,0.8,0.7,0.10,50,0.10\n"
+    write(tmp_path / "reports" / "agreement.csv", AGREEMENT + row)
+    with pytest.raises(UserError, match=r"agreement\.csv: .* 0, .* 2: the row is there twice"):
+        read(tmp_path, None)
 
 
 def test_comparison_by_hand() -> None:

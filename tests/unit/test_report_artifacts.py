@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,16 @@ def test_attributions_are_read_as_they_are_stored(root: Path) -> None:
 def test_study_without_fooling_has_no_attributions(root: Path) -> None:
     write(root / "data" / "attributions" / "index.json", '{"gans": null}')
     assert attributions.read(root) is None
+
+
+@pytest.mark.parametrize("key", ["gans", "classifiers", "num_images"])
+def test_index_without_a_key_is_refused(root: Path, key: str) -> None:
+    path = root / "data" / "attributions" / "index.json"
+    index = json.loads(path.read_text())
+    del index[key]
+    write(path, json.dumps(index))
+    with pytest.raises(UserError, match=rf"attributions/index\.json: key '{key}' is missing"):
+        attributions.read(root)
 
 
 def test_damaged_files_are_named(root: Path) -> None:

@@ -99,12 +99,10 @@ def test_control_that_was_not_found_fails_nothing_but_is_told(
     [
         (CONTROLS, "no row of check 'replay'"),
         (REPLAYS.replace("0.5038", "1.5"), "column 'auc', line 3: found '1.5'"),
+        (REPLAYS + CONTROLS.replace("found", "seen"), "'verdict', line 4: found 'seen', one of"),
+        (REPLAYS + CONTROLS.replace("control", "test"), "'check', line 4: found 'test', one of"),
     ],
 )
 def test_malformed_tables_are_named(tmp_path: Path, rows: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_rows(tmp_path, rows)
-
-
-def test_unknown_verdict_is_no_pass(tmp_path: Path) -> None:
-    assert not read_rows(tmp_path, REPLAYS.replace("pass", "passed", 1)).passed

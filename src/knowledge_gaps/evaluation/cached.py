@@ -40,8 +40,8 @@ def compute_rows(
     except UserError:  # absent at first, and a damaged one is worth no more than none
         stored = {}
     known = {key: entry["row"] for key, entry in stored.items() if _is_whole(key, entry)}
-    rows: dict[_Item, Row] = {item: known[key] for item, key in keys.items() if key in known}
-    rows = {item: row for item, row in rows.items() if is_valid(item, row)}
+    cached = {item: known[key] for item, key in keys.items() if key in known}
+    rows = {item: row for item, row in cached.items() if is_valid(item, row)}
     missing = [item for item in keys if item not in rows]
     for part in compute(missing):
         rows |= part

@@ -33,7 +33,6 @@ _CODE = (
 )
 
 Scores = npt.NDArray[np.float32]
-_Rates = npt.NDArray[np.float64]
 
 
 @torch.no_grad()
@@ -47,8 +46,7 @@ def score_images(
     device = next(classifier.parameters()).device
     batches = split_images(images, count_scored(classifier.spec), num_images)
     logits = [classifier(to_float(torch.from_numpy(batch).to(device))).cpu() for batch in batches]
-    scores: Scores = torch.cat(logits).numpy()
-    return scores
+    return torch.cat(logits).numpy()
 
 
 def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str, float]:
@@ -86,6 +84,8 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
         pos_label=LABEL_GENERATED,
         drop_intermediate=False,  # a point between two others may be the last one below a limit
     )
+    # at the last points within these limits
+    at_1pct, at_5pct = detections[np.searchsorted(false_alarms, [0.01, 0.05], side="right") - 1]
     # as `average_precision_score` with weights that give both kinds one sum; first both are 0
     precision = detections[1:] / (detections[1:] + false_alarms[1:])
     return {
@@ -94,8 +94,8 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
         measures.AUC: float(roc_auc_score(labels, scores)),
         measures.BALANCED_ACCURACY: (detection_rate + real_accuracy) / 2,
         measures.AVERAGE_PRECISION: float(np.sum(np.diff(detections) * precision)),
-        measures.DETECTION_AT_1PCT: _find_detection(false_alarms, detections, 0.01),
-        measures.DETECTION_AT_5PCT: _find_detection(false_alarms, detections, 0.05),
+        measures.DETECTION_AT_1PCT: float(at_1pct),
+        measures.DETECTION_AT_5PCT: float(at_5pct),
         # where false alarms meet misses, on a straight line between two points
         measures.EQUAL_ERROR_RATE: float(
             np.interp(0.0, false_alarms - (1 - detections), false_alarms)
@@ -103,11 +103,6 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
         measures.CALIBRATION_ERROR: _compute_calibration_error(scores_generated, scores_real),
         measures.C2ST_LOG10_P: _compute_c2st_log10_p(scores_generated, scores_real),
     }
-
-
-def _find_detection(false_alarms: _Rates, detections: _Rates, limit: float) -> float:
-    """Return the detection rate at the last point of the ROC curve within the limit."""
-    return float(detections[np.searchsorted(false_alarms, limit, side="right") - 1])
 
 
 def _compute_calibration_error(scores_generated: Scores, scores_real: Scores) -> float:

@@ -139,48 +139,30 @@ def compute_memorised(distances: FloatArray, distances_held_out: FloatArray) -> 
     return float(np.mean(distances < threshold))
 
 
-def measure_radii(features: FloatArray) -> FloatArray:
-    """Measure how far the fifth nearest other image of a set is: [N, F], N above 5, to [N]."""
-    images = torch.from_numpy(features)
-    parts = [
-        # the nearest of all is the image itself
-        torch.cdist(batch, images).kthvalue(NUM_NEIGHBOURS_DENSITY + 1, dim=1).values
-        for batch in images.split(DISTANCES_BATCH_SIZE)
-    ]
-    radii: FloatArray = torch.cat(parts).numpy()
-    return radii
-
-
-def compute_density_coverage(
-    generated: FeatureSet, real: FeatureSet, radii: FloatArray
-) -> tuple[float, float]:
+def compute_density_coverage(generated: FeatureSet, reals: Reals) -> tuple[float, float]:
     """Return density and coverage, with k = 5 (Naeem et al. 2020, equations 3 and 4).
 
     Density is the mean number of neighbourhoods that a generated image lies in, divided by k;
     coverage the share of the reals with a generated image in theirs. A real's neighbourhood is the
-    open ball up to its k-th nearest real, of `measure_radii`, as in the authors' code: a set
-    compared with itself has density 1, not 1 + 1/k.
+    open ball up to its k-th nearest real, as in the authors' code: a set compared with itself has
+    density 1, not 1 + 1/k.
     """
-    images, reals = torch.from_numpy(generated.features), torch.from_numpy(real.features)
-    limits = torch.from_numpy(radii)[:, None].split(DISTANCES_BATCH_SIZE)
+    images, test = torch.from_numpy(generated.features), torch.from_numpy(reals.test.features)
+    limits = torch.from_numpy(reals.radii)[:, None].split(DISTANCES_BATCH_SIZE)
     parts = [
         (torch.cdist(batch, images) < limit).sum(dim=1)  # [B, N] -> [B]
-        for batch, limit in zip(reals.split(DISTANCES_BATCH_SIZE), limits, strict=True)
+        for batch, limit in zip(test.split(DISTANCES_BATCH_SIZE), limits, strict=True)
     ]
     num_inside = torch.cat(parts)  # generated images in each real's neighbourhood
     density = int(num_inside.sum()) / (NUM_NEIGHBOURS_DENSITY * len(generated))  # eq. 3
-    return density, int((num_inside > 0).sum()) / len(real)  # eq. 4
+    return density, int((num_inside > 0).sum()) / len(test)  # eq. 4
 
 
 def compute_precision_recall(generated: FeatureSet, real: FeatureSet) -> tuple[float, float]:
     """Return improved precision and recall (Kynkaanniemi et al. 2019), both in [0, 1]."""
-    from torch_fidelity.metric_prc import (
-        KEY_METRIC_PRECISION,
-        KEY_METRIC_RECALL,
-        prc_features_to_metric,
-    )
+    from torch_fidelity import metric_prc
 
-    metric = prc_features_to_metric(
+    metric = metric_prc.prc_features_to_metric(
         torch.from_numpy(generated.features),  # the library's precision is about the first set
         torch.from_numpy(real.features),
         prc_neighborhood=NUM_NEIGHBOURS,
@@ -188,7 +170,9 @@ def compute_precision_recall(generated: FeatureSet, real: FeatureSet) -> tuple[f
         save_cpu_ram=True,  # batches of rows instead of whole matrices
         verbose=False,
     )
-    return float(metric[KEY_METRIC_PRECISION]), float(metric[KEY_METRIC_RECALL])
+    keys = (metric_prc.KEY_METRIC_PRECISION, metric_prc.KEY_METRIC_RECALL)
+    precision, recall = (float(metric[key]) for key in keys)
+    return precision, recall
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,8 +184,14 @@ class Reals:
 
     @cached_property
     def radii(self) -> FloatArray:
-        """Radii float32 [M] of the test reals' neighbourhoods, for density and coverage."""
-        return measure_radii(self.test.features)
+        """Distances float32 [M] of the test reals, above 5, to the fifth nearest other one."""
+        images = torch.from_numpy(self.test.features)
+        parts = [
+            # the nearest of all is the image itself
+            torch.cdist(batch, images).kthvalue(NUM_NEIGHBOURS_DENSITY + 1, dim=1).values
+            for batch in images.split(DISTANCES_BATCH_SIZE)
+        ]
+        return torch.cat(parts).numpy()
 
     @cached_property
     def distances(self) -> FloatArray:
@@ -223,7 +213,7 @@ def compute_quality(generated: FeatureSet, reals: Reals, distances: FloatArray) 
         compute_frechet(generated, reals.test),
         *compute_kid(generated, reals.test),
         *compute_precision_recall(generated, reals.test),
-        *compute_density_coverage(generated, reals.test, reals.radii),
+        *compute_density_coverage(generated, reals),
         class_entropy,
         missing_classes,
         compute_memorised(distances, reals.distances),

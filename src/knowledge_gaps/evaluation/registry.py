@@ -35,7 +35,7 @@ class FeatureExtractor(nn.Module, ABC):
 
     # channels, height and width of the images that it takes; None: any
     image_shape: ClassVar[tuple[int | None, int | None, int | None]]
-    input_px: ClassVar[int | None] = None  # side that it resizes images to; None: it does not
+    input_px: ClassVar[int] = 0  # side that it enlarges smaller images to; 0: it does not
     num_classes: ClassVar[int | None] = None  # None without, and no class entropy either
     is_fid: ClassVar[bool] = False  # whether the Frechet distance of its features is called FID
 
@@ -94,10 +94,7 @@ class FeatureSet:
         """Mean [F] and covariance [F, F] of the features, for the Frechet distance."""
         from torch_fidelity.metric_fid import fid_features_to_statistics
 
-        statistics: dict[str, npt.NDArray[np.float64]] = fid_features_to_statistics(
-            torch.from_numpy(self.features).double()
-        )
-        return statistics
+        return dict(fid_features_to_statistics(torch.from_numpy(self.features).double()))
 
     def take_first(self, num_images: int) -> FeatureSet:
         """Return the features of the first images."""
@@ -122,7 +119,6 @@ def extract_features(
 
 def count_extracted(extractor: FeatureExtractor, image_shape: tuple[int, ...]) -> int:
     """Count the images [C, H, W] of an extractor's batch, by what it resizes them to."""
-    channels, height, width = image_shape
-    if extractor.input_px is not None:
-        height, width = max(height, extractor.input_px), max(width, extractor.input_px)
-    return count_together((channels, height, width), _BATCH_SIZE)
+    channels, *sides = image_shape
+    enlarged = (max(side_px, extractor.input_px) for side_px in sides)
+    return count_together((channels, *enlarged), _BATCH_SIZE)

@@ -17,9 +17,7 @@ from knowledge_gaps.study import Study
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/agreement.csv.
-
-    A study without a cohort to compare gets a table without rows.
+    """Write reports/agreement.csv, without rows when the study has no cohort to compare.
 
     Raises UserError when a checkpoint or a file of images is missing or altered.
     """

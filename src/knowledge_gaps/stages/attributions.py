@@ -23,20 +23,13 @@ from knowledge_gaps.study import Study
 def run(root: Path, study: Study) -> None:
     """Write reports/attributions.csv, and examples and mean maps below data/attributions.
 
-    A study without a GAN cohort that fools classifiers gets a table without rows.
-
-    Raises UserError when a checkpoint or a file of images is missing or altered.
+    The table has no rows when no GAN cohort of the iterations fools classifiers. Raises UserError
+    when a checkpoint or a file of images is missing or altered.
     """
     plan = measure.make_plan(root, study)
-    batches = measure.list_batches(plan, study.evaluation.num_images)
-    attribute = partial(measure.attribute_batch, plan=plan)
-    attributed = list(map_parallel(attribute, batches, __name__, uses_gpu=True))
-    found = {
-        name: measure.join_attributions(
-            [part for (of, _), part in zip(batches, attributed, strict=True) if of == name]
-        )
-        for name in plan.files
-    }
+    attribute, files = partial(measure.attribute_set, plan=plan), list(plan.files.values())
+    attributed = map_parallel(attribute, files, __name__, uses_gpu=True)
+    found = dict(zip(plan.files, attributed, strict=True))
 
     def fill(directory: Path) -> None:
         index = {
@@ -49,10 +42,10 @@ def run(root: Path, study: Study) -> None:
         }
         write_json(directory / layout.ATTRIBUTION_INDEX_FILE, index)
         for name, one in found.items():
-            means = one.absolute_sum / len(one.correlations)
             save_array(directory / name / layout.EXAMPLE_IMAGES_FILE, one.images)
             save_array(directory / name / layout.EXAMPLE_ATTRIBUTIONS_FILE, one.attributions)
-            save_array(directory / name / layout.ATTRIBUTION_MEANS_FILE, means.astype(np.float32))
+            means = one.means.astype(np.float32)
+            save_array(directory / name / layout.ATTRIBUTION_MEANS_FILE, means)
 
     publish_directory(root / layout.ATTRIBUTIONS, fill)
     rows = []

@@ -48,5 +48,5 @@ def _train(root: Path, study: Study) -> list[measure.Row]:
         measured = map_parallel(measure_row, jobs, __name__, num_workers=count_workers(len(jobs)))
         for job, row in zip(jobs, measured, strict=True):
             print(f"{job.cohort}/{job.instance}: auc {row['auc']:.3f}", flush=True)
-            rows.append({**job._asdict(), **row})
+            rows.append(row)
     return rows

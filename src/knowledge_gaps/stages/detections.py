@@ -14,7 +14,7 @@ from knowledge_gaps.core.files import hash_file, make_key
 from knowledge_gaps.core.fingerprint import get_versions
 from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import write_table
-from knowledge_gaps.data.store import Images, open_images
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation.cached import Row, compute_rows
 from knowledge_gaps.evaluation.detection import hash_classifier, measure_detection, score_images
 from knowledge_gaps.execution.parallel import map_parallel
@@ -22,8 +22,6 @@ from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.statistics.measures import DETECTION_MEASURES
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_generators, list_members
-
-_VERSIONS = ("numpy", "scikit-learn", "scipy", "torch")
 
 _Instance = tuple[str, int]  # cohort without its kind, index
 _Pair = tuple[_Instance, _Instance]  # generator, classifier
@@ -51,12 +49,12 @@ def run(root: Path, study: Study) -> None:
 def _make_keys(root: Path, study: Study) -> dict[_Pair, str]:
     """Hash what each pair's row is computed from."""
     reals = hash_file(root / layout.PREPARED / layout.TEST_IMAGES)
-    versions = get_versions(_VERSIONS)
+    versions = get_versions(("numpy", "scikit-learn", "scipy", "torch"))
     generators = {
         name: hash_file(layout.get_samples_file(root, *name)) for name in list_generators(study)
     }
     classifiers = {
-        (name, instance): hash_classifier(_get_directory(root, (name, instance)))
+        (name, instance): hash_classifier(_get_directory(root, name, instance))
         for name, cohort in study.classifiers.items()
         for instance in range(cohort.instances)
     }
@@ -69,10 +67,12 @@ def _make_keys(root: Path, study: Study) -> dict[_Pair, str]:
 
 def _score(root: Path, job: tuple[_Instance, list[_Instance]]) -> dict[_Instance, Row]:
     """Let a classifier score the generators that it has not scored yet."""
-    classifier = load_classifier(_get_directory(root, job[0])).to(find_device())
-    scores_real = score_images(classifier, _open_reals(root))
+    (name, instance), generators = job
+    classifier = load_classifier(_get_directory(root, name, instance)).to(find_device())
+    reals_file = root / layout.PREPARED / layout.TEST_IMAGES
+    scores_real = score_images(classifier, open_images(reals_file))
     rows: dict[_Instance, Row] = {}
-    for generator in job[1]:
+    for generator in generators:
         scores = score_images(classifier, open_images(layout.get_samples_file(root, *generator)))
         rows[generator] = {"num_images": len(scores), **measure_detection(scores, scores_real)}
     return rows
@@ -94,9 +94,5 @@ def _make_row(study: Study, pair: _Pair, measured: Row) -> Row:
     }
 
 
-def _open_reals(root: Path) -> Images:
-    return open_images(root / layout.PREPARED / layout.TEST_IMAGES)
-
-
-def _get_directory(root: Path, classifier: _Instance) -> Path:
-    return layout.get_instance_directory(root, f"classifiers/{classifier[0]}", classifier[1])
+def _get_directory(root: Path, name: str, instance: int) -> Path:
+    return layout.get_instance_directory(root, f"classifiers/{name}", instance)

@@ -7,10 +7,10 @@ from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, make_key
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.core.tables import write_table
@@ -58,9 +58,14 @@ def run(root: Path, study: Study) -> None:
 def _make_keys(
     root: Path, settings: EvaluationSettings, files: Mapping[_Name, Path]
 ) -> dict[_Name, str]:
-    """Hash what each row is computed from."""
+    """Hash what each row is computed from; raises UserError for a file of too few images."""
     test = root / layout.PREPARED / layout.TEST_IMAGES
-    hashes = {path: hash_file(path) for path in (test, *files.values())}
+    stores = {path: open_images(path) for path in (test, *files.values())}
+    for path, store in stores.items():
+        if len(store) < settings.num_images:
+            needed = f"evaluation.num_images needs {settings.num_images}"
+            raise UserError(f"{path}: holds {len(store)} images, {needed}")
+    hashes = {path: hash_file(path) for path in stores}
     shared = [
         [hashes[test], hashes[files[_FLOOR]]],
         settings.num_images,
@@ -74,17 +79,15 @@ def _make_keys(
 
 def _measure(root: Path, settings: EvaluationSettings, images_file: Path) -> Row:
     """Measure one set of images: metrics, contrast, and its closest pairs with training reals."""
-    # the libraries below numpy would start a thread for each core in each worker
-    with threadpool_limits(limits=1):
-        extractor, reals = _load(root, settings)
-        images, num_images = open_images(images_file), settings.num_images
-        row = {"contrast": quality.measure_contrast(images, num_images)}
-        if images_file.name == layout.TRAIN_IMAGES:
-            return {**row, "metrics": quality.compute_floor(reals, num_images), "closest": []}
-        generated = registry.extract_features(images, extractor, num_images)
-        nearest = quality.find_nearest(generated.features, reals.training.features)
-        metrics = quality.compute_quality(generated, reals, nearest.distances)
-        return {**row, "metrics": metrics, "closest": quality.list_closest(nearest, _NUM_CLOSEST)}
+    extractor, reals = _load(root, settings)
+    images, num_images = open_images(images_file), settings.num_images
+    row = {"contrast": quality.measure_contrast(images, num_images)}
+    if images_file.name == layout.TRAIN_IMAGES:
+        return {**row, "metrics": quality.compute_floor(reals, num_images), "closest": []}
+    generated = registry.extract_features(images, extractor, num_images)
+    nearest = quality.find_nearest(generated.features, reals.training.features)
+    metrics = quality.compute_quality(generated, reals, nearest.distances)
+    return {**row, "metrics": metrics, "closest": quality.list_closest(nearest, _NUM_CLOSEST)}
 
 
 @cache

@@ -1,8 +1,7 @@
 """How alike the classifiers of one cohort are, in their errors and in their features.
 
-The cohort is the one whose classifiers are fooled one by one (report.mutual_fooling), or else that
-of iteration 0. Its pairs are compared on reals and generators that none of them was trained on, and
-on generators that fool classifiers of the cohort.
+Pairs are compared on reals and generators that none of the cohort was trained on, and on generators
+that fool classifiers of the cohort.
 """
 
 from __future__ import annotations
@@ -27,7 +26,9 @@ from knowledge_gaps.evaluation.batches import count_scored, split_images
 from knowledge_gaps.evaluation.detection import score_images
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.readings.cohorts import list_fooled
 from knowledge_gaps.statistics import agreement
+from knowledge_gaps.statistics.agreement import compute_cka
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.study.graph import list_members
 
@@ -54,11 +55,10 @@ class Answers(NamedTuple):
 
 
 def choose_cohort(study: Study) -> str | None:
-    """Return the classifier cohort whose pairs are compared, or None when the report names none."""
+    """Return the cohort that is fooled one by one (report.mutual_fooling), else of iteration 0."""
     report = study.report
     if report.mutual_fooling:
-        [member] = list_members(study, study.gans[report.mutual_fooling[0]].fools)
-        return member[0].partition("/")[2]
+        return list_fooled(study, report.mutual_fooling[0])[0]
     return report.iterations[0].classifiers if report.iterations else None
 
 
@@ -102,21 +102,18 @@ def _list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
     they share the set evenly, and so do the instances of each.
     """
     report = study.report
-    names = report.mutual_fooling or [iteration.gans for iteration in report.iterations]
-    pools = {name: study.gans[name].fools for name in names if study.gans[name].phi > 0}
-    fooled = {
-        name: tuple(k for path, k in list_members(study, pool) if path == f"classifiers/{cohort}")
-        for name, pool in pools.items()
-    }
-    fooling = [name for name in names if fooled.get(name)]
-    if not report.mutual_fooling:
-        fooling = fooling[:1]
-    num_instances = {name: study.gans[name].instances for name in fooling}
+    fooled: dict[str, tuple[int, ...]] = {}
+    for name in report.mutual_fooling or [iteration.gans for iteration in report.iterations]:
+        members = list_members(study, study.gans[name].fools)
+        in_loss = tuple(instance for path, instance in members if path == f"classifiers/{cohort}")
+        if in_loss and study.gans[name].phi > 0 and (report.mutual_fooling or not fooled):
+            fooled[name] = in_loss
+    num_instances = {name: study.gans[name].instances for name in fooled}
     num_of_cohort = min(num_instances.values(), default=0) * study.evaluation.num_images
     shares = {name: max(1, num_of_cohort // num) for name, num in num_instances.items()}
     return tuple(
         Source(get_samples_file(root, name, instance), shares[name], False, fooled[name])
-        for name in fooling
+        for name in fooled
         for instance in range(num_instances[name])
     )
 
@@ -163,8 +160,7 @@ def extract_features(
         features.append(inputs[-1].flatten(1).float().cpu())
     for hook in hooks:
         hook.remove()
-    extracted: npt.NDArray[np.float32] = torch.cat(features).numpy()
-    return extracted
+    return torch.cat(features).numpy()
 
 
 def compare_pairs(
@@ -186,14 +182,13 @@ def compare_pairs(
         chosen = np.flatnonzero(np.repeat(is_kept, num_cka_images))
         index = np.ix_(chosen, chosen)
         grams = [answers[one].gram[index].astype(np.float64) for one in (a, b)]
-        is_enough = len(chosen) >= agreement.MIN_GRAM_IMAGES
         yield {
             "classifier_a": a,
             "classifier_b": b,
             "on_images": kind,
             **agreement.compute_error_consistency(*correct),
             "num_cka_images": len(chosen),
-            "cka": agreement.compute_cka(*grams) if is_enough else math.nan,
+            "cka": compute_cka(*grams) if len(chosen) >= agreement.MIN_GRAM_IMAGES else math.nan,
         }
 
 

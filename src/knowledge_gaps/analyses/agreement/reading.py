@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from knowledge_gaps.analyses.maps import add_colour_bar
-from knowledge_gaps.core.layout import AGREEMENT_FILE, REPORTS
-from knowledge_gaps.core.tables import CLASSIFIER_COHORT, NUM_IMAGES, Cast, read_columns
+from knowledge_gaps.core import layout, tables
 from knowledge_gaps.readings.figures import GREY, WIDTH_IN, PageFigure, paper_style
 from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.readings.iterations import label_cells
@@ -27,19 +26,19 @@ from knowledge_gaps.statistics import agreement as statistics
 FloatArray = npt.NDArray[np.float64]
 
 COLUMNS = {
-    CLASSIFIER_COHORT: Cast.NAME,
-    "classifier_a": Cast.COUNT,
-    "classifier_b": Cast.COUNT,
-    "on_images": Cast.NAME,
-    NUM_IMAGES: Cast.COUNT,
-    "num_errors_a": Cast.COUNT,
-    "num_errors_b": Cast.COUNT,
-    "num_errors_both": Cast.COUNT,
-    "observed_agreement": Cast.SHARE,
-    "expected_agreement": Cast.SHARE,
-    "error_consistency": Cast.NUMBER,
-    "num_cka_images": Cast.COUNT,
-    "cka": Cast.NUMBER,
+    tables.CLASSIFIER_COHORT: tables.Cast.NAME,
+    "classifier_a": tables.Cast.COUNT,
+    "classifier_b": tables.Cast.COUNT,
+    "on_images": tables.Cast.NAME,
+    tables.NUM_IMAGES: tables.Cast.COUNT,
+    "num_errors_a": tables.Cast.COUNT,
+    "num_errors_b": tables.Cast.COUNT,
+    "num_errors_both": tables.Cast.COUNT,
+    "observed_agreement": tables.Cast.SHARE,
+    "expected_agreement": tables.Cast.SHARE,
+    "error_consistency": tables.Cast.NUMBER,
+    "num_cka_images": tables.Cast.COUNT,
+    "cka": tables.Cast.NUMBER,
 }
 
 _ENDS = ["classifier_a", "classifier_b"]
@@ -87,7 +86,10 @@ class Agreement:
 
 def read(root: Path, fooling: MutualFooling | None) -> dict[str, Agreement]:
     """Read agreement.csv, perhaps without rows, by kind of images; raises UserError."""
-    table = read_columns(root / REPORTS / AGREEMENT_FILE, COLUMNS)
+    path = root / layout.REPORTS / layout.AGREEMENT_FILE
+    table = tables.read_columns(path, COLUMNS)
+    table[_ENDS] = np.sort(table[_ENDS], axis=1)  # a pair has no direction
+    tables.check_unique(path, table, ["on_images", *_ENDS])
     kinds = (statistics.HELD_OUT, statistics.FOOLING, statistics.FOOLING_OTHERS)
     rows = {kind: table[table["on_images"] == kind] for kind in kinds}
     found = {kind: _make_agreement(chosen) for kind, chosen in rows.items() if len(chosen) > 0}
@@ -112,7 +114,7 @@ def _make_agreement(rows: pd.DataFrame) -> Agreement:
         instances=tuple(instances.tolist()),
         kappa=fill("error_consistency"),
         cka=fill("cka"),
-        num_images=int(rows[NUM_IMAGES].min()),
+        num_images=int(rows[tables.NUM_IMAGES].min()),
         num_errors=int(rows[["num_errors_a", "num_errors_b"]].to_numpy().min()),
     )
 

@@ -6,8 +6,7 @@ of the classifier in its loss, and of held-out ones of the same cohort.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,15 +19,15 @@ from torch import Tensor
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.data.images import to_float
-from knowledge_gaps.data.store import open_images
-from knowledge_gaps.evaluation.batches import BACKWARD_BATCH, BACKWARD_VALUES, count_scored
+from knowledge_gaps.data.store import Images, open_images
+from knowledge_gaps.evaluation.batches import count_scored, split_images
 from knowledge_gaps.models.frozen import load_classifier
-from knowledge_gaps.study import NO_POOL, REALS, Study
+from knowledge_gaps.models.input_spec import GanClassifier
+from knowledge_gaps.readings.cohorts import find_baseline
+from knowledge_gaps.study import REALS, Study
 from knowledge_gaps.study.graph import list_members
 
 FloatArray = npt.NDArray[np.float64]
-_load_classifier = cache(load_classifier)  # once a process
-Classifier = Callable[[Tensor], Tensor]
 
 # The baseline, in units of [-1, 1]: the empty image of digits. A photograph has no empty image;
 # there attributions say what raised the logit as the image was lit, and black parts get none.
@@ -47,6 +46,7 @@ class Plan(NamedTuple):
     cohort: str | None  # of the first classifier in its loss
     classifiers: tuple[int, ...]  # instances: that one, then held-out ones
     directories: tuple[Path, ...]  # of these classifiers
+    num_images: int  # of each set, at most
     files: Mapping[str, Path]  # images by GAN cohort, generator 0 of each, and of the reals
 
 
@@ -55,7 +55,7 @@ class Attributions(NamedTuple):
 
     images: npt.NDArray[np.uint8]  # [E, C, H, W]
     attributions: npt.NDArray[np.float32]  # [K, E, C, H, W], in logits
-    absolute_sum: FloatArray  # [K, C, H, W], of |attribution| over all N images
+    means: FloatArray  # [K, C, H, W], of |attribution| over all N images
     correlations: FloatArray  # [N, K, K], as from `correlate_attributions`
 
 
@@ -64,7 +64,7 @@ def make_plan(root: Path, study: Study) -> Plan:
     cohorts = [iteration.gans for iteration in study.report.iterations]
     gans = next((name for name in cohorts if study.gans[name].phi > 0), None)
     if gans is None:
-        return Plan(None, None, (), (), {})
+        return Plan(None, None, (), (), 0, {})
     members = list_members(study, study.gans[gans].fools)
     path, in_loss = members[0]
     cohort = path.partition("/")[2]
@@ -72,62 +72,47 @@ def make_plan(root: Path, study: Study) -> Plan:
     held_out = [one for one in instances if (path, one) not in members]
     classifiers = (in_loss, *held_out[:_MAX_HELD_OUT])
     directories = tuple(layout.get_instance_directory(root, path, one) for one in classifiers)
-    baseline = [cohorts[0]] if study.gans[cohorts[0]].fools == NO_POOL else []
-    files = {name: layout.get_samples_file(root, name, 0) for name in (gans, *baseline)}
+    shown = [name for name in (gans, find_baseline(study)) if name is not None]
+    files = {name: layout.get_samples_file(root, name, 0) for name in shown}
     files[REALS] = root / layout.PREPARED / layout.TEST_IMAGES
-    return Plan(gans, cohort, classifiers, directories, files)
+    num_images = min(_MOST_IMAGES, max(_LEAST_IMAGES, study.evaluation.num_images // _SHARE))
+    return Plan(gans, cohort, classifiers, directories, num_images, files)
 
 
-def list_batches(plan: Plan, num_evaluated: int) -> list[tuple[str, range]]:
-    """Split every set of images, a share of those evaluated, into batches: name and indices."""
-    if plan.gans is None:
-        return []
-    most = min(_MOST_IMAGES, max(_LEAST_IMAGES, num_evaluated // _SHARE))
-    # all classifiers are of one cohort, so they have one input size
-    spec = _load_classifier(plan.directories[0]).spec
-    size = count_scored(spec, BACKWARD_BATCH, BACKWARD_VALUES)
-    images = {name: range(min(most, len(open_images(file)))) for name, file in plan.files.items()}
-    return [(n, all_[i : i + size]) for n, all_ in images.items() for i in all_[::size]]
+def attribute_set(file: Path, plan: Plan) -> Attributions:
+    """Attribute a file of images on this process's device.
 
-
-def attribute_batch(batch: tuple[str, range], plan: Plan) -> Attributions:
-    """Attribute a batch on this process's device; raises UserError when a file is not whole."""
-    (name, index), device = batch, find_device()
-    classifiers = [_load_classifier(directory).to(device) for directory in plan.directories]
-    images = np.array(open_images(plan.files[name])[index.start : index.stop])
-    return attribute_images(images, classifiers, device)
+    Raises UserError when a checkpoint or the file is missing or altered.
+    """
+    classifiers = [load_classifier(directory).to(find_device()) for directory in plan.directories]
+    return attribute_images(open_images(file), classifiers, plan.num_images)
 
 
 def attribute_images(
-    images: npt.NDArray[np.uint8],
-    classifiers: Sequence[Classifier],
-    device: torch.device | None = None,
+    images: Images, classifiers: Sequence[GanClassifier], num_images: int | None = None
 ) -> Attributions:
-    """Attribute the logits of images, uint8 [N, C, H, W], by K frozen classifiers on a device."""
-    prepared = to_float(torch.from_numpy(images).to(device))
-    attributed = torch.stack([integrate_gradients(one, prepared) for one in classifiers])
-    attributions = attributed.cpu().numpy()
+    """Attribute the logits of the first images, or all, by K frozen classifiers of one cohort."""
+    size = count_scored(classifiers[0].spec, has_gradients=True)  # one cohort has one input size
+    device = next(classifiers[0].parameters()).device
+    examples, sums, correlations = [], [], []
+    for batch in split_images(images, size, num_images):
+        prepared = to_float(torch.from_numpy(batch).to(device))
+        attributed = torch.stack([integrate_gradients(one, prepared) for one in classifiers])
+        attributions = attributed.cpu().numpy()
+        examples.append(attributions[:, :NUM_EXAMPLES].copy())  # a view would keep all of them
+        sums.append(np.abs(attributions).sum(axis=1, dtype=np.float64))
+        correlations.append(correlate_attributions(attributions, prepared.cpu().numpy()))
+    joined = np.concatenate(correlations)
     return Attributions(
-        images=images[:NUM_EXAMPLES],
-        attributions=attributions[:, :NUM_EXAMPLES],
-        absolute_sum=np.abs(attributions).sum(axis=1, dtype=np.float64),
-        correlations=correlate_attributions(attributions, prepared.cpu().numpy()),
-    )
-
-
-def join_attributions(parts: Sequence[Attributions]) -> Attributions:
-    """Join attributions of consecutive batches by the same classifiers."""
-    images, attributions, sums, correlations = zip(*parts, strict=True)
-    return Attributions(
-        np.concatenate(images)[:NUM_EXAMPLES],
-        np.concatenate(attributions, axis=1)[:, :NUM_EXAMPLES],
-        np.sum(sums, axis=0),
-        np.concatenate(correlations),
+        images=next(split_images(images, NUM_EXAMPLES)),
+        attributions=np.concatenate(examples, axis=1)[:, :NUM_EXAMPLES],
+        means=np.sum(sums, axis=0) / len(joined),
+        correlations=joined,
     )
 
 
 def integrate_gradients(
-    classifier: Classifier, images: Tensor, num_steps: int = NUM_STEPS
+    classifier: GanClassifier, images: Tensor, num_steps: int = NUM_STEPS
 ) -> Tensor:
     """Attribute the logit of every image to its pixels, by integrated gradients.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from knowledge_gaps.analyses import maps
 from knowledge_gaps.core import layout
+from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, NUM_IMAGES, Cast, read_columns
 from knowledge_gaps.data.store import load_array
@@ -65,26 +66,28 @@ class AttributionReading(NamedTuple):
 
 def read(root: Path) -> AttributionReading | None:
     """Read attributions and agreement, None when no GAN cohort fools; raises UserError."""
-    directory = root / layout.ATTRIBUTIONS
-    index = read_json(directory / layout.ATTRIBUTION_INDEX_FILE)
-    if index["gans"] is None:
-        return None
-    table = root / layout.REPORTS / layout.ATTRIBUTIONS_FILE
-    return AttributionReading(
-        gans=index["gans"],
-        classifier_cohort=index["classifier_cohort"],
-        classifiers=tuple(index["classifiers"]),
-        sets={name: _read_set(directory / name, index["num_images"]) for name in index["images"]},
-        agreement=read_columns(table, COLUMNS),
-    )
+    path = root / layout.ATTRIBUTIONS / layout.ATTRIBUTION_INDEX_FILE
+    index, table = read_json(path), root / layout.REPORTS / layout.ATTRIBUTIONS_FILE
+    try:
+        if index["gans"] is None:
+            return None
+        return AttributionReading(
+            gans=index["gans"],
+            classifier_cohort=index["classifier_cohort"],
+            classifiers=tuple(index["classifiers"]),
+            sets={n: _read_set(path.parent / n, index["num_images"][n]) for n in index["images"]},
+            agreement=read_columns(table, COLUMNS),
+        )
+    except KeyError as error:
+        raise UserError(f"{path}: key {error} is missing") from error
 
 
-def _read_set(directory: Path, num_images: Mapping[str, int]) -> SetAttributions:
+def _read_set(directory: Path, num_images: int) -> SetAttributions:
     return SetAttributions(
         images=load_array(directory / layout.EXAMPLE_IMAGES_FILE).astype(np.uint8),
         attributions=load_array(directory / layout.EXAMPLE_ATTRIBUTIONS_FILE).astype(np.float64),
         means=load_array(directory / layout.ATTRIBUTION_MEANS_FILE).astype(np.float64),
-        num_images=num_images[directory.name],
+        num_images=num_images,
     )
 
 
@@ -179,9 +182,8 @@ def draw_agreement(reading: AttributionReading) -> Figure:
     for rows, colour, marker, offset, label in kinds:
         for place, name in enumerate(reading.sets):
             chosen = rows[rows["images"] == name]
-            spread = _SPREAD if len(chosen) > 1 else 0
             axes.errorbar(
-                place + offset + np.linspace(-spread, spread, len(chosen)),
+                place + offset + figures.spread(len(chosen), _SPREAD),
                 chosen["spearman_mean"],
                 chosen["spearman_std"],
                 color=colour,

@@ -1,9 +1,9 @@
 """The shortcut audit: can a classifier tell reals that took the generated images' way from others?
 
 A frozen generator that replays reals takes the place of a GAN in the training of classifiers, for
-every recipe of the study, and the reals of the test split take the way of samples through it and
-through a file. A classifier that tells them from other reals has found a shortcut in how images
-are converted or stored. Controls with a known fault show what the audit would have found.
+every recipe of the study. A classifier that tells test reals that went through it and through a
+file from other reals has found a shortcut in how images are converted or stored. Controls with a
+known fault show what the audit would have found.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from knowledge_gaps.data.images import save_batches, to_float
 from knowledge_gaps.data.store import Images, load_array, open_images
 from knowledge_gaps.evaluation.batches import count_sampled
 from knowledge_gaps.evaluation.detection import measure_detection, score_images
+from knowledge_gaps.execution.assignment import Reporter
 from knowledge_gaps.execution.parallel import WORKER
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.networks import build_classifier
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, adjust_holm, compare_scores
-from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, REAL_ACCURACY
 from knowledge_gaps.study import ClassifierRecipe, Study
 from knowledge_gaps.study.graph import list_generators
 from knowledge_gaps.training.batches import Stream, sample_images
@@ -77,12 +77,11 @@ class ReplayGenerator(Generator):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return images float32 [N, C, H, W] in [-1, 1] of latents [N, 2], standard normal."""
-        shares = torch.special.ndtr(latents.double())  # uniform in [0, 1]
+        shares: Tensor = torch.special.ndtr(latents.double())  # uniform in [0, 1]
         index = (shares[:, 0] * len(self._images)).long().clamp_(max=len(self._images) - 1)
         offsets = (2 * shares[:, 1] - 1) * (_MAX_OFFSET / _HALF_RANGE)
         images = to_float(self._images[index]) + offsets.float()[:, None, None, None]
-        clamped: Tensor = images.clamp_(-1, 1)
-        return clamped
+        return images.clamp_(-1, 1)
 
     def encode(self, index: Tensor) -> Tensor:
         """Return latents float32 [N, 2] whose images are those at index, int64 [N]."""
@@ -93,8 +92,7 @@ class ReplayGenerator(Generator):
 
 def shift_levels(images: Images) -> Images:
     """Add one level to every value below the highest, as a wrong rounding would."""
-    shifted: Images = np.minimum(images, _NUM_LEVELS - 2) + np.uint8(1)
-    return shifted
+    return np.minimum(images, _NUM_LEVELS - 2) + np.uint8(1)
 
 
 def compress_images(images: Images) -> Images:
@@ -109,10 +107,7 @@ def compress_images(images: Images) -> Images:
 
 
 # known shortcuts, put into the replay to show that the audit finds them
-FAULTS: dict[str, Callable[[Images], Images]] = {
-    "one_level": shift_levels,
-    "jpeg": compress_images,
-}
+FAULTS: dict[str, Callable[[Images], Images]] = {"one_level": shift_levels, "jpeg": compress_images}
 
 
 def make_replay(images: Images, fault: str = NO_FAULT) -> ReplayGenerator:
@@ -135,13 +130,12 @@ def pass_through(
 
 
 class Job(NamedTuple):
-    """A classifier to be trained against the replay: what its row says before it is."""
+    """A classifier to be trained against the replay."""
 
     check: Check
     subject: str  # its recipe
     fault: str
     instance: int  # among the classifiers of this recipe and fault
-    steps: int
 
     @property
     def cohort(self) -> str:
@@ -154,12 +148,8 @@ def list_jobs(study: Study) -> list[Job]:
     """List the classifiers of an audit, recipe by recipe."""
     kinds = [(Check.REPLAY, NO_FAULT, instance) for instance in range(AUDIT_INSTANCES)]
     kinds += [(Check.CONTROL, fault, 0) for fault in FAULTS]
-    steps = {name: shorten_recipe(study, name).steps for name in study.classifier_recipes}
-    return [
-        Job(check, name, fault, instance, steps[name])
-        for name in steps
-        for check, fault, instance in kinds
-    ]
+    names = study.classifier_recipes
+    return [Job(check, name, fault, number) for name in names for check, fault, number in kinds]
 
 
 def shorten_recipe(study: Study, name: str) -> ClassifierRecipe:
@@ -171,20 +161,11 @@ def shorten_recipe(study: Study, name: str) -> ClassifierRecipe:
     return recipe.model_copy(update={"steps": steps, "early_stopping": None})
 
 
-class _Session:
-    """Never stops a training, reports nothing."""
-
-    def is_stopping(self) -> bool:
-        return False
-
-    def report(self, step: int, row: Row | None) -> None:
-        pass
-
-
 def measure_job(job: Job, root: Path, study: Study) -> Row:
     """Train a classifier of reals against replayed reals and test it on halves of the test split.
 
-    Raises UserError when a file of images is missing or altered, or the training diverges.
+    Returns its row, without what `judge_classifiers` adds. Raises UserError when a file of images
+    is missing or altered, or the training diverges.
     """
     seed, recipe = study.study.seed, shorten_recipe(study, job.subject)
     reals = _load_reals(root, layout.TRAIN_IMAGES)
@@ -196,8 +177,9 @@ def measure_job(job: Job, root: Path, study: Study) -> Row:
     load_initial_weights(classifier.network, recipe, root)
     replay, stream = make_replay(reals, job.fault), Stream(seed, job.cohort, job.instance)
     trainer = ClassifierTrainer(classifier, [replay], 1.0, reals, recipe, stream, accelerator)
+    silent = Reporter(job.instance, None, is_stopping=lambda: False)
     with tempfile.TemporaryDirectory() as directory:  # short: it starts anew when interrupted
-        run_training(trainer, recipe, Path(directory) / "state.safetensors", _Session())
+        run_training(trainer, recipe, Path(directory) / "state.safetensors", silent)
     reals = _load_reals(root, layout.TEST_IMAGES)
     # two disjoint halves of the test split, the same for every classifier of a study
     order = torch.randperm(len(reals), generator=make_generator(seed, "audit_halves"))
@@ -205,9 +187,13 @@ def measure_job(job: Job, root: Path, study: Study) -> Row:
     replayed = pass_through(reals, index_replayed, accelerator.device, job.fault)
     trained = freeze(trainer.get_result())
     scores = [score_images(trained, one) for one in (replayed, reals[index_real.numpy()])]
-    measured = measure_detection(*scores)
-    chosen = {name: measured[name] for name in (DETECTION_RATE, REAL_ACCURACY, AUC)}
-    return {"num_images": len(replayed), **chosen, "p_value": compare_scores(*scores)}
+    return {
+        **job._asdict(),
+        "steps": recipe.steps,
+        "num_images": len(replayed),
+        **measure_detection(*scores),
+        "p_value": compare_scores(*scores),
+    }
 
 
 def _load_reals(root: Path, name: str) -> Images:
@@ -225,13 +211,13 @@ def judge_classifiers(rows: Sequence[Row]) -> list[Row]:
     adjusted = iter(adjust_holm([row["p_value"] for row in rows if row["check"] == Check.REPLAY]))
     judged: list[Row] = []
     for row in rows:
-        is_replay = row["check"] == Check.REPLAY
-        p_holm = float(next(adjusted)) if is_replay else None
-        is_low = (row["p_value"] if p_holm is None else p_holm) < AUDIT_ALPHA
-        low, high = (
-            (Verdict.FAIL, Verdict.PASS) if is_replay else (Verdict.FOUND, Verdict.NOT_FOUND)
-        )
-        judged.append({**row, "p_holm": p_holm, "verdict": low if is_low else high})
+        if row["check"] == Check.REPLAY:
+            p_holm = float(next(adjusted))
+            verdict = Verdict.FAIL if p_holm < AUDIT_ALPHA else Verdict.PASS
+        else:
+            p_holm = None
+            verdict = Verdict.FOUND if row["p_value"] < AUDIT_ALPHA else Verdict.NOT_FOUND
+        judged.append({**row, "p_holm": p_holm, "verdict": verdict})
     return judged
 
 
@@ -241,31 +227,27 @@ def check_exactly(root: Path, study: Study) -> Iterator[Row]:
     The num_defects of a row are changed bytes, or files stored in another way than the reals.
     """
     train = _load_reals(root, layout.TRAIN_IMAGES)
-    levels = np.arange(_NUM_LEVELS, dtype=np.uint8).reshape(-1, 1, 1, 1)
     # an image of one level changes when it is rescaled by its own range
+    levels = np.repeat(np.arange(_NUM_LEVELS, dtype=np.uint8), train[0].size)
     sets = {
         "train": train,
         "test": _load_reals(root, layout.TEST_IMAGES),
-        "levels": np.broadcast_to(levels, (_NUM_LEVELS, *train.shape[1:])).copy(),
+        "levels": levels.reshape(-1, *train.shape[1:]),
     }
-    found = []
     for name, images in sets.items():
         returned = pass_through(images, torch.arange(len(images)), find_device())
-        found.append((Check.ROUND_TRIP, name, len(images), (images != returned).sum()))
+        yield _make_row(Check.ROUND_TRIP, name, len(images), (images != returned).sum())
     num_images = study.evaluation.num_images
     files = [layout.get_samples_file(root, *one) for one in list_generators(study)]
     samples = (load_array(file, is_mapped=True) for file in files)
     num_unlike = sum(not is_stored_alike(images, num_images, train) for images in samples)
-    found.append((Check.SAMPLE_FILES, "samples", num_images * len(files), num_unlike))
-    for check, name, number, num_defects in found:
-        yield {
-            "check": check,
-            "subject": name,
-            "fault": NO_FAULT,
-            "num_images": number,
-            "num_defects": num_defects,
-            "verdict": Verdict.PASS if num_defects == 0 else Verdict.FAIL,
-        }
+    yield _make_row(Check.SAMPLE_FILES, "samples", num_images * len(files), num_unlike)
+
+
+def _make_row(check: Check, subject: str, num_images: int, num_defects: int) -> Row:
+    verdict = Verdict.PASS if num_defects == 0 else Verdict.FAIL
+    counts = {"num_images": num_images, "num_defects": num_defects}
+    return {"check": check, "subject": subject, "fault": NO_FAULT, **counts, "verdict": verdict}
 
 
 def is_stored_alike(

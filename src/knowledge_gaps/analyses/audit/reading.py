@@ -61,8 +61,7 @@ class Audit:
     @property
     def failures(self) -> list[Any]:
         """Rows of checks that found a shortcut; a control that was not found is none."""
-        good = (Verdict.PASS, Verdict.FOUND, Verdict.NOT_FOUND)
-        return [row for row in self.rows if row.verdict not in good]
+        return [row for row in self.rows if row.verdict == Verdict.FAIL]
 
     @property
     def passed(self) -> bool:
@@ -92,7 +91,13 @@ class Audit:
 def read(root: Path) -> Audit:
     """Read audit.csv; raises UserError when it is malformed or has no replay."""
     path = root / REPORTS / AUDIT_FILE
-    audit = Audit(tuple(read_columns(path, COLUMNS).itertuples(index=False)))
+    table = read_columns(path, COLUMNS)
+    for column, known in (("check", Check), ("verdict", Verdict)):
+        for line, found in enumerate(table[column], start=2):
+            if found not in tuple(known):
+                place = f"{path}: column {column!r}, line {line}"
+                raise UserError(f"{place}: found {found!r}, one of {', '.join(known)} is needed")
+    audit = Audit(tuple(table.itertuples(index=False)))
     if not audit.select(Check.REPLAY):
         raise UserError(f"{path}: no row of check {Check.REPLAY.value!r}, at least one is needed")
     return audit

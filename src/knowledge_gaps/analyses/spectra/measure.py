@@ -57,8 +57,7 @@ def compute_power(images: FloatArray) -> FloatArray:
     By Parseval's theorem its mean over an image's frequencies is the image's variance.
     """
     centred = images - images.mean(axis=(-2, -1), keepdims=True)
-    power: FloatArray = _compute_amplitude(centred) ** 2
-    return power
+    return _compute_amplitude(centred) ** 2
 
 
 def average_rings(power: FloatArray) -> FloatArray:
@@ -72,8 +71,7 @@ def average_rings(power: FloatArray) -> FloatArray:
     radii, num_rings = np.rint(cycles).astype(np.int64).ravel(), min(height, width) // 2
     sums = np.bincount(radii, weights=power.ravel(), minlength=num_rings + 1)
     counts = np.bincount(radii, minlength=num_rings + 1)
-    rings: FloatArray = sums[1 : num_rings + 1] / counts[1 : num_rings + 1]
-    return rings
+    return sums[1 : num_rings + 1] / counts[1 : num_rings + 1]
 
 
 def compute_residuals(images: npt.NDArray[np.uint8]) -> FloatArray:

@@ -15,13 +15,8 @@ from knowledge_gaps.core.files import read_json
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.evaluation.registry import FeatureExtractor
 
-NUM_CLASSES = 10
 NUM_FEATURES = 84
 WEIGHTS_PATH = Path(__file__).parent / "assets" / "lenet_mnist.safetensors"
-
-_NUM_MAPS_1 = 12
-_NUM_MAPS_2 = 24
-_NUM_HIDDEN = 120
 
 
 class LeNet(FeatureExtractor):
@@ -33,24 +28,24 @@ class LeNet(FeatureExtractor):
     """
 
     image_shape = (1, 28, 28)
-    num_classes = NUM_CLASSES
+    num_classes = 10
     is_fid = True
 
     def __init__(self) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
-            nn.Conv2d(1, _NUM_MAPS_1, kernel_size=5, padding=2),  # 28x28
+            nn.Conv2d(1, 12, kernel_size=5, padding=2),  # 28x28
             nn.ReLU(),
             nn.MaxPool2d(2),  # 14x14
-            nn.Conv2d(_NUM_MAPS_1, _NUM_MAPS_2, kernel_size=5),  # 10x10
+            nn.Conv2d(12, 24, kernel_size=5),  # 10x10
             nn.ReLU(),
             nn.MaxPool2d(2),  # 5x5
             nn.Flatten(),
-            nn.Linear(_NUM_MAPS_2 * 5 * 5, _NUM_HIDDEN),
+            nn.Linear(24 * 5 * 5, 120),
             nn.ReLU(),
         )
-        self.penultimate = nn.Linear(_NUM_HIDDEN, NUM_FEATURES)
-        self.head = nn.Linear(NUM_FEATURES, NUM_CLASSES)
+        self.penultimate = nn.Linear(120, NUM_FEATURES)
+        self.head = nn.Linear(NUM_FEATURES, 10)
         self.to(memory_format=torch.channels_last)  # halves the time of a forward pass on the CPU
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

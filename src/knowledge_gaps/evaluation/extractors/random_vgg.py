@@ -44,17 +44,14 @@ class RandomVgg(FeatureExtractor):
             self.hidden = nn.Linear(_BLOCKS[-1][-1] * _POOLED_PX**2, _NUM_HIDDEN)
             self.features = nn.Linear(_NUM_HIDDEN, _NUM_FEATURES)
         self.to_empty(device="cpu")
-        self._draw_weights()
-        self.to(memory_format=torch.channels_last)
-        self.eval().requires_grad_(False)
-
-    def _draw_weights(self) -> None:
         generator = torch.Generator(device="cpu").manual_seed(_SEED)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        self.to(memory_format=torch.channels_last)
+        self.eval().requires_grad_(False)
 
     @torch.no_grad()
     def extract(self, images: Tensor) -> tuple[Tensor, None]:
