@@ -70,7 +70,7 @@ def activate(values: Tensor) -> Tensor:
 def filter_maps(maps: Tensor, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
     """Filter every channel by [1, 3, 3, 1] along both axes."""
     num_channels = maps.shape[1]
-    kernel = (make_kernel() * gain).to(maps.device).expand(num_channels, 1, 4, 4)
+    kernel = make_kernel(maps.device, maps.dtype, gain).expand(num_channels, 1, 4, 4)
     return F.conv2d(F.pad(maps, (padding,) * 4), kernel, stride=stride, groups=num_channels)
 
 

@@ -141,13 +141,12 @@ def _load_body(network: nn.Module, state: Mapping[str, Tensor], heads: tuple[str
     """Load a published state into a body, without its heads and without parts that it lacks."""
     assert isinstance(network, TorchvisionClassifier)
     body, prefixes = network.body, tuple(f"{head}." for head in heads)
-    kept = {
-        key: value
-        for key, value in state.items()
-        if not key.startswith(prefixes) and getattr(body, key.partition(".")[0], body) is not None
-    }
     own = body.state_dict()
-    kept.update({key: value for key, value in own.items() if key.startswith(prefixes)})
+    kept = {
+        key: own[key] if key.startswith(prefixes) else value
+        for key, value in state.items()
+        if getattr(body, key.partition(".")[0], body) is not None
+    }
     body.load_state_dict(kept, strict=True)
 
 

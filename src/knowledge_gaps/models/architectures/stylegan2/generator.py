@@ -64,8 +64,6 @@ class SynthesisBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """From styles to images; an image takes `num_styles` style vectors, two a resolution."""
 
-    _kernel: Tensor
-
     def __init__(self, settings: StyleGan2Settings, image_shape: ImageShape) -> None:
         super().__init__()
         stages = plan_stages(settings, image_shape)
@@ -76,7 +74,6 @@ class SynthesisNetwork(nn.Module):
             SynthesisBlock(channels, stage, settings, image_shape[0])
             for channels, stage in zip(channels_in, stages, strict=False)
         )
-        self.register_buffer("_kernel", layers.make_kernel(), persistent=False)
 
     def forward(self, styles: Tensor) -> Tensor:
         """Return full-precision images [N, C, H, W] of styles [N, num_styles, style_dim]."""
@@ -90,7 +87,7 @@ class SynthesisNetwork(nn.Module):
                 first = max(2 * index - 1, 0)
                 maps = layers.to_block(maps, half_dtype if block.is_half else None)
                 maps, part = block(maps, by_layer[first : 2 * index + 2])
-                image = part if image is None else layers.upsample(image, self._kernel) + part
+                image = part if image is None else layers.upsample(image) + part
         assert image is not None
         return image.contiguous()
 
