@@ -93,21 +93,21 @@ class _Convolve(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
         of_inputs, of_weight, of_bias = ctx.needs_input_grad[:3]
-        of_all: list[Tensor | None] = [None] * 5
+        grads: list[Tensor | None] = [None] * 5
         if of_inputs:
             size = None if ctx.is_transposed else inputs.shape[2:]
-            of_all[0] = _Convolve.apply(grad, weight, None, ctx.padding, size)
+            grads[0] = _Convolve.apply(grad, weight, None, ctx.padding, size)
         if of_weight:
             pair = (inputs, grad) if ctx.is_transposed else (grad, inputs)  # features, images
             pads, once = [ctx.padding] * 2, [1, 1]
             # `torch.nn.grad.conv2d_weight` shows the library no memory format, and it rearranges
             # its input
-            of_all[1] = torch.ops.aten.convolution_backward(
+            grads[1] = torch.ops.aten.convolution_backward(
                 *pair, weight, None, [_STRIDE] * 2, pads, once, False, [0, 0], 1, _WEIGHT_ONLY
             )[1]
         if of_bias:
-            of_all[2] = grad.sum(_CHANNELWISE)
-        return tuple(of_all)
+            grads[2] = grad.sum(_CHANNELWISE)
+        return tuple(grads)
 
 
 class BatchNorm2d(nn.BatchNorm2d):

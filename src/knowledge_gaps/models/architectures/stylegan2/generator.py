@@ -106,17 +106,14 @@ class StyleGan2Generator(StyleGenerator):
     def map_latents(self, latents: Tensor) -> Tensor:
         """Return styles [N, L, style_dim]; in training mode mixed, and their average tracked."""
         with torch.autocast(latents.device.type, enabled=False):
-            latents = layers.to_full(latents)
-            if not self.training:
-                return self._repeat(self.mapping(latents))
-            if self._mixing == 0:
-                styles = self.mapping(latents)
-                self._track(styles)
-                return self._repeat(styles)
-            both = self.mapping(torch.cat([latents, torch.randn_like(latents)]))
-            coarse, fine = both.chunk(2)
-            self._track(coarse)
-            return self._mix(self._repeat(coarse), self._repeat(fine))
+            drawn = [layers.to_full(latents)]
+            if self.training and self._mixing > 0:
+                drawn.append(torch.randn_like(drawn[0]))
+            coarse, *fine = self.mapping(torch.cat(drawn)).chunk(len(drawn))
+            if self.training:
+                self._track(coarse)
+            styles = self._repeat(coarse)
+            return self._mix(styles, self._repeat(*fine)) if fine else styles
 
     def synthesize(self, styles: Tensor) -> Tensor:
         """Return images float32 [N, C, H, W] of styles [N, L, style_dim]."""
