@@ -38,7 +38,6 @@ from knowledge_gaps.models.architectures.stylegan2.layers import (
     EqualizedLinear,
     StyledConv,
     ToImage,
-    make_kernel,
 )
 from knowledge_gaps.study import GanRecipe
 
@@ -70,7 +69,8 @@ def activate(values: Tensor) -> Tensor:
 def filter_maps(maps: Tensor, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
     """Filter every channel by [1, 3, 3, 1] along both axes."""
     num_channels = maps.shape[1]
-    kernel = (make_kernel() * gain).to(maps.device).expand(num_channels, 1, 4, 4)
+    taps = torch.tensor((1.0, 3.0, 3.0, 1.0)).to(maps)
+    kernel = (torch.outer(taps, taps) * (gain / 64)).expand(num_channels, 1, 4, 4)
     return F.conv2d(F.pad(maps, (padding,) * 4), kernel, stride=stride, groups=num_channels)
 
 

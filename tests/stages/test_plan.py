@@ -129,6 +129,11 @@ def test_plan_before_anything_ran(smoke_root: Path, run_kgaps: RunKgaps) -> None
     baseline = rows["gans/baseline"]
     assert baseline["images"] == 2 * 24 * 16
     assert (baseline["finished"], baseline["steps_left"]) == (0, 48)
+    # 3x3 kernels 1 -> 8 -> 8 without bias, two normalisations, a head over 8 x 7 x 7
+    classifiers, trained = rows["classifiers/iteration_0"], 9 * 8 + 9 * 64 + 4 * 8 + 8 * 49 + 1
+    assert classifiers["parameters"] == {"C": trained}
+    # of each instance, and running mean, variance and a counter of each normalisation
+    assert classifiers["disk_bytes"] == 2 * (4 * (trained + 4 * 8) + 2 * 8)
     assert plan["hours_left"] is None
     assert plan["disk_bytes"] == {
         "checkpoints": sum(row["disk_bytes"] for row in rows.values()),

@@ -1,12 +1,9 @@
-"""Every registered GAN-classifier, small and frozen, and images for it."""
+"""A small frozen CNN as a GAN-classifier, and images for it."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
-import pytest
 import torch
 from torch import Tensor
 
@@ -14,17 +11,8 @@ from knowledge_gaps.data.images import to_float
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.networks import build_classifier as build
-from knowledge_gaps.models.registry import classifier_architectures
 
 SHAPE = (1, 12, 12)
-SETTINGS: dict[str, dict[str, Any]] = {  # of each registered architecture
-    "cnn": {"channels": [8, 8]},
-    "inception_v3": {"width_divisor": 16, "input_px": 75},
-    "mobilenet_v2": {"width_divisor": 16, "input_px": 32},
-    "resnet50": {"width_divisor": 16, "input_px": 32},
-}
-
-each_architecture = pytest.mark.parametrize("name", classifier_architectures.list_names())
 
 
 def draw_images(num_images: int, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -42,7 +30,7 @@ def prepare(images: npt.NDArray[np.uint8]) -> Tensor:
 def build_classifier(name: str, seed: int = 0) -> GanClassifier:
     """Build a frozen classifier whose running statistics have seen images."""
     torch.manual_seed(seed)
-    classifier = build(name, SETTINGS[name], SHAPE)
+    classifier = build(name, {"channels": [8, 8]}, SHAPE)
     for layer in classifier.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 1.0  # a deep network whose statistics lag behind has no signal left

@@ -6,19 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from classifier_tools import build_classifier, draw_images, each_architecture, prepare
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
-from knowledge_gaps.models.fast_layers import (
-    BatchNorm2d,
-    DoublingConv2d,
-    HalvingConv2d,
-    fold_batch_norm,
-)
-from knowledge_gaps.models.frozen import freeze
-from training_tools import are_equal, clone_state
+from knowledge_gaps.models.fast_layers import BatchNorm2d, DoublingConv2d, HalvingConv2d
 
 PRECISION = 1e-12  # of float64
 
@@ -92,39 +84,3 @@ def test_normalisation_is_torchs_with_its_derivatives_and_running_statistics() -
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=PRECISION)
     assert gradcheck(as_function(ours), (features, weight, bias))
     assert gradgradcheck(as_function(ours), (features, weight, bias))
-
-
-def build_frozen() -> nn.Module:
-    """A frozen network with normalisation behind convolutions and behind a linear layer."""
-    torch.manual_seed(0)
-    inner = nn.Sequential(nn.Conv2d(4, 4, 3, bias=False), BatchNorm2d(4), nn.ReLU())
-    network = nn.Sequential(
-        HalvingConv2d(1, 4, 4, 1), BatchNorm2d(4), inner, nn.Flatten(), nn.Linear(16, 3)
-    )
-    network.append(nn.BatchNorm1d(3))
-    for _ in range(5):
-        network(torch.randn(6, 1, 8, 8) * 2 + 1)
-    return freeze(network)
-
-
-def test_folding_keeps_the_function_and_the_network() -> None:
-    network = build_frozen().double()
-    before = clone_state(network)
-    folded = fold_batch_norm(network)
-    images = draw(4, 1, 8, 8)
-    torch.testing.assert_close(folded(images), network(images), rtol=0, atol=PRECISION)
-    assert sum(isinstance(module, BatchNorm2d) for module in folded.modules()) == 0
-    assert sum(isinstance(module, nn.BatchNorm1d) for module in folded.modules()) == 1
-    assert not any(value.requires_grad for value in folded.parameters())
-    assert folded(images).requires_grad  # the gradient still reaches the images
-    assert are_equal(network.state_dict(), before)
-    with pytest.raises(ValueError, match="frozen"):
-        fold_batch_norm(network.train())
-
-
-@each_architecture
-def test_folding_keeps_every_classifiers_function(name: str) -> None:
-    classifier = build_classifier(name).double()
-    images = prepare(draw_images(6)).double()
-    folded = fold_batch_norm(classifier)
-    torch.testing.assert_close(folded(images), classifier(images), rtol=0, atol=1e-10)

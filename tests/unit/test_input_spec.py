@@ -111,4 +111,3 @@ def test_main_head_alone_is_what_a_classifier_returns() -> None:
     assert torch.equal(auxiliary, 2 * main)
     assert torch.equal(classifier(images), main)
     assert len(classifier.eval().compute_heads(images)) == 1
-    assert torch.equal(classifier(images), main)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.models import architectures
+from knowledge_gaps.models.fast_layers import fold_batch_norm
+from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
 from knowledge_gaps.models.registry import (
     Generator,
@@ -182,6 +184,21 @@ def test_batch_size_changes_nothing_in_evaluation(example: Example) -> None:
             torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
 
 
+@each_classifier
+def test_folded_normalisation_keeps_the_function(example: Example) -> None:
+    classifier, images = example.build()[0].double(), example.draw_images().double()
+    fix_statistics(classifier, images)
+    before = clone_state(freeze(classifier))
+    folded = fold_batch_norm(classifier)
+    images.requires_grad_(True)
+    torch.testing.assert_close(folded(images), classifier(images), rtol=0, atol=1e-10)
+    assert folded(images).requires_grad  # the gradient still reaches the images
+    assert not any(parameter.requires_grad for parameter in folded.parameters())
+    assert are_equal(clone_state(classifier), before)
+    if example.architecture in ("cnn", "mobilenet_v2"):  # whose layers are rows
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+
+
 @each
 def test_weights_depend_on_the_seed_alone(example: Example) -> None:
     first, again, other = (
@@ -210,15 +227,11 @@ def test_truncation_brings_images_nearer_to_each_other(example: Example) -> None
     [
         ("dcgan", {"channels": [4]}, "latent_dim: missing"),
         ("dcgan", {"latent_dim": 0, "channels": [4]}, "latent_dim: .*found 0"),
-        ("dcgan", {"latent_dim": 4, "channels": []}, "channels: "),
-        ("dcgan", {"latent_dim": 4, "channels": [0]}, r"channels\.0: .*found 0"),
         ("dcgan", {"latent_dim": 4, "channels": [4], "kernel_px": 3}, "kernel_px: .*found 3"),
         ("dcgan", {"latent_dim": 4, "channels": [4, 4]}, "model.channels: 2 .* 4 px, .* 28x30 px"),
-        ("dcgan", {"latent_dim": 4, "channels": [4] * 3}, "model.channels: 3 .* 8 px, .* 28x30 px"),
         ("stylegan2", {"surprise": 1}, "surprise: unknown key"),
         ("cnn", {"channels": []}, "channels: "),
         ("cnn", {"channels": [4], "kernel_px": 4}, "kernel_px: .*found 4"),
-        ("cnn", {"channels": "wide"}, "channels: .*found 'wide'"),
         ("resnet50", {"width_divisor": 3}, "width_divisor: .*found 3"),
         ("mobilenet_v2", {"input_px": 31}, "input_px: .*found 31"),
         ("inception_v3", {"input_px": 74}, "input_px: .*found 74"),
@@ -243,6 +256,8 @@ def test_file_registers_its_own_name_once() -> None:
     # another process, which imports other files before, would not find it
     with pytest.raises(UserError, match=r"unknown GAN 'b' \(known: .*by a file of its name"):
         registry.get("b")
+    with pytest.raises(UserError, match=r"unknown GAN 'cnn' \(known: .*dcgan"):
+        gan_architectures.get("cnn")
     with pytest.raises(ValueError, match="'dcgan' is registered twice"):
         gan_architectures.register(dcgan)
 
@@ -259,10 +274,3 @@ def test_file_that_cannot_be_imported_is_told_in_one_line(
     monkeypatch.setattr("knowledge_gaps.models.registry.list_architectures", lambda: ["mine"])
     with pytest.raises(UserError, match=rf"^models/architectures/mine: .*{said}"):
         gan_architectures.get("mine")
-
-
-def test_unknown_architecture_is_refused_with_what_is_known() -> None:
-    with pytest.raises(UserError, match=r"unknown GAN 'cnn' \(known: .*dcgan"):
-        gan_architectures.get("cnn")
-    with pytest.raises(UserError, match=r"unknown classifier 'dcgan' \(known: .*cnn"):
-        classifier_architectures.get("dcgan")

@@ -13,13 +13,13 @@ network they are constants, which are folded into the layer before.
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 _STRIDE = 2
@@ -46,7 +46,7 @@ class HalvingConv2d(nn.Conv2d):
         """Return features [N, channels_out, h, w] of images [N, channels_in, H, W]."""
         if self.in_channels > _MOST_CHANNELS or not _is_hand_written(images):
             return super().forward(images)
-        features: Tensor = _ToFeatures.apply(images, self.weight, self.bias, self.padding[0])
+        features: Tensor = _Convolve.apply(images, self.weight, self.bias, self.padding[0], None)
         return features
 
 
@@ -64,112 +64,97 @@ class DoublingConv2d(nn.ConvTranspose2d):
         if self.out_channels > _MOST_CHANNELS or not _is_hand_written(features):
             return super().forward(features)
         size = (_STRIDE * features.shape[2], _STRIDE * features.shape[3])
-        images: Tensor = _ToImages.apply(features, self.weight, self.padding[0], size)
-        return images if self.bias is None else images + self.bias[:, None, None]
+        images: Tensor = _Convolve.apply(features, self.weight, self.bias, self.padding[0], size)
+        return images
 
 
-class _ToFeatures(Function):
-    """Convolution; its gradient with respect to the images is `_ToImages`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, padding: int
-    ) -> Tensor:
-        ctx.save_for_backward(images, weight)
-        ctx.padding = padding
-        return F.conv2d(images, weight, bias, _STRIDE, padding)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        images, weight = ctx.saved_tensors
-        of_images, of_weight, of_bias, _ = ctx.needs_input_grad
-        size = tuple(images.shape[2:])
-        return (
-            _ToImages.apply(grad, weight, ctx.padding, size) if of_images else None,
-            _differentiate_weight(grad, images, weight, ctx.padding) if of_weight else None,
-            grad.sum((0, 2, 3)) if of_bias else None,
-            None,
-        )
-
-
-class _ToImages(Function):
-    """Transposed convolution; its gradient with respect to the features is `_ToFeatures`."""
+class _Convolve(Function):
+    """A convolution or, to images of a given size, its transpose: each is the other's gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, padding: int, size: tuple[int, int]
+        ctx: Any,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        padding: int,
+        size: tuple[int, int] | None,
     ) -> Tensor:
-        ctx.save_for_backward(features, weight)
-        ctx.padding = padding
-        taps = weight.flatten(1).T.expand(len(features), -1, -1)  # [N, image channels * k * k, c]
-        patches = torch.bmm(taps, features.flatten(2))
-        kernel_px = (weight.shape[2], weight.shape[3])
-        return F.fold(patches, size, kernel_px, padding=padding, stride=_STRIDE)
+        ctx.save_for_backward(inputs, weight)
+        ctx.padding, ctx.is_transposed = padding, size is not None
+        if size is None:
+            return F.conv2d(inputs, weight, bias, _STRIDE, padding)
+        taps = weight.flatten(1).T.expand(len(inputs), -1, -1)  # [N, image channels * k * k, c]
+        patches = torch.bmm(taps, inputs.flatten(2))
+        images = F.fold(patches, size, weight.shape[2:], padding=padding, stride=_STRIDE)
+        return images if bias is None else images.add_(bias[:, None, None])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight = ctx.saved_tensors
-        of_features, of_weight, _, _ = ctx.needs_input_grad
-        return (
-            _ToFeatures.apply(grad, weight, None, ctx.padding) if of_features else None,
-            _differentiate_weight(features, grad, weight, ctx.padding) if of_weight else None,
-            None,
-            None,
-        )
-
-
-def _differentiate_weight(features: Tensor, images: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """Return the gradient of sum(features * convolution(images)) with respect to the weight."""
-    # `torch.nn.grad.conv2d_weight` shows the library no memory format, and it rearranges its input
-    pads, once = [padding] * 2, [1, 1]
-    grads = torch.ops.aten.convolution_backward(
-        features, images, weight, None, [_STRIDE] * 2, pads, once, False, [0, 0], 1, _WEIGHT_ONLY
-    )
-    gradient: Tensor = grads[1]
-    return gradient
+        inputs, weight = ctx.saved_tensors
+        of_inputs, of_weight, of_bias = ctx.needs_input_grad[:3]
+        grads: list[Tensor | None] = [None] * 5
+        if of_inputs:
+            size = None if ctx.is_transposed else inputs.shape[2:]
+            grads[0] = _Convolve.apply(grad, weight, None, ctx.padding, size)
+        if of_weight:
+            pair = (inputs, grad) if ctx.is_transposed else (grad, inputs)  # features, images
+            pads, once = [ctx.padding] * 2, [1, 1]
+            # `torch.nn.grad.conv2d_weight` shows the library no memory format, and it rearranges
+            # its input
+            grads[1] = torch.ops.aten.convolution_backward(
+                *pair, weight, None, [_STRIDE] * 2, pads, once, False, [0, 0], 1, _WEIGHT_ONLY
+            )[1]
+        if of_bias:
+            grads[2] = grad.sum(_CHANNELWISE)
+        return tuple(grads)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation (Ioffe & Szegedy 2015) with weights and running statistics."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features [N, C, H, W], normalised by the batch's statistics in training."""
         count = features.numel() // self.num_features
         if not self.training or count == 1 or not _is_hand_written(features):
             return super().forward(features)
-        normalised: Tensor
-        normalised, mean, variance = _Normalise.apply(features, self.weight, self.bias, self.eps)
-        self._track(mean, variance * (count / (count - 1)))
+        with torch.no_grad():
+            mean = features.mean(_CHANNELWISE)
+            variance = (features - mean[:, None, None]).square_().mean(_CHANNELWISE)
+            unbiased = variance * (count / (count - 1))
+            self.num_batches_tracked.add_(1)
+            for running, value in ((self.running_mean, mean), (self.running_var, unbiased)):
+                running.mul_(1 - self.momentum).add_(value, alpha=self.momentum)
+        normalised: Tensor = _Normalise.apply(
+            features, self.weight, self.bias, mean, variance, self.eps
+        )
         return normalised
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics towards a batch's mean and unbiased variance."""
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
-        self.num_batches_tracked.add_(1)
-        for running, value in ((self.running_mean, mean), (self.running_var, variance)):
-            assert running is not None
-            running.mul_(1 - self.momentum).add_(value, alpha=self.momentum)
 
 
 class _Normalise(Function):
-    """Normalisation by a batch's own mean and variance, which are returned without gradient."""
+    """Normalisation by a batch's own mean and variance, float [C]."""
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        mean = features.mean(_CHANNELWISE)
-        variance = (features - mean[:, None, None]).square_().mean(_CHANNELWISE)
-        normalised = F.batch_norm(features, mean, variance, weight, bias, eps=eps)
-        ctx.mark_non_differentiable(mean, variance)
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        eps: float,
+    ) -> Tensor:
         ctx.save_for_backward(features, weight, mean, variance)
         ctx.eps = eps
-        return normalised, mean, variance
+        return F.batch_norm(features, mean, variance, weight, bias, eps=eps)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, mean, variance = ctx.saved_tensors
         inverse_std = torch.rsqrt(variance + ctx.eps)
         needs = list(ctx.needs_input_grad[:3])
@@ -177,25 +162,14 @@ class _Normalise(Function):
         grads = torch.ops.aten.native_batch_norm_backward(
             grad, features, weight, None, None, mean, inverse_std, True, ctx.eps, needs
         )
-        return (*grads, None)
+        return (*grads, None, None, None)
 
 
 def fold_batch_norm(network: _Module) -> _Module:
     """Copy a frozen network, with normalisations after convolutions of a row folded into them."""
-    if network.training:
-        raise ValueError("only a frozen network's batch normalisation can be folded")
     folded = copy.deepcopy(network)
-    for row in list(folded.modules()):
-        if isinstance(row, nn.Sequential):
-            _fold_row(row)
-    return folded.requires_grad_(False)
-
-
-def _fold_row(row: nn.Sequential) -> None:
-    layers = list(row)
-    del row[:]
-    for layer in layers:
-        if len(row) > 0 and isinstance(row[-1], nn.Conv2d) and isinstance(layer, _BatchNorm):
-            row[-1] = fuse_conv_bn_eval(row[-1], layer)
-        else:
-            row.append(layer)
+    for row in [module for module in folded.modules() if isinstance(module, nn.Sequential)]:
+        for index, (layer, norm) in enumerate(pairwise(list(row))):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                row[index], row[index + 1] = fuse_conv_bn_eval(layer, norm), nn.Identity()
+    return folded

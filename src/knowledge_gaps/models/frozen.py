@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,51 +44,51 @@ def load_generator(directory: Path, sha256: str | None = None) -> Generator:
 
     Raises UserError when a file is missing, altered or does not fit its architecture.
     """
-    meta = read_meta(directory)
-    with _name_meta_file(directory):
+
+    def build(meta: dict[str, Any]) -> Generator:
         model, shape = meta["settings"]["model"], tuple(meta["image_shape"])
-        generator = build_generator(meta["architecture"], model, shape)
-    return _load_weights(generator, directory / GENERATOR_FILE, meta, sha256)
+        return build_generator(meta["architecture"], model, shape)
+
+    return _load(directory, GENERATOR_FILE, build, sha256)
 
 
 def load_classifier(directory: Path, sha256: str | None = None) -> GanClassifier:
     """Load a frozen GAN-classifier with its InputSpec; arguments and errors as `load_generator`."""
-    meta = read_meta(directory)
-    with _name_meta_file(directory):
+
+    def build(meta: dict[str, Any]) -> GanClassifier:
         architecture = classifier_architectures.get(meta["architecture"])
         settings = parse_settings(architecture, meta["settings"]["model"])
         spec = InputSpec.model_validate(meta.get("input_spec"))
-        classifier = GanClassifier(architecture.build(settings, spec.input_shape), spec)
-    return _load_weights(classifier, directory / CLASSIFIER_FILE, meta, sha256)
+        return GanClassifier(architecture.build(settings, spec.input_shape), spec)
+
+    return _load(directory, CLASSIFIER_FILE, build, sha256)
 
 
-@contextmanager
-def _name_meta_file(directory: Path) -> Iterator[None]:
-    """Say which meta.json it is whose content no network can be built from."""
-    path = directory / META_FILE
+def _load(
+    directory: Path,
+    file_name: str,
+    build: Callable[[dict[str, Any]], _Module],
+    sha256: str | None,
+) -> _Module:
+    meta, meta_path, path = read_meta(directory), directory / META_FILE, directory / file_name
     try:
-        yield
+        network = build(meta)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{meta_path}: {error}") from error
     except ValidationError as error:
-        raise UserError(f"{path}: input_spec: {describe_first_error(error, InputSpec)}") from error
+        described = describe_first_error(error, InputSpec)
+        raise UserError(f"{meta_path}: input_spec: {described}") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: {type(error).__name__} {' '.join(str(error).split())}") from error
-
-
-def _load_weights(module: _Module, path: Path, meta: dict[str, Any], sha256: str | None) -> _Module:
-    recorded = meta["files"].get(path.name)
+        said = " ".join(str(error).split())
+        raise UserError(f"{meta_path}: {type(error).__name__} {said}") from error
+    recorded = meta["files"].get(file_name)
     if recorded is None:
-        raise UserError(
-            f"{path.with_name(META_FILE)}: lists no {path.name}; kind is {meta['kind']!r}"
-        )
+        raise UserError(f"{meta_path}: lists no {file_name}; kind is {meta['kind']!r}")
     if sha256 is not None and sha256 != recorded:
         raise UserError(f"{path}: sha256 is {recorded}, the pool recorded {sha256}: run dvc repro")
     try:
-        module.load_state_dict(read_tensors(path, recorded), strict=True)
+        network.load_state_dict(read_tensors(path, recorded), strict=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{path}: does not fit architecture {meta['architecture']!r} ({reason})"
-        ) from error
-    return freeze(module)
+        reason, name = " ".join(str(error).split())[:200], meta["architecture"]
+        raise UserError(f"{path}: does not fit architecture {name!r} ({reason})") from error
+    return freeze(network)

@@ -1,4 +1,4 @@
-"""Networks of a recipe: freshly built, counted, and checked for the shapes that training needs."""
+"""Networks of a recipe: freshly built, and checked for the shapes that training needs."""
 
 from __future__ import annotations
 
@@ -55,17 +55,6 @@ def build_on_meta(
         builders = {"G": build_generator, "D": build_discriminator}
     with torch.device("meta"):
         return {key: build(architecture, model, shape) for key, build in builders.items()}
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Count the trained values of a network."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def count_stored_bytes(network: nn.Module) -> int:
-    """Count the bytes of a network's weights and buffers, as a checkpoint holds them."""
-    values = network.state_dict().values()
-    return sum(value.numel() * value.element_size() for value in values)
 
 
 def check_networks(

@@ -141,21 +141,20 @@ def _load_body(network: nn.Module, state: Mapping[str, Tensor], heads: tuple[str
     """Load a published state into a body, without its heads and without parts that it lacks."""
     assert isinstance(network, TorchvisionClassifier)
     body, prefixes = network.body, tuple(f"{head}." for head in heads)
-    kept = {
-        key: value
-        for key, value in state.items()
-        if not key.startswith(prefixes) and getattr(body, key.partition(".")[0], body) is not None
-    }
     own = body.state_dict()
-    kept.update({key: value for key, value in own.items() if key.startswith(prefixes)})
+    kept = {
+        key: own[key] if key.startswith(prefixes) else value
+        for key, value in state.items()
+        if getattr(body, key.partition(".")[0], body) is not None
+    }
     body.load_state_dict(kept, strict=True)
 
 
 def recompute_blocks(network: nn.Module, blocks: Collection[str]) -> None:
     """Let blocks of a network, by their types' names, compute their activations twice.
 
-    That takes less memory and changes no number: the second pass works on copies of running
-    statistics. Source: Chen et al. 2016, by way of torch.utils.checkpoint.
+    That takes less memory and changes no number: the second pass leaves running statistics as they
+    were. Source: Chen et al. 2016, by way of torch.utils.checkpoint.
     """
     for block in network.modules():
         if type(block).__name__ in blocks:
@@ -163,29 +162,20 @@ def recompute_blocks(network: nn.Module, blocks: Collection[str]) -> None:
 
 
 def _run_block(block: nn.Module, images: Tensor) -> Any:
-    compute = partial(type(block).forward, block)
-    if not torch.is_grad_enabled():
-        return compute(images)
     return checkpoint(
-        compute,
+        partial(type(block).forward, block),
         images,
         use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _spare_buffers(block)),
+        context_fn=lambda: (nullcontext(), _keep_buffers(block)),
     )
 
 
 @contextmanager
-def _spare_buffers(block: nn.Module) -> Iterator[None]:
-    """Give a block copies of its buffers for a while: batch statistics count once."""
-    kept = [
-        (module, name, buffer)
-        for module in block.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-    ]
-    for module, name, buffer in kept:
-        setattr(module, name, buffer.clone())
+def _keep_buffers(block: nn.Module) -> Iterator[None]:
+    """Put a block's buffers back at the end: batch statistics count once."""
+    kept = [(buffer, buffer.clone()) for buffer in block.buffers()]
     try:
         yield
     finally:
-        for module, name, buffer in kept:
-            setattr(module, name, buffer)
+        for buffer, value in kept:
+            buffer.data.copy_(value)  # unseen by autograd, which keeps buffers of the first pass

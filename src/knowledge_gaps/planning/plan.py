@@ -22,7 +22,7 @@ from knowledge_gaps.core.devices import count_gpus, count_workers
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import dump_json, read_json
 from knowledge_gaps.core.printing import draw_table, make_table
-from knowledge_gaps.models.networks import build_on_meta, count_parameters, count_stored_bytes
+from knowledge_gaps.models.networks import build_on_meta
 from knowledge_gaps.models.registry import ImageShape
 from knowledge_gaps.planning.timing import time_training
 from knowledge_gaps.study import DataSettings, Study
@@ -136,17 +136,21 @@ def find_shape(data: DataSettings) -> ImageShape | None:
 def _make_row(study: Study, path: str, left: Sequence[int], shape: ImageShape) -> dict[str, Any]:
     recipe, instances = find_recipe(study, path), find_cohort(study, path).instances
     networks = build_on_meta(path.partition("/")[0], recipe.architecture, recipe.model, shape)
+    states = [network.state_dict() for network in networks.values()]
     images_a_step = recipe.batch_size * recipe.gradient_accumulation_steps
     return {
         "cohort": path,
         "architecture": recipe.architecture,
-        "parameters": {name: count_parameters(network) for name, network in networks.items()},
+        "parameters": {
+            name: sum(parameter.numel() for parameter in network.parameters())
+            for name, network in networks.items()
+        },
         "instances": instances,
         "finished": instances - len(left),
         "steps": recipe.steps,  # of one training, at most where it may stop early
         "images": recipe.steps * images_a_step * instances,
         "steps_left": sum(left),
-        "disk_bytes": sum(map(count_stored_bytes, networks.values())) * instances,
+        "disk_bytes": sum(v.nbytes for state in states for v in state.values()) * instances,
     }
 
 

@@ -27,21 +27,18 @@ _RESIDUAL_GAIN = math.sqrt(0.5)  # of each branch, so that their sum keeps its v
 class ResidualBlock(nn.Module):
     """From one resolution to the next below: two convolutions beside a filtered 1x1 convolution."""
 
-    _kernel: Tensor
-
     def __init__(self, stage: Stage, channels_out: int) -> None:
         super().__init__()
         self.is_half, self._clamp = stage.is_half, stage.clamp
         self.conv = layers.EqualizedConv(stage.channels, stage.channels, kernel_px=3)
         self.conv_down = layers.EqualizedConv(stage.channels, channels_out, kernel_px=3)
         self.skip = layers.EqualizedConv(stage.channels, channels_out, kernel_px=1, has_bias=False)
-        self.register_buffer("_kernel", layers.make_kernel(), persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return feature maps [N, channels_out, H / 2, W / 2] of maps [N, C, H, W]."""
-        skipped: Tensor = self.skip(layers.downsample(maps, self._kernel), _RESIDUAL_GAIN)
+        skipped: Tensor = self.skip(layers.filter_maps(maps, padding=1, stride=2), _RESIDUAL_GAIN)
         maps = layers.activate(self.conv(maps, layers.ACTIVATION_GAIN), self._clamp)
-        blurred = layers.filter_maps(maps, self._kernel, padding=2)  # H + 1 px
+        blurred = layers.filter_maps(maps, padding=2)  # H + 1 px
         maps = self.conv_down(blurred, layers.ACTIVATION_GAIN * _RESIDUAL_GAIN, stride=2)
         clamp = None if self._clamp is None else self._clamp * _RESIDUAL_GAIN
         return skipped + layers.activate(maps, clamp)

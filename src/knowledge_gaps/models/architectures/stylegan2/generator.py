@@ -64,8 +64,6 @@ class SynthesisBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """From styles to images; an image takes `num_styles` style vectors, two a resolution."""
 
-    _kernel: Tensor
-
     def __init__(self, settings: StyleGan2Settings, image_shape: ImageShape) -> None:
         super().__init__()
         stages = plan_stages(settings, image_shape)
@@ -76,7 +74,6 @@ class SynthesisNetwork(nn.Module):
             SynthesisBlock(channels, stage, settings, image_shape[0])
             for channels, stage in zip(channels_in, stages, strict=False)
         )
-        self.register_buffer("_kernel", layers.make_kernel(), persistent=False)
 
     def forward(self, styles: Tensor) -> Tensor:
         """Return full-precision images [N, C, H, W] of styles [N, num_styles, style_dim]."""
@@ -90,7 +87,7 @@ class SynthesisNetwork(nn.Module):
                 first = max(2 * index - 1, 0)
                 maps = layers.to_block(maps, half_dtype if block.is_half else None)
                 maps, part = block(maps, by_layer[first : 2 * index + 2])
-                image = part if image is None else layers.upsample(image, self._kernel) + part
+                image = part if image is None else layers.upsample(image) + part
         assert image is not None
         return image.contiguous()
 
@@ -109,17 +106,14 @@ class StyleGan2Generator(StyleGenerator):
     def map_latents(self, latents: Tensor) -> Tensor:
         """Return styles [N, L, style_dim]; in training mode mixed, and their average tracked."""
         with torch.autocast(latents.device.type, enabled=False):
-            latents = layers.to_full(latents)
-            if not self.training:
-                return self._repeat(self.mapping(latents))
-            if self._mixing == 0:
-                styles = self.mapping(latents)
-                self._track(styles)
-                return self._repeat(styles)
-            both = self.mapping(torch.cat([latents, torch.randn_like(latents)]))
-            coarse, fine = both.chunk(2)
-            self._track(coarse)
-            return self._mix(self._repeat(coarse), self._repeat(fine))
+            drawn = [layers.to_full(latents)]
+            if self.training and self._mixing > 0:
+                drawn.append(torch.randn_like(drawn[0]))
+            coarse, *fine = self.mapping(torch.cat(drawn)).chunk(len(drawn))
+            if self.training:
+                self._track(coarse)
+            styles = self._repeat(coarse)
+            return self._mix(styles, self._repeat(*fine)) if fine else styles
 
     def synthesize(self, styles: Tensor) -> Tensor:
         """Return images float32 [N, C, H, W] of styles [N, L, style_dim]."""

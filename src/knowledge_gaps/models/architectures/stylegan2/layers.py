@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -30,28 +31,23 @@ _KERNEL_PX = 3
 _SLOPE = 0.2  # of the leaky ReLU below 0
 
 
-def make_kernel() -> Tensor:
-    """Make the filter's two-dimensional kernel, float32 [4, 4]; its sum is 1."""
-    taps = torch.tensor((1.0, 3.0, 3.0, 1.0))
-    kernel = torch.outer(taps, taps)
-    return kernel / kernel.sum()
+@cache
+def make_kernel(device: torch.device, dtype: torch.dtype, gain: float = 1.0) -> Tensor:
+    """Make the filter's two-dimensional kernel, [4, 4]; its sum is the gain, a power of 2."""
+    taps = torch.tensor((1.0, 3.0, 3.0, 1.0), device=device, dtype=dtype)
+    return torch.outer(taps, taps) * (gain / 64)
 
 
-def filter_maps(maps: Tensor, kernel: Tensor, padding: int, stride: int = 1) -> Tensor:
+def filter_maps(maps: Tensor, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
     """Filter every channel by itself, [N, C, H, W] -> [N, C, H', W']."""
-    filtered: Tensor = _Filter.apply(maps, kernel, padding, stride, False)
+    filtered: Tensor = _Filter.apply(maps, gain, padding, stride, False)
     return filtered
 
 
-def upsample(maps: Tensor, kernel: Tensor) -> Tensor:
+def upsample(maps: Tensor) -> Tensor:
     """Double the resolution of maps [N, C, H, W]."""
-    upsampled: Tensor = _Filter.apply(maps, kernel * _UPSAMPLING_GAIN, 1, 2, True)
+    upsampled: Tensor = _Filter.apply(maps, _UPSAMPLING_GAIN, 1, 2, True)
     return upsampled
-
-
-def downsample(maps: Tensor, kernel: Tensor) -> Tensor:
-    """Halve the resolution of maps [N, C, H, W]."""
-    return filter_maps(maps, kernel, padding=1, stride=2)
 
 
 class _Filter(torch.autograd.Function):
@@ -63,29 +59,26 @@ class _Filter(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, maps: Tensor, kernel: Tensor, padding: int, stride: int, is_transposed: bool
+        ctx: Any, maps: Tensor, gain: float, padding: int, stride: int, is_transposed: bool
     ) -> Tensor:
-        ctx.save_for_backward(kernel)
-        ctx.options = padding, stride, is_transposed
+        ctx.options = gain, padding, stride, is_transposed
         num_channels = maps.shape[1]
-        weight = kernel.to(maps.dtype).expand(num_channels, 1, *kernel.shape)
+        weight = make_kernel(maps.device, maps.dtype, gain).expand(num_channels, 1, -1, -1)
         convolve = F.conv_transpose2d if is_transposed else F.conv2d
         with torch.autocast(maps.device.type, enabled=False):
             return convolve(maps, weight, stride=stride, padding=padding, groups=num_channels)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (kernel,) = ctx.saved_tensors
-        padding, stride, is_transposed = ctx.options
-        gradient = _Filter.apply(gradients[0], kernel, padding, stride, not is_transposed)
+        *options, is_transposed = ctx.options
+        gradient = _Filter.apply(gradients[0], *options, not is_transposed)
         return gradient, None, None, None, None
 
 
 def find_half_dtype(device: torch.device) -> torch.dtype | None:
     """Return the dtype of the autocast that is active for a device, or None."""
-    if not torch.is_autocast_enabled(device.type):
-        return None
-    return torch.get_autocast_dtype(device.type)
+    is_active = torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if is_active else None
 
 
 def to_full(values: Tensor) -> Tensor:
@@ -146,8 +139,6 @@ class EqualizedConv(nn.Module):
 class StyledConv(nn.Module):
     """A modulated 3x3 convolution with demodulation, noise, bias and leaky ReLU; up, if asked."""
 
-    _kernel: Tensor
-
     def __init__(self, channels_in: int, stage: Stage, style_dim: int, is_up: bool = False) -> None:
         super().__init__()
         self.affine = EqualizedLinear(style_dim, channels_in, initial_bias=1.0)
@@ -155,8 +146,6 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(stage.channels))
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.is_up, self._clamp = is_up, stage.clamp
-        if is_up:
-            self.register_buffer("_kernel", make_kernel() * _UPSAMPLING_GAIN, persistent=False)
 
     def forward(self, maps: Tensor, styles: Tensor) -> Tensor:
         """Return activations, in the precision of maps [N, C, H, W], by styles [N, style_dim]."""
@@ -172,18 +161,17 @@ class StyledConv(nn.Module):
         energy = self.weight.square().sum(dim=(2, 3))  # [channels_out, channels_in]
         demodulation = torch.rsqrt(scales.square() @ energy.T + EPSILON) * gain  # eq. 3
         maps = maps * scales.to(maps.dtype)[:, :, None, None]
-        values = self._convolve_plainly(maps, self.weight.to(maps.dtype))
+        weight = self.weight.to(maps.dtype)
+        if self.is_up:
+            doubled = F.conv_transpose2d(maps, weight.transpose(0, 1), stride=2)  # 2 H + 1 px
+            values = filter_maps(doubled, padding=1, gain=_UPSAMPLING_GAIN)
+        else:
+            values = F.conv2d(maps, weight, padding=_KERNEL_PX // 2)
         return torch.addcmul(
             (bias * gain).to(maps.dtype)[:, None, None],
             values,
             demodulation.to(maps.dtype)[:, :, None, None],
         )
-
-    def _convolve_plainly(self, maps: Tensor, weight: Tensor) -> Tensor:
-        if not self.is_up:
-            return F.conv2d(maps, weight, padding=_KERNEL_PX // 2)
-        doubled = F.conv_transpose2d(maps, weight.transpose(0, 1), stride=2)  # 2 H + 1 px
-        return filter_maps(doubled, self._kernel, padding=1)
 
 
 class ToImage(nn.Module):

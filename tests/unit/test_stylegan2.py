@@ -1,26 +1,69 @@
-"""StyleGAN2's generator: sizes, mixing, noise, average and truncation, gradients, precision."""
+"""StyleGAN2: sizes, mixing, average and truncation, noise, deviation, gradients, half precision.
+
+`tests/reference/test_stylegan2_parity.py` compares what it computes with a plain version.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from stylegan2_tools import (
-    SHAPE,
-    build_discriminator,
-    build_generator,
-    check_half_blocks,
-    check_slopes,
-    draw,
-)
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import gradcheck
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.losses import compute_path_length_penalty, compute_path_lengths
+from knowledge_gaps.losses import (
+    compute_path_length_penalty,
+    compute_path_lengths,
+    compute_r1_penalty,
+)
+from knowledge_gaps.models import networks
+from knowledge_gaps.models.architectures.stylegan2 import layers
+from knowledge_gaps.models.architectures.stylegan2.discriminator import append_deviation
 from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings, plan_stages
 from knowledge_gaps.models.registry import ImageShape
+
+SMALL: dict[str, Any] = {
+    "latent_dim": 6,
+    "style_dim": 5,
+    "mapping_layers": 2,
+    "mapping_lr_multiplier": 0.1,
+    "channel_base": 128,
+    "max_channels": 8,
+}
+SHAPE = (3, 16, 16)
+
+
+@torch.no_grad()
+def shake(network: nn.Module, noise: float | None = None) -> nn.Module:
+    for name, parameter in network.named_parameters():
+        if name.endswith("noise_strength") and noise is not None:
+            parameter.fill_(noise)
+        elif name.endswith(("bias", "noise_strength")):
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return network
+
+
+def build_generator(shape: ImageShape = SHAPE, noise: float | None = None, **changes: Any) -> Any:
+    """Build a small generator off its start: biases, and strengths of its noise unless given."""
+    torch.manual_seed(0)
+    generator = networks.build_generator("stylegan2", {**SMALL, **changes}, shape)
+    return shake(generator, noise)
+
+
+def build_discriminator(shape: ImageShape = SHAPE, **changes: Any) -> Any:
+    """Build a small discriminator; its biases are not 0, unlike fresh ones."""
+    torch.manual_seed(1)
+    return shake(networks.build_discriminator("stylegan2", {**SMALL, **changes}, shape))
+
+
+def draw(*shape: int, seed: int = 7, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Draw standard normal numbers without touching the global ones."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
 
 # --- sizes
 
@@ -74,9 +117,6 @@ def test_mixing_takes_the_fine_styles_from_another_latent() -> None:
     assert counts[0] == counts[num_styles] == 0
     assert counts[1:num_styles].min() > 80  # 120 expected each, standard deviation 10
     fine = mixed[:, -1]
-    torch.testing.assert_close(
-        mixed[crossovers == 1][:, 1:], fine[crossovers == 1][:, None].expand(-1, 5, -1)
-    )
     assert len(fine.unique(dim=0)) == 600  # every image has its own other latent
 
 
@@ -140,7 +180,51 @@ def test_noise_is_one_image_for_all_channels_with_a_strength_a_layer() -> None:
     torch.testing.assert_close(sums[1] - sums[0], noise.expand_as(maps), rtol=0, atol=1e-5)
 
 
+# --- layers
+
+
+@pytest.mark.parametrize("rate", [0.01, 1.0])
+def test_rate_of_a_layer_keeps_the_function_that_it_starts_as(rate: float) -> None:
+    torch.manual_seed(0)
+    layer = layers.EqualizedLinear(400, 100, initial_bias=1.0, rate=rate)
+    assert layer.weight.std().item() == pytest.approx(1 / rate, rel=0.02)
+    outputs = layer(draw(9, 400))
+    assert outputs.std().item() == pytest.approx(1, abs=0.1)
+    assert outputs.mean().item() == pytest.approx(1, abs=0.1)
+
+
+# --- minibatch standard deviation
+
+
+@pytest.mark.parametrize(
+    ("group_size", "groups"),
+    [
+        (4, [[0, 1, 2, 3], [4, 5, 6, 7]]),
+        (4, [[0, 1, 2]]),
+        (4, [[0, 1, 2], [3, 4]]),
+        (4, [[0, 1, 2], [3, 4, 5], [6, 7, 8]]),
+        (1, [[0], [1]]),
+        (4, [[0]]),
+    ],
+)
+def test_deviation_is_that_of_contiguous_groups(group_size: int, groups: list[list[int]]) -> None:
+    num_images = sum(map(len, groups))
+    maps = draw(num_images, 3, 4, 4)
+    appended = append_deviation(maps, group_size)
+    assert appended.shape == (num_images, 4, 4, 4)
+    assert torch.equal(appended[:, :3], maps)
+    for group in groups:
+        deviation = (maps[group].var(dim=0, unbiased=False) + 1e-8).sqrt().mean()
+        found = appended[group, 3]
+        torch.testing.assert_close(found, deviation.expand_as(found), rtol=0, atol=1e-6)
+
+
 # --- gradients
+
+
+def check_slopes(network: nn.Module, compute: Callable[[], Tensor]) -> None:
+    """Compare a penalty's gradient to every parameter with finite differences."""
+    assert gradcheck(lambda *_: compute(), tuple(network.parameters()), fast_mode=True)
 
 
 def test_penalty_of_path_lengths_has_the_gradient_of_finite_differences() -> None:
@@ -153,27 +237,59 @@ def test_penalty_of_path_lengths_has_the_gradient_of_finite_differences() -> Non
         lengths = compute_path_lengths(generator.synthesize(styles), styles, noise)
         return compute_path_length_penalty(lengths, torch.tensor(0.1, dtype=torch.float64))
 
-    check_slopes(generator, compute, constant="to_image.bias")  # these move no path
+    check_slopes(generator, compute)
+
+
+def test_r1_has_the_gradient_of_finite_differences() -> None:
+    discriminator = build_discriminator((1, 8, 8)).double()
+    images = draw(4, 1, 8, 8, dtype=torch.float64).requires_grad_(True)
+    check_slopes(discriminator, lambda: compute_r1_penalty(images, discriminator(images)))
 
 
 # --- half precision
 
 
 @pytest.mark.parametrize("num_half_blocks", [0, 1, 2])
-def test_autocast_reaches_the_highest_resolutions_alone(num_half_blocks: int) -> None:
-    generator = build_generator(noise=0.0, num_half_blocks=num_half_blocks).eval()
-    expected = [torch.float32] * (3 - num_half_blocks) + [torch.bfloat16] * num_half_blocks
-    check_half_blocks(generator, generator.synthesis.blocks, draw(4, 6), expected)
-
-
-def test_gradients_in_half_precision_stay_near_full() -> None:
-    gradients = []
+@pytest.mark.parametrize("is_generator", [True, False])
+def test_autocast_reaches_the_highest_resolutions_alone(
+    is_generator: bool, num_half_blocks: int
+) -> None:
+    highest = [torch.bfloat16] * num_half_blocks
+    if is_generator:
+        network = build_generator(noise=0.0, num_half_blocks=num_half_blocks).eval()
+        blocks, inputs = network.synthesis.blocks, draw(8, 6)
+        expected = [torch.float32] * (3 - num_half_blocks) + highest
+    else:
+        network = build_discriminator(num_half_blocks=num_half_blocks)
+        blocks, inputs = network.blocks, draw(4, *SHAPE)
+        expected = highest + [torch.float32] * (2 - num_half_blocks)
+    dtypes: list[torch.dtype] = []
+    for block in blocks:
+        block.register_forward_hook(lambda _, __, result: dtypes.append(result[0].dtype))
+    outputs, gradients = [], []
     for is_half in (False, True):
-        generator = build_generator(num_half_blocks=2).train()
-        torch.manual_seed(4)
+        network.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
-            images = generator(draw(8, 6))
-        images.square().mean().backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in generator.parameters()]))
-    full, half = gradients
-    assert 1e-5 < (half - full).norm() / full.norm() < 0.05
+            outputs.append(network(inputs))
+        outputs[-1].square().mean().backward()
+        found = [p.grad.flatten() for p in network.parameters() if p.grad is not None]
+        gradients.append(torch.cat(found))
+    assert dtypes == [torch.float32] * len(blocks) + expected
+    assert outputs[1].dtype == torch.float32
+    assert torch.equal(outputs[1], outputs[0]) == (num_half_blocks == 0)
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=0.06)
+    assert (gradients[1] - gradients[0]).norm() < 0.05 * gradients[0].norm()
+
+
+def test_half_precision_blocks_are_clamped() -> None:
+    bounds = []
+    for num_half_blocks in (0, 2):
+        discriminator = build_discriminator(num_half_blocks=num_half_blocks)
+        outputs: list[Tensor] = []
+        discriminator.blocks[0].conv_down.register_forward_hook(
+            lambda _, inputs, __, kept=outputs: kept.append(inputs[0])
+        )
+        discriminator(draw(4, *SHAPE) * 1e5)
+        bounds.append(outputs[0].abs().max().item())
+    assert bounds[0] > 1e4
+    assert bounds[1] <= 256
