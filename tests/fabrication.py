@@ -72,6 +72,25 @@ STUDY: dict[str, Any] = {
         "generalisation": [{"gans": "baseline", "classifiers": ["n_1", "iteration_0"]}],
     },
 }
+# GANs that fool classifiers of one cohort one by one
+FOOLING: dict[str, Any] = {
+    "pools": {
+        "seen": {"extends": "none", "cohort": "gans/base", "instances": [0, 2]},
+        "c0": {"extends": "none", "cohort": "classifiers/c", "instances": [0]},
+        "c2": {"extends": "none", "cohort": "classifiers/c", "instances": [2]},
+    },
+    "gans": {
+        "base": {**GANS, "instances": 4},
+        "fool_0": {**GANS, "fools": "c0", "phi": 1.0},
+        "fool_2": {**GANS, "instances": 2, "fools": "c2", "phi": 1.0},
+        "idle_0": {**GANS, "instances": 2, "fools": "c0"},
+    },
+    "classifiers": {
+        "c": {"recipe": "cnn", "instances": 3, "detects": "seen"},
+        "d": {"recipe": "cnn", "instances": 2, "detects": "seen"},
+    },
+    "evaluation": {"num_images": 30},
+}
 AUDIT = """\
 check,subject,fault,instance,steps,num_images,detection_rate,real_accuracy,auc,p_value,p_holm,num_defects,verdict
 replay,cnn,none,0,600,2000,0.500000,0.500000,0.503000,0.740000,1.000000,,pass
@@ -114,7 +133,7 @@ def make_study(changes: Mapping[str, object] | None = None) -> Study:
         section = content
         for parent in parents:
             section = section[parent]
-        section[key] = value
+        section[key] = copy.deepcopy(value)
     return Study.model_validate(content)
 
 
@@ -209,7 +228,8 @@ def _write_evidence(root: Path, study: Study, shape: tuple[int, ...]) -> None:
     write(root / "reports/attributions.csv", ATTRIBUTIONS)
     write(root / "reports/agreement.csv", AGREEMENT)
     cohort = next(iter(study.gans))
-    neighbours = "generator_cohort,generator_instance,image,training_image,distance_lenet\n"
+    neighbours = "generator_cohort,generator_instance,image,training_image,"
+    neighbours += f"distance_{study.evaluation.extractor}\n"
     rows = f"{cohort},0,3,1,0.5\n{cohort},0,2,0,0.25\n"
     write(root / "reports/neighbours.csv", neighbours + rows)
     write(root / "data/attributions/index.json", json.dumps({"gans": None}))

@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fooling_study import make_study
+from fabrication import FOOLING, make_study, write
 from knowledge_gaps.analyses.agreement.reading import (
     Agreement,
     compare_with_fooling,
     draw_agreement,
     read,
 )
-from knowledge_gaps.readings.mutual_fooling import MutualFooling, make_mutual_fooling
+from knowledge_gaps.readings.mutual_fooling import MutualFooling
+from knowledge_gaps.readings.reading import Results
 
-STUDY = make_study(mutual_fooling=["fool_2", "fool_0"])
 RATES = {  # by GAN and classifier of c
     ("fool_2", 0): [0.9, 0.7, 0.1],
     ("fool_2", 1): [0.7, 0.5, 0.1],
@@ -33,44 +33,30 @@ c,0,2,reals_and_held_out,100,4,5,3,0.8,0.7,0.40,50,0.95
 """
 
 
-def make_detections() -> pd.DataFrame:
-    rows = [
-        {
-            "generator_cohort": gans,
-            "generator_instance": generator,
-            "classifier_cohort": "c",
-            "classifier_instance": classifier,
-            "detection_rate": rate,
-        }
-        for (gans, generator), rates in RATES.items()
-        for classifier, rate in enumerate(rates)
-    ]
-    other = {**rows[0], "classifier_cohort": "d", "detection_rate": 0.0}
-    return pd.DataFrame([*rows, other])
-
-
 def make_fooling(matrix: np.ndarray) -> MutualFooling:
-    num = len(matrix)
-    return MutualFooling(
-        cohort="c",
-        classifiers=tuple(range(num)),
-        gans=tuple(f"against_{instance}" for instance in range(num)),
-        in_loss=tuple(range(num)),
-        detection=matrix,
-    )
+    names = [f"against_{instance}" for instance in range(len(matrix))]
+    return MutualFooling("c", tuple(names), tuple(range(len(matrix))), matrix)
 
 
 @pytest.fixture
 def reading(tmp_path: Path) -> dict[str, Agreement]:
-    (tmp_path / "reports").mkdir()
-    (tmp_path / "reports" / "agreement.csv").write_text(AGREEMENT, encoding="utf-8")
+    write(tmp_path / "reports" / "agreement.csv", AGREEMENT)
     return read(tmp_path, None)
 
 
 def test_mutual_fooling_by_hand() -> None:
-    fooling = make_mutual_fooling(make_detections(), STUDY)
-    assert fooling is not None
-    assert (fooling.cohort, fooling.classifiers) == ("c", (0, 1, 2))
+    rows = [
+        (gans, generator, "c", classifier, rate)
+        for (gans, generator), rates in RATES.items()
+        for classifier, rate in enumerate(rates)
+    ]
+    rows.append(("fool_2", 0, "d", 0, 0.0))
+    columns = ["generator_cohort", "generator_instance", "classifier_cohort"]
+    columns += ["classifier_instance", "detection_rate"]
+    study = make_study({**FOOLING, "report": {"mutual_fooling": ["fool_2", "fool_0"]}})
+    detections = pd.DataFrame(rows, columns=columns)
+    fooling = Results(Path(), study, detections, pd.DataFrame(), 0).read("mutual_fooling")
+    assert (fooling.cohort, fooling.order, fooling.clusters) == ("c", [0, 2], None)
     assert (fooling.gans, fooling.in_loss) == (("fool_2", "fool_0"), (2, 0))
     np.testing.assert_allclose(fooling.detection, [[0.8, 0.02], [0.6, 0.3], [0.1, 0.6]])
     assert fooling.fooled == (0, 2)

@@ -22,7 +22,7 @@ from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.report import build
 from knowledge_gaps.report.build import build_report
-from knowledge_gaps.report.page.render import render_page
+from knowledge_gaps.report.render import render_page
 
 READINGS = ("iterations", "phi_sweep", "generalisation", "memoryless")
 
@@ -39,7 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the inputs of a report that is not rendered."""
     fabricate_root(tmp_path, make_study())
-    monkeypatch.setattr(figures, "_render", lambda figure, options: b"")
+    monkeypatch.setattr(figures, "render_figure", lambda figure, kind: b"")
     return tmp_path
 
 
@@ -246,7 +246,7 @@ from pathlib import Path
 from knowledge_gaps.readings import figures
 from knowledge_gaps.report.build import build_report
 from knowledge_gaps.study import Study
-figures._render = lambda figure, options: b"pixels"
+figures.render_figure = lambda figure, kind: b"pixels"
 build_report(Path(), Study.model_validate(json.loads(Path("study.json").read_text())))
 """
 
@@ -255,7 +255,7 @@ def test_new_reading_with_its_figure_is_two_files(blank: Path) -> None:
     package = blank / "src/knowledge_gaps"
     shutil.copytree(Path(knowledge_gaps.__file__).parent, package)
     (package / "readings/everybody.py").write_text(NEW_READING)
-    (package / "report/page/templates/sections/everybody.html.j2").write_text(NEW_TEMPLATE)
+    (package / "report/templates/sections/everybody.html.j2").write_text(NEW_TEMPLATE)
     (blank / "study.json").write_text(json.dumps(STUDY))
     environment = os.environ | {"PYTHONPATH": str(package.parent)}
     subprocess.run([sys.executable, "-c", REPORT], cwd=blank, env=environment, check=True)

@@ -10,7 +10,7 @@ import pytest
 
 from fabrication import ADAM, STUDY, make_study
 from knowledge_gaps.readings.formats import NOTHING, format_detected, format_pool
-from knowledge_gaps.report.page.render import list_settings, make_context, make_environment
+from knowledge_gaps.report.render import list_settings, make_context, make_environment
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe, Study
 
 DATASET = {"num_train": 600, "num_test": 64, "image_shape": [1, 28, 28]}

@@ -1,21 +1,30 @@
-"""Readings of the two tables against numbers worked out by hand."""
+"""Readings of the two tables, and figures of them, against numbers worked out by hand."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
+import matplotlib as mpl
 import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 
 from fabrication import DETECTION_FILLERS, GANS, QUALITY_FILLERS, make_study, widen, write
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.readings.cohorts import Classes
+from knowledge_gaps.readings.figures import render_figure
+from knowledge_gaps.readings.generalisation import draw_detecting
+from knowledge_gaps.readings.iterations import draw_iterations
 from knowledge_gaps.readings.paper import (
     TABLE_ARCHITECTURES,
     TABLE_ITERATIONS,
     TABLE_MUTUAL_FOOLING,
     PaperTable,
 )
+from knowledge_gaps.readings.phi_sweep import draw_phi_sweep
 from knowledge_gaps.readings.reading import Results, list_readings
 from knowledge_gaps.readings.tables import (
     PairSet,
@@ -106,21 +115,20 @@ STUDY = {  # n1 is trained on a generator of another cohort too
         ],
     },
 }
+CLASSES = Classes("four classes", 4)
+TABLES = {"quality": (QUALITY, read_quality), "detections": (DETECTIONS, read_detections)}
+
+
+def make_results(root: Path, quality: str = QUALITY, **changes: float) -> Results:
+    """Read the tables; changes are of phi by GAN cohort."""
+    study = make_study(STUDY | {f"gans.{name}.phi": phi for name, phi in changes.items()})
+    detections = read_detections(write(root / "detections.csv", DETECTIONS))
+    return Results(root, study, detections, read_quality(write(root / "quality.csv", quality)), 0)
 
 
 @pytest.fixture
-def detections(tmp_path: Path) -> pd.DataFrame:
-    return read_detections(write(tmp_path / "detections.csv", DETECTIONS))
-
-
-@pytest.fixture
-def quality(tmp_path: Path) -> pd.DataFrame:
-    return read_quality(write(tmp_path / "quality.csv", QUALITY))
-
-
-@pytest.fixture
-def results(detections: pd.DataFrame, quality: pd.DataFrame, tmp_path: Path) -> Results:
-    return Results(tmp_path, make_study(STUDY), detections, quality, seed=0)
+def results(tmp_path: Path) -> Results:
+    return make_results(tmp_path)
 
 
 def get(row: Row, measure: str, *statistics: str) -> list[float]:
@@ -138,12 +146,13 @@ def test_summary_divides_by_one_less(
     assert found == pytest.approx([mean, std, num, missing], nan_ok=True)
 
 
-def test_held_out_leaves_out_both_kinds_of_training(detections: pd.DataFrame) -> None:
-    generators = select_pairs(detections, PairSet.HELD_OUT, "base", "c")
+def test_held_out_leaves_out_both_kinds_of_training(results: Results) -> None:
+    generators = select_pairs(results.detections, PairSet.HELD_OUT, "base", "c")
     assert set(generators["generator_instance"]) == {2}
-    classifiers = select_pairs(detections, PairSet.HELD_OUT, "fool", "c")
+    classifiers = select_pairs(results.detections, PairSet.HELD_OUT, "fool", "c")
     assert set(classifiers["classifier_instance"]) == {1, 2}
-    assert set(select_pairs(detections, PairSet.IN_LOSS, "fool")["classifier_instance"]) == {0}
+    in_loss = select_pairs(results.detections, PairSet.IN_LOSS, "fool")
+    assert set(in_loss["classifier_instance"]) == {0}
 
 
 @pytest.mark.parametrize(
@@ -160,7 +169,7 @@ def test_held_out_leaves_out_both_kinds_of_training(detections: pd.DataFrame) ->
 def test_cells_of_iterations(
     results: Results, pairs: str, row: str, column: str, expected: tuple[float, ...]
 ) -> None:
-    table = list_readings()["iterations"].read(results)[pairs]
+    table = results.read("iterations")[pairs]
     assert (table.classifiers, table.gans) == (["c", "d"], ["base", "fool"])
     found = get(table.cells[row, column], "detection_rate", "mean", "std", "num", "missing")
     assert found == pytest.approx(expected, nan_ok=True)
@@ -176,9 +185,7 @@ def test_frame_has_coordinates_intervals_and_signals(results: Results) -> None:
     assert cell["auc_mean"] == pytest.approx(0.65)
     assert cell["c2st_log10_p_max"] == -12.5
     every = results.cells[results.cells.reading == "all"]
-    assert len(every) == len(
-        every[["pairs", "classifier_cohort", "generator_cohort"]].value_counts()
-    )
+    assert not every.duplicated(["pairs", "classifier_cohort", "generator_cohort"]).any()
     assert results.find(PairSet.IN_LOSS, "c", "base") is None
 
 
@@ -190,13 +197,13 @@ def test_numbers_of_one_cohort_count_each_instance_once(results: Results) -> Non
 
 
 def test_iteration_without_classifiers_makes_no_row(results: Results) -> None:
-    table = list_readings()["memoryless"].read(results)["held_out"]
+    table = results.read("memoryless")["held_out"]
     assert (table.classifiers, table.gans) == (["d"], ["base", "fool"])
     assert table.cells["d", "base"]["row"] == 1
 
 
 def test_phi_sweep_reads_the_fooled_cohort_and_the_baseline(results: Results) -> None:
-    rows = list_readings()["phi_sweep"].read(results)
+    rows = results.read("phi_sweep")
     assert [row["held_out"]["generator_cohort"] for row in rows] == ["base", "weak", "fool"]
     base, weak, fool = rows
     assert base["rates"] == [0.8, 0.9, 1.0]  # classifiers of d are not asked
@@ -209,8 +216,42 @@ def test_phi_sweep_reads_the_fooled_cohort_and_the_baseline(results: Results) ->
     assert fool["quality"]["class_entropy_mean"] == 0.5
 
 
+@pytest.mark.parametrize("phi", [1e-7, 100.0])
+def test_metrics_have_the_same_names_whatever_the_value_of_a_sweep(
+    tmp_path: Path, phi: float
+) -> None:
+    """Else the metrics of two studies that differ in phi would not be compared."""
+    results = make_results(tmp_path, weak=phi)
+    rows = results.read("phi_sweep")
+    metrics = list_readings()["phi_sweep"].make_metrics(results, rows)["phi_sweep"]
+    assert set(metrics) == {"weak", "fool"}  # the baseline has a group of its own
+    assert metrics["weak"] == pytest.approx(
+        {
+            "phi": phi,
+            "held_out_detection": 0.8,
+            "held_out_detection_std": math.sqrt(0.02),
+            "in_loss_detection": 0.5,
+            "fid_lenet_4k": 11.0,
+            "class_entropy_lenet_4k": 2.1,
+        }
+    )
+
+
+@pytest.mark.parametrize("distance", ["fid", "frechet"])
+def test_plot_of_phi_has_the_name_of_the_distance_and_no_baseline(
+    tmp_path: Path, distance: str
+) -> None:
+    results = make_results(tmp_path, QUALITY.replace("fid_", f"{distance}_"))
+    plots = list_readings()["phi_sweep"].make_plots(results, results.read("phi_sweep"))
+    columns = ["real_accuracy", distance, "precision", "recall", "class_entropy"]
+    assert list(plots["phi_sweep.csv"])[-5:] == columns
+    weak, _ = plots["phi_sweep.csv"].itertuples(index=False)
+    expected = (0.01, -2, "weak", 0.5, 0.8, math.sqrt(0.02), 0.7, 0.9, 0.9, 2, 0.96, 11)
+    assert weak[:12] == pytest.approx(expected)
+
+
 def test_generalisation_knows_which_generators_are_common(results: Results) -> None:
-    ((one, two),) = list_readings()["generalisation"].read(results)
+    ((one, two),) = results.read("generalisation")
     # n1 was trained on a generator of "weak" too, which is another matter
     assert [row["held_out"]["n"] for row in (one, two)] == [1, 2]
     assert one["held_out"]["classifier_cohort"] == "n1"
@@ -223,52 +264,100 @@ def test_generalisation_knows_which_generators_are_common(results: Results) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("file", "old", "new", "message"),
     [
-        ("fid", "no column starts with 'fid_'"),
-        ("kid_std", "no column starts with 'kid_std_'"),
-        ("collapse", "column 'collapse' is missing"),
+        ("quality", "fid", "other", r"quality\.csv: no column starts with 'fid_'"),
+        ("quality", "kid_std", "other", "no column starts with 'kid_std_'"),
+        ("quality", "collapse", "other", "column 'collapse' is missing"),
+        ("quality", "base,1", "base,0", "generator_instance 0: the row is there twice"),
+        ("detections", "in_loss", "other", r"detections\.csv: column 'in_loss' is missing"),
+        ("detections", "c2st_log10_p", "other", "column 'c2st_log10_p' is missing"),
+        ("detections", "base,2,c,0,false", "base,2,c,0,maybe", "'in_loss', line 8: found 'maybe'"),
+        ("detections", "base,2,c,0", "base,two,c,0", "'generator_instance', line 8: found 'two'"),
+        ("detections", "0.80,0.90,0.90", "1.80,0.90,0.90", "'detection_rate', line 8: found '1.80"),
+        ("detections", "base,2,c,0", "base,2,c,1", "instance 2, .*the row is there twice"),
     ],
 )
-def test_missing_column_of_quality_is_named(tmp_path: Path, name: str, words: str) -> None:
-    path = write(tmp_path / "quality.csv", QUALITY.replace(name, "other", 1))
-    with pytest.raises(UserError, match=rf"quality\.csv: {words}"):
-        read_quality(path)
+def test_bad_column_or_value_is_named(
+    tmp_path: Path, file: str, old: str, new: str, message: str
+) -> None:
+    text, read = TABLES[file]
+    path = write(tmp_path / f"{file}.csv", text.replace(old, new, 1))
+    with pytest.raises(UserError, match=message):
+        read(path)
 
 
-def test_metric_is_not_found_by_the_start_of_another_ones_name(quality: pd.DataFrame) -> None:
-    turned = quality[quality.columns[::-1]]
+def test_metric_is_not_found_by_the_start_of_another_ones_name(results: Results) -> None:
+    turned = results.quality[results.quality.columns[::-1]]
     assert find_metric(turned, "kid") == "kid_lenet_4k"
     assert find_metric(turned, "kid_std") == "kid_std_lenet_4k"
 
 
-def test_distance_is_found_under_either_name(tmp_path: Path) -> None:
-    text = QUALITY.replace("fid_lenet_4k", "frechet_random_vgg_4k")
-    renamed = read_quality(write(tmp_path / "quality.csv", text))
-    assert find_metric(renamed, "fid") == "frechet_random_vgg_4k"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("in_loss", "other", r"column 'in_loss' is missing"),
-        ("c2st_log10_p", "other", r"column 'c2st_log10_p' is missing"),
-        ("base,2,c,0,false", "base,2,c,0,maybe", r"'in_loss', line 8: found 'maybe', true or"),
-        ("base,2,c,0", "base,two,c,0", r"'generator_instance', line 8: found 'two', a whole"),
-        ("100,0.80,0.90,0.90", "100,1.80,0.90,0.90", r"'detection_rate', line 8: found '1.80'"),
-        ("base,2,c,0", "base,2,c,1", r"generator_instance 2, .*the row is there twice"),
-    ],
-)
-def test_bad_value_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
-    path = write(tmp_path / "detections.csv", DETECTIONS.replace(old, new, 1))
-    with pytest.raises(UserError, match=message):
-        read_detections(path)
-
-
 @pytest.mark.parametrize("table", [TABLE_ITERATIONS, TABLE_ARCHITECTURES, TABLE_MUTUAL_FOOLING])
 def test_paper_tables_are_whole(table: PaperTable) -> None:
+    size = len(table.names)
     for block in [table.means] if table.stds is None else [table.means, table.stds]:
-        assert len(block) == len(table.rows)
-        assert all(len(row) == len(table.columns) for row in block)
+        assert [len(row) for row in block] == [size] * size
         assert all(0 <= value <= 1 for row in block for value in row)
-    assert table.fid is None or len(table.fid) == len(table.columns)
+    assert table.fid is None or len(table.fid) == size
+
+
+def draw_phis(rows: Sequence[Row], classes: Classes | None = CLASSES, **changes: Any) -> Figure:
+    """Draw the baseline and a last row with changes."""
+    return draw_phi_sweep([rows[0], {**rows[-1], **changes}], "fid_lenet_4k", classes)
+
+
+def test_png_bytes_depend_on_the_figure_alone(results: Results) -> None:
+    table = results.read("iterations")["held_out"]
+    first = render_figure(draw_iterations(table), "png")
+    with mpl.rc_context({"font.size": 20, "axes.grid": False}):
+        assert render_figure(draw_iterations(table), "png") == first
+    assert b"matplotlib" not in first
+
+
+def test_figures_bear_missing_numbers(results: Results) -> None:
+    figure = draw_phis(results.read("phi_sweep"), fid=[NAN])
+    assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 3
+    assert figure.axes[0].get_ylim() == (-0.04, 1.04)
+    assert render_figure(figure, "png").startswith(b"\x89PNG")
+    ((row, _),) = results.read("generalisation")
+    lonely = {**row, "pairs": row["pairs"][:0]}
+    assert render_figure(draw_detecting({"one": [lonely]}, "n", "generators"), "png")
+
+
+def test_intervals_of_means_are_drawn_where_there_are_any(results: Results) -> None:
+    base, weak, fool = results.read("phi_sweep")
+    bounds = {"detection_rate_low": 0.125, "detection_rate_high": 0.875}
+    rows = [
+        {**weak, "held_out": weak["held_out"] | dict.fromkeys(bounds, NAN)},
+        {**fool, "held_out": fool["held_out"] | bounds},
+    ]
+    axes = draw_phi_sweep([base, *rows], "fid_lenet_4k", CLASSES).axes[0]
+    found = [each for each in axes.collections if isinstance(each, LineCollection)]
+    bars = [segment.tolist() for each in found for segment in each.get_segments()]
+    assert bars == [[[1.0, 0.125], [1.0, 0.875]]]
+
+
+@pytest.mark.parametrize(("fids", "scale"), [((1.0, 1000.0), "log"), ((1.0, 10.0), "linear")])
+def test_fid_axis_is_logarithmic_over_a_wide_range(
+    results: Results, fids: tuple[float, ...], scale: str
+) -> None:
+    figure = draw_phis(results.read("phi_sweep"), fid=fids)
+    assert figure.axes[1].get_yscale() == scale
+
+
+def test_entropy_has_a_panel_only_where_there_are_classes(results: Results) -> None:
+    rows = results.read("phi_sweep")
+    panel = draw_phis(rows).axes[2]
+    assert panel.get_ylim() == (-0.1, 1.7)
+    assert panel.get_lines()[1].get_ydata()[0] == math.log(4)
+    assert len(draw_phis(rows, classes=None).axes) == 2
+
+
+def test_sweeps_of_several_architectures_have_panels_on_one_scale(results: Results) -> None:
+    (rows,) = results.read("generalisation")
+    titles = ["one", "two", "three", "four"]
+    figure = draw_detecting(dict.fromkeys(titles, rows), "n", "generators")
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title("left") for axes in shown] == titles
+    assert len({axes.get_ylim() for axes in shown}) == 1

@@ -155,12 +155,11 @@ class StudySource:
     @cached_property
     def mutual(self) -> MutualMatrix:
         """The matrix of mutual fooling, of a study that names it."""
-        read = self.results.read(MUTUAL_FOOLING)
-        fooling = read["fooling"]
+        fooling = self.results.read(MUTUAL_FOOLING)
         names = f"{Kind.GANS}/{MUTUAL_FOOLING}", f"{Kind.CLASSIFIERS}/{fooling.cohort}"
         architectures = self._get_architectures(fooling.gans[0])  # it fools one of the cohort
         square = fooling.get_square()
-        return MutualMatrix(square, fooling.fooled, names, architectures, read["clusters"])
+        return MutualMatrix(square, fooling.fooled, names, architectures, fooling.clusters)
 
     def _list_pairs(self, measure: str, reading: str, pairs: PairSet) -> Iterator[Cell]:
         study = self.results.study
@@ -231,7 +230,7 @@ class PaperSource:
 
 def _list_rates(table: PaperTable, reading: str) -> Iterator[Cell]:
     assert table.stds is not None  # of all tables but B
-    for (row, title), (column, other) in product(enumerate(table.rows), enumerate(table.columns)):
+    for (row, title), (column, other) in product(enumerate(table.names), repeat=2):
         place = {"row": float(row), "column": float(column), "lag": float(column - row)}
         is_same = row == column if reading == ARCHITECTURES else None
         classifiers = frozenset({_CLASSIFIERS.get(reading) or _ARCHITECTURES[title]})
@@ -244,7 +243,7 @@ def _list_fid(table: PaperTable, reading: str) -> Iterator[Cell]:
     if table.fid is None:
         raise NotAskedError(f"{_NO_TABLE} it")
     fooled = frozenset({_CLASSIFIERS[reading]})
-    for column, (name, fid) in enumerate(zip(table.columns, table.fid, strict=True)):
+    for column, (name, fid) in enumerate(zip(table.names, table.fid, strict=True)):
         yield Cell(name, FID, Printed(fid, None), _GAN, fooled, {"column": float(column)})
 
 

@@ -52,12 +52,9 @@ def _draw(table: CohortTable, names: Sequence[str]) -> Figure:
     # as many lines on both sides, so that the titles are at one height
     lines = "\n" if any("\n" in name for name in wrapped) else ""
     label_cells(axes_ours, wrapped, [name if "\n" in name else lines + name for name in wrapped])
-    label_cells(axes_paper, paper.rows, [lines + name for name in paper.columns])
+    label_cells(axes_paper, paper.names, [lines + name for name in paper.names])
     for axes in (axes_ours, axes_paper):
         axes.set_xlabel("generators that fool a")
         axes.tick_params(labelsize=7)
     axes_ours.set_ylabel("GAN-classifiers")
     return figure
-
-
-READINGS = (Architectures(),)

@@ -62,8 +62,8 @@ def get_classifiers(study: Study, cohorts: Iterable[str]) -> frozenset[str]:
 
 def describe_architecture(recipe: TrainingSettings) -> str:
     """Name the architecture of a recipe, such as "ResNet-50 at 1/8 width"."""
-    title, divisor = format_title(recipe.architecture), recipe.model.get("width_divisor", 1)
-    return title if divisor == 1 else f"{title} at 1/{divisor} width"
+    divisor = recipe.model.get("width_divisor", 1)
+    return format_title(recipe.architecture) + ("" if divisor == 1 else f" at 1/{divisor} width")
 
 
 def describe_classifiers(study: Study, cohort: str) -> str:

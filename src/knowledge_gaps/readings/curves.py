@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from knowledge_gaps.study import NO_POOL
 INSTANCE, STEP = "instance", "step"
 LOSS_FOOLING = "loss_fooling"  # a baseline has none
 LOSSES = ("loss_discriminator", "loss_generator", LOSS_FOOLING)
-CURVE_COLUMNS = ["cohort", STEP, *LOSSES]
 
 _LABELS = ("discriminator", "generator, adversarial term", "generator, fooling term")
 _COLOURS = (figures.GREEN, figures.BLUE, figures.ORANGE)
@@ -62,26 +62,19 @@ class TrainingCurves(Reading):
             yield PageFigure("scalar_curves", _draw_scalars(content, scalars))
 
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
-        return {"loss_curves.csv": average_curves(content)}
-
-
-def average_curves(curves: Curves) -> pd.DataFrame:
-    """Average the losses over the instances of each cohort: a row per cohort and step."""
-    means = [
-        frame.groupby(STEP, as_index=False)[list(LOSSES)].mean().assign(cohort=cohort)
-        for cohort, frame in curves.items()
-    ]
-    return pd.concat(means, ignore_index=True)[CURVE_COLUMNS]
+        """Average the losses over the instances of each cohort: a row per cohort and step."""
+        means = [
+            frame.groupby(STEP, as_index=False)[list(LOSSES)].mean().assign(cohort=cohort)
+            for cohort, frame in content.items()
+        ]
+        return {"loss_curves.csv": pd.concat(means)[["cohort", STEP, *LOSSES]]}
 
 
 def _read(root: Path, cohort: str, instance: int) -> pd.DataFrame:
     path = get_instance_directory(root, f"gans/{cohort}", instance) / CURVES_FILE
-    header = read_header(path)
-    losses = [name for name in LOSSES if name != LOSS_FOOLING or name in header]
-    others = [name for name in header if name not in (STEP, *LOSSES)]
-    columns = {STEP: Cast.COUNT, **dict.fromkeys([*losses, *others], Cast.NUMBER)}
-    frame = read_columns(path, columns).reindex(columns=[STEP, *LOSSES, *others])
-    return frame.assign(**{INSTANCE: instance})
+    columns = dict.fromkeys([*read_header(path), *LOSSES[:2]], Cast.NUMBER) | {STEP: Cast.COUNT}
+    frame = read_columns(path, columns).assign(**{INSTANCE: instance})
+    return frame if LOSS_FOOLING in frame else frame.assign(**{LOSS_FOOLING: math.nan})
 
 
 def _list_scalars(curves: Curves) -> list[str]:
@@ -141,6 +134,3 @@ def _draw_scalars(curves: Curves, scalars: Sequence[str]) -> Figure:
     figure.supxlabel("optimiser steps", fontsize=9)
     figures.draw_legend(figure, num_columns=5)
     return figure
-
-
-READINGS = (TrainingCurves(),)

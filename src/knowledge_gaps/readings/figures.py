@@ -24,7 +24,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.layout import get_samples_file
 from knowledge_gaps.data.store import ImageStore, open_images
 from knowledge_gaps.readings.tables import Row
@@ -71,6 +70,11 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "knowledge-gaps",  # without it, the ids in the file are drawn at random
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
+}
+
+_FILES: dict[str, dict[str, Any]] = {  # options of savefig by format
+    "png": {"dpi": DPI, "metadata": {"Software": None}},
+    "svg": {"metadata": {"Date": None, "Creator": None}},
 }
 
 # of rows of images
@@ -148,11 +152,8 @@ class PageFigure:
     @cached_property
     def files(self) -> dict[str, bytes]:
         """PNG at 200 dpi and, unless it is a picture, SVG; the bytes depend on the figure alone."""
-        files = {f"{self.name}.png": render_png(self.figure)}
-        if not self.is_picture:
-            options = {"format": "svg", "metadata": {"Date": None, "Creator": None}}
-            files[f"{self.name}.svg"] = _render(self.figure, options)
-        return files
+        kinds = ["png"] if self.is_picture else ["png", "svg"]
+        return {f"{self.name}.{kind}": render_figure(self.figure, kind) for kind in kinds}
 
     @property
     def data_uri(self) -> str:
@@ -160,15 +161,11 @@ class PageFigure:
         return "data:image/png;base64," + base64.b64encode(self.files[f"{self.name}.png"]).decode()
 
 
-def render_png(figure: Figure) -> bytes:
-    """Render a figure as PNG at 200 dpi."""
-    return _render(figure, {"format": "png", "dpi": DPI, "metadata": {"Software": None}})
-
-
 @paper_style()
-def _render(figure: Figure, options: dict[str, Any]) -> bytes:
+def render_figure(figure: Figure, kind: str) -> bytes:
+    """Render a figure as "png" or "svg"."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, **options)
+    figure.savefig(buffer, format=kind, **_FILES[kind])
     return buffer.getvalue()
 
 
@@ -180,18 +177,6 @@ class ImageRow:
     blocks: tuple[ImageArray, ...]
 
 
-def open_drawable(path: Path) -> ImageStore:
-    """Open stored images of 1 or 3 channels.
-
-    Raises:
-        UserError: when the file cannot be read or holds something else.
-    """
-    images = open_images(path)
-    if images.shape[1] not in (1, 3):
-        raise UserError(f"{path}: found images {list(images.shape)}, [N, 1 or 3, H, W] is needed")
-    return images
-
-
 def count_columns(images: ImageStore) -> int:
     """Return how many of the stored images stand in a row: fewer of large ones."""
     return _NUM_LARGE_COLUMNS if max(images.shape[2:]) >= _LARGE_PX else _NUM_COLUMNS
@@ -199,7 +184,7 @@ def count_columns(images: ImageStore) -> int:
 
 def read_sample_row(root: Path, cohort: str, label: str, instances: Sequence[int]) -> ImageRow:
     """Read a row of generated images, shared evenly by some instances of a cohort."""
-    stores = [open_drawable(get_samples_file(root, cohort, instance)) for instance in instances]
+    stores = [open_images(get_samples_file(root, cohort, instance)) for instance in instances]
     num_each = count_columns(stores[0]) // len(stores)
     return ImageRow(label, tuple(images.read(0, num_each) for images in stores))
 

@@ -29,16 +29,16 @@ _DARK_FROM = 0.55  # the colour map is dark above this, and the text on it white
 _MIN_LABELLED = 5  # rows that are as high as the colour bar's whole label is long
 _FRAME_HEIGHT_IN = 1.2  # title and axis names
 _MEAN, _STD = "detection_rate_mean", "detection_rate_std"
-_PLOT_COLUMNS = {  # column of plots/iterations.csv: of a cell
+_PLOT_COLUMNS = {  # of a cell, and in plots/iterations.csv
     "pairs": "pairs",
-    "classifier_iteration": "row",
+    "row": "classifier_iteration",
     "classifier_cohort": "classifier_cohort",
-    "generator_iteration": "column",
+    "column": "generator_iteration",
     "generator_cohort": "generator_cohort",
-    "detection_rate": _MEAN,
-    "detection_rate_std": _STD,
-    "auc": "auc_mean",
-    "num_pairs": "detection_rate_num",
+    _MEAN: "detection_rate",
+    _STD: "detection_rate_std",
+    "auc_mean": "auc",
+    "detection_rate_num": "num_pairs",
 }
 
 
@@ -118,15 +118,11 @@ class Iterations(Chain):
 
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
         cells = [cell for table in content.values() for cell in table.cells.values()]
-        rows = [
-            (
-                f"{cell['classifier_cohort']} on {cell['generator_cohort']}, {cell['pairs']}",
-                *(cell[name] for name in _PLOT_COLUMNS.values()),
-            )
-            for cell in cells
-            if cell["detection_rate_num"] > 0
-        ]
-        return {"iterations.csv": pd.DataFrame(rows, columns=["pair", *_PLOT_COLUMNS])}
+        known = [cell for cell in cells if cell["detection_rate_num"] > 0]
+        plot = pd.DataFrame(known, columns=list(_PLOT_COLUMNS)).rename(columns=_PLOT_COLUMNS)
+        names = plot["classifier_cohort"] + " on " + plot["generator_cohort"]
+        plot.insert(0, "pair", names + ", " + plot["pairs"])
+        return {"iterations.csv": plot}
 
 
 class Memoryless(Chain):
@@ -151,7 +147,7 @@ def draw_iterations(table: CohortTable) -> Figure:
     firsts = [table.cells[row, table.gans[0]] for row in table.classifiers]
     label_cells(axes_ours, [int(cell["row"]) for cell in firsts], range(len(table.gans)))
     axes_ours.set_ylabel("GAN-classifiers of iteration", y=1.0, ha="right")
-    label_cells(axes_paper, range(len(paper.rows)), range(len(paper.columns)))
+    label_cells(axes_paper, range(len(paper.names)), range(len(paper.names)))
     axes_paper.set_title("The paper: StyleGAN2, ResNet-50, FFHQ")
     for axes in (axes_ours, axes_paper):
         axes.set_xlabel("generators of iteration")
@@ -163,9 +159,9 @@ def draw_beside(
 ) -> tuple[Figure, Axes, Axes]:
     """Draw a table and the paper's on one scale; labels are left to the caller."""
     means = table.get_array(_MEAN)
-    num_rows = max(len(means), len(paper.rows))
+    num_rows = max(len(means), len(paper.names))
     figure = Figure(figsize=(WIDTH_IN, _FRAME_HEIGHT_IN + row_height_in * num_rows))
-    ratios = [means.shape[1], len(paper.columns)]
+    ratios = [means.shape[1], len(paper.names)]
     axes_ours, axes_paper = figure.subplots(1, 2, width_ratios=ratios)
     _draw_cells(axes_ours, means, table.get_array(_STD))
     axes_ours.set_title("This study")
@@ -202,6 +198,3 @@ def _draw_cells(axes: Axes, means: FloatArray, stds: FloatArray) -> AxesImage:
         colour = "white" if mean > _DARK_FROM else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     return image
-
-
-READINGS = (Iterations(), Memoryless(), Memory())

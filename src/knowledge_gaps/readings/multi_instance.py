@@ -30,9 +30,8 @@ class MultiInstance(FoolingSweep):
         "held_out_detection": ("held_out", _MEAN),
     }
 
-    def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
-        cohorts = study.report.multi_instance
-        return [(name, {"t": float(len(list_fooled(study, name)))}) for name in cohorts]
+    def get_value(self, study: Study, gans: str) -> float:
+        return float(len(list_fooled(study, gans)))
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
         yield PageFigure(self.name, _draw(content, results.metric_names["fid"]))
@@ -67,6 +66,3 @@ def _draw(rows: Sequence[Row], fid_name: str) -> Figure:
     axes_fid.set_xlabel("number of classifiers in the loss")
     axes_fid.set_xticks(counts)
     return figure
-
-
-READINGS = (MultiInstance(),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from knowledge_gaps.core.layout import TEST_IMAGES, get_prepared_directory
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import Classes, find_baseline, find_classes
 from knowledge_gaps.readings.figures import PageFigure
@@ -26,41 +28,47 @@ _LOG_FROM_RATIO = 20.0  # an axis whose values span more than this factor is log
 _ENTROPY_ROOM = 0.3  # nats above the largest class entropy, for its line to be seen
 _NUM_SAMPLED = 2  # generators that share a row of the samples
 _MEAN = "detection_rate_mean"
-_PLOT_COLUMNS = {  # column of plots/phi_sweep.csv: part of a row, and name there
-    "phi": ("held_out", "phi"),
-    "generator_cohort": ("held_out", "generator_cohort"),
-    "detection_in_loss": ("in_loss", _MEAN),
-    "detection_held_out": ("held_out", _MEAN),
-    "detection_held_out_std": ("held_out", "detection_rate_std"),
-    "detection_held_out_min": ("held_out", "detection_rate_min"),
-    "detection_held_out_max": ("held_out", "detection_rate_max"),
-    "auc_held_out": ("held_out", "auc_mean"),
-    "num_pairs": ("held_out", "detection_rate_num"),
-    "real_accuracy": ("held_out", "real_accuracy_mean"),
-    "fid": ("quality", "fid_mean"),
-    "precision": ("quality", "precision_mean"),
-    "recall": ("quality", "recall_mean"),
-    "class_entropy": ("quality", "class_entropy_mean"),
+_PLOT_COLUMNS = {  # part of a row with the name there, and in plots/phi_sweep.csv
+    "held_out.phi": "phi",
+    "held_out.generator_cohort": "generator_cohort",
+    "in_loss.detection_rate_mean": "detection_in_loss",
+    "held_out.detection_rate_mean": "detection_held_out",
+    "held_out.detection_rate_std": "detection_held_out_std",
+    "held_out.detection_rate_min": "detection_held_out_min",
+    "held_out.detection_rate_max": "detection_held_out_max",
+    "held_out.auc_mean": "auc_held_out",
+    "held_out.detection_rate_num": "num_pairs",
+    "held_out.real_accuracy_mean": "real_accuracy",
+    "quality.fid_mean": "fid",
+    "quality.precision_mean": "precision",
+    "quality.recall_mean": "recall",
+    "quality.class_entropy_mean": "class_entropy",
 }
 
 
-class FoolingSweep(Reading):
+class FoolingSweep(Reading, ABC):
     """GAN cohorts along an axis, and the classifier cohorts that any of them is trained to fool."""
 
     axis: str
     metrics: ClassVar[dict[str, tuple[str, str]]]  # of a row in metrics.json: part, and name there
 
+    @abstractmethod
+    def get_value(self, study: Study, gans: str) -> float:
+        """Return the place of a GAN cohort on the axis."""
+
+    def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
+        """List the cohorts sorted by their places."""
+        placed = sorted((self.get_value(study, name), name) for name, _ in super().list_gans(study))
+        return [(name, {self.axis: value}) for value, name in placed]
+
     def read(self, results: Results) -> Any:
-        """Return a row per GAN cohort, sorted by the axis: its cells and quality.
+        """Return a row per GAN cohort: its cells and quality.
 
         held_out and in_loss are cells, quality of `summarise_quality`; rates are the detection
         rates of single held-out pairs, fid and class_entropy those of single instances.
         """
-        by = (self.axis, "generator_cohort")
-        held_out, in_loss = (
-            results.select(self.name, pairs, *by) for pairs in (PairSet.HELD_OUT, PairSet.IN_LOSS)
-        )
-        return [self._make_row(results, *cells) for cells in zip(held_out, in_loss, strict=True)]
+        cells = (results.select(self.name, pairs) for pairs in (PairSet.HELD_OUT, PairSet.IN_LOSS))
+        return [self._make_row(results, *pair) for pair in zip(*cells, strict=True)]
 
     def _make_row(self, results: Results, held_out: Row, in_loss: Row) -> Row:
         gans, classifiers = held_out["generator_cohort"], held_out["classifier_cohort"]
@@ -108,8 +116,8 @@ class PhiSweep(FoolingSweep):
         "class_entropy": ("quality", "class_entropy_mean"),
     }
 
-    def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
-        return [(name, {"phi": study.gans[name].phi}) for name in study.report.phi_sweep]
+    def get_value(self, study: Study, gans: str) -> float:
+        return study.gans[gans].phi
 
     def list_shown(self, study: Study) -> list[Place]:
         """List the cells, with the baseline's in front, which no claim about phi selects."""
@@ -127,9 +135,9 @@ class PhiSweep(FoolingSweep):
         yield PageFigure("phi_samples", samples, is_picture=True)
 
     def _read_samples(self, results: Results) -> list[figures.ImageRow]:
-        reals = figures.open_drawable(get_prepared_directory(results.root) / TEST_IMAGES)
+        reals = open_images(get_prepared_directory(results.root) / TEST_IMAGES)
         rows = [figures.ImageRow("real", (reals.read(0, figures.count_columns(reals)),))]
-        cells = results.select(self.name, PairSet.HELD_OUT, "phi", "generator_cohort")
+        cells = results.select(self.name, PairSet.HELD_OUT)
         for cohort, phi in dict.fromkeys((cell["generator_cohort"], cell["phi"]) for cell in cells):
             label = "baseline" if phi == 0 else f"phi {format_phi(phi)}"
             instances = range(min(results.study.gans[cohort].instances, _NUM_SAMPLED))
@@ -138,14 +146,8 @@ class PhiSweep(FoolingSweep):
 
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
         distance = find_metric_of(results.metric_names["fid"]) or "fid"
-        plot = pd.DataFrame(
-            [
-                [row[part][name] for part, name in _PLOT_COLUMNS.values()]
-                for row in content
-                if row["held_out"]["phi"] > 0
-            ],
-            columns=list(_PLOT_COLUMNS),
-        )
+        rows = pd.json_normalize([row for row in content if row["held_out"]["phi"] > 0])
+        plot = rows.reindex(columns=list(_PLOT_COLUMNS)).rename(columns=_PLOT_COLUMNS)
         plot.insert(1, "log10_phi", np.log10(plot["phi"].astype(float)))
         return {"phi_sweep.csv": plot.rename(columns={"fid": distance})}
 
@@ -167,14 +169,14 @@ def draw_phi_sweep(rows: Sequence[Row], fid_name: str, classes: Classes | None) 
     figures.draw_legend(figure, num_columns=3)
     for axes, metric in zip(others, metrics, strict=True):
         _draw_metric(axes, swept, metric)
-    label_distance(others[0], fid_name)
-    if classes is not None:
-        _frame_entropy(others[1], classes)
-    others[-1].set_xlabel("phi, weight of the fooling term (no unit, logarithmic)")
-    for axes, metric in zip(others, metrics, strict=True):
+        if metric == "fid":
+            label_distance(axes, fid_name)
+        elif classes is not None:
+            _frame_entropy(axes, classes)
         if baseline is not None and math.isfinite(baseline["quality"][f"{metric}_mean"]):
             _draw_reference(axes, baseline["quality"][f"{metric}_mean"], "baseline (phi = 0)")
             axes.legend(loc="best")
+    others[-1].set_xlabel("phi, weight of the fooling term (no unit, logarithmic)")
     if swept:
         axes_rate.set_xscale("log")
     return figure
@@ -236,6 +238,3 @@ def _frame_entropy(axes: Axes, classes: Classes) -> None:
 def _draw_reference(axes: Axes, value: float, label: str) -> None:
     if math.isfinite(value):
         axes.axhline(value, color=figures.GREY, linewidth=1.1, linestyle=(0, (5, 2)), label=label)
-
-
-READINGS = (PhiSweep(),)

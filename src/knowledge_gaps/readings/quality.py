@@ -11,7 +11,8 @@ import pandas as pd
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.tables import Cast, read_columns, read_header
+from knowledge_gaps.core.tables import Cast, read_columns
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import find_baseline
 from knowledge_gaps.readings.figures import PageFigure
@@ -19,8 +20,6 @@ from knowledge_gaps.readings.reading import Metrics, Reading, Results
 from knowledge_gaps.readings.tables import Row, summarise_quality
 from knowledge_gaps.statistics.measures import METRICS
 from knowledge_gaps.study import REALS
-
-_DISTANCE = "distance_"  # then the extractor's name
 
 
 class Quality(Reading):
@@ -42,11 +41,12 @@ class Quality(Reading):
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
         root = results.root
-        pairs = _read_neighbours(layout.get_reports_directory(root) / layout.NEIGHBOURS_FILE)
+        path = layout.get_reports_directory(root) / layout.NEIGHBOURS_FILE
+        pairs = _read_neighbours(path, results.study.evaluation.extractor)
         if pairs.empty:
             return
         training = layout.get_prepared_directory(root) / layout.TRAIN_IMAGES
-        num_columns = figures.count_columns(figures.open_drawable(training))
+        num_columns = figures.count_columns(open_images(training))
         pairs = pairs.sort_values("distance", kind="stable")[:num_columns]
         generated, reals = [], []
         for cohort, instance, image, real, _ in pairs.itertuples(index=False):
@@ -75,25 +75,20 @@ class Quality(Reading):
 
 
 def _read_image(path: Path, index: int) -> figures.ImageArray:
-    images = figures.open_drawable(path)
+    images = open_images(path)
     if index >= len(images):
         raise UserError(f"{path}: holds {len(images)} images, image {index} is needed")
     return images.read(index, index + 1)
 
 
-def _read_neighbours(path: Path) -> pd.DataFrame:
+def _read_neighbours(path: Path, extractor: str) -> pd.DataFrame:
     """Read neighbours.csv: positions in the files of images, and the distance of their features."""
-    distances = [name for name in read_header(path) if name.startswith(_DISTANCE)]
-    if not distances:
-        raise UserError(f"{path}: no column starts with {_DISTANCE!r}")
+    distance = f"distance_{extractor}"
     columns = {
         "generator_cohort": Cast.NAME,
         "generator_instance": Cast.COUNT,
         "image": Cast.COUNT,
         "training_image": Cast.COUNT,
-        distances[0]: Cast.NUMBER,
+        distance: Cast.NUMBER,
     }
-    return read_columns(path, columns).rename(columns={distances[0]: "distance"})
-
-
-READINGS = (Quality(),)
+    return read_columns(path, columns).rename(columns={distance: "distance"})
