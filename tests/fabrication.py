@@ -6,16 +6,18 @@ What they say does not matter, only that they have every shape that a study can 
 from __future__ import annotations
 
 import copy
-import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from knowledge_gaps.analyses.agreement import reading as agreement
+from knowledge_gaps.analyses.attributions import reading as attributions
 from knowledge_gaps.report.build import choose_cohorts
 from knowledge_gaps.statistics.measures import METRICS
 from knowledge_gaps.study import Study
@@ -97,12 +99,8 @@ replay,cnn,none,0,600,2000,0.500000,0.500000,0.503000,0.740000,1.000000,,pass
 control,cnn,truncated,0,600,2000,0.990000,0.990000,0.999000,0.000000,0.000000,,found
 round_trip,train,none,,,600,,,,,,0,pass
 """
-AGREEMENT = """\
-classifier_cohort,classifier_a,classifier_b,on_images,num_images,num_errors_a,num_errors_b,num_errors_both,observed_agreement,expected_agreement,error_consistency,num_cka_images,cka
-"""
-ATTRIBUTIONS = """\
-images,classifier_cohort,classifier_a,classifier_b,a_in_loss,b_in_loss,num_images,spearman_mean,spearman_std
-"""
+AGREEMENT = ",".join(agreement.COLUMNS) + "\n"
+ATTRIBUTIONS = ",".join(attributions.COLUMNS) + "\n"
 # values that do not matter to tests
 DETECTION_FILLERS = {
     "balanced_accuracy": 0.75,
@@ -154,16 +152,16 @@ def fabricate_root(root: Path, study: Study, reals: Images | None = None) -> Non
     dataset = {"name": study.data.name, "image_shape": shape, "num_train": 600, "num_test": 64}
     write(root / "data/prepared/dataset.json", json.dumps(dataset))
     write(root / "findings.yaml", (REPOSITORY / "findings.yaml").read_text())
-    _write_csv(root / "reports/detections.csv", list(_list_detections(study, rng)))
-    _write_csv(root / "reports/quality.csv", list(_list_quality(study, rng)))
+    write(root / "reports/detections.csv", _to_csv(_list_detections(study, rng)))
+    write(root / "reports/quality.csv", _to_csv(_list_quality(study, rng)))
     _write_evidence(root, study, reals.shape[1:])
     for cohort, gans in study.gans.items():
         for instance in range(gans.instances):
             noise = rng.normal(0, 8 + 25 * np.log10(1 + gans.phi), (NUM_IMAGES, *shape))
             damaged = np.clip(reals + noise, 0, 255).astype(np.uint8)  # the more, the larger phi
             save(root / f"data/samples/{cohort}/{instance}.npy", damaged)
-            curves = list(_list_curves(study, cohort, rng))
-            _write_csv(root / f"models/gans/{cohort}/{instance}/curves.csv", curves)
+            curves = _to_csv(_list_curves(study, cohort, rng))
+            write(root / f"models/gans/{cohort}/{instance}/curves.csv", curves)
 
 
 def save(path: Path, array: npt.NDArray[Any]) -> None:
@@ -193,7 +191,7 @@ def write_attributions(
     """Write what the stage of that name leaves: two sets of images, pairs of three classifiers."""
     rng = np.random.default_rng(1)
     names, num_images, directory = [gans, "real"], 32, root / "data/attributions"
-    lines = []
+    lines = [ATTRIBUTIONS]
     for name in names:
         save(directory / name / "images.npy", rng.integers(0, 256, (3, *shape), dtype=np.uint8))
         maps = rng.normal(0, 0.1, (3, 3, *shape)).astype(np.float32)
@@ -210,7 +208,7 @@ def write_attributions(
         "num_images": dict.fromkeys(names, num_images),
     }
     write(directory / "index.json", json.dumps(index))
-    write(root / "reports/attributions.csv", ATTRIBUTIONS + "".join(lines))
+    write(root / "reports/attributions.csv", "".join(lines))
 
 
 def write_residuals(root: Path, name: str, num: int, shape: tuple[int, ...]) -> None:
@@ -240,15 +238,11 @@ def _write_evidence(root: Path, study: Study, shape: tuple[int, ...]) -> None:
         key = {"generator_cohort": name, "generator_instance": 0}
         spectra += [{**key, "frequency": f, "power": x} for f, x in enumerate(powers, start=1)]
         write_residuals(root, name, 1, shape)
-    _write_csv(root / "reports/spectra.csv", spectra)
+    write(root / "reports/spectra.csv", _to_csv(spectra))
 
 
-def _write_csv(path: Path, rows: list[dict[str, object]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def _to_csv(rows: Iterable[dict[str, object]]) -> str:
+    return pd.DataFrame(list(rows)).to_csv(index=False)
 
 
 def _list_detections(study: Study, rng: np.random.Generator) -> Iterator[dict[str, object]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fabrication import FOOLING, make_study, write
+from fabrication import AGREEMENT, FOOLING, make_study, write
 from knowledge_gaps.analyses.agreement.reading import (
     Agreement,
     compare_with_fooling,
@@ -24,8 +24,7 @@ RATES = {  # by GAN and classifier of c
     ("fool_2", 1): [0.7, 0.5, 0.1],
     ("fool_0", 0): [0.02, 0.3, 0.6],
 }
-AGREEMENT = """\
-classifier_cohort,classifier_a,classifier_b,on_images,num_images,num_errors_a,num_errors_b,num_errors_both,observed_agreement,expected_agreement,error_consistency,num_cka_images,cka
+ROWS = """\
 c,0,1,fooling,100,10,12,3,0.8,0.7,0.25,50,0.80
 c,0,2,fooling,100,10,9,3,0.8,0.7,0.50,50,0.90
 c,1,2,fooling,90,12,9,3,0.8,0.7,,50,0.70
@@ -40,7 +39,7 @@ def make_fooling(matrix: np.ndarray) -> MutualFooling:
 
 @pytest.fixture
 def reading(tmp_path: Path) -> dict[str, Agreement]:
-    write(tmp_path / "reports" / "agreement.csv", AGREEMENT)
+    write(tmp_path / "reports" / "agreement.csv", AGREEMENT + ROWS)
     return read(tmp_path, None)
 
 

@@ -12,7 +12,6 @@ import pytest
 from knowledge_gaps.readings import formats
 from knowledge_gaps.readings.curves import TrainingCurves
 from knowledge_gaps.readings.figures import (
-    ImageRow,
     count_columns,
     draw_image_rows,
     shrink_images,
@@ -41,8 +40,11 @@ NAN = math.nan
         (formats.format_p(NAN), NOTHING),
         (formats.format_number(-0.001), "0.00"),
         (formats.format_number(-0.006), "-0.01"),
-        (formats.format_interval(0.5, 0.25, 0.75), "0.50 [0.25, 0.75]"),
-        (formats.format_interval(0.5, NAN, NAN), "0.50"),
+        (
+            formats.format_interval({"x": 0.5, "x_low": 0.25, "x_high": 0.75}, "x"),
+            "0.50 [0.25, 0.75]",
+        ),
+        (formats.format_interval({"x": 0.5, "x_low": NAN, "x_high": NAN}, "x"), "0.50"),
         (formats.format_distance("frechet_random_vgg_4k"), "Fréchet distance"),
         (formats.format_distance("fid_inception_50k"), "FID"),
     ],
@@ -98,7 +100,7 @@ def test_large_images_are_shrunk_to_means_of_squares() -> None:
     large = images[:, :, :128, :128].repeat(10, axis=0)
     assert (shrink_images(large) == large).all()
     assert [count_columns(each) for each in (large, large[..., :28, :28])] == [10, 20]
-    (shown,) = draw_image_rows([ImageRow("ten", (large,))]).axes[0].get_images()
+    (shown,) = draw_image_rows([("ten", [large])]).axes[0].get_images()
     assert np.asarray(shown.get_array()).shape == (128, 10 * 129 - 1, 3)
     assert shown.get_interpolation() == "antialiased"
 
@@ -107,7 +109,7 @@ def test_large_images_are_shrunk_to_means_of_squares() -> None:
 def test_image_rows_show_the_images_as_they_are(channels: int) -> None:
     images = np.zeros((2, channels, 4, 4), dtype=np.uint8)
     images[1, 0] = 200
-    figure = draw_image_rows([ImageRow("two", (images, images[:1]))])
+    figure = draw_image_rows([("two", [images, images[:1]])])
     shown = np.asarray(figure.axes[0].get_images()[0].get_array())
     assert shown.shape[:2] == (4, 4 + 1 + 4 + 6 + 4)  # two images, a gap, one image
     red = shown if channels == 1 else shown[..., 0]

@@ -14,17 +14,17 @@ from matplotlib.figure import Figure
 
 from fabrication import DETECTION_FILLERS, GANS, QUALITY_FILLERS, make_study, widen, write
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.readings.cohort_tables import draw_iterations
 from knowledge_gaps.readings.cohorts import Classes
+from knowledge_gaps.readings.detecting_sweeps import draw_detecting
 from knowledge_gaps.readings.figures import render_figure
-from knowledge_gaps.readings.generalisation import draw_detecting
-from knowledge_gaps.readings.iterations import draw_iterations
+from knowledge_gaps.readings.fooling_sweeps import draw_phi_sweep
 from knowledge_gaps.readings.paper import (
     TABLE_ARCHITECTURES,
     TABLE_ITERATIONS,
     TABLE_MUTUAL_FOOLING,
     PaperTable,
 )
-from knowledge_gaps.readings.phi_sweep import draw_phi_sweep
 from knowledge_gaps.readings.reading import Results, list_readings
 from knowledge_gaps.readings.tables import (
     PairSet,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from knowledge_gaps.core.tables import GENERATOR_COHORT, GENERATOR_INSTANCE
 from knowledge_gaps.findings.schema import ARCHITECTURES, ITERATIONS, MUTUAL_FOOLING, Selection
 from knowledge_gaps.readings.cells import make_matrix
-from knowledge_gaps.readings.cohorts import get_classifiers, get_gan, list_fooled
+from knowledge_gaps.readings.cohorts import get_classifiers, list_fooled
 from knowledge_gaps.readings.formats import format_title
 from knowledge_gaps.readings.paper import (
     TABLE_ARCHITECTURES,
@@ -188,7 +188,8 @@ class StudySource:
     def _get_architectures(self, gans: str) -> tuple[str, frozenset[str]]:
         """Return those of GANs and of the classifiers in their loss."""
         study = self.results.study
-        return get_gan(study, gans), get_classifiers(study, list_fooled(study, gans))
+        gan = study.gan_recipes[study.gans[gans].recipe].architecture
+        return gan, get_classifiers(study, list_fooled(study, gans))
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,11 +49,6 @@ def list_table_cohorts(study: Study) -> list[str]:
     return list(dict.fromkeys(entry.gans for table in tables for entry in table))
 
 
-def get_gan(study: Study, gans: str) -> str:
-    """Return the architecture of a GAN cohort."""
-    return study.gan_recipes[study.gans[gans].recipe].architecture
-
-
 def get_classifiers(study: Study, cohorts: Iterable[str]) -> frozenset[str]:
     """Return the architectures of classifier cohorts."""
     recipes = (study.classifiers[name].recipe for name in cohorts)

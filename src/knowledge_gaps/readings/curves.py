@@ -27,9 +27,6 @@ _LABELS = ("discriminator", "generator, adversarial term", "generator, fooling t
 _COLOURS = (figures.GREEN, figures.BLUE, figures.ORANGE)
 _LINEAR_UP_TO = 1.0  # nats; a fooling loss can start a hundred times as high
 _NUM_COLUMNS = 3  # panels in a row
-_PANEL_HEIGHT_IN = 1.55
-_NUM_SCALAR_COLUMNS = 2
-_SCALAR_HEIGHT_IN = 1.9
 _LOG_FROM = 100.0  # a panel whose values span more than this factor is logarithmic
 
 Curves = Mapping[str, pd.DataFrame]  # by cohort: instance, step, the losses, what else was logged
@@ -92,7 +89,7 @@ def _list_scalars(curves: Curves) -> list[str]:
 def _draw_losses(curves: Curves, titles: Sequence[str]) -> Figure:
     """Draw a panel per cohort: mean losses over its instances, and each instance thinly."""
     figure, panels = figures.make_panels(
-        len(curves), _NUM_COLUMNS, _PANEL_HEIGHT_IN, 0.6, sharex=True, sharey=True
+        len(curves), _NUM_COLUMNS, height_in=1.55, frame_in=0.6, sharex=True, sharey=True
     )
     for axes, title, frame in zip(panels, titles, curves.values(), strict=True):
         _draw_panel(axes, frame)
@@ -119,7 +116,7 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame) -> None:
 def _draw_scalars(curves: Curves, scalars: Sequence[str]) -> Figure:
     """Draw a panel per logged scalar: its mean over the instances of each cohort."""
     figure, panels = figures.make_panels(
-        len(scalars), _NUM_SCALAR_COLUMNS, _SCALAR_HEIGHT_IN, 0.7, sharex=True
+        len(scalars), num_columns=2, height_in=1.9, frame_in=0.7, sharex=True
     )
     colours = figures.choose_colours(len(curves))
     for axes, scalar in zip(panels, scalars, strict=True):

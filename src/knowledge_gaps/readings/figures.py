@@ -29,6 +29,8 @@ from knowledge_gaps.data.store import ImageStore, open_images
 from knowledge_gaps.readings.tables import Row
 
 ImageArray = npt.NDArray[np.uint8]
+# a row of a grid: the text on its left, and images uint8 [N, C, H, W] of each source
+ImageRow = tuple[str, Sequence[ImageArray]]
 
 WIDTH_IN = 7.2  # a page's text width
 DPI = 200
@@ -169,14 +171,6 @@ def render_figure(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-@dataclass(frozen=True)
-class ImageRow:
-    """A row of a grid: the text on its left, and images uint8 [N, C, H, W] of each source."""
-
-    label: str
-    blocks: tuple[ImageArray, ...]
-
-
 def count_columns(images: ImageStore) -> int:
     """Return how many of the stored images stand in a row: fewer of large ones."""
     return _NUM_LARGE_COLUMNS if max(images.shape[2:]) >= _LARGE_PX else _NUM_COLUMNS
@@ -186,19 +180,19 @@ def read_sample_row(root: Path, cohort: str, label: str, instances: Sequence[int
     """Read a row of generated images, shared evenly by some instances of a cohort."""
     stores = [open_images(get_samples_file(root, cohort, instance)) for instance in instances]
     num_each = count_columns(stores[0]) // len(stores)
-    return ImageRow(label, tuple(images.read(0, num_each) for images in stores))
+    return label, [images.read(0, num_each) for images in stores]
 
 
 @paper_style()
 def draw_image_rows(rows: Sequence[ImageRow]) -> Figure:
     """Draw rows of images with a label each, from top to bottom."""
-    strips = [_join_blocks(row.blocks) for row in rows]
+    strips = [_join_blocks(blocks) for _, blocks in rows]
     aspects = [strip.shape[0] / strip.shape[1] for strip in strips]
     heights_in = [(WIDTH_IN - _LABEL_WIDTH_IN) * aspect + 0.03 for aspect in aspects]
     figure = Figure(figsize=(WIDTH_IN, sum(heights_in)))
     figure.set_layout_engine("none")  # the axes are placed by hand
     top = 1.0
-    for row, strip, height_in in zip(rows, strips, heights_in, strict=True):
+    for (label, _), strip, height_in in zip(rows, strips, heights_in, strict=True):
         height = height_in / sum(heights_in)
         top -= height
         left = _LABEL_WIDTH_IN / WIDTH_IN
@@ -207,7 +201,7 @@ def draw_image_rows(rows: Sequence[ImageRow]) -> Figure:
         interpolation = "antialiased" if is_wide else "nearest"
         axes.imshow(strip, cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
         axes.set_axis_off()
-        figure.text(left - 0.012, top + height / 2, row.label, ha="right", va="center")
+        figure.text(left - 0.012, top + height / 2, label, ha="right", va="center")
     return figure
 
 

@@ -79,6 +79,7 @@ class Mutual(Reading):
         """Average the rates of the classifier in the loss, and of the others that are fooled."""
         square = content.get_square()
         is_own = np.eye(len(square), dtype=bool)
-        others = float(np.mean(square[~is_own])) if len(square) > 1 else math.nan
-        own = float(np.mean(square[is_own]))
-        return {self.name: {"in_loss_detection": own, "held_out_detection": others}}
+        others = square[~is_own].mean() if len(square) > 1 else math.nan
+        return {
+            self.name: {"in_loss_detection": square[is_own].mean(), "held_out_detection": others}
+        }

@@ -17,7 +17,7 @@ from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import find_baseline
 from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Reading, Results
-from knowledge_gaps.readings.tables import Row, summarise_quality
+from knowledge_gaps.readings.tables import summarise_quality
 from knowledge_gaps.statistics.measures import METRICS
 from knowledge_gaps.study import REALS
 
@@ -52,26 +52,18 @@ class Quality(Reading):
         for cohort, instance, image, real, _ in pairs.itertuples(index=False):
             generated.append(_read_image(layout.get_samples_file(root, cohort, instance), image))
             reals.append(_read_image(training, real))
-        rows = [
-            figures.ImageRow("generated", tuple(generated)),
-            figures.ImageRow("nearest real", tuple(reals)),
-        ]
-        figure = figures.draw_image_rows(rows)
+        figure = figures.draw_image_rows([("generated", generated), ("nearest real", reals)])
         yield PageFigure("neighbours", figure, is_picture=True, facts={"num_pairs": len(pairs)})
 
     def make_metrics(self, results: Results, content: Any) -> Metrics:
-        def name_means(row: Row | None) -> Metrics:
-            if row is None:
-                return {}
-            return {results.metric_names[metric]: row[f"{metric}_mean"] for metric in METRICS}
-
         accuracy = {name: row["real_accuracy_mean"] for name, row in results.accuracy_rows.items()}
-        baseline = find_baseline(results.study)
-        return {
-            "real_accuracy": accuracy,
-            "floor": name_means(content["floor"]),
-            "baseline": name_means(None if baseline is None else results.quality_rows[baseline]),
+        baseline = content["cohorts"].get(find_baseline(results.study))
+        means = {
+            group: {results.metric_names[metric]: row[f"{metric}_mean"] for metric in METRICS}
+            for group, row in {"floor": content["floor"], "baseline": baseline}.items()
+            if row is not None
         }
+        return {"real_accuracy": accuracy, **means}
 
 
 def _read_image(path: Path, index: int) -> figures.ImageArray:

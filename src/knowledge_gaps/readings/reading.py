@@ -8,19 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import pandas as pd
 
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, CLASSIFIER_INSTANCE, GENERATOR_COHORT
 from knowledge_gaps.readings.cells import ALL, PAIRS, READING, make_cells
 from knowledge_gaps.readings.cohorts import list_fooled
+from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.tables import PairSet, Row, find_metric, summarise, summarise_quality
 from knowledge_gaps.statistics.measures import METRICS, REAL_ACCURACY
 from knowledge_gaps.study import Study
-
-if TYPE_CHECKING:
-    from knowledge_gaps.readings.figures import PageFigure
 
 Place = tuple[str, str, dict[str, float]]  # GAN cohort, classifier cohort, coordinates
 Metrics = dict[str, Any]  # of floats, nested
@@ -131,9 +129,7 @@ class Reading:
 
 @cache
 def list_readings() -> dict[str, Reading]:
-    """List the readings by name, in the page's order: the classes of this folder's files that
-    have a position of their own.
-    """
+    """List the readings in the page's order: this folder's classes with a position of their own."""
     package = importlib.import_module(__package__)
     readings = [
         value()

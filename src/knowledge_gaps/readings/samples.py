@@ -33,5 +33,5 @@ class Samples(Reading):
             figure, facts = figures.draw_image_rows(rows), {"num_columns": num_columns}
             yield PageFigure(f"samples_{cohort}", figure, is_picture=True, facts=facts)
         halves = reals.read(0, num_columns), reals.read(num_columns, 2 * num_columns)
-        rows = [figures.ImageRow("real", (half,)) for half in halves if len(half) > 0]
+        rows = [("real", [half]) for half in halves if len(half) > 0]
         yield PageFigure("reals", figures.draw_image_rows(rows), is_picture=True)

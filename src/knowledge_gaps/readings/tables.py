@@ -129,10 +129,7 @@ def summarise(values: Iterable[float], name: str) -> dict[str, Any]:
     everything = pd.Series(list(values), dtype="float64")
     numbers = everything.dropna()
     return {
-        f"{name}_mean": float(numbers.mean()),
-        f"{name}_std": float(numbers.std(ddof=1)),
-        f"{name}_min": float(numbers.min()),
-        f"{name}_max": float(numbers.max()),
+        **{f"{name}_{word}": float(numbers.agg(word)) for word in ("mean", "std", "min", "max")},
         f"{name}_num": len(numbers),
         f"{name}_missing": len(everything) - len(numbers),
     }

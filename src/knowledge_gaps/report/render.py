@@ -32,7 +32,6 @@ _OTHERS = (  # readings in the table of detection statistics, after the iteratio
     "truncation",
     "architectures",
 )
-_EFFECT = ("effect", "low", "high")  # of an answer in verdicts.json
 _OWN_SECTIONS = [  # position, name, title; sections of readings lie between these
     (1, "findings", "Findings"),
     (2, "run", "What was run"),
@@ -83,7 +82,7 @@ def make_environment() -> Environment:
     )
     environment.filters.update(
         summary=formats.format_summary,
-        interval=formats.format_cell,
+        interval=formats.format_interval,
         number=formats.format_number,
         p=formats.format_p,
         phi=formats.format_phi,
@@ -111,6 +110,9 @@ def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
     Frechet distance.
     """
     architectures = {name: cohorts.describe_classifiers(study, name) for name in study.classifiers}
+    divisors = {
+        recipe.model.get("width_divisor", 1) for recipe in study.classifier_recipes.values()
+    }
     is_drawn = study.data.source == "dicebear"
     dataset = formats.format_title(study.data.name)
     if is_drawn:  # whatever the study calls them
@@ -126,10 +128,7 @@ def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
             "distance": distance,
             "is_drawn": is_drawn,
             "is_varied": len(set(architectures.values())) > 1,
-            "is_reduced": any(
-                recipe.model.get("width_divisor", 1) != 1
-                for recipe in study.classifier_recipes.values()
-            ),
+            "is_reduced": bool(divisors - {1}),
             "is_stylegan2": cohorts.has_styles(study),
         },
     }
@@ -186,5 +185,6 @@ def _list_statistics(results: Results) -> dict[str, list[Row]]:
 
 
 def _format_effect(answer: Mapping[str, Any]) -> str:
-    point, low, high = (math.nan if answer[name] is None else answer[name] for name in _EFFECT)
-    return formats.format_interval(point, low, high, digits=3)
+    names = {"effect": "effect", "effect_low": "low", "effect_high": "high"}
+    known = {key: answer[name] for key, name in names.items() if answer[name] is not None}
+    return formats.format_interval(dict.fromkeys(names, math.nan) | known, "effect", digits=3)

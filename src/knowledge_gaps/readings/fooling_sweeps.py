@@ -1,4 +1,4 @@
-"""GAN cohorts that fool frozen classifiers with a growing weight phi."""
+"""GAN cohorts that fool frozen classifiers: with a growing weight phi, or more and more of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from knowledge_gaps.core.layout import TEST_IMAGES, get_prepared_directory
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.readings import figures
-from knowledge_gaps.readings.cohorts import Classes, find_baseline, find_classes
+from knowledge_gaps.readings.cohorts import Classes, find_baseline, find_classes, list_fooled
 from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.formats import format_distance, format_phi
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
@@ -79,10 +79,8 @@ class FoolingSweep(Reading, ABC):
             "in_loss": in_loss,
             "quality": results.quality_rows[gans],
             "rates": pairs["detection_rate"].tolist(),
-            **{
-                metric: instances[results.metric_names[metric]].tolist()
-                for metric in ("fid", "class_entropy")
-            },
+            "fid": instances[results.metric_names["fid"]].tolist(),
+            "class_entropy": instances[results.metric_names["class_entropy"]].tolist(),
         }
 
     def make_metrics(self, results: Results, content: Any) -> Metrics:
@@ -92,13 +90,8 @@ class FoolingSweep(Reading, ABC):
         names = [cell["generator_cohort"] for cell in cells]
         if len(set(names)) < len(names):  # several classifier cohorts
             names = [f"{cell['classifier_cohort']} on {cell['generator_cohort']}" for cell in cells]
-        metrics = [
-            {
-                results.metric_names.get(key, key): row[part][name]
-                for key, (part, name) in self.metrics.items()
-            }
-            for row in rows
-        ]
+        places = {results.metric_names.get(key, key): at for key, at in self.metrics.items()}
+        metrics = [{key: row[part][at] for key, (part, at) in places.items()} for row in rows]
         return {self.name: dict(zip(names, metrics, strict=True))}
 
 
@@ -136,7 +129,7 @@ class PhiSweep(FoolingSweep):
 
     def _read_samples(self, results: Results) -> list[figures.ImageRow]:
         reals = open_images(get_prepared_directory(results.root) / TEST_IMAGES)
-        rows = [figures.ImageRow("real", (reals.read(0, figures.count_columns(reals)),))]
+        rows: list[figures.ImageRow] = [("real", [reals.read(0, figures.count_columns(reals))])]
         cells = results.select(self.name, PairSet.HELD_OUT)
         for cohort, phi in dict.fromkeys((cell["generator_cohort"], cell["phi"]) for cell in cells):
             label = "baseline" if phi == 0 else f"phi {format_phi(phi)}"
@@ -150,6 +143,24 @@ class PhiSweep(FoolingSweep):
         plot = rows.reindex(columns=list(_PLOT_COLUMNS)).rename(columns=_PLOT_COLUMNS)
         plot.insert(1, "log10_phi", np.log10(plot["phi"].astype(float)))
         return {"phi_sweep.csv": plot.rename(columns={"fid": distance})}
+
+
+class MultiInstance(FoolingSweep):
+    """Detection and quality against the number t of classifiers in the loss."""
+
+    name, title, position = "multi_instance", "Several classifiers", 60
+    axis, coordinates = "t", frozenset({"t"})
+    metrics: ClassVar = {
+        "num_classifiers": ("held_out", "t"),
+        "in_loss_detection": ("in_loss", _MEAN),
+        "held_out_detection": ("held_out", _MEAN),
+    }
+
+    def get_value(self, study: Study, gans: str) -> float:
+        return float(len(list_fooled(study, gans)))
+
+    def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
+        yield PageFigure(self.name, _draw_multi_instance(content, results.metric_names["fid"]))
 
 
 @figures.paper_style()
@@ -170,7 +181,7 @@ def draw_phi_sweep(rows: Sequence[Row], fid_name: str, classes: Classes | None) 
     for axes, metric in zip(others, metrics, strict=True):
         _draw_metric(axes, swept, metric)
         if metric == "fid":
-            label_distance(axes, fid_name)
+            _label_distance(axes, fid_name)
         elif classes is not None:
             _frame_entropy(axes, classes)
         if baseline is not None and math.isfinite(baseline["quality"][f"{metric}_mean"]):
@@ -182,12 +193,43 @@ def draw_phi_sweep(rows: Sequence[Row], fid_name: str, classes: Classes | None) 
     return figure
 
 
-def draw_pairs(axes: Axes, places: npt.NDArray[np.float64], row: Row) -> None:
+@figures.paper_style()
+def _draw_multi_instance(rows: Sequence[Row], fid_name: str) -> Figure:
+    """Draw detection and the Frechet distance against the number of classifiers in the loss."""
+    figure = Figure(figsize=(figures.WIDTH_IN, 4.6))
+    axes_rate, axes_fid = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    cells = [row["held_out"] for row in rows]
+    counts = np.array([cell["t"] for cell in cells])
+    for count, row in zip(counts, rows, strict=True):
+        _draw_pairs(axes_rate, count + figures.spread(len(row["rates"]), 0.15), row)
+        places = [count] * len(row["fid"])
+        axes_fid.scatter(places, row["fid"], s=16, color=figures.GREEN, alpha=0.6)
+    in_loss = [row["in_loss"][_MEAN] for row in rows]
+    lines = (
+        ("held-out classifiers (dots: pairs)", figures.BLUE, "-", [cell[_MEAN] for cell in cells]),
+        ("classifiers in the loss", figures.ORANGE, "--", in_loss),
+        ("AUC of held-out classifiers", figures.GREY, ":", [cell["auc_mean"] for cell in cells]),
+    )
+    for label, colour, dashes, means in lines:
+        axes_rate.plot(counts, means, color=colour, linestyle=dashes, marker="s", ms=4, label=label)
+    figures.draw_legend(figure, num_columns=3)
+    figures.draw_intervals(axes_rate, cells, "t")
+    axes_rate.set_ylim(*figures.RATE_LIMITS)
+    axes_rate.set_ylabel("detection rate or AUC")
+    axes_rate.set_title("Detection by classifiers in the loss and by held-out ones of their cohort")
+    axes_fid.plot(counts, [row["quality"]["fid_mean"] for row in rows], color=figures.GREEN)
+    _label_distance(axes_fid, fid_name)
+    axes_fid.set_xlabel("number of classifiers in the loss")
+    axes_fid.set_xticks(counts)
+    return figure
+
+
+def _draw_pairs(axes: Axes, places: npt.NDArray[np.float64], row: Row) -> None:
     """Draw the detection rate of every held-out pair of a row."""
     axes.scatter(places, row["rates"], s=16, color=figures.BLUE, alpha=0.45, linewidths=0)
 
 
-def label_distance(axes: Axes, name: str) -> None:
+def _label_distance(axes: Axes, name: str) -> None:
     """Name the axis of a Frechet distance, whose full name is its protocol."""
     axes.set_ylabel(f"{format_distance(name)}, no unit\n({name})")
     axes.set_title("Distance of the generated images from reals")
@@ -196,7 +238,7 @@ def label_distance(axes: Axes, name: str) -> None:
 def _draw_rates(axes: Axes, rows: Sequence[Row], baseline: Row | None) -> None:
     phis = np.array([row["held_out"]["phi"] for row in rows])
     for phi, row in zip(phis, rows, strict=True):
-        draw_pairs(axes, phi * 10.0 ** figures.spread(len(row["rates"]), 0.12), row)
+        _draw_pairs(axes, phi * 10.0 ** figures.spread(len(row["rates"]), 0.12), row)
     figures.draw_intervals(axes, [row["held_out"] for row in rows], "phi")
     held_out, in_loss = ([row[part][_MEAN] for row in rows] for part in ("held_out", "in_loss"))
     label = "held-out classifiers (dots: pairs)"

@@ -82,8 +82,7 @@ class DetectingSweep(Reading, ABC):
         return [self._read_sweep(results, sweep) for sweep in self.list_sweeps(results.study)]
 
     def _read_sweep(self, results: Results, sweep: ClassifierSweep) -> list[Row]:
-        detections = results.detections
-        rows = detections[detections["classifier_cohort"].isin(sweep.classifiers)]
+        rows = results.detections[results.detections["classifier_cohort"].isin(sweep.classifiers)]
         trained_on = select_pairs(rows, PairSet.IN_TRAINING, sweep.gans)["generator_instance"]
         sets = (PairSet.HELD_OUT, PairSet.IN_TRAINING)
         cells = zip(*(results.select(self.name, each) for each in sets), strict=True)
@@ -201,11 +200,10 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], axis: str) -> None:
     axes.plot(
         values, means, color=figures.BLUE, marker="_", markersize=18, label="mean of all dots"
     )
-    placed = [
+    pairs = pd.concat(
         row["pairs"].assign(x=value + figures.spread(len(row["pairs"]), 0.12 * step))
         for value, row in zip(values, rows, strict=True)
-    ]
-    pairs = pd.concat(placed)
+    )
     for is_common, label in _DOT_LABELS.items():
         dots = pairs[pairs[IS_COMMON] == is_common]
         if not dots.empty:
