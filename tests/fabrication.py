@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import StringIO
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,8 @@ NUM_IMAGES = 64
 EMPTY_COHORT = "phi_1e4"  # its quality is empty, as for a generator whose FID does not exist
 ADAM = {"learning_rate": 1e-3}
 GANS = {"recipe": "dcgan", "instances": 3, "fools": "none", "phi": 0.0}
-ITERATIONS = [
-    {"gans": "baseline", "classifiers": "iteration_0"},
-    {"gans": "fool_all_1", "classifiers": "iteration_1"},
-]
+BASELINE = {"gans": "baseline", "classifiers": "iteration_0"}
+ITERATIONS = [BASELINE, {"gans": "fool_all_1", "classifiers": "iteration_1"}]
 STUDY: dict[str, Any] = {
     "study": {"name": "fabricated", "seed": 0},
     "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist_reduced"},
@@ -138,10 +137,7 @@ def make_study(changes: Mapping[str, object] | None = None) -> Study:
 def fabricate_root(root: Path, study: Study, reals: Images | None = None) -> None:
     """Write the inputs of a report as the stages would, with numbers drawn from a fixed seed.
 
-    Args:
-        root: an empty folder.
-        study: whose cohorts are made up.
-        reals: uint8 [N, C, H, W] to draw all images from; None for noise of 28 px.
+    All images are drawn from reals, uint8 [N, C, H, W]; without these, from noise of 28 px.
     """
     rng = np.random.default_rng(0)
     if reals is None:
@@ -179,10 +175,8 @@ def write(path: Path, text: str) -> Path:
 
 def widen(table: str, fillers: Mapping[str, object]) -> str:
     """Add columns of one value each to a CSV table."""
-    header, *rows = table.splitlines()
-    values = map(str, fillers.values())
-    ends = [",".join(fillers), *[",".join(values)] * len(rows)]
-    return "".join(f"{line},{end}\n" for line, end in zip([header, *rows], ends, strict=True))
+    rows = pd.read_csv(StringIO(table), dtype=str)
+    return rows.assign(**fillers).to_csv(index=False)
 
 
 def write_attributions(
@@ -200,14 +194,9 @@ def write_attributions(
         for a, b in combinations(classifiers, 2):
             rest = f"{a == classifiers[0]},false,{num_images},{rng.uniform():.6f},0.05"
             lines.append(f"{name},{cohort},{a},{b},{rest}\n")
-    index = {
-        "gans": gans,
-        "classifier_cohort": cohort,
-        "classifiers": [*classifiers],
-        "images": names,
-        "num_images": dict.fromkeys(names, num_images),
-    }
-    write(directory / "index.json", json.dumps(index))
+    index = {"gans": gans, "classifier_cohort": cohort, "classifiers": [*classifiers]}
+    sets = {"images": names, "num_images": dict.fromkeys(names, num_images)}
+    write(directory / "index.json", json.dumps(index | sets))
     write(root / "reports/attributions.csv", "".join(lines))
 
 
@@ -232,13 +221,12 @@ def _write_evidence(root: Path, study: Study, shape: tuple[int, ...]) -> None:
     write(root / "reports/neighbours.csv", neighbours + rows)
     write(root / "data/attributions/index.json", json.dumps({"gans": None}))
     rng = np.random.default_rng(0)
-    spectra: list[dict[str, object]] = []
+    lines = ["generator_cohort,generator_instance,frequency,power\n"]
     for name in ["real", "real_train", *choose_cohorts(study)]:
         powers = rng.uniform(0.5, 1.5, shape[-1] // 2)
-        key = {"generator_cohort": name, "generator_instance": 0}
-        spectra += [{**key, "frequency": f, "power": x} for f, x in enumerate(powers, start=1)]
+        lines += [f"{name},0,{f},{power}\n" for f, power in enumerate(powers, start=1)]
         write_residuals(root, name, 1, shape)
-    write(root / "reports/spectra.csv", _to_csv(spectra))
+    write(root / "reports/spectra.csv", "".join(lines))
 
 
 def _to_csv(rows: Iterable[dict[str, object]]) -> str:

@@ -165,7 +165,7 @@ class Architectures(CohortTableReading):
 def draw_iterations(table: CohortTable) -> Figure:
     """Draw the study's detection rates beside the paper's."""
     paper = TABLE_ITERATIONS
-    figure, axes_ours, axes_paper = draw_beside(table, paper, _ROW_HEIGHT_IN)
+    figure, axes_ours, axes_paper = _draw_beside(table, paper, _ROW_HEIGHT_IN)
     firsts = [table.cells[row, table.gans[0]] for row in table.classifiers]
     label_cells(axes_ours, [int(cell["row"]) for cell in firsts], range(len(table.gans)))
     axes_ours.set_ylabel("GAN-classifiers of iteration", y=1.0, ha="right")
@@ -180,7 +180,7 @@ def draw_iterations(table: CohortTable) -> Figure:
 def draw_architectures(table: CohortTable, names: Sequence[str]) -> Figure:
     """Draw detection across architectures of these names beside the paper's."""
     paper = TABLE_ARCHITECTURES
-    figure, axes_ours, axes_paper = draw_beside(table, paper, _HIGH_ROW_IN)
+    figure, axes_ours, axes_paper = _draw_beside(table, paper, _HIGH_ROW_IN)
     axes_paper.set_title("The paper: StyleGAN2, FFHQ")
     wrapped = [name.replace(" at ", "\nat ") for name in names]
     # as many lines on both sides, so that the titles are at one height
@@ -194,7 +194,7 @@ def draw_architectures(table: CohortTable, names: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_beside(
+def _draw_beside(
     table: CohortTable, paper: PaperTable, row_height_in: float
 ) -> tuple[Figure, Axes, Axes]:
     """Draw a table and the paper's on one scale; labels are left to the caller."""

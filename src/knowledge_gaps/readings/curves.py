@@ -38,16 +38,9 @@ class TrainingCurves(Reading):
     name, title, position = "curves", "", 240
 
     def read(self, results: Results) -> Any:
-        """Return `Curves`; an absent fooling loss is NaN.
-
-        Raises:
-            UserError: when a file cannot be read or lacks a column.
-        """
+        """Return `Curves`, with NaN for an absent fooling loss; raises UserError."""
         return {
-            name: pd.concat(
-                [_read(results.root, name, number) for number in range(gans.instances)],
-                ignore_index=True,
-            )
+            name: pd.concat(_read(results.root, name, number) for number in range(gans.instances))
             for name, gans in results.study.gans.items()
         }
 

@@ -244,9 +244,7 @@ def _draw_rates(axes: Axes, rows: Sequence[Row], baseline: Row | None) -> None:
     label = "held-out classifiers (dots: pairs)"
     axes.plot(phis, held_out, color=figures.BLUE, marker="_", markersize=14, label=label)
     label = "classifier in the loss"
-    axes.plot(
-        phis, in_loss, color=figures.ORANGE, marker="s", markersize=5, linestyle="--", label=label
-    )
+    axes.plot(phis, in_loss, color=figures.ORANGE, marker="s", ms=5, ls="--", label=label)
     if baseline is not None:
         label = "baseline (phi = 0), held-out classifiers"
         _draw_reference(axes, baseline["held_out"][_MEAN], label)
