@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -65,17 +64,17 @@ def test_ratio_to_nothing_is_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("old", "new", "message"),
     [
-        (lambda text: text.replace("fool,0,2,0.1\n", ""), "'fool' is missing or not whole"),
-        (lambda text: text.replace("real_train,0,1,8", "real_train,0,1,"), "'real_train'"),
-        (lambda text: text + "base,0,1,4\n", "generator_cohort base, .*: the row is there twice"),
+        ("fool,0,2,0.1\n", "", "'fool' is missing or not whole"),
+        ("real_train,0,1,8", "real_train,0,1,", "'real_train' is missing or not whole"),
+        ("base,1,1", "base,0,1", "generator_cohort base, .*: the row is there twice"),
     ],
 )
 def test_spectra_that_are_not_whole_are_refused(
-    root: Path, spoil: Callable[[str], str], message: str
+    root: Path, old: str, new: str, message: str
 ) -> None:
-    write(root / "reports" / "spectra.csv", spoil(SPECTRA))
+    write(root / "reports" / "spectra.csv", SPECTRA.replace(old, new))
     with pytest.raises(UserError, match=message):
         spectra.read(root, ["base", "fool"])
 

@@ -213,6 +213,15 @@ def test_metrics_are_finite_nested_floats(root: Path) -> None:
     assert "fid_lenet_4k" not in metrics["phi_sweep"][EMPTY_COHORT]  # collapsed: no number, no key
 
 
+def test_curves_are_averaged_over_instances(root: Path) -> None:
+    files = [root / f"models/gans/fool_all_1/{number}/curves.csv" for number in range(3)]
+    expected = pd.concat(map(pd.read_csv, files)).groupby("step", as_index=False).mean()
+    plot = pd.read_csv(root / "reports/plots/loss_curves.csv")
+    assert plot[plot.cohort == "baseline"].loss_fooling.isna().all()
+    found = plot[plot.cohort == "fool_all_1"].drop(columns="cohort").reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
+
+
 NEW_READING = """
 from matplotlib.figure import Figure
 

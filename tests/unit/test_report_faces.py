@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 
@@ -16,7 +15,7 @@ from fabrication import NUM_IMAGES, REPOSITORY, fabricate_root, write_attributio
 from knowledge_gaps.report.build import build_report
 from knowledge_gaps.study import load_study
 
-SIDE_PX = 32
+SHAPE = (3, 32, 32)
 TITLES = tuple(f"{name} at 1/8 width" for name in ("ResNet-50", "Inception-v3", "MobileNetV2"))
 STUDY = load_study(REPOSITORY / "settings/faces_reduced.yaml")
 CLASSIFIERS = ("iteration_0", "inception_v3", "mobilenet_v2")
@@ -25,8 +24,9 @@ CLASSIFIERS = ("iteration_0", "inception_v3", "mobilenet_v2")
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faces")
-    fabricate_root(folder, STUDY, draw_faces())
-    write_attributions(folder, "fool_all_1", "iteration_0", (0, 1, 2), (3, SIDE_PX, SIDE_PX))
+    reals = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, *SHAPE), dtype=np.uint8)
+    fabricate_root(folder, STUDY, reals)
+    write_attributions(folder, "fool_all_1", "iteration_0", (0, 1, 2), SHAPE)
     build_report(folder, STUDY)
     return folder
 
@@ -34,17 +34,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(root: Path) -> str:
     return re.sub(r"data:image[^\"]*", "", (root / "reports/index.html").read_text("utf-8"))
-
-
-def draw_faces() -> npt.NDArray[np.uint8]:
-    """Draw discs of a colour each on a ground of another: uint8 [N, 3, H, W]."""
-    rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[:SIDE_PX, :SIDE_PX] - SIDE_PX / 2
-    radii = rng.uniform(6, 14, (NUM_IMAGES, 1, 1, 1))
-    is_face = rows**2 + columns**2 < radii**2
-    colours = rng.integers(0, 256, (2, NUM_IMAGES, 3, 1, 1))
-    faces: npt.NDArray[np.uint8] = np.where(is_face, colours[0], colours[1]).astype(np.uint8)
-    return faces
 
 
 @pytest.fixture(scope="module")

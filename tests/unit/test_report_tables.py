@@ -78,9 +78,8 @@ fool,1,1.0,,,,,0.0
 weak,0,0.01,11,0.1,0.5,0.4,2.1
 """
 NAN = math.nan
-QUALITY = widen(
-    _GENERATORS, {f"{name}_lenet_4k": value for name, value in QUALITY_FILLERS.items()}
-).replace("collapse_lenet_4k", "collapse")
+_METRICS = {f"{name}_lenet_4k": value for name, value in QUALITY_FILLERS.items()}
+QUALITY = widen(_GENERATORS, {**_METRICS, "collapse": "intact"})
 STUDY = {  # n1 is trained on a generator of another cohort too
     "pools": {
         "c_0": {"extends": "none", "cohort": "classifiers/c", "instances": [0]},
