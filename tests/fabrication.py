@@ -6,18 +6,21 @@ What they say does not matter, only that they have every shape that a study can 
 from __future__ import annotations
 
 import copy
-import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import StringIO
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from knowledge_gaps.analyses.agreement import reading as agreement
+from knowledge_gaps.analyses.attributions import reading as attributions
 from knowledge_gaps.report.build import choose_cohorts
-from knowledge_gaps.statistics.measures import METRICS
+from knowledge_gaps.statistics.measures import C2ST_LOG10_P, DETECTION_MEASURES, METRICS
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members
 
@@ -26,10 +29,8 @@ NUM_IMAGES = 64
 EMPTY_COHORT = "phi_1e4"  # its quality is empty, as for a generator whose FID does not exist
 ADAM = {"learning_rate": 1e-3}
 GANS = {"recipe": "dcgan", "instances": 3, "fools": "none", "phi": 0.0}
-ITERATIONS = [
-    {"gans": "baseline", "classifiers": "iteration_0"},
-    {"gans": "fool_all_1", "classifiers": "iteration_1"},
-]
+BASELINE = {"gans": "baseline", "classifiers": "iteration_0"}
+ITERATIONS = [BASELINE, {"gans": "fool_all_1", "classifiers": "iteration_1"}]
 STUDY: dict[str, Any] = {
     "study": {"name": "fabricated", "seed": 0},
     "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist_reduced"},
@@ -72,36 +73,38 @@ STUDY: dict[str, Any] = {
         "generalisation": [{"gans": "baseline", "classifiers": ["n_1", "iteration_0"]}],
     },
 }
+# GANs that fool classifiers of one cohort one by one
+FOOLING: dict[str, Any] = {
+    "pools": {
+        "seen": {"extends": "none", "cohort": "gans/base", "instances": [0, 2]},
+        "c0": {"extends": "none", "cohort": "classifiers/c", "instances": [0]},
+        "c2": {"extends": "none", "cohort": "classifiers/c", "instances": [2]},
+    },
+    "gans": {
+        "base": {**GANS, "instances": 4},
+        "fool_0": {**GANS, "fools": "c0", "phi": 1.0},
+        "fool_2": {**GANS, "instances": 2, "fools": "c2", "phi": 1.0},
+        "idle_0": {**GANS, "instances": 2, "fools": "c0"},
+    },
+    "classifiers": {
+        "c": {"recipe": "cnn", "instances": 3, "detects": "seen"},
+        "d": {"recipe": "cnn", "instances": 2, "detects": "seen"},
+    },
+    "evaluation": {"num_images": 30},
+}
 AUDIT = """\
 check,subject,fault,instance,steps,num_images,detection_rate,real_accuracy,auc,p_value,p_holm,num_defects,verdict
 replay,cnn,none,0,600,2000,0.500000,0.500000,0.503000,0.740000,1.000000,,pass
 control,cnn,truncated,0,600,2000,0.990000,0.990000,0.999000,0.000000,0.000000,,found
 round_trip,train,none,,,600,,,,,,0,pass
 """
-AGREEMENT = """\
-classifier_cohort,classifier_a,classifier_b,on_images,num_images,num_errors_a,num_errors_b,num_errors_both,observed_agreement,expected_agreement,error_consistency,num_cka_images,cka
-"""
-ATTRIBUTIONS = """\
-images,classifier_cohort,classifier_a,classifier_b,a_in_loss,b_in_loss,num_images,spearman_mean,spearman_std
-"""
+AGREEMENT = ",".join(agreement.COLUMNS) + "\n"
+ATTRIBUTIONS = ",".join(attributions.COLUMNS) + "\n"
 # values that do not matter to tests
-DETECTION_FILLERS = {
-    "balanced_accuracy": 0.75,
-    "average_precision": 0.8,
-    "detection_at_1pct_false_alarms": 0.4,
-    "detection_at_5pct_false_alarms": 0.6,
-    "equal_error_rate": 0.2,
-    "calibration_error": 0.1,
-    "c2st_log10_p": -12.5,
-}
-QUALITY_FILLERS = {
-    "kid_std": 0.001,
-    "density": 0.8,
-    "coverage": 0.7,
-    "missing_classes": 0,
-    "memorised": 0.01,
-    "collapse": "intact",
-}
+DETECTION_FILLERS = {**dict.fromkeys(DETECTION_MEASURES[3:], 0.25), C2ST_LOG10_P: -12.5}
+QUALITY_FILLERS = dict.fromkeys(
+    ("kid_std", "density", "coverage", "missing_classes", "memorised"), 0.25
+)
 
 Images = npt.NDArray[np.uint8]
 
@@ -114,17 +117,14 @@ def make_study(changes: Mapping[str, object] | None = None) -> Study:
         section = content
         for parent in parents:
             section = section[parent]
-        section[key] = value
+        section[key] = copy.deepcopy(value)
     return Study.model_validate(content)
 
 
 def fabricate_root(root: Path, study: Study, reals: Images | None = None) -> None:
     """Write the inputs of a report as the stages would, with numbers drawn from a fixed seed.
 
-    Args:
-        root: an empty folder.
-        study: whose cohorts are made up.
-        reals: uint8 [N, C, H, W] to draw all images from; None for noise of 28 px.
+    All images are drawn from reals, uint8 [N, C, H, W]; without these, from noise of 28 px.
     """
     rng = np.random.default_rng(0)
     if reals is None:
@@ -135,16 +135,16 @@ def fabricate_root(root: Path, study: Study, reals: Images | None = None) -> Non
     dataset = {"name": study.data.name, "image_shape": shape, "num_train": 600, "num_test": 64}
     write(root / "data/prepared/dataset.json", json.dumps(dataset))
     write(root / "findings.yaml", (REPOSITORY / "findings.yaml").read_text())
-    _write_csv(root / "reports/detections.csv", list(_list_detections(study, rng)))
-    _write_csv(root / "reports/quality.csv", list(_list_quality(study, rng)))
+    write(root / "reports/detections.csv", _to_csv(_list_detections(study, rng)))
+    write(root / "reports/quality.csv", _to_csv(_list_quality(study, rng)))
     _write_evidence(root, study, reals.shape[1:])
     for cohort, gans in study.gans.items():
         for instance in range(gans.instances):
             noise = rng.normal(0, 8 + 25 * np.log10(1 + gans.phi), (NUM_IMAGES, *shape))
             damaged = np.clip(reals + noise, 0, 255).astype(np.uint8)  # the more, the larger phi
             save(root / f"data/samples/{cohort}/{instance}.npy", damaged)
-            curves = list(_list_curves(study, cohort, rng))
-            _write_csv(root / f"models/gans/{cohort}/{instance}/curves.csv", curves)
+            curves = _to_csv(_list_curves(study, cohort, rng))
+            write(root / f"models/gans/{cohort}/{instance}/curves.csv", curves)
 
 
 def save(path: Path, array: npt.NDArray[Any]) -> None:
@@ -162,10 +162,8 @@ def write(path: Path, text: str) -> Path:
 
 def widen(table: str, fillers: Mapping[str, object]) -> str:
     """Add columns of one value each to a CSV table."""
-    header, *rows = table.splitlines()
-    values = map(str, fillers.values())
-    ends = [",".join(fillers), *[",".join(values)] * len(rows)]
-    return "".join(f"{line},{end}\n" for line, end in zip([header, *rows], ends, strict=True))
+    rows = pd.read_csv(StringIO(table), dtype=str)
+    return rows.assign(**fillers).to_csv(index=False)
 
 
 def write_attributions(
@@ -174,7 +172,7 @@ def write_attributions(
     """Write what the stage of that name leaves: two sets of images, pairs of three classifiers."""
     rng = np.random.default_rng(1)
     names, num_images, directory = [gans, "real"], 32, root / "data/attributions"
-    lines = []
+    lines = [ATTRIBUTIONS]
     for name in names:
         save(directory / name / "images.npy", rng.integers(0, 256, (3, *shape), dtype=np.uint8))
         maps = rng.normal(0, 0.1, (3, 3, *shape)).astype(np.float32)
@@ -183,15 +181,10 @@ def write_attributions(
         for a, b in combinations(classifiers, 2):
             rest = f"{a == classifiers[0]},false,{num_images},{rng.uniform():.6f},0.05"
             lines.append(f"{name},{cohort},{a},{b},{rest}\n")
-    index = {
-        "gans": gans,
-        "classifier_cohort": cohort,
-        "classifiers": [*classifiers],
-        "images": names,
-        "num_images": dict.fromkeys(names, num_images),
-    }
-    write(directory / "index.json", json.dumps(index))
-    write(root / "reports/attributions.csv", ATTRIBUTIONS + "".join(lines))
+    index = {"gans": gans, "classifier_cohort": cohort, "classifiers": [*classifiers]}
+    sets = {"images": names, "num_images": dict.fromkeys(names, num_images)}
+    write(directory / "index.json", json.dumps(index | sets))
+    write(root / "reports/attributions.csv", "".join(lines))
 
 
 def write_residuals(root: Path, name: str, num: int, shape: tuple[int, ...]) -> None:
@@ -209,26 +202,22 @@ def _write_evidence(root: Path, study: Study, shape: tuple[int, ...]) -> None:
     write(root / "reports/attributions.csv", ATTRIBUTIONS)
     write(root / "reports/agreement.csv", AGREEMENT)
     cohort = next(iter(study.gans))
-    neighbours = "generator_cohort,generator_instance,image,training_image,distance_lenet\n"
+    neighbours = "generator_cohort,generator_instance,image,training_image,"
+    neighbours += f"distance_{study.evaluation.extractor}\n"
     rows = f"{cohort},0,3,1,0.5\n{cohort},0,2,0,0.25\n"
     write(root / "reports/neighbours.csv", neighbours + rows)
     write(root / "data/attributions/index.json", json.dumps({"gans": None}))
     rng = np.random.default_rng(0)
-    spectra: list[dict[str, object]] = []
+    lines = ["generator_cohort,generator_instance,frequency,power\n"]
     for name in ["real", "real_train", *choose_cohorts(study)]:
         powers = rng.uniform(0.5, 1.5, shape[-1] // 2)
-        key = {"generator_cohort": name, "generator_instance": 0}
-        spectra += [{**key, "frequency": f, "power": x} for f, x in enumerate(powers, start=1)]
+        lines += [f"{name},0,{f},{power}\n" for f, power in enumerate(powers, start=1)]
         write_residuals(root, name, 1, shape)
-    _write_csv(root / "reports/spectra.csv", spectra)
+    write(root / "reports/spectra.csv", "".join(lines))
 
 
-def _write_csv(path: Path, rows: list[dict[str, object]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def _to_csv(rows: Iterable[dict[str, object]]) -> str:
+    return pd.DataFrame(list(rows)).to_csv(index=False)
 
 
 def _list_detections(study: Study, rng: np.random.Generator) -> Iterator[dict[str, object]]:
@@ -276,7 +265,7 @@ def _list_quality(study: Study, rng: np.random.Generator) -> Iterator[dict[str, 
             "generator_instance": instance,
             "phi": phi,
             **{f"{name}_{extractor}_4k": values[name] for name in names},
-            "collapse": values["collapse"],
+            "collapse": "intact",
         }
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score
 
-from fooling_study import make_study
+from fabrication import FOOLING, make_study
 from knowledge_gaps.analyses.agreement import measure
 from knowledge_gaps.analyses.agreement.reading import COLUMNS, read
 from knowledge_gaps.data.images import save_array, to_float
 from knowledge_gaps.models.frozen import load_classifier
+from knowledge_gaps.study import Study
 from study_tools import change_params, mix_files, run_stage
 
 PAIRS = [(0, 1), (0, 2), (1, 2)]
@@ -22,24 +23,25 @@ PAIRS = [(0, 1), (0, 2), (1, 2)]
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
-MUTUAL = make_study(
+BASE = {"gans": "base", "classifiers": "c"}
+CHAIN = [BASE, {"gans": "idle_0"}, {"gans": "fool_0"}, {"gans": "fool_2"}]
+
+
+def make_fooling_study(**report: object) -> Study:
+    return make_study({**FOOLING, "report": report})
+
+
+MUTUAL = make_fooling_study(
     mutual_fooling=["fool_2", "fool_0"], iterations=[{"gans": "base", "classifiers": "d"}]
 )
-ITERATIONS = make_study(
-    iterations=[
-        {"gans": "base", "classifiers": "c"},
-        {"gans": "idle_0"},
-        {"gans": "fool_0"},
-        {"gans": "fool_2"},
-    ]
-)
+ITERATIONS = make_fooling_study(iterations=CHAIN)
 
 
 def test_cohort_is_the_one_that_is_fooled_or_that_of_iteration_0() -> None:
     assert measure.choose_cohort(MUTUAL) == "c"
     assert measure.choose_cohort(ITERATIONS) == "c"
-    assert measure.choose_cohort(make_study(iterations=[{"gans": "base"}])) is None
-    assert measure.choose_cohort(make_study()) is None
+    assert measure.choose_cohort(make_fooling_study(iterations=[{"gans": "base"}])) is None
+    assert measure.choose_cohort(make_fooling_study()) is None
 
 
 def write_reals(root: Path, num_reals: int) -> Path:

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import spearmanr
 
 from knowledge_gaps.analyses.attributions.measure import integrate_gradients
-from knowledge_gaps.analyses.attributions.reading import read
+from knowledge_gaps.analyses.attributions.reading import COLUMNS, read
 from knowledge_gaps.analyses.spectra.measure import measure_spectra
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import load_array, open_images
@@ -25,6 +25,8 @@ SETS = {
     "fool_all_1": ["samples/fool_all_1/0.npy", "samples/fool_all_1/1.npy"],
 }
 
+
+BOTH = {"extends": "c0", "cohort": "classifiers/iteration_0", "instances": [1]}
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
@@ -55,20 +57,13 @@ def test_dropped_cohort_leaves_no_spectra(trained_copy: Path) -> None:
     assert set(read_table(trained_copy, "spectra")["generator_cohort"]) == names
 
 
-def test_attributions_have_every_pair_of_classifiers(trained_root: Path) -> None:
-    table = read_table(trained_root, "attributions")
-    names = list(table)[:7]
-    assert names[0] == "images"
-    assert list(table)[7:] == ["spearman_mean", "spearman_std"]
-    rows = [(name, "iteration_0", 0, 1, True, False, 64) for name in ("fool_all_1", "baseline")]
-    rows.append(("real", "iteration_0", 0, 1, True, False, 128))
-    assert list(table[names].itertuples(index=False, name=None)) == rows
-
-
 def test_attributions_by_a_direct_computation(trained_root: Path) -> None:
     reading = read(trained_root)
     assert reading is not None
     assert (reading.gans, reading.classifiers) == ("fool_all_1", (0, 1))
+    rows = [(name, "iteration_0", 0, 1, True, False, 64) for name in ("fool_all_1", "baseline")]
+    rows.append(("real", "iteration_0", 0, 1, True, False, 128))
+    assert list(reading.agreement.iloc[:, :7].itertuples(index=False, name=None)) == rows
     directory = trained_root / "models" / "classifiers" / "iteration_0"
     networks = [load_classifier(directory / str(instance)) for instance in (0, 1)]
     for row, (name, one) in zip(reading.agreement.itertuples(), reading.sets.items(), strict=True):
@@ -95,30 +90,30 @@ def test_study_without_fooling_gets_a_header(
 ) -> None:
     change_params(trained_copy, {"report.iterations": iterations})
     run_stage(trained_copy, "attributions")
-    assert (trained_copy / "reports" / "attributions.csv").read_text() == (
-        "images,classifier_cohort,classifier_a,classifier_b,a_in_loss,b_in_loss,"
-        "num_images,spearman_mean,spearman_std\n"
-    )
+    text = (trained_copy / "reports" / "attributions.csv").read_text()
+    assert text == ",".join(COLUMNS) + "\n"
     assert read(trained_copy) is None
 
 
-def test_classifiers_of_the_pool_are_not_held_out(trained_copy: Path) -> None:
-    pool = {"extends": "c0", "cohort": "classifiers/iteration_0", "instances": [1]}
-    change_params(trained_copy, {"pools.c0_c1": pool, "gans.fool_all_1.fools": "c0_c1"})
+@pytest.mark.parametrize(
+    ("changes", "classifiers", "pairs"),
+    [
+        ({"pools.c0_c1": BOTH, "gans.fool_all_1.fools": "c0_c1"}, (0,), set()),
+        ({"pools.c0.instances": [1]}, (1, 0), {(1, 0, True, False)}),
+    ],
+    ids=["none is held out", "the one in the loss is first"],
+)
+def test_first_classifier_of_the_pool_is_compared_with_held_out_ones(
+    trained_copy: Path, changes: dict[str, object], classifiers: tuple[int, ...], pairs: set[object]
+) -> None:
+    change_params(trained_copy, changes)
     run_stage(trained_copy, "attributions")
     reading = read(trained_copy)
     assert reading is not None
-    assert reading.classifiers == (0,)
-    assert reading.sets["baseline"].attributions.shape == (1, 8, 1, 28, 28)
-    assert reading.agreement.empty
-
-
-def test_first_classifier_of_the_pool_comes_first(trained_copy: Path) -> None:
-    change_params(trained_copy, {"pools.c0.instances": [1]})
-    run_stage(trained_copy, "attributions")
-    table = read_table(trained_copy, "attributions")
-    pairs = table[["classifier_a", "classifier_b", "a_in_loss", "b_in_loss"]]
-    assert set(pairs.itertuples(index=False, name=None)) == {(1, 0, True, False)}
+    assert reading.classifiers == classifiers
+    assert reading.sets["baseline"].attributions.shape == (len(classifiers), 8, 1, 28, 28)
+    found = reading.agreement[["classifier_a", "classifier_b", "a_in_loss", "b_in_loss"]]
+    assert set(found.itertuples(index=False, name=None)) == pairs
 
 
 def test_one_worker_writes_the_same_bytes(trained_root: Path, trained_copy: Path) -> None:

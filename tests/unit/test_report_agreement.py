@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fabrication import write
-from fooling_study import make_study
+from fabrication import AGREEMENT, FOOLING, make_study, write
 from knowledge_gaps.analyses.agreement.reading import (
     Agreement,
     compare_with_fooling,
@@ -18,16 +17,15 @@ from knowledge_gaps.analyses.agreement.reading import (
     read,
 )
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.readings.mutual_fooling import MutualFooling, make_mutual_fooling
+from knowledge_gaps.readings.mutual_fooling import MutualFooling
+from knowledge_gaps.readings.reading import Results
 
-STUDY = make_study(mutual_fooling=["fool_2", "fool_0"])
 RATES = {  # by GAN and classifier of c
     ("fool_2", 0): [0.9, 0.7, 0.1],
     ("fool_2", 1): [0.7, 0.5, 0.1],
     ("fool_0", 0): [0.02, 0.3, 0.6],
 }
-AGREEMENT = """\
-classifier_cohort,classifier_a,classifier_b,on_images,num_images,num_errors_a,num_errors_b,num_errors_both,observed_agreement,expected_agreement,error_consistency,num_cka_images,cka
+ROWS = """\
 c,0,1,fooling,100,10,12,3,0.8,0.7,0.25,50,0.80
 c,0,2,fooling,100,10,9,3,0.8,0.7,0.50,50,0.90
 c,1,2,fooling,90,12,9,3,0.8,0.7,,50,0.70
@@ -35,43 +33,30 @@ c,0,2,reals_and_held_out,100,4,5,3,0.8,0.7,0.40,50,0.95
 """
 
 
-def make_detections() -> pd.DataFrame:
-    rows = [
-        {
-            "generator_cohort": gans,
-            "generator_instance": generator,
-            "classifier_cohort": "c",
-            "classifier_instance": classifier,
-            "detection_rate": rate,
-        }
-        for (gans, generator), rates in RATES.items()
-        for classifier, rate in enumerate(rates)
-    ]
-    other = {**rows[0], "classifier_cohort": "d", "detection_rate": 0.0}
-    return pd.DataFrame([*rows, other])
-
-
 def make_fooling(matrix: np.ndarray) -> MutualFooling:
-    num = len(matrix)
-    return MutualFooling(
-        cohort="c",
-        classifiers=tuple(range(num)),
-        gans=tuple(f"against_{instance}" for instance in range(num)),
-        in_loss=tuple(range(num)),
-        detection=matrix,
-    )
+    names = [f"against_{instance}" for instance in range(len(matrix))]
+    return MutualFooling("c", tuple(names), tuple(range(len(matrix))), matrix)
 
 
 @pytest.fixture
 def reading(tmp_path: Path) -> dict[str, Agreement]:
-    write(tmp_path / "reports" / "agreement.csv", AGREEMENT)
+    write(tmp_path / "reports" / "agreement.csv", AGREEMENT + ROWS)
     return read(tmp_path, None)
 
 
 def test_mutual_fooling_by_hand() -> None:
-    fooling = make_mutual_fooling(make_detections(), STUDY)
-    assert fooling is not None
-    assert (fooling.cohort, fooling.classifiers) == ("c", (0, 1, 2))
+    rows = [
+        (gans, generator, "c", classifier, rate)
+        for (gans, generator), rates in RATES.items()
+        for classifier, rate in enumerate(rates)
+    ]
+    rows.append(("fool_2", 0, "d", 0, 0.0))
+    columns = ["generator_cohort", "generator_instance", "classifier_cohort"]
+    columns += ["classifier_instance", "detection_rate"]
+    study = make_study({**FOOLING, "report": {"mutual_fooling": ["fool_2", "fool_0"]}})
+    detections = pd.DataFrame(rows, columns=columns)
+    fooling = Results(Path(), study, detections, pd.DataFrame(), 0).read("mutual_fooling")
+    assert (fooling.cohort, fooling.order, fooling.clusters) == ("c", [0, 2], None)
     assert (fooling.gans, fooling.in_loss) == (("fool_2", "fool_0"), (2, 0))
     np.testing.assert_allclose(fooling.detection, [[0.8, 0.02], [0.6, 0.3], [0.1, 0.6]])
     assert fooling.fooled == (0, 2)
@@ -96,7 +81,7 @@ def test_agreement_by_hand(reading: dict[str, Agreement]) -> None:
 @pytest.mark.parametrize("pair", ["0,2", "2,0"])
 def test_pair_that_stands_twice_is_refused(tmp_path: Path, pair: str) -> None:
     row = f"c,{pair},fooling,100,10,9,3,0.8,0.7,0.10,50,0.10\n"
-    write(tmp_path / "reports" / "agreement.csv", AGREEMENT + row)
+    write(tmp_path / "reports" / "agreement.csv", AGREEMENT + ROWS + row)
     with pytest.raises(UserError, match=r"agreement\.csv: .* 0, .* 2: the row is there twice"):
         read(tmp_path, None)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 
@@ -15,7 +15,7 @@ from fabrication import NUM_IMAGES, REPOSITORY, fabricate_root, write_attributio
 from knowledge_gaps.report.build import build_report
 from knowledge_gaps.study import load_study
 
-SIDE_PX = 32
+SHAPE = (3, 32, 32)
 TITLES = tuple(f"{name} at 1/8 width" for name in ("ResNet-50", "Inception-v3", "MobileNetV2"))
 STUDY = load_study(REPOSITORY / "settings/faces_reduced.yaml")
 CLASSIFIERS = ("iteration_0", "inception_v3", "mobilenet_v2")
@@ -24,8 +24,9 @@ CLASSIFIERS = ("iteration_0", "inception_v3", "mobilenet_v2")
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faces")
-    fabricate_root(folder, STUDY, draw_faces())
-    write_attributions(folder, "fool_all_1", "iteration_0", (0, 1, 2), (3, SIDE_PX, SIDE_PX))
+    reals = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, *SHAPE), dtype=np.uint8)
+    fabricate_root(folder, STUDY, reals)
+    write_attributions(folder, "fool_all_1", "iteration_0", (0, 1, 2), SHAPE)
     build_report(folder, STUDY)
     return folder
 
@@ -35,36 +36,22 @@ def page(root: Path) -> str:
     return re.sub(r"data:image[^\"]*", "", (root / "reports/index.html").read_text("utf-8"))
 
 
-def draw_faces() -> npt.NDArray[np.uint8]:
-    """Draw discs of a colour each on a ground of another: uint8 [N, 3, H, W]."""
-    rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[:SIDE_PX, :SIDE_PX] - SIDE_PX / 2
-    radii = rng.uniform(6, 14, (NUM_IMAGES, 1, 1, 1))
-    is_face = rows**2 + columns**2 < radii**2
-    colours = rng.integers(0, 256, (2, NUM_IMAGES, 3, 1, 1))
-    faces: npt.NDArray[np.uint8] = np.where(is_face, colours[0], colours[1]).astype(np.uint8)
-    return faces
+@pytest.fixture(scope="module")
+def metrics(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((root / "reports/metrics.json").read_text())
+    return found
 
 
 def find_section(page: str, name: str) -> str:
-    found = re.search(rf'<section id="{name}">.*?</section>', page, re.DOTALL)
-    assert found is not None
-    return found.group()
+    (found,) = re.findall(rf'(?s)<section id="{name}">.*?</section>', page)
+    return str(found)
 
 
 def test_every_figure_is_drawn_and_shown(root: Path, page: str) -> None:
     charts = {path.stem for path in (root / "reports/figures").glob("*.svg")}
-    assert charts == {
-        "architectures",
-        "attribution_agreement",
-        "generalisation",
-        "iterations",
-        "loss_curves",
-        "multi_instance",
-        "scalar_curves",
-        "spectra",
-        "truncation",
-    }
+    readings = {"architectures", "generalisation", "iterations", "multi_instance", "truncation"}
+    others = {"attribution_agreement", "loss_curves", "scalar_curves", "spectra"}
+    assert charts == readings | others
     assert page.count("<img ") == len(list((root / "reports/figures").glob("*.png")))
 
 
@@ -74,8 +61,7 @@ def test_page_names_the_setting_and_no_other(page: str) -> None:
     assert "They are no photographs" in run
     assert "px with 3 channels" in run
     assert "“at 1/N width”" in run
-    for title in TITLES:
-        assert title in run
+    assert all(title in run for title in TITLES)
     # findings and deviations quote the paper, and so do the captions of its tables
     own_words = re.sub(r"(?s)<section id=.(findings|deviations).*?</section>", "", page)
     quotes = r"The paper's table[^<]*|the paper's form for MNIST|[Tt]he paper \(StyleGAN2 on FFHQ"
@@ -84,20 +70,21 @@ def test_page_names_the_setting_and_no_other(page: str) -> None:
     assert not re.findall(names, own_words)
 
 
-def test_distance_is_never_called_fid(root: Path, page: str) -> None:
+def test_distance_is_never_called_fid(metrics: dict[str, Any], page: str) -> None:
     quality = find_section(page, "quality")
     assert "Fréchet ↓" in quality
     assert "FID" not in quality
     assert "frechet_random_vgg_4k" in quality
     assert "tells no classes apart" in quality
     assert not re.search("class_entropy|missing_classes", quality)
-    metrics = json.loads((root / "reports/metrics.json").read_text())
     assert set(metrics["frechet"]) == {"baseline", "fool_all_1", "fool_all_2"}
     assert "fid" not in json.dumps(metrics)
     assert metrics["floor"]["frechet_random_vgg_4k"] == 0.85
 
 
-def test_architectures_are_a_table_beside_the_papers(root: Path, page: str) -> None:
+def test_architectures_are_a_table_beside_the_papers(
+    root: Path, metrics: dict[str, Any], page: str
+) -> None:
     section = find_section(page, "architectures")
     rows = re.findall(r'<th scope="row" class="text">([^<]+)<br>', section)
     assert rows == [*TITLES, "mean Fréchet distance"]
@@ -105,23 +92,21 @@ def test_architectures_are_a_table_beside_the_papers(root: Path, page: str) -> N
     counts = ["3 2", "2 3", "2 3", "3 3", "2 2", "2 3", "3 4", "2 4", "2 3"]
     assert re.findall(r"(\d \d):", section.replace(" \N{MULTIPLICATION SIGN} ", " ")) == counts
     assert "0.74 ± 0.12" in section  # of the paper's table A
-    metrics = json.loads((root / "reports/metrics.json").read_text())["architectures"]
-    assert set(metrics) == set(CLASSIFIERS)
-    assert all(len(columns) == 3 for columns in metrics.values())
-    table = pd.read_csv(root / "reports/detections.csv")
-    is_cell = (table.classifier_cohort == "mobilenet_v2") & (
-        table.generator_cohort == "fools_mobilenet"
-    )
-    held_out = table[is_cell & (table.classifier_instance > 0)].detection_rate
-    assert metrics["mobilenet_v2"]["fools_mobilenet"] == pytest.approx(held_out.mean(), abs=1e-6)
+    rates = metrics["architectures"]
+    assert {name: len(columns) for name, columns in rates.items()} == dict.fromkeys(CLASSIFIERS, 3)
+    cohorts = "classifier_cohort == 'mobilenet_v2' and generator_cohort == 'fools_mobilenet'"
+    table = pd.read_csv(root / "reports/detections.csv").query(cohorts)
+    held_out = table[table.classifier_instance > 0].detection_rate
+    assert rates["mobilenet_v2"]["fools_mobilenet"] == pytest.approx(held_out.mean(), abs=1e-6)
 
 
-def test_generalisation_has_a_table_for_each_architecture(root: Path, page: str) -> None:
+def test_generalisation_has_a_table_for_each_architecture(
+    root: Path, metrics: dict[str, Any], page: str
+) -> None:
     section = find_section(page, "generalisation")
     assert [section.index(title) for title in TITLES] == sorted(map(section.index, TITLES))
     assert section.count("<table") == 3
-    metrics = json.loads((root / "reports/metrics.json").read_text())["generalisation"]
-    numbers = {name: row["num_generators"] for name, row in metrics.items()}
+    numbers = {name: row["num_generators"] for name, row in metrics["generalisation"].items()}
     sweeps = [sweep.classifiers for sweep in STUDY.report.generalisation]
     assert numbers == {name: float(n) for one, two in sweeps for name, n in ((one, 1), (two, 3))}
     rows = (root / "reports/plots/generalisation.csv").read_text().splitlines()[1:]

@@ -1,15 +1,21 @@
-"""Readings of the two tables against numbers worked out by hand."""
+"""Readings of the two tables, and figures of them, against numbers worked out by hand."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
 
-import pandas as pd
+import matplotlib as mpl
 import pytest
+from matplotlib.collections import LineCollection
 
 from fabrication import DETECTION_FILLERS, GANS, QUALITY_FILLERS, make_study, widen, write
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.readings.cohort_tables import draw_iterations
+from knowledge_gaps.readings.cohorts import Classes
+from knowledge_gaps.readings.detecting_sweeps import draw_detecting
+from knowledge_gaps.readings.figures import render_figure
+from knowledge_gaps.readings.fooling_sweeps import draw_phi_sweep
 from knowledge_gaps.readings.paper import (
     TABLE_ARCHITECTURES,
     TABLE_ITERATIONS,
@@ -23,8 +29,6 @@ from knowledge_gaps.readings.tables import (
     find_metric,
     read_detections,
     read_quality,
-    select_pairs,
-    summarise,
 )
 
 # base: 3 generators. c: 3 classifiers, trained on base/0 and base/1. fool: 2 generators, trained
@@ -74,9 +78,8 @@ fool,1,1.0,,,,,0.0
 weak,0,0.01,11,0.1,0.5,0.4,2.1
 """
 NAN = math.nan
-QUALITY = widen(
-    _GENERATORS, {f"{name}_lenet_4k": value for name, value in QUALITY_FILLERS.items()}
-).replace("collapse_lenet_4k", "collapse")
+_METRICS = {f"{name}_lenet_4k": value for name, value in QUALITY_FILLERS.items()}
+QUALITY = widen(_GENERATORS, {**_METRICS, "collapse": "intact"})
 STUDY = {  # n1 is trained on a generator of another cohort too
     "pools": {
         "c_0": {"extends": "none", "cohort": "classifiers/c", "instances": [0]},
@@ -100,50 +103,26 @@ STUDY = {  # n1 is trained on a generator of another cohort too
         "memoryless": [{"gans": "base"}, {"gans": "fool", "classifiers": "d"}],
         "phi_sweep": ["fool", "weak"],
         "generalisation": [{"gans": "base", "classifiers": ["c", "n1"]}],
-        "architectures": [
-            {"classifiers": "c", "gans": "fool"},
-            {"classifiers": "d", "gans": "base"},
-        ],
     },
 }
+CLASSES = Classes("four classes", 4)
+TABLES = {"quality": (QUALITY, read_quality), "detections": (DETECTIONS, read_detections)}
+
+
+def make_results(root: Path, quality: str = QUALITY, **changes: float) -> Results:
+    """Read the tables; changes are of phi by GAN cohort."""
+    study = make_study(STUDY | {f"gans.{name}.phi": phi for name, phi in changes.items()})
+    detections = read_detections(write(root / "detections.csv", DETECTIONS))
+    return Results(root, study, detections, read_quality(write(root / "quality.csv", quality)), 0)
 
 
 @pytest.fixture
-def detections(tmp_path: Path) -> pd.DataFrame:
-    return read_detections(write(tmp_path / "detections.csv", DETECTIONS))
-
-
-@pytest.fixture
-def quality(tmp_path: Path) -> pd.DataFrame:
-    return read_quality(write(tmp_path / "quality.csv", QUALITY))
-
-
-@pytest.fixture
-def results(detections: pd.DataFrame, quality: pd.DataFrame, tmp_path: Path) -> Results:
-    return Results(tmp_path, make_study(STUDY), detections, quality, seed=0)
+def results(tmp_path: Path) -> Results:
+    return make_results(tmp_path)
 
 
 def get(row: Row, measure: str, *statistics: str) -> list[float]:
     return [row[f"{measure}_{name}"] for name in statistics]
-
-
-@pytest.mark.parametrize(
-    ("values", "mean", "std", "num", "missing"),
-    [([1.0, 3.0, NAN], 2.0, math.sqrt(2), 2, 1), ([0.5], 0.5, NAN, 1, 0), ([], NAN, NAN, 0, 0)],
-)
-def test_summary_divides_by_one_less(
-    values: list[float], mean: float, std: float, num: int, missing: int
-) -> None:
-    found = get(summarise(values, "x"), "x", "mean", "std", "num", "missing")
-    assert found == pytest.approx([mean, std, num, missing], nan_ok=True)
-
-
-def test_held_out_leaves_out_both_kinds_of_training(detections: pd.DataFrame) -> None:
-    generators = select_pairs(detections, PairSet.HELD_OUT, "base", "c")
-    assert set(generators["generator_instance"]) == {2}
-    classifiers = select_pairs(detections, PairSet.HELD_OUT, "fool", "c")
-    assert set(classifiers["classifier_instance"]) == {1, 2}
-    assert set(select_pairs(detections, PairSet.IN_LOSS, "fool")["classifier_instance"]) == {0}
 
 
 @pytest.mark.parametrize(
@@ -160,7 +139,7 @@ def test_held_out_leaves_out_both_kinds_of_training(detections: pd.DataFrame) ->
 def test_cells_of_iterations(
     results: Results, pairs: str, row: str, column: str, expected: tuple[float, ...]
 ) -> None:
-    table = list_readings()["iterations"].read(results)[pairs]
+    table = results.read("iterations")[pairs]
     assert (table.classifiers, table.gans) == (["c", "d"], ["base", "fool"])
     found = get(table.cells[row, column], "detection_rate", "mean", "std", "num", "missing")
     assert found == pytest.approx(expected, nan_ok=True)
@@ -176,9 +155,7 @@ def test_frame_has_coordinates_intervals_and_signals(results: Results) -> None:
     assert cell["auc_mean"] == pytest.approx(0.65)
     assert cell["c2st_log10_p_max"] == -12.5
     every = results.cells[results.cells.reading == "all"]
-    assert len(every) == len(
-        every[["pairs", "classifier_cohort", "generator_cohort"]].value_counts()
-    )
+    assert not every.duplicated(["pairs", "classifier_cohort", "generator_cohort"]).any()
     assert results.find(PairSet.IN_LOSS, "c", "base") is None
 
 
@@ -190,13 +167,13 @@ def test_numbers_of_one_cohort_count_each_instance_once(results: Results) -> Non
 
 
 def test_iteration_without_classifiers_makes_no_row(results: Results) -> None:
-    table = list_readings()["memoryless"].read(results)["held_out"]
+    table = results.read("memoryless")["held_out"]
     assert (table.classifiers, table.gans) == (["d"], ["base", "fool"])
     assert table.cells["d", "base"]["row"] == 1
 
 
 def test_phi_sweep_reads_the_fooled_cohort_and_the_baseline(results: Results) -> None:
-    rows = list_readings()["phi_sweep"].read(results)
+    rows = results.read("phi_sweep")
     assert [row["held_out"]["generator_cohort"] for row in rows] == ["base", "weak", "fool"]
     base, weak, fool = rows
     assert base["rates"] == [0.8, 0.9, 1.0]  # classifiers of d are not asked
@@ -209,8 +186,28 @@ def test_phi_sweep_reads_the_fooled_cohort_and_the_baseline(results: Results) ->
     assert fool["quality"]["class_entropy_mean"] == 0.5
 
 
+@pytest.mark.parametrize(("distance", "phi"), [("fid", 1e-7), ("frechet", 0.1)])
+def test_numbers_of_the_phi_sweep_have_the_same_names_for_every_phi(
+    tmp_path: Path, distance: str, phi: float
+) -> None:
+    """Else the metrics of two studies that differ in phi would not be compared."""
+    results = make_results(tmp_path, QUALITY.replace("fid_", f"{distance}_"), weak=phi)
+    sweep, rows = list_readings()["phi_sweep"], results.read("phi_sweep")
+    metrics = sweep.make_metrics(results, rows)["phi_sweep"]
+    assert set(metrics) == {"weak", "fool"}  # the baseline has a group of its own
+    std = math.sqrt(0.02)
+    expected = {"phi": phi, "in_loss_detection": 0.5, "class_entropy_lenet_4k": 2.1}
+    expected |= {"held_out_detection": 0.8, "held_out_detection_std": std}
+    assert metrics["weak"] == pytest.approx(expected | {f"{distance}_lenet_4k": 11.0})
+    plot = sweep.make_plots(results, rows)["phi_sweep.csv"]
+    assert list(plot)[-4:] == [distance, "precision", "recall", "class_entropy"]
+    weak, _ = plot.itertuples(index=False)
+    values = (phi, math.log10(phi), "weak", 0.5, 0.8, std, 0.7, 0.9, 0.9, 2, 0.96, 11)
+    assert weak[:12] == pytest.approx(values)
+
+
 def test_generalisation_knows_which_generators_are_common(results: Results) -> None:
-    ((one, two),) = list_readings()["generalisation"].read(results)
+    ((one, two),) = results.read("generalisation")
     # n1 was trained on a generator of "weak" too, which is another matter
     assert [row["held_out"]["n"] for row in (one, two)] == [1, 2]
     assert one["held_out"]["classifier_cohort"] == "n1"
@@ -223,52 +220,80 @@ def test_generalisation_knows_which_generators_are_common(results: Results) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("file", "old", "new", "message"),
     [
-        ("fid", "no column starts with 'fid_'"),
-        ("kid_std", "no column starts with 'kid_std_'"),
-        ("collapse", "column 'collapse' is missing"),
+        ("quality", "fid", "other", r"quality\.csv: no column starts with 'fid_'"),
+        ("quality", "kid_std", "other", "no column starts with 'kid_std_'"),
+        ("quality", "base,1", "base,0", "generator_instance 0: the row is there twice"),
+        ("detections", "in_loss", "other", r"detections\.csv: column 'in_loss' is missing"),
+        ("detections", "base,2,c,0,false", "base,2,c,0,maybe", "'in_loss', line 8: found 'maybe'"),
+        ("detections", "base,2,c,0", "base,two,c,0", "'generator_instance', line 8: found 'two'"),
+        ("detections", "0.80,0.90,0.90", "1.80,0.90,0.90", "'detection_rate', line 8: found '1.80"),
+        ("detections", "base,2,c,0", "base,2,c,1", "instance 2, .*the row is there twice"),
     ],
 )
-def test_missing_column_of_quality_is_named(tmp_path: Path, name: str, words: str) -> None:
-    path = write(tmp_path / "quality.csv", QUALITY.replace(name, "other", 1))
-    with pytest.raises(UserError, match=rf"quality\.csv: {words}"):
-        read_quality(path)
+def test_bad_column_or_value_is_named(
+    tmp_path: Path, file: str, old: str, new: str, message: str
+) -> None:
+    text, read = TABLES[file]
+    path = write(tmp_path / f"{file}.csv", text.replace(old, new, 1))
+    with pytest.raises(UserError, match=message):
+        read(path)
 
 
-def test_metric_is_not_found_by_the_start_of_another_ones_name(quality: pd.DataFrame) -> None:
-    turned = quality[quality.columns[::-1]]
+def test_metric_is_not_found_by_the_start_of_another_ones_name(results: Results) -> None:
+    turned = results.quality[results.quality.columns[::-1]]
     assert find_metric(turned, "kid") == "kid_lenet_4k"
     assert find_metric(turned, "kid_std") == "kid_std_lenet_4k"
 
 
-def test_distance_is_found_under_either_name(tmp_path: Path) -> None:
-    text = QUALITY.replace("fid_lenet_4k", "frechet_random_vgg_4k")
-    renamed = read_quality(write(tmp_path / "quality.csv", text))
-    assert find_metric(renamed, "fid") == "frechet_random_vgg_4k"
+@pytest.mark.parametrize("table", [TABLE_ITERATIONS, TABLE_ARCHITECTURES, TABLE_MUTUAL_FOOLING])
+def test_paper_tables_are_whole(table: PaperTable) -> None:
+    size = len(table.names)
+    for block in [table.means] if table.stds is None else [table.means, table.stds]:
+        assert [len(row) for row in block] == [size] * size
+        assert all(0 <= value <= 1 for row in block for value in row)
+    assert table.fid is None or len(table.fid) == size
+
+
+def test_png_bytes_depend_on_the_figure_alone(results: Results) -> None:
+    table = results.read("iterations")["held_out"]
+    first = render_figure(draw_iterations(table), "png")
+    with mpl.rc_context({"font.size": 20, "axes.grid": False}):
+        assert render_figure(draw_iterations(table), "png") == first
+    assert b"matplotlib" not in first
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("in_loss", "other", r"column 'in_loss' is missing"),
-        ("c2st_log10_p", "other", r"column 'c2st_log10_p' is missing"),
-        ("base,2,c,0,false", "base,2,c,0,maybe", r"'in_loss', line 8: found 'maybe', true or"),
-        ("base,2,c,0", "base,two,c,0", r"'generator_instance', line 8: found 'two', a whole"),
-        ("100,0.80,0.90,0.90", "100,1.80,0.90,0.90", r"'detection_rate', line 8: found '1.80'"),
-        ("base,2,c,0", "base,2,c,1", r"generator_instance 2, .*the row is there twice"),
-    ],
+    ("fids", "scale"), [([1.0, 1000.0], "log"), ([1.0, 10.0], "linear"), ([NAN], "linear")]
 )
-def test_bad_value_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
-    path = write(tmp_path / "detections.csv", DETECTIONS.replace(old, new, 1))
-    with pytest.raises(UserError, match=message):
-        read_detections(path)
+def test_figure_of_phi_bears_missing_numbers(
+    results: Results, fids: list[float], scale: str
+) -> None:
+    base, _, fool = results.read("phi_sweep")
+    bounds = {"detection_rate_low": 0.125, "detection_rate_high": 0.875}
+    cells = (dict.fromkeys(bounds, NAN) | {"phi": 0.1}, bounds)  # an interval of the last alone
+    rows = [{**fool, "fid": fids, "held_out": fool["held_out"] | cell} for cell in cells]
+    figure = draw_phi_sweep([base, *rows], "fid_lenet_4k", CLASSES)
+    rate, fid, entropy = figure.axes
+    assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 3
+    assert rate.get_ylim() == (-0.04, 1.04)
+    found = [each for each in rate.collections if isinstance(each, LineCollection)]
+    bars = [segment.tolist() for each in found for segment in each.get_segments()]
+    assert bars == [[[1.0, 0.125], [1.0, 0.875]]]
+    assert fid.get_yscale() == scale
+    assert entropy.get_ylim() == (-0.1, 1.7)
+    assert entropy.get_lines()[1].get_ydata()[0] == math.log(4)
+    assert render_figure(figure, "png").startswith(b"\x89PNG")
+    assert len(draw_phi_sweep(rows, "frechet_random_vgg_4k", None).axes) == 2
 
 
-@pytest.mark.parametrize("table", [TABLE_ITERATIONS, TABLE_ARCHITECTURES, TABLE_MUTUAL_FOOLING])
-def test_paper_tables_are_whole(table: PaperTable) -> None:
-    for block in [table.means] if table.stds is None else [table.means, table.stds]:
-        assert len(block) == len(table.rows)
-        assert all(len(row) == len(table.columns) for row in block)
-        assert all(0 <= value <= 1 for row in block for value in row)
-    assert table.fid is None or len(table.fid) == len(table.columns)
+def test_sweeps_of_several_architectures_have_panels_on_one_scale(results: Results) -> None:
+    (rows,) = results.read("generalisation")
+    titles = ["one", "two", "three", "four"]
+    figure = draw_detecting(dict.fromkeys(titles, rows), "n", "generators")
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title("left") for axes in shown] == titles
+    assert len({axes.get_ylim() for axes in shown}) == 1
+    empty = [{**rows[0], "pairs": rows[0]["pairs"][:0]}]
+    assert render_figure(draw_detecting({"one": empty}, "n", "generators"), "png")

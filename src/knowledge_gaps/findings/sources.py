@@ -17,7 +17,7 @@ import numpy.typing as npt
 from knowledge_gaps.core.tables import GENERATOR_COHORT, GENERATOR_INSTANCE
 from knowledge_gaps.findings.schema import ARCHITECTURES, ITERATIONS, MUTUAL_FOOLING, Selection
 from knowledge_gaps.readings.cells import make_matrix
-from knowledge_gaps.readings.cohorts import get_classifiers, get_gan, list_fooled
+from knowledge_gaps.readings.cohorts import get_classifiers, list_fooled
 from knowledge_gaps.readings.formats import format_title
 from knowledge_gaps.readings.paper import (
     TABLE_ARCHITECTURES,
@@ -155,12 +155,11 @@ class StudySource:
     @cached_property
     def mutual(self) -> MutualMatrix:
         """The matrix of mutual fooling, of a study that names it."""
-        read = self.results.read(MUTUAL_FOOLING)
-        fooling = read["fooling"]
+        fooling = self.results.read(MUTUAL_FOOLING)
         names = f"{Kind.GANS}/{MUTUAL_FOOLING}", f"{Kind.CLASSIFIERS}/{fooling.cohort}"
         architectures = self._get_architectures(fooling.gans[0])  # it fools one of the cohort
         square = fooling.get_square()
-        return MutualMatrix(square, fooling.fooled, names, architectures, read["clusters"])
+        return MutualMatrix(square, fooling.fooled, names, architectures, fooling.clusters)
 
     def _list_pairs(self, measure: str, reading: str, pairs: PairSet) -> Iterator[Cell]:
         study = self.results.study
@@ -189,7 +188,8 @@ class StudySource:
     def _get_architectures(self, gans: str) -> tuple[str, frozenset[str]]:
         """Return those of GANs and of the classifiers in their loss."""
         study = self.results.study
-        return get_gan(study, gans), get_classifiers(study, list_fooled(study, gans))
+        gan = study.gan_recipes[study.gans[gans].recipe].architecture
+        return gan, get_classifiers(study, list_fooled(study, gans))
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +231,7 @@ class PaperSource:
 
 def _list_rates(table: PaperTable, reading: str) -> Iterator[Cell]:
     assert table.stds is not None  # of all tables but B
-    for (row, title), (column, other) in product(enumerate(table.rows), enumerate(table.columns)):
+    for (row, title), (column, other) in product(enumerate(table.names), repeat=2):
         place = {"row": float(row), "column": float(column), "lag": float(column - row)}
         is_same = row == column if reading == ARCHITECTURES else None
         classifiers = frozenset({_CLASSIFIERS.get(reading) or _ARCHITECTURES[title]})
@@ -244,7 +244,7 @@ def _list_fid(table: PaperTable, reading: str) -> Iterator[Cell]:
     if table.fid is None:
         raise NotAskedError(f"{_NO_TABLE} it")
     fooled = frozenset({_CLASSIFIERS[reading]})
-    for column, (name, fid) in enumerate(zip(table.columns, table.fid, strict=True)):
+    for column, (name, fid) in enumerate(zip(table.names, table.fid, strict=True)):
         yield Cell(name, FID, Printed(fid, None), _GAN, fooled, {"column": float(column)})
 
 

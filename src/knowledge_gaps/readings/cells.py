@@ -7,7 +7,7 @@ detections.csv. Intervals are of the two-way bootstrap over generator and classi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from knowledge_gaps.core.tables import (
     GENERATOR_COHORT,
     GENERATOR_INSTANCE,
 )
-from knowledge_gaps.readings.tables import PairSet, select_pairs, summarise
+from knowledge_gaps.readings.tables import PairSet, summarise
 from knowledge_gaps.statistics import measures
 from knowledge_gaps.statistics.bootstrap import PairMatrix, make_interval, resample_cells
 from knowledge_gaps.statistics.rules import Signal, classify_signals
@@ -54,18 +54,15 @@ _COHORT_COLUMNS = (  # of cohorts.csv
 
 # reading, GAN cohort, classifier cohort, coordinates
 ReadingPlace = tuple[str, str, str, Mapping[str, float]]
-_Key = tuple[PairSet, str, str]  # pairs, GAN cohort, classifier cohort
 
 
-def make_cells(
-    detections: pd.DataFrame, places: Iterable[ReadingPlace], coordinates: Sequence[str], seed: int
-) -> pd.DataFrame:
+def make_cells(detections: pd.DataFrame, places: Sequence[ReadingPlace], seed: int) -> pd.DataFrame:
     """Make the frame of cells.
 
     Args:
         detections: as from `tables.read_detections`.
-        places: which cohorts a reading reads together, and at which coordinates.
-        coordinates: names of all coordinates; a place without one has NaN there.
+        places: which cohorts a reading reads together, and at which coordinates; a place without
+            a coordinate of another one has NaN there.
         seed: of the resamples; another one moves the bounds in their third digit.
 
     Returns:
@@ -76,14 +73,15 @@ def make_cells(
         the least certain. A place without a pair has counts of 0 and NaN.
     """
     cells = _tabulate(detections, seed)
-    columns = [READING, GENERATOR_COHORT, CLASSIFIER_COHORT]
+    keys = [GENERATOR_COHORT, CLASSIFIER_COHORT, PAIRS]
     rows = [
-        {**dict(zip(columns, place[:3], strict=True)), **place[3], PAIRS: pairs.value}
-        for place in places
+        (reading, gans, classifiers, pairs.value)
+        for reading, gans, classifiers, _ in places
         for pairs in PairSet
     ]
-    named = pd.DataFrame(rows, columns=[*columns, *coordinates, PAIRS])
-    named = named.merge(cells, how="left", on=[*columns[1:], PAIRS])
+    coordinates = [place for *_, place in places for _ in PairSet]
+    named = pd.DataFrame(rows, columns=[READING, *keys]).join(pd.DataFrame(coordinates))
+    named = named.merge(cells, how="left", on=keys)
     frame = pd.concat([cells.assign(**{READING: ALL}), named], ignore_index=True)
     counts = [name for name in map(str, cells) if name.startswith("num_") or name.endswith("_num")]
     return frame.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int))
@@ -96,13 +94,13 @@ def list_cohorts(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _tabulate(detections: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Summarise every cell of the table that has a pair, in the order of the table."""
-    cohorts = detections[[GENERATOR_COHORT, CLASSIFIER_COHORT]].drop_duplicates()
-    blocks: dict[_Key, pd.DataFrame] = {}
-    for gans, classifiers in cohorts.itertuples(index=False):
-        for pairs in PairSet:
-            block = select_pairs(detections, pairs, gans, classifiers)
-            if len(block) > 0:
-                blocks[pairs, gans, classifiers] = block
+    cohorts = detections.groupby([GENERATOR_COHORT, CLASSIFIER_COHORT], sort=False)
+    blocks: dict[tuple[Any, ...], pd.DataFrame] = {  # by pairs, GAN cohort, classifier cohort
+        (pairs, *names): block
+        for names, rows in cohorts
+        for pairs in PairSet
+        if len(block := rows[pairs.select(rows)]) > 0
+    }
     cells = pd.DataFrame([_make_row(key, block) for key, block in blocks.items()])
     sides = ((GENERATOR_COHORT, GENERATOR_INSTANCE), (CLASSIFIER_COHORT, CLASSIFIER_INSTANCE))
     sizes = [1 + detections.groupby(cohort)[instance].max() for cohort, instance in sides]
@@ -127,7 +125,7 @@ def make_matrix(
     return PairMatrix(values, f"{Kind.GANS}/{gans}", f"{Kind.CLASSIFIERS}/{classifiers}")
 
 
-def _make_row(key: _Key, block: pd.DataFrame) -> dict[str, Any]:
+def _make_row(key: tuple[Any, ...], block: pd.DataFrame) -> dict[str, Any]:
     row: dict[str, Any] = {
         GENERATOR_COHORT: key[1],
         CLASSIFIER_COHORT: key[2],

@@ -49,11 +49,6 @@ def list_table_cohorts(study: Study) -> list[str]:
     return list(dict.fromkeys(entry.gans for table in tables for entry in table))
 
 
-def get_gan(study: Study, gans: str) -> str:
-    """Return the architecture of a GAN cohort."""
-    return study.gan_recipes[study.gans[gans].recipe].architecture
-
-
 def get_classifiers(study: Study, cohorts: Iterable[str]) -> frozenset[str]:
     """Return the architectures of classifier cohorts."""
     recipes = (study.classifiers[name].recipe for name in cohorts)
@@ -62,8 +57,8 @@ def get_classifiers(study: Study, cohorts: Iterable[str]) -> frozenset[str]:
 
 def describe_architecture(recipe: TrainingSettings) -> str:
     """Name the architecture of a recipe, such as "ResNet-50 at 1/8 width"."""
-    title, divisor = format_title(recipe.architecture), recipe.model.get("width_divisor", 1)
-    return title if divisor == 1 else f"{title} at 1/{divisor} width"
+    divisor = recipe.model.get("width_divisor", 1)
+    return format_title(recipe.architecture) + ("" if divisor == 1 else f" at 1/{divisor} width")
 
 
 def describe_classifiers(study: Study, cohort: str) -> str:

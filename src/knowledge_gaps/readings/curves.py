@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,11 @@ from knowledge_gaps.study import NO_POOL
 INSTANCE, STEP = "instance", "step"
 LOSS_FOOLING = "loss_fooling"  # a baseline has none
 LOSSES = ("loss_discriminator", "loss_generator", LOSS_FOOLING)
-CURVE_COLUMNS = ["cohort", STEP, *LOSSES]
 
 _LABELS = ("discriminator", "generator, adversarial term", "generator, fooling term")
 _COLOURS = (figures.GREEN, figures.BLUE, figures.ORANGE)
 _LINEAR_UP_TO = 1.0  # nats; a fooling loss can start a hundred times as high
 _NUM_COLUMNS = 3  # panels in a row
-_PANEL_HEIGHT_IN = 1.55
-_NUM_SCALAR_COLUMNS = 2
-_SCALAR_HEIGHT_IN = 1.9
 _LOG_FROM = 100.0  # a panel whose values span more than this factor is logarithmic
 
 Curves = Mapping[str, pd.DataFrame]  # by cohort: instance, step, the losses, what else was logged
@@ -41,16 +38,9 @@ class TrainingCurves(Reading):
     name, title, position = "curves", "", 240
 
     def read(self, results: Results) -> Any:
-        """Return `Curves`; an absent fooling loss is NaN.
-
-        Raises:
-            UserError: when a file cannot be read or lacks a column.
-        """
+        """Return `Curves`, with NaN for an absent fooling loss; raises UserError."""
         return {
-            name: pd.concat(
-                [_read(results.root, name, number) for number in range(gans.instances)],
-                ignore_index=True,
-            )
+            name: pd.concat(_read(results.root, name, number) for number in range(gans.instances))
             for name, gans in results.study.gans.items()
         }
 
@@ -62,26 +52,19 @@ class TrainingCurves(Reading):
             yield PageFigure("scalar_curves", _draw_scalars(content, scalars))
 
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
-        return {"loss_curves.csv": average_curves(content)}
-
-
-def average_curves(curves: Curves) -> pd.DataFrame:
-    """Average the losses over the instances of each cohort: a row per cohort and step."""
-    means = [
-        frame.groupby(STEP, as_index=False)[list(LOSSES)].mean().assign(cohort=cohort)
-        for cohort, frame in curves.items()
-    ]
-    return pd.concat(means, ignore_index=True)[CURVE_COLUMNS]
+        """Average the losses over the instances of each cohort: a row per cohort and step."""
+        means = [
+            frame.groupby(STEP, as_index=False)[list(LOSSES)].mean().assign(cohort=cohort)
+            for cohort, frame in content.items()
+        ]
+        return {"loss_curves.csv": pd.concat(means)[["cohort", STEP, *LOSSES]]}
 
 
 def _read(root: Path, cohort: str, instance: int) -> pd.DataFrame:
     path = get_instance_directory(root, f"gans/{cohort}", instance) / CURVES_FILE
-    header = read_header(path)
-    losses = [name for name in LOSSES if name != LOSS_FOOLING or name in header]
-    others = [name for name in header if name not in (STEP, *LOSSES)]
-    columns = {STEP: Cast.COUNT, **dict.fromkeys([*losses, *others], Cast.NUMBER)}
-    frame = read_columns(path, columns).reindex(columns=[STEP, *LOSSES, *others])
-    return frame.assign(**{INSTANCE: instance})
+    columns = dict.fromkeys([*read_header(path), *LOSSES[:2]], Cast.NUMBER) | {STEP: Cast.COUNT}
+    frame = read_columns(path, columns).assign(**{INSTANCE: instance})
+    return frame if LOSS_FOOLING in frame else frame.assign(**{LOSS_FOOLING: math.nan})
 
 
 def _list_scalars(curves: Curves) -> list[str]:
@@ -99,7 +82,7 @@ def _list_scalars(curves: Curves) -> list[str]:
 def _draw_losses(curves: Curves, titles: Sequence[str]) -> Figure:
     """Draw a panel per cohort: mean losses over its instances, and each instance thinly."""
     figure, panels = figures.make_panels(
-        len(curves), _NUM_COLUMNS, _PANEL_HEIGHT_IN, 0.6, sharex=True, sharey=True
+        len(curves), _NUM_COLUMNS, height_in=1.55, frame_in=0.6, sharex=True, sharey=True
     )
     for axes, title, frame in zip(panels, titles, curves.values(), strict=True):
         _draw_panel(axes, frame)
@@ -126,7 +109,7 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame) -> None:
 def _draw_scalars(curves: Curves, scalars: Sequence[str]) -> Figure:
     """Draw a panel per logged scalar: its mean over the instances of each cohort."""
     figure, panels = figures.make_panels(
-        len(scalars), _NUM_SCALAR_COLUMNS, _SCALAR_HEIGHT_IN, 0.7, sharex=True
+        len(scalars), num_columns=2, height_in=1.9, frame_in=0.7, sharex=True
     )
     colours = figures.choose_colours(len(curves))
     for axes, scalar in zip(panels, scalars, strict=True):
@@ -141,6 +124,3 @@ def _draw_scalars(curves: Curves, scalars: Sequence[str]) -> Figure:
     figure.supxlabel("optimiser steps", fontsize=9)
     figures.draw_legend(figure, num_columns=5)
     return figure
-
-
-READINGS = (TrainingCurves(),)

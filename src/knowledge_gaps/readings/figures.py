@@ -24,12 +24,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.layout import get_samples_file
 from knowledge_gaps.data.store import Images, open_images
 from knowledge_gaps.readings.tables import Row
 
 ImageArray = npt.NDArray[np.uint8]
+# a row of a grid: the text on its left, and images uint8 [N, C, H, W] of each source
+ImageRow = tuple[str, Sequence[ImageArray]]
 
 WIDTH_IN = 7.2  # a page's text width
 DPI = 200
@@ -71,6 +72,11 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "knowledge-gaps",  # without it, the ids in the file are drawn at random
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
+}
+
+_FILES: dict[str, dict[str, Any]] = {  # options of savefig by format
+    "png": {"dpi": DPI, "metadata": {"Software": None}},
+    "svg": {"metadata": {"Date": None, "Creator": None}},
 }
 
 # of rows of images
@@ -148,11 +154,8 @@ class PageFigure:
     @cached_property
     def files(self) -> dict[str, bytes]:
         """PNG at 200 dpi and, unless it is a picture, SVG; the bytes depend on the figure alone."""
-        files = {f"{self.name}.png": render_png(self.figure)}
-        if not self.is_picture:
-            options = {"format": "svg", "metadata": {"Date": None, "Creator": None}}
-            files[f"{self.name}.svg"] = _render(self.figure, options)
-        return files
+        kinds = ["png"] if self.is_picture else ["png", "svg"]
+        return {f"{self.name}.{kind}": render_figure(self.figure, kind) for kind in kinds}
 
     @property
     def data_uri(self) -> str:
@@ -160,36 +163,12 @@ class PageFigure:
         return "data:image/png;base64," + base64.b64encode(self.files[f"{self.name}.png"]).decode()
 
 
-def render_png(figure: Figure) -> bytes:
-    """Render a figure as PNG at 200 dpi."""
-    return _render(figure, {"format": "png", "dpi": DPI, "metadata": {"Software": None}})
-
-
 @paper_style()
-def _render(figure: Figure, options: dict[str, Any]) -> bytes:
+def render_figure(figure: Figure, kind: str) -> bytes:
+    """Render a figure as "png" or "svg"."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, **options)
+    figure.savefig(buffer, format=kind, **_FILES[kind])
     return buffer.getvalue()
-
-
-@dataclass(frozen=True)
-class ImageRow:
-    """A row of a grid: the text on its left, and images uint8 [N, C, H, W] of each source."""
-
-    label: str
-    blocks: tuple[ImageArray, ...]
-
-
-def open_drawable(path: Path) -> Images:
-    """Open stored images of 1 or 3 channels.
-
-    Raises:
-        UserError: when the file cannot be read or holds something else.
-    """
-    images = open_images(path)
-    if images.shape[1] not in (1, 3):
-        raise UserError(f"{path}: found images {list(images.shape)}, [N, 1 or 3, H, W] is needed")
-    return images
 
 
 def count_columns(images: Images) -> int:
@@ -199,21 +178,21 @@ def count_columns(images: Images) -> int:
 
 def read_sample_row(root: Path, cohort: str, label: str, instances: Sequence[int]) -> ImageRow:
     """Read a row of generated images, shared evenly by some instances of a cohort."""
-    stores = [open_drawable(get_samples_file(root, cohort, instance)) for instance in instances]
+    stores = [open_images(get_samples_file(root, cohort, instance)) for instance in instances]
     num_each = count_columns(stores[0]) // len(stores)
-    return ImageRow(label, tuple(images[:num_each] for images in stores))
+    return label, [images[:num_each] for images in stores]
 
 
 @paper_style()
 def draw_image_rows(rows: Sequence[ImageRow]) -> Figure:
     """Draw rows of images with a label each, from top to bottom."""
-    strips = [_join_blocks(row.blocks) for row in rows]
+    strips = [_join_blocks(blocks) for _, blocks in rows]
     aspects = [strip.shape[0] / strip.shape[1] for strip in strips]
     heights_in = [(WIDTH_IN - _LABEL_WIDTH_IN) * aspect + 0.03 for aspect in aspects]
     figure = Figure(figsize=(WIDTH_IN, sum(heights_in)))
     figure.set_layout_engine("none")  # the axes are placed by hand
     top = 1.0
-    for row, strip, height_in in zip(rows, strips, heights_in, strict=True):
+    for (label, _), strip, height_in in zip(rows, strips, heights_in, strict=True):
         height = height_in / sum(heights_in)
         top -= height
         left = _LABEL_WIDTH_IN / WIDTH_IN
@@ -222,7 +201,7 @@ def draw_image_rows(rows: Sequence[ImageRow]) -> Figure:
         interpolation = "antialiased" if is_wide else "nearest"
         axes.imshow(strip, cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
         axes.set_axis_off()
-        figure.text(left - 0.012, top + height / 2, row.label, ha="right", va="center")
+        figure.text(left - 0.012, top + height / 2, label, ha="right", va="center")
     return figure
 
 

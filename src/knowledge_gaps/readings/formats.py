@@ -51,14 +51,9 @@ def format_summary(row: Row, name: str, digits: int = 2) -> str:
     return text
 
 
-def format_cell(row: Row, name: str, digits: int = 2) -> str:
-    """Write a measure of a cell with its interval, see `format_interval`."""
-    return format_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], digits)
-
-
-def format_interval(point: float, low: float, high: float, digits: int = 2) -> str:
+def format_interval(row: Row, name: str, digits: int = 2) -> str:
     """Write a mean with its interval as 0.58 [0.44, 0.71]; the mean alone where there is none."""
-    text = format_number(point, digits)
+    text, low, high = format_number(row[name], digits), row[f"{name}_low"], row[f"{name}_high"]
     if math.isfinite(low) and math.isfinite(high):
         text += f"{_SPACE}[{format_number(low, digits)},{_SPACE}{format_number(high, digits)}]"
     return text

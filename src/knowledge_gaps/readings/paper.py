@@ -22,29 +22,22 @@ class PaperTable:
     """A table of accuracies on generated images."""
 
     title: str
-    rows: tuple[str, ...]  # names of the classifiers
-    columns: tuple[str, ...]  # names of what the GANs are
+    names: tuple[str, ...]  # of the rows, classifiers, and of the columns, which GANs are named by
     means: tuple[tuple[float, ...], ...]  # by row and column, in [0, 1]
     stds: tuple[tuple[float, ...], ...] | None = None  # over what is not known; None if not printed
     fid: tuple[float, ...] | None = None  # means by column
 
 
-_ARCHITECTURES = ("ResNet-50", "Inception-v3", "MobileNetV2")
-_INSTANCES = tuple(str(instance) for instance in range(10))
-_ITERATIONS = tuple(f"iteration {iteration}" for iteration in range(5))
-
 TABLE_ARCHITECTURES = PaperTable(
     title="Held-out classifiers against StyleGAN2 trained to fool one architecture (FFHQ)",
-    rows=_ARCHITECTURES,
-    columns=_ARCHITECTURES,
+    names=("ResNet-50", "Inception-v3", "MobileNetV2"),
     means=((0.05, 0.74, 0.50), (0.51, 0.16, 0.53), (0.31, 0.36, 0.41)),
     stds=((0.02, 0.12, 0.39), (0.25, 0.26, 0.34), (0.17, 0.16, 0.38)),
 )
 
 TABLE_MUTUAL_FOOLING = PaperTable(
     title="MobileNetV2 classifiers against StyleGAN2 trained to fool one of them (FFHQ)",
-    rows=_INSTANCES,
-    columns=_INSTANCES,
+    names=tuple(str(instance) for instance in range(10)),
     means=(
         (0.04, 0.06, 0.05, 0.08, 0.07, 0.06, 0.98, 0.98, 0.47, 0.95),
         (0.16, 0.05, 0.11, 0.10, 0.08, 0.10, 0.99, 0.99, 0.64, 0.97),
@@ -61,8 +54,7 @@ TABLE_MUTUAL_FOOLING = PaperTable(
 
 TABLE_ITERATIONS = PaperTable(
     title="ResNet-50 classifiers of five iterations against StyleGAN2 of five iterations (FFHQ)",
-    rows=_ITERATIONS,
-    columns=_ITERATIONS,
+    names=tuple(f"iteration {iteration}" for iteration in range(5)),
     means=(
         (0.99, 0.03, 0.04, 0.05, 0.05),
         (0.00, 1.00, 0.01, 0.06, 0.01),

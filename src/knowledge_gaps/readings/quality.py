@@ -11,16 +11,15 @@ import pandas as pd
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.tables import Cast, read_columns, read_header
+from knowledge_gaps.core.tables import Cast, read_columns
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import find_baseline
 from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Reading, Results
-from knowledge_gaps.readings.tables import Row, summarise_quality
+from knowledge_gaps.readings.tables import summarise_quality
 from knowledge_gaps.statistics.measures import METRICS
 from knowledge_gaps.study import REALS
-
-_DISTANCE = "distance_"  # then the extractor's name
 
 
 class Quality(Reading):
@@ -42,58 +41,46 @@ class Quality(Reading):
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
         root = results.root
-        pairs = _read_neighbours(root / layout.REPORTS / layout.NEIGHBOURS_FILE)
+        path = root / layout.REPORTS / layout.NEIGHBOURS_FILE
+        pairs = _read_neighbours(path, results.study.evaluation.extractor)
         if pairs.empty:
             return
         training = root / layout.PREPARED / layout.TRAIN_IMAGES
-        num_columns = figures.count_columns(figures.open_drawable(training))
+        num_columns = figures.count_columns(open_images(training))
         pairs = pairs.sort_values("distance", kind="stable")[:num_columns]
         generated, reals = [], []
         for cohort, instance, image, real, _ in pairs.itertuples(index=False):
             generated.append(_read_image(layout.get_samples_file(root, cohort, instance), image))
             reals.append(_read_image(training, real))
-        rows = [
-            figures.ImageRow("generated", tuple(generated)),
-            figures.ImageRow("nearest real", tuple(reals)),
-        ]
-        figure = figures.draw_image_rows(rows)
+        figure = figures.draw_image_rows([("generated", generated), ("nearest real", reals)])
         yield PageFigure("neighbours", figure, is_picture=True, facts={"num_pairs": len(pairs)})
 
     def make_metrics(self, results: Results, content: Any) -> Metrics:
-        def name_means(row: Row | None) -> Metrics:
-            if row is None:
-                return {}
-            return {results.metric_names[metric]: row[f"{metric}_mean"] for metric in METRICS}
-
         accuracy = {name: row["real_accuracy_mean"] for name, row in results.accuracy_rows.items()}
-        baseline = find_baseline(results.study)
-        return {
-            "real_accuracy": accuracy,
-            "floor": name_means(content["floor"]),
-            "baseline": name_means(None if baseline is None else results.quality_rows[baseline]),
+        baseline = content["cohorts"].get(find_baseline(results.study))
+        means = {
+            group: {results.metric_names[metric]: row[f"{metric}_mean"] for metric in METRICS}
+            for group, row in {"floor": content["floor"], "baseline": baseline}.items()
+            if row is not None
         }
+        return {"real_accuracy": accuracy, **means}
 
 
 def _read_image(path: Path, index: int) -> figures.ImageArray:
-    images = figures.open_drawable(path)
+    images = open_images(path)
     if index >= len(images):
         raise UserError(f"{path}: holds {len(images)} images, image {index} is needed")
     return images[index : index + 1]
 
 
-def _read_neighbours(path: Path) -> pd.DataFrame:
+def _read_neighbours(path: Path, extractor: str) -> pd.DataFrame:
     """Read neighbours.csv: positions in the files of images, and the distance of their features."""
-    distances = [name for name in read_header(path) if name.startswith(_DISTANCE)]
-    if not distances:
-        raise UserError(f"{path}: no column starts with {_DISTANCE!r}")
+    distance = f"distance_{extractor}"
     columns = {
         "generator_cohort": Cast.NAME,
         "generator_instance": Cast.COUNT,
         "image": Cast.COUNT,
         "training_image": Cast.COUNT,
-        distances[0]: Cast.NUMBER,
+        distance: Cast.NUMBER,
     }
-    return read_columns(path, columns).rename(columns={distances[0]: "distance"})
-
-
-READINGS = (Quality(),)
+    return read_columns(path, columns).rename(columns={distance: "distance"})

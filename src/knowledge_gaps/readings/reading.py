@@ -8,19 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import pandas as pd
 
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, CLASSIFIER_INSTANCE, GENERATOR_COHORT
 from knowledge_gaps.readings.cells import ALL, PAIRS, READING, make_cells
 from knowledge_gaps.readings.cohorts import list_fooled
+from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.tables import PairSet, Row, find_metric, summarise, summarise_quality
 from knowledge_gaps.statistics.measures import METRICS, REAL_ACCURACY
 from knowledge_gaps.study import Study
-
-if TYPE_CHECKING:
-    from knowledge_gaps.readings.figures import PageFigure
 
 Place = tuple[str, str, dict[str, float]]  # GAN cohort, classifier cohort, coordinates
 Metrics = dict[str, Any]  # of floats, nested
@@ -40,24 +38,20 @@ class Results:
     @cached_property
     def cells(self) -> pd.DataFrame:
         """The frame of `cells.make_cells`, with the places of every reading that is asked for."""
-        readings = list_readings().values()
-        asked = [reading for reading in readings if reading.is_asked(self.study)]
+        asked = [each for each in list_readings().values() if each.is_asked(self.study)]
         places = [(each.name, *place) for each in asked for place in each.list_shown(self.study)]
-        coordinates = sorted(frozenset().union(*(each.coordinates for each in readings)))
-        return make_cells(self.detections, places, coordinates, self.seed)
+        return make_cells(self.detections, places, self.seed)
 
-    def select(self, reading: str, pairs: PairSet, *axes: str) -> list[Row]:
-        """Select a reading's cells in the order of its places, or sorted by some columns."""
-        chosen = (self.cells[READING] == reading) & (self.cells[PAIRS] == pairs.value)
-        rows = self.cells[chosen]
-        rows = rows.sort_values(list(axes)) if axes else rows
-        return cast("list[Row]", rows.to_dict("records"))
+    def select(self, reading: str, pairs: str) -> list[Row]:
+        """Select a reading's cells of a `PairSet`, in the order of its places."""
+        is_chosen = (self.cells[READING] == reading) & (self.cells[PAIRS] == str(pairs))
+        return cast("list[Row]", self.cells[is_chosen].to_dict("records"))
 
     def find(self, pairs: str, classifiers: str, gans: str) -> Row | None:
         """Return the cell of two cohorts; None when it has no pair."""
-        rows = self.select(ALL, PairSet(pairs))
-        found = {(row[CLASSIFIER_COHORT], row[GENERATOR_COHORT]): row for row in rows}
-        return found.get((classifiers, gans))
+        cohorts, rows = (classifiers, gans), self.select(ALL, pairs)
+        found = (row for row in rows if (row[CLASSIFIER_COHORT], row[GENERATOR_COHORT]) == cohorts)
+        return next(found, None)
 
     def read(self, name: str) -> Any:
         """Return the content of a reading by its name."""
@@ -135,11 +129,12 @@ class Reading:
 
 @cache
 def list_readings() -> dict[str, Reading]:
-    """List the readings that the files of this folder define as READINGS, in the page's order."""
+    """List the readings in the page's order: this folder's classes with a position of their own."""
     package = importlib.import_module(__package__)
-    modules = [
-        importlib.import_module(f"{__package__}.{module.name}")
+    readings = [
+        value()
         for module in pkgutil.iter_modules(package.__path__)
+        for value in vars(importlib.import_module(f"{__package__}.{module.name}")).values()
+        if isinstance(value, type) and issubclass(value, Reading) and "position" in vars(value)
     ]
-    readings = [reading for module in modules for reading in getattr(module, "READINGS", ())]
     return {each.name: each for each in sorted(readings, key=lambda each: each.position)}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from knowledge_gaps.core.layout import PREPARED, TEST_IMAGES
+from knowledge_gaps.data.store import open_images
 from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import list_table_cohorts
 from knowledge_gaps.readings.figures import PageFigure
@@ -22,22 +23,15 @@ class Samples(Reading):
         return list_table_cohorts(results.study) or list(results.study.gans)
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
-        reals = figures.open_drawable(results.root / PREPARED / TEST_IMAGES)
+        reals = open_images(results.root / PREPARED / TEST_IMAGES)
         num_columns = figures.count_columns(reals)
         for cohort, gans in results.study.gans.items():
             rows = [
                 figures.read_sample_row(results.root, cohort, f"instance {instance}", [instance])
                 for instance in range(gans.instances)
             ]
-            yield PageFigure(
-                f"samples_{cohort}",
-                figures.draw_image_rows(rows),
-                is_picture=True,
-                facts={"num_columns": num_columns},
-            )
+            figure, facts = figures.draw_image_rows(rows), {"num_columns": num_columns}
+            yield PageFigure(f"samples_{cohort}", figure, is_picture=True, facts=facts)
         halves = reals[:num_columns], reals[num_columns : 2 * num_columns]
-        rows = [figures.ImageRow("real", (half,)) for half in halves if len(half) > 0]
+        rows = [("real", [half]) for half in halves if len(half) > 0]
         yield PageFigure("reals", figures.draw_image_rows(rows), is_picture=True)
-
-
-READINGS = (Samples(),)

@@ -12,51 +12,31 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from knowledge_gaps.core import layout, tables
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.layout import DETECTIONS_FILE, QUALITY_FILE, REPORTS
-from knowledge_gaps.core.tables import (
-    CLASSIFIER_COHORT,
-    CLASSIFIER_INSTANCE,
-    GENERATOR_COHORT,
-    GENERATOR_INSTANCE,
-    IN_LOSS,
-    IN_TRAINING,
-    NUM_IMAGES,
-    PHI,
-    Cast,
-    check_unique,
-    read_columns,
-    read_header,
-)
-from knowledge_gaps.statistics.measures import (
-    C2ST_LOG10_P,
-    DETECTION_MEASURES,
-    FID,
-    FRECHET,
-    METRICS,
-    find_metric_of,
-)
+from knowledge_gaps.core.tables import Cast
+from knowledge_gaps.statistics import measures
 from knowledge_gaps.study import Study
 
 Row = Mapping[str, Any]  # numbers by name: NAME_mean, NAME_std, NAME_min, NAME_max, NAME_num, ...
 
 COLLAPSE = "collapse"  # a word: empty, collapsed, reduced or intact
 
-_GENERATOR = [GENERATOR_COHORT, GENERATOR_INSTANCE]
-_CLASSIFIER = [CLASSIFIER_COHORT, CLASSIFIER_INSTANCE]
+_GENERATOR = [tables.GENERATOR_COHORT, tables.GENERATOR_INSTANCE]
+_CLASSIFIER = [tables.CLASSIFIER_COHORT, tables.CLASSIFIER_INSTANCE]
 _INSTANCES = dict(zip([*_GENERATOR, *_CLASSIFIER], [Cast.NAME, Cast.COUNT] * 2, strict=True))
 _DETECTION_COLUMNS = {
     **_INSTANCES,
-    IN_LOSS: Cast.FLAG,
-    IN_TRAINING: Cast.FLAG,
-    NUM_IMAGES: Cast.COUNT,
-    **dict.fromkeys(DETECTION_MEASURES, Cast.SHARE),
-    C2ST_LOG10_P: Cast.NUMBER,
+    tables.IN_LOSS: Cast.FLAG,
+    tables.IN_TRAINING: Cast.FLAG,
+    tables.NUM_IMAGES: Cast.COUNT,
+    **dict.fromkeys(measures.DETECTION_MEASURES, Cast.SHARE),
+    measures.C2ST_LOG10_P: Cast.NUMBER,
 }
 _QUALITY_COLUMNS = {
-    GENERATOR_COHORT: Cast.NAME,
-    GENERATOR_INSTANCE: Cast.COUNT,
-    PHI: Cast.NUMBER,
+    tables.GENERATOR_COHORT: Cast.NAME,
+    tables.GENERATOR_INSTANCE: Cast.COUNT,
+    tables.PHI: Cast.NUMBER,
     COLLAPSE: Cast.NAME,
 }
 
@@ -71,14 +51,14 @@ class PairSet(StrEnum):
     def select(self, detections: pd.DataFrame) -> pd.Series[bool]:
         """Say of each row of detections.csv whether it belongs to the set."""
         if self is PairSet.HELD_OUT:
-            return ~detections[IN_LOSS] & ~detections[IN_TRAINING]
+            return ~detections[tables.IN_LOSS] & ~detections[tables.IN_TRAINING]
         return detections[self.value]
 
 
 def read_detections(path: Path) -> pd.DataFrame:
     """Read detections.csv: a row per pair; a missing rate is NaN. Raises UserError."""
-    frame = read_columns(path, _DETECTION_COLUMNS)
-    check_unique(path, frame, [*_GENERATOR, *_CLASSIFIER])
+    frame = tables.read_columns(path, _DETECTION_COLUMNS)
+    tables.check_unique(path, frame, [*_GENERATOR, *_CLASSIFIER])
     return frame
 
 
@@ -88,14 +68,14 @@ def read_quality(path: Path) -> pd.DataFrame:
     Raises:
         UserError: when it cannot be read, or a metric has no column.
     """
-    header = read_header(path)
+    header = tables.read_header(path)
     metrics = {name: metric for name in header if (metric := _get_metric(name)) is not None}
-    for metric in METRICS:
+    for metric in measures.METRICS:
         if metric not in metrics.values():
             found = ", ".join(header)
             raise UserError(f"{path}: no column starts with '{metric}_' (found: {found})")
-    frame = read_columns(path, {**_QUALITY_COLUMNS, **dict.fromkeys(metrics, Cast.NUMBER)})
-    check_unique(path, frame, _GENERATOR)
+    frame = tables.read_columns(path, {**_QUALITY_COLUMNS, **dict.fromkeys(metrics, Cast.NUMBER)})
+    tables.check_unique(path, frame, _GENERATOR)
     return frame
 
 
@@ -105,16 +85,18 @@ def read_tables(root: Path, study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         UserError: when a table is missing or malformed, or lacks a row of the study.
     """
-    reports = root / REPORTS
-    detections = read_detections(reports / DETECTIONS_FILE)
-    quality = read_quality(reports / QUALITY_FILE)
+    reports = root / layout.REPORTS
+    detections = read_detections(reports / layout.DETECTIONS_FILE)
+    quality = read_quality(reports / layout.QUALITY_FILE)
     gans, classifiers = (
         [(name, number) for name, cohort in cohorts.items() for number in range(cohort.instances)]
         for cohorts in (study.gans, study.classifiers)
     )
     pairs = [(*generator, *classifier) for generator in gans for classifier in classifiers]
-    is_asked = _find_rows(reports / DETECTIONS_FILE, detections, _GENERATOR + _CLASSIFIER, pairs)
-    _find_rows(reports / QUALITY_FILE, quality, _GENERATOR, gans)
+    is_asked = _find_rows(
+        reports / layout.DETECTIONS_FILE, detections, _GENERATOR + _CLASSIFIER, pairs
+    )
+    _find_rows(reports / layout.QUALITY_FILE, quality, _GENERATOR, gans)
     return detections[is_asked], quality
 
 
@@ -131,9 +113,9 @@ def select_pairs(
     detections: pd.DataFrame, pairs: PairSet, gans: str, classifiers: str | None = None
 ) -> pd.DataFrame:
     """Select the pairs of one GAN cohort with one classifier cohort; None for all of these."""
-    is_chosen = detections[GENERATOR_COHORT] == gans
+    is_chosen = detections[tables.GENERATOR_COHORT] == gans
     if classifiers is not None:
-        is_chosen &= detections[CLASSIFIER_COHORT] == classifiers
+        is_chosen &= detections[tables.CLASSIFIER_COHORT] == classifiers
     return detections[is_chosen & pairs.select(detections)]
 
 
@@ -147,10 +129,7 @@ def summarise(values: Iterable[float], name: str) -> dict[str, Any]:
     everything = pd.Series(list(values), dtype="float64")
     numbers = everything.dropna()
     return {
-        f"{name}_mean": float(numbers.mean()),
-        f"{name}_std": float(numbers.std(ddof=1)),
-        f"{name}_min": float(numbers.min()),
-        f"{name}_max": float(numbers.max()),
+        **{f"{name}_{word}": float(numbers.agg(word)) for word in ("mean", "std", "min", "max")},
         f"{name}_num": len(numbers),
         f"{name}_missing": len(everything) - len(numbers),
     }
@@ -158,16 +137,16 @@ def summarise(values: Iterable[float], name: str) -> dict[str, Any]:
 
 def summarise_quality(quality: pd.DataFrame, cohort: str) -> Row:
     """Summarise every metric over the instances of a cohort, see `summarise`."""
-    rows = quality[quality[GENERATOR_COHORT] == cohort]
+    rows = quality[quality[tables.GENERATOR_COHORT] == cohort]
     summary: dict[str, Any] = {}
-    for metric in METRICS:
+    for metric in measures.METRICS:
         summary |= summarise(rows[find_metric(quality, metric)], metric)
     return summary
 
 
 def _get_metric(column: str) -> str | None:
-    metric = find_metric_of(column)
-    return FID if metric == FRECHET else metric
+    metric = measures.find_metric_of(column)
+    return measures.FID if metric == measures.FRECHET else metric
 
 
 def _find_rows(

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,64 +20,23 @@ from knowledge_gaps.analyses.agreement import reading as agreement
 from knowledge_gaps.analyses.attributions import reading as attributions
 from knowledge_gaps.analyses.audit import reading as audit
 from knowledge_gaps.analyses.spectra import reading as spectra
-from knowledge_gaps.core.files import (
-    publish_directory,
-    read_json,
-    write_bytes,
-    write_json,
-    write_text,
-)
-from knowledge_gaps.core.layout import (
-    COHORTS_FILE,
-    DATASET_FILE,
-    METRICS_FILE,
-    PREPARED,
-    REPORTS,
-    VERDICTS_FILE,
-)
+from knowledge_gaps.core import files, layout
 from knowledge_gaps.core.tables import PHI, SIX_DIGITS, format_table, write_table
 from knowledge_gaps.findings.form import to_json
 from knowledge_gaps.findings.judge import Verdict, judge
-from knowledge_gaps.findings.schema import FINDINGS_FILE, Findings, load_findings
+from knowledge_gaps.findings.schema import FINDINGS_FILE, load_findings
 from knowledge_gaps.readings.cells import list_cohorts
 from knowledge_gaps.readings.cohorts import list_table_cohorts
 from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Results, list_readings
 from knowledge_gaps.readings.tables import read_tables
-from knowledge_gaps.report.page.render import render_page
+from knowledge_gaps.report.render import render_page
 from knowledge_gaps.study import Study
 
 _MAX_COHORTS = 8  # that a figure of spectra tells apart
 _NUM_PHIS = 3  # of the sweep, from its smallest to its largest
 _DIGITS = 6  # of metrics
 _SETTINGS = (PHI, "truncation")  # written in full: 1e-7 is not 0
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a report is made of; the templates know it by these names."""
-
-    dataset: Mapping[str, Any]  # data/prepared/dataset.json
-    results: Results
-    readings: Mapping[str, Any]  # contents by name
-    audit: audit.Audit
-    spectra: spectra.SpectraReading
-    attributions: attributions.AttributionReading | None  # None when no GAN of the iterations fools
-    compared: Mapping[str, agreement.Agreement]  # classifiers of one cohort with one another
-    findings: Findings
-    verdicts: Mapping[str, Any]  # verdicts.json
-
-    def draw(self) -> Iterator[PageFigure]:
-        """Draw every figure that the study asks for or has measurements of."""
-        for name, reading in list_readings().items():
-            if reading.is_asked(self.results.study):
-                yield from reading.draw(self.results, self.readings[name])
-        mutual = self.readings["mutual_fooling"]
-        if mutual["fooling"] is not None:
-            yield from agreement.draw(self.compared, mutual["fooling"], mutual["order"])
-        yield from spectra.draw(self.spectra)
-        if self.attributions is not None:
-            yield from attributions.draw(self.attributions)
 
 
 def build_report(root: Path, study: Study) -> None:
@@ -96,27 +54,29 @@ def build_report(root: Path, study: Study) -> None:
         UserError: when an input is missing or malformed, or the disk is full.
     """
     content = read_content(root, study)
-    figures = {figure.name: figure for figure in content.draw()}
-    page = render_page(**vars(content), figures=figures)
+    results, readings = content["results"], content["readings"]
+    figures = {figure.name: figure for figure in draw_figures(**content)}
+    page = render_page(**content, figures=figures)
     images = {name: data for figure in figures.values() for name, data in figure.files.items()}
     plots = {
         name: format_table(table, SIX_DIGITS).encode()
         for key, reading in list_readings().items()
-        for name, table in reading.make_plots(content.results, content.readings[key]).items()
+        for name, table in reading.make_plots(results, readings[key]).items()
     }
-    metrics = make_headline_metrics(content.results, content.readings)
-    metrics |= _make_trust_metrics(content.audit, content.verdicts["claims"])
-    reports = root / REPORTS
+    metrics = make_headline_metrics(results, readings)
+    metrics |= _make_trust_metrics(content["audit"], content["verdicts"]["claims"])
+    reports = root / layout.REPORTS
     _publish(reports / "figures", images)
     _publish(reports / "plots", plots)
-    write_table(reports / COHORTS_FILE, list_cohorts(content.results.cells))
-    write_json(reports / VERDICTS_FILE, content.verdicts)
-    write_json(reports / METRICS_FILE, metrics)
-    write_text(reports / "index.html", page)
+    write_table(reports / layout.COHORTS_FILE, list_cohorts(results.cells))
+    files.write_json(reports / layout.VERDICTS_FILE, content["verdicts"])
+    files.write_json(reports / layout.METRICS_FILE, metrics)
+    files.write_text(reports / "index.html", page)
 
 
-def read_content(root: Path, study: Study) -> Content:
-    """Read and judge everything below a root that the report of a study shows.
+def read_content(root: Path, study: Study) -> dict[str, Any]:
+    """Read and judge everything below a root that the report of a study shows, by the names that
+    the templates know it by.
 
     Raises:
         UserError: when a file is missing or malformed, or has no row of a cohort of the study.
@@ -124,17 +84,31 @@ def read_content(root: Path, study: Study) -> Content:
     findings = load_findings(root / FINDINGS_FILE)
     results = Results(root, study, *read_tables(root, study), findings.seed)
     readings = {name: results.read(name) for name in list_readings()}
-    return Content(
-        dataset=read_json(root / PREPARED / DATASET_FILE),
-        results=results,
-        readings=readings,
-        audit=audit.read(root),
-        spectra=spectra.read(root, choose_cohorts(study)),
-        attributions=attributions.read(root),
-        compared=agreement.read(root, readings["mutual_fooling"]["fooling"]),
-        findings=findings,
-        verdicts=to_json(findings, judge(results, findings)),
-    )
+    return {
+        "dataset": files.read_json(root / layout.PREPARED / layout.DATASET_FILE),
+        "results": results,
+        "readings": readings,
+        "audit": audit.read(root),
+        "spectra": spectra.read(root, choose_cohorts(study)),
+        "attributions": attributions.read(root),
+        "compared": agreement.read(root, readings["mutual_fooling"]),
+        "findings": findings,
+        "verdicts": to_json(findings, judge(results, findings)),
+    }
+
+
+def draw_figures(
+    results: Results, readings: Mapping[str, Any], **content: Any
+) -> Iterator[PageFigure]:
+    """Draw every figure that the study asks for or has measurements of."""
+    for name, reading in list_readings().items():
+        if reading.is_asked(results.study):
+            yield from reading.draw(results, readings[name])
+    if (mutual := readings["mutual_fooling"]) is not None:
+        yield from agreement.draw(content["compared"], mutual, mutual.order)
+    yield from spectra.draw(content["spectra"])
+    if content["attributions"] is not None:
+        yield from attributions.draw(content["attributions"])
 
 
 def choose_cohorts(study: Study) -> list[str]:
@@ -146,14 +120,14 @@ def choose_cohorts(study: Study) -> list[str]:
     return list(dict.fromkeys([*chosen, *phis])) or list(study.gans)[:_MAX_COHORTS]
 
 
-def _publish(target: Path, files: Mapping[str, bytes]) -> None:
+def _publish(target: Path, contents: Mapping[str, bytes]) -> None:
     """Put a folder with just these files in the place of the old one."""
 
     def fill(folder: Path) -> None:
-        for name, content in sorted(files.items()):
-            write_bytes(folder / name, content)
+        for name, content in sorted(contents.items()):
+            files.write_bytes(folder / name, content)
 
-    publish_directory(target, fill)
+    files.publish_directory(target, fill)
 
 
 def make_headline_metrics(results: Results, readings: Mapping[str, Any]) -> Metrics:

@@ -17,9 +17,9 @@ from matplotlib.ticker import MaxNLocator
 
 from knowledge_gaps.analyses.maps import add_colour_bar
 from knowledge_gaps.core import layout, tables
+from knowledge_gaps.readings.cohort_tables import label_cells
 from knowledge_gaps.readings.figures import GREY, WIDTH_IN, PageFigure, paper_style
 from knowledge_gaps.readings.formats import NOTHING
-from knowledge_gaps.readings.iterations import label_cells
 from knowledge_gaps.readings.mutual_fooling import MutualFooling
 from knowledge_gaps.statistics import agreement as statistics
 

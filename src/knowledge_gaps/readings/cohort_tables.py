@@ -1,5 +1,6 @@
-"""Iterations of GANs and classifiers that are trained against one another (the paper's table C):
-fool-all, memoryless, and with a memory of some iterations."""
+"""Tables of classifier cohorts on GAN cohorts beside the paper's: iterations that are trained
+against one another (table C), and architectures (table A).
+"""
 
 from __future__ import annotations
 
@@ -14,9 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from knowledge_gaps.readings.cohorts import describe_classifiers
 from knowledge_gaps.readings.figures import GREY, WIDTH_IN, PageFigure, paper_style
 from knowledge_gaps.readings.formats import NOTHING
-from knowledge_gaps.readings.paper import TABLE_ITERATIONS, PaperTable
+from knowledge_gaps.readings.paper import TABLE_ARCHITECTURES, TABLE_ITERATIONS, PaperTable
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.tables import PairSet, Row
 from knowledge_gaps.statistics.measures import find_metric_of
@@ -25,20 +27,21 @@ from knowledge_gaps.study import Study
 FloatArray = npt.NDArray[np.float64]
 
 _ROW_HEIGHT_IN = 0.46
+_HIGH_ROW_IN = 0.6  # of rows with names in two lines
 _DARK_FROM = 0.55  # the colour map is dark above this, and the text on it white
 _MIN_LABELLED = 5  # rows that are as high as the colour bar's whole label is long
 _FRAME_HEIGHT_IN = 1.2  # title and axis names
 _MEAN, _STD = "detection_rate_mean", "detection_rate_std"
-_PLOT_COLUMNS = {  # column of plots/iterations.csv: of a cell
+_PLOT_COLUMNS = {  # of a cell, and in plots/iterations.csv
     "pairs": "pairs",
-    "classifier_iteration": "row",
+    "row": "classifier_iteration",
     "classifier_cohort": "classifier_cohort",
-    "generator_iteration": "column",
+    "column": "generator_iteration",
     "generator_cohort": "generator_cohort",
-    "detection_rate": _MEAN,
-    "detection_rate_std": _STD,
-    "auc": "auc_mean",
-    "num_pairs": "detection_rate_num",
+    _MEAN: "detection_rate",
+    _STD: "detection_rate_std",
+    "auc_mean": "auc",
+    "detection_rate_num": "num_pairs",
 }
 
 
@@ -60,6 +63,9 @@ class CohortTableReading(Reading):
     """Classifier cohorts on GAN cohorts, held out and in the loss."""
 
     groups: ClassVar[dict[PairSet, str]]  # of metrics.json
+
+    def list_gans(self, study: Study) -> list[tuple[str, dict[str, float]]]:
+        return [(entry.gans, {}) for entry in getattr(study.report, self.name)]
 
     def read(self, results: Results) -> Any:
         """Return a `CohortTable` for held_out and one for in_loss."""
@@ -118,15 +124,11 @@ class Iterations(Chain):
 
     def make_plots(self, results: Results, content: Any) -> dict[str, pd.DataFrame]:
         cells = [cell for table in content.values() for cell in table.cells.values()]
-        rows = [
-            (
-                f"{cell['classifier_cohort']} on {cell['generator_cohort']}, {cell['pairs']}",
-                *(cell[name] for name in _PLOT_COLUMNS.values()),
-            )
-            for cell in cells
-            if cell["detection_rate_num"] > 0
-        ]
-        return {"iterations.csv": pd.DataFrame(rows, columns=["pair", *_PLOT_COLUMNS])}
+        known = [cell for cell in cells if cell["detection_rate_num"] > 0]
+        plot = pd.DataFrame(known, columns=list(_PLOT_COLUMNS)).rename(columns=_PLOT_COLUMNS)
+        names = plot["classifier_cohort"] + " on " + plot["generator_cohort"]
+        plot.insert(0, "pair", names + ", " + plot["pairs"])
+        return {"iterations.csv": plot}
 
 
 class Memoryless(Chain):
@@ -143,29 +145,63 @@ class Memory(Chain):
     groups: ClassVar = {PairSet.HELD_OUT: "memory_held_out_detection"}
 
 
+class Architectures(CohortTableReading):
+    """Whom GANs fool besides the classifier in their loss."""
+
+    name, title, position = "architectures", "Architectures", 80
+    groups: ClassVar = {PairSet.HELD_OUT: "architectures"}
+
+    def list_cells(self, study: Study) -> list[Place]:
+        entries = study.report.architectures
+        return [(other.gans, entry.classifiers, {}) for entry in entries for other in entries]
+
+    def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
+        table = content[PairSet.HELD_OUT]
+        names = [describe_classifiers(results.study, name) for name in table.classifiers]
+        yield PageFigure(self.name, draw_architectures(table, names))
+
+
 @paper_style()
 def draw_iterations(table: CohortTable) -> Figure:
     """Draw the study's detection rates beside the paper's."""
     paper = TABLE_ITERATIONS
-    figure, axes_ours, axes_paper = draw_beside(table, paper, _ROW_HEIGHT_IN)
+    figure, axes_ours, axes_paper = _draw_beside(table, paper, _ROW_HEIGHT_IN)
     firsts = [table.cells[row, table.gans[0]] for row in table.classifiers]
     label_cells(axes_ours, [int(cell["row"]) for cell in firsts], range(len(table.gans)))
     axes_ours.set_ylabel("GAN-classifiers of iteration", y=1.0, ha="right")
-    label_cells(axes_paper, range(len(paper.rows)), range(len(paper.columns)))
+    label_cells(axes_paper, range(len(paper.names)), range(len(paper.names)))
     axes_paper.set_title("The paper: StyleGAN2, ResNet-50, FFHQ")
     for axes in (axes_ours, axes_paper):
         axes.set_xlabel("generators of iteration")
     return figure
 
 
-def draw_beside(
+@paper_style()
+def draw_architectures(table: CohortTable, names: Sequence[str]) -> Figure:
+    """Draw detection across architectures of these names beside the paper's."""
+    paper = TABLE_ARCHITECTURES
+    figure, axes_ours, axes_paper = _draw_beside(table, paper, _HIGH_ROW_IN)
+    axes_paper.set_title("The paper: StyleGAN2, FFHQ")
+    wrapped = [name.replace(" at ", "\nat ") for name in names]
+    # as many lines on both sides, so that the titles are at one height
+    lines = "\n" if any("\n" in name for name in wrapped) else ""
+    label_cells(axes_ours, wrapped, [name if "\n" in name else lines + name for name in wrapped])
+    label_cells(axes_paper, paper.names, [lines + name for name in paper.names])
+    for axes in (axes_ours, axes_paper):
+        axes.set_xlabel("generators that fool a")
+        axes.tick_params(labelsize=7)
+    axes_ours.set_ylabel("GAN-classifiers")
+    return figure
+
+
+def _draw_beside(
     table: CohortTable, paper: PaperTable, row_height_in: float
 ) -> tuple[Figure, Axes, Axes]:
     """Draw a table and the paper's on one scale; labels are left to the caller."""
     means = table.get_array(_MEAN)
-    num_rows = max(len(means), len(paper.rows))
+    num_rows = max(len(means), len(paper.names))
     figure = Figure(figsize=(WIDTH_IN, _FRAME_HEIGHT_IN + row_height_in * num_rows))
-    ratios = [means.shape[1], len(paper.columns)]
+    ratios = [means.shape[1], len(paper.names)]
     axes_ours, axes_paper = figure.subplots(1, 2, width_ratios=ratios)
     _draw_cells(axes_ours, means, table.get_array(_STD))
     axes_ours.set_title("This study")
@@ -202,6 +238,3 @@ def _draw_cells(axes: Axes, means: FloatArray, stds: FloatArray) -> AxesImage:
         colour = "white" if mean > _DARK_FROM else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     return image
-
-
-READINGS = (Iterations(), Memoryless(), Memory())

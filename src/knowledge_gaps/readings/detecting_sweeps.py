@@ -1,4 +1,6 @@
-"""Classifiers that were trained on more and more generators, on generators held out from them."""
+"""Classifiers on generators held out from them, by what they were trained on: how many generators,
+or latents of which truncation.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from knowledge_gaps.readings import figures
-from knowledge_gaps.readings.cohorts import describe_classifiers
+from knowledge_gaps.readings.cohorts import describe_classifiers, has_styles
 from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.tables import PairSet, Row, select_pairs, summarise
@@ -61,14 +63,17 @@ class DetectingSweep(Reading, ABC):
         return [(name, {}) for name in dict.fromkeys(s.gans for s in self.list_sweeps(study))]
 
     def list_cells(self, study: Study) -> list[Place]:
+        """List the cohorts of each sweep, sorted by their places."""
         return [
-            (sweep.gans, name, {self.axis: self.get_value(study, sweep.gans, name)})
+            (sweep.gans, name, {self.axis: value})
             for sweep in self.list_sweeps(study)
-            for name in sweep.classifiers
+            for value, name in sorted(
+                (self.get_value(study, sweep.gans, name), name) for name in sweep.classifiers
+            )
         ]
 
     def read(self, results: Results) -> Any:
-        """Return for each sweep a row per classifier cohort, sorted by the axis.
+        """Return for each sweep a row per classifier cohort.
 
         held_out and in_training are cells, common sums up the held-out pairs with generators that
         no cohort of the sweep was trained on, accuracy is of all instances, and pairs has the
@@ -77,20 +82,18 @@ class DetectingSweep(Reading, ABC):
         return [self._read_sweep(results, sweep) for sweep in self.list_sweeps(results.study)]
 
     def _read_sweep(self, results: Results, sweep: ClassifierSweep) -> list[Row]:
-        detections = results.detections
-        rows = detections[detections["classifier_cohort"].isin(sweep.classifiers)]
+        rows = results.detections[results.detections["classifier_cohort"].isin(sweep.classifiers)]
         trained_on = select_pairs(rows, PairSet.IN_TRAINING, sweep.gans)["generator_instance"]
-        by = (self.axis, "classifier_cohort")
-        cells = results.select(self.name, PairSet.IN_TRAINING)
-        in_training = {cell["classifier_cohort"]: cell for cell in cells}
+        sets = (PairSet.HELD_OUT, PairSet.IN_TRAINING)
+        cells = zip(*(results.select(self.name, each) for each in sets), strict=True)
         read: list[Row] = []
-        for cell in results.select(self.name, PairSet.HELD_OUT, *by):
-            if (name := cell["classifier_cohort"]) in sweep.classifiers:
+        for held_out, in_training in cells:
+            if (name := held_out["classifier_cohort"]) in sweep.classifiers:
                 pairs = select_pairs(rows, PairSet.HELD_OUT, sweep.gans, name)
                 pairs = pairs.assign(**{IS_COMMON: ~pairs["generator_instance"].isin(trained_on)})
                 row = {
-                    "held_out": cell,
-                    "in_training": in_training[name],
+                    "held_out": held_out,
+                    "in_training": in_training,
                     "common": summarise(pairs.loc[pairs[IS_COMMON], "detection_rate"], "rate"),
                     "accuracy": results.accuracy_rows[name],
                     "pairs": pairs,
@@ -104,14 +107,11 @@ class DetectingSweep(Reading, ABC):
         yield PageFigure(self.name, figure)
 
     def make_metrics(self, results: Results, content: Any) -> Metrics:
-        cells = [row["held_out"] for rows in content for row in rows]
-        rates = {
-            cell["classifier_cohort"]: {
-                self.metric: cell[self.axis],
-                "held_out_detection": cell["detection_rate_mean"],
-            }
-            for cell in cells
-        }
+        rates = {}
+        for cell in (row["held_out"] for rows in content for row in rows):
+            rate = cell["detection_rate_mean"]
+            numbers = {self.metric: cell[self.axis], "held_out_detection": rate}
+            rates[cell["classifier_cohort"]] = numbers
         return {self.name: rates}
 
 
@@ -137,6 +137,26 @@ class Generalisation(DetectingSweep):
             table[IS_COMMON] = table[IS_COMMON].map({True: "true", False: "false"})
             plots.append(table[_PLOT_COLUMNS])
         return {"generalisation.csv": pd.concat(plots[1:] or plots)}
+
+
+class Truncation(DetectingSweep):
+    """Detection of untruncated images against the truncation psi in training."""
+
+    name, title, position = "truncation", "Truncation", 90
+    axis, coordinates = "psi", frozenset({"psi"})
+    metric = "truncation"
+
+    def list_sweeps(self, study: Study) -> list[ClassifierSweep]:
+        return [] if study.report.truncation is None else [study.report.truncation]
+
+    def get_value(self, study: Study, gans: str, classifiers: str) -> float:
+        return study.classifiers[classifiers].truncation
+
+    def label_axis(self, study: Study) -> str:
+        factor = "standard deviation of the latents"
+        if has_styles(study):
+            factor = "psi, share of the styles' distance from their mean,"
+        return f"truncation: {factor} in the classifiers' training"
 
 
 def _title_sweeps(study: Study, sweeps: Sequence[list[Row]]) -> dict[str, Sequence[Row]]:
@@ -180,11 +200,10 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], axis: str) -> None:
     axes.plot(
         values, means, color=figures.BLUE, marker="_", markersize=18, label="mean of all dots"
     )
-    placed = [
+    pairs = pd.concat(
         row["pairs"].assign(x=value + figures.spread(len(row["pairs"]), 0.12 * step))
         for value, row in zip(values, rows, strict=True)
-    ]
-    pairs = pd.concat(placed)
+    )
     for is_common, label in _DOT_LABELS.items():
         dots = pairs[pairs[IS_COMMON] == is_common]
         if not dots.empty:
@@ -200,6 +219,3 @@ def _set_rate_limits(axes: Axes, rows: Sequence[Row]) -> None:
     lowest = min(rates, default=0.0)
     low = math.floor(10 * lowest - 0.2) / 10
     axes.set_ylim(*(figures.RATE_LIMITS if lowest < 0.5 else (low, 1.0 + 0.04 * (1.0 - low))))
-
-
-READINGS = (Generalisation(),)

@@ -7,20 +7,14 @@ analyses and findings.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from knowledge_gaps.core.tables import CLASSIFIER_COHORT, GENERATOR_COHORT, PHI
+from knowledge_gaps.core.tables import CLASSIFIER_COHORT, GENERATOR_COHORT
 from knowledge_gaps.findings.judge import Verdict
-from knowledge_gaps.readings import formats, paper
-from knowledge_gaps.readings.cohorts import (
-    describe_architecture,
-    describe_classifiers,
-    find_classes,
-    has_styles,
-)
+from knowledge_gaps.readings import cohorts, formats, paper
 from knowledge_gaps.readings.reading import Results, list_readings
 from knowledge_gaps.readings.tables import PairSet, Row
 from knowledge_gaps.statistics.clusters import SIGNIFICANCE
@@ -29,16 +23,15 @@ from knowledge_gaps.statistics.measures import FID
 from knowledge_gaps.statistics.rules import Signal, describe_rule
 from knowledge_gaps.study import Study, TrainingSettings
 
-_OTHER_CELLS: dict[str, tuple[str, ...]] = {  # in the table of detection statistics: sorted by
-    "memoryless": (),
-    "memory": (),
-    "phi_sweep": (PHI, GENERATOR_COHORT),
-    "multi_instance": ("t", GENERATOR_COHORT),
-    "generalisation": (),
-    "truncation": (),
-    "architectures": (),
-}
-_EFFECT = ("effect", "low", "high")  # of an answer in verdicts.json
+_OTHERS = (  # readings in the table of detection statistics, after the iterations
+    "memoryless",
+    "memory",
+    "phi_sweep",
+    "multi_instance",
+    "generalisation",
+    "truncation",
+    "architectures",
+)
 _OWN_SECTIONS = [  # position, name, title; sections of readings lie between these
     (1, "findings", "Findings"),
     (2, "run", "What was run"),
@@ -56,7 +49,7 @@ def render_page(results: Results, verdicts: Mapping[str, Any], **content: Any) -
     Args:
         results: of the study.
         verdicts: content of verdicts.json.
-        content: what else templates know by these names; see `build.Content`.
+        content: what else templates know by these names; see `build.read_content`.
     """
     environment = make_environment()
     asked = [each for each in list_readings().values() if each.is_asked(results.study)]
@@ -81,7 +74,7 @@ def render_page(results: Results, verdicts: Mapping[str, Any], **content: Any) -
 def make_environment() -> Environment:
     """Make the environment that the templates are written for: their filters and functions."""
     environment = Environment(
-        loader=PackageLoader("knowledge_gaps.report.page"),
+        loader=PackageLoader("knowledge_gaps.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -89,14 +82,14 @@ def make_environment() -> Environment:
     )
     environment.filters.update(
         summary=formats.format_summary,
-        interval=formats.format_cell,
+        interval=formats.format_interval,
         number=formats.format_number,
         p=formats.format_p,
         phi=formats.format_phi,
         counts=formats.format_counts,
         counted=formats.format_things,
         title_of=formats.format_title,
-        architecture=describe_architecture,
+        architecture=cohorts.describe_architecture,
         effect=_format_effect,
     )
     environment.globals.update(
@@ -116,14 +109,17 @@ def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
     """Make what templates know of a study before anything is measured, but what they call a
     Frechet distance.
     """
-    architectures = {name: describe_classifiers(study, name) for name in study.classifiers}
+    architectures = {name: cohorts.describe_classifiers(study, name) for name in study.classifiers}
+    divisors = {
+        recipe.model.get("width_divisor", 1) for recipe in study.classifier_recipes.values()
+    }
     is_drawn = study.data.source == "dicebear"
     dataset = formats.format_title(study.data.name)
     if is_drawn:  # whatever the study calls them
         dataset = f"drawn faces (DiceBear, style {study.data.style})"
     return {
         "study": study,
-        "classes": find_classes(study),
+        "classes": cohorts.find_classes(study),
         "setting": {
             "dataset": dataset,
             "gans": _list_architectures(study.gan_recipes),
@@ -132,8 +128,8 @@ def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
             "distance": distance,
             "is_drawn": is_drawn,
             "is_varied": len(set(architectures.values())) > 1,
-            "is_reduced": any(map(_is_reduced, study.classifier_recipes.values())),
-            "is_stylegan2": has_styles(study),
+            "is_reduced": bool(divisors - {1}),
+            "is_stylegan2": cohorts.has_styles(study),
         },
     }
 
@@ -167,34 +163,28 @@ def _format_setting(value: object) -> str:
     return "the architecture's defaults" if value == {} else str(value).removesuffix(".0")
 
 
-def _is_reduced(recipe: TrainingSettings) -> bool:
-    return describe_architecture(recipe) != formats.format_title(recipe.architecture)
-
-
 def _list_architectures(recipes: Mapping[str, TrainingSettings]) -> str:
-    return ", ".join(dict.fromkeys(describe_architecture(each) for each in recipes.values()))
+    return ", ".join(
+        dict.fromkeys(cohorts.describe_architecture(each) for each in recipes.values())
+    )
 
 
 def _list_statistics(results: Results) -> dict[str, list[Row]]:
     """List the held-out cells of the iterations, and those that other sections read."""
-    main = _index(results.select("iterations", PairSet.HELD_OUT))
-    others = _index(
-        cell
-        for name, axes in _OTHER_CELLS.items()
-        for cell in results.select(name, PairSet.HELD_OUT, *axes)
+    main, others = (
+        {
+            (cell[CLASSIFIER_COHORT], cell[GENERATOR_COHORT]): cell
+            for name in names
+            for cell in results.select(name, PairSet.HELD_OUT)
+            if cell["num_pairs"] > 0
+        }
+        for names in (["iterations"], _OTHERS)
     )
     unseen = [cell for key, cell in others.items() if key not in main]
     return {"main": list(main.values()), "others": unseen}
 
 
-def _index(cells: Iterable[Row]) -> dict[tuple[str, str], Row]:
-    return {
-        (cell[CLASSIFIER_COHORT], cell[GENERATOR_COHORT]): cell
-        for cell in cells
-        if cell["num_pairs"] > 0
-    }
-
-
 def _format_effect(answer: Mapping[str, Any]) -> str:
-    point, low, high = (math.nan if answer[name] is None else answer[name] for name in _EFFECT)
-    return formats.format_interval(point, low, high, digits=3)
+    names = {"effect": "effect", "effect_low": "low", "effect_high": "high"}
+    known = {key: answer[name] for key, name in names.items() if answer[name] is not None}
+    return formats.format_interval(dict.fromkeys(names, math.nan) | known, "effect", digits=3)

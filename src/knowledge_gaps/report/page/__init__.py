@@ -1,1 +1,0 @@
-"""The page: `render` fills templates/page.html.j2, which includes a template for each section."""
