@@ -37,8 +37,8 @@ from knowledge_gaps.core.layout import (
     get_reports_directory,
 )
 from knowledge_gaps.core.tables import PHI, SIX_DIGITS, format_table, write_table
-from knowledge_gaps.findings.form import to_json
-from knowledge_gaps.findings.judge import Verdict, judge
+from knowledge_gaps.findings.form import make_verdicts
+from knowledge_gaps.findings.judge import Verdict
 from knowledge_gaps.findings.schema import FINDINGS_FILE, Findings, load_findings
 from knowledge_gaps.readings.cells import list_cohorts
 from knowledge_gaps.readings.cohorts import list_table_cohorts
@@ -133,7 +133,7 @@ def read_content(root: Path, study: Study) -> Content:
         attributions=attributions.read(root),
         compared=agreement.read(root, readings["mutual_fooling"]["fooling"]),
         findings=findings,
-        verdicts=to_json(findings, judge(results, findings)),
+        verdicts=make_verdicts(results, findings),
     )
 
 
