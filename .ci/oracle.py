@@ -69,8 +69,7 @@ def rebuild_reports(tables: Path, settings: Path) -> dict[str, str]:
     # needs the package, which the recorded hashes of a study do not
     from knowledge_gaps.core.files import dump_json
     from knowledge_gaps.core.tables import format_table
-    from knowledge_gaps.findings.form import to_json
-    from knowledge_gaps.findings.judge import judge
+    from knowledge_gaps.findings.form import make_verdicts
     from knowledge_gaps.findings.schema import load_findings
     from knowledge_gaps.readings.cells import list_cohorts
     from knowledge_gaps.readings.reading import Results, list_readings
@@ -88,7 +87,7 @@ def rebuild_reports(tables: Path, settings: Path) -> dict[str, str]:
         name: each.read(results) for name, each in list_readings().items() if name != "curves"
     }
     texts = {
-        "verdicts.json": dump_json(to_json(findings, judge(results, findings))),
+        "verdicts.json": dump_json(make_verdicts(results, findings)),
         "cohorts.csv": format_table(list_cohorts(results.cells)),
         "metrics.json (headline)": dump_json(make_headline_metrics(results, readings)),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 
 from knowledge_gaps.findings.judge import Answer, ask_all
 from knowledge_gaps.findings.schema import Findings, load_findings
-from knowledge_gaps.findings.sources import StudySource
+from knowledge_gaps.findings.sources import list_study_cells
 from knowledge_gaps.readings.reading import Results
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import check_graph, list_members
@@ -154,7 +155,8 @@ def ask_study(
     num_resamples: int = 1_000,
 ) -> dict[str, Answer]:
     findings = findings.model_copy(update={"num_resamples": num_resamples})
-    return ask_all(findings, StudySource(Results(Path(), study, detections, quality, 0)))
+    source = partial(list_study_cells, Results(Path(), study, detections, quality, 0))
+    return ask_all(findings, source, study.evaluation.extractor)
 
 
 def _make_gans(num: int, fools: str, phi: float) -> dict[str, Any]:

@@ -145,22 +145,6 @@ def test_difference_is_paired() -> None:
     assert other.high - other.low > 0.1
 
 
-def test_coverage_is_nominal_where_percentiles_miss() -> None:
-    """The standard deviation of a coverage is 0.015 here."""
-    rng = np.random.default_rng(3)
-    num_trials, num_covered, num_by_percentile = 200, 0, 0
-    for _ in range(num_trials):
-        effects = rng.standard_normal((3, 1)) + 0.5 * rng.standard_normal((1, 3))
-        cell = PairMatrix(effects + 0.3 * rng.standard_normal((3, 3)), "g", "c")
-        resampled = resample_cells([cell], 0, num_resamples=400)
-        interval = make_interval(resampled, ONE)
-        num_covered += interval.low <= 0 <= interval.high
-        low, high = np.quantile(resampled.draws[0], [0.025, 0.975])
-        num_by_percentile += low <= 0 <= high
-    assert num_covered / num_trials >= 0.92
-    assert num_by_percentile / num_trials < 0.92
-
-
 def test_bounds_of_the_largest_cell() -> None:
     cells = make_independent([0.2, 0.4, 0.3], [0.01, 0.02, 0.2])
     largest = bound_effect(cells, [0, 1, 2], over=(Over.MAX, Over.MEAN))
@@ -183,17 +167,3 @@ def test_bounds_of_a_spread_and_of_a_difference_of_extremes() -> None:
     both = bound_effect(cells, [0, 1], [0], (Over.MAX, Over.MAX))
     assert both.point == pytest.approx(0.2)
     assert both.low == pytest.approx(0.2 - stats.norm.isf(0.025 / 2) * error, abs=0.001)
-
-
-def test_largest_of_equal_cells_is_covered() -> None:
-    """The largest cell's own interval would miss: it lies above the truth by its luck."""
-    rng = np.random.default_rng(2)
-    num_covered, num_by_the_winner = 0, 0
-    for _ in range(100):
-        cells = make_independent(list(rng.normal(0, 0.1, 8)), [0.1] * 8, 1_000)
-        interval = bound_effect(cells, range(8), over=(Over.MAX, Over.MEAN))
-        num_covered += interval.low <= 0 <= interval.high
-        winner = make_interval(cells, np.eye(8)[int(cells.points.argmax())])
-        num_by_the_winner += winner.low <= 0 <= winner.high
-    assert num_covered >= 93
-    assert num_by_the_winner < 90

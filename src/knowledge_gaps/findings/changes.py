@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.text import Text
 
@@ -28,45 +27,26 @@ class ChangeKind(StrEnum):
     ONE_ASKED = "asked in one study only"
 
 
-@dataclass(frozen=True)
-class Reported:
+class Reported(NamedTuple):
     """What a study's verdicts.json says of a claim; without effect where it was not asked."""
 
-    verdict: Verdict
-    effect: Interval
-    measure: str  # of the effect
-    threshold: float  # that the interval was compared with
+    verdict: Verdict = Verdict.NOT_ASKED
+    effect: Interval = Interval()
+    measure: str = ""  # of the effect
+    threshold: float = math.nan  # that the interval was compared with
 
 
-_NO_CLAIM = Reported(Verdict.NOT_ASKED, Interval(math.nan, math.nan, math.nan), "", math.nan)
+_NO_CLAIM = Reported()
 
 
-@dataclass(frozen=True)
-class Change:
-    """A claim in two studies."""
+class Change(NamedTuple):
+    """A claim in two studies, with what is not as before in words."""
 
     id: str
     before: Reported
     after: Reported
-
-    @property
-    def kind(self) -> ChangeKind:
-        """Compare the verdicts where both studies could be asked."""
-        if self.remark in (ChangeKind.ONE_ASKED, ""):
-            return ChangeKind(self.remark or ChangeKind.SAME)
-        return ChangeKind.OTHER
-
-    @property
-    def remark(self) -> str:
-        """What is not as before, in words."""
-        before, after = self.before, self.after
-        if Verdict.NOT_ASKED in (before.verdict, after.verdict):
-            return ChangeKind.ONE_ASKED
-        if before.threshold != after.threshold:
-            return f"threshold {before.threshold:g}, then {after.threshold:g}"
-        if before.verdict is not after.verdict:
-            return "another verdict"
-        return "" if before.measure == after.measure else f"{before.measure}, then {after.measure}"
+    kind: ChangeKind
+    remark: str
 
 
 def read_verdicts(path: Path) -> dict[str, Reported]:
@@ -85,9 +65,9 @@ def list_changes(before: dict[str, Reported], after: dict[str, Reported]) -> lis
     """List the claims that at least one of two studies was asked, in the order of their files."""
     pairs = {id: (before.get(id, _NO_CLAIM), after.get(id, _NO_CLAIM)) for id in before | after}
     return [
-        Change(id, *pair)
+        Change(id, *pair, *_compare(*pair))
         for id, pair in pairs.items()
-        if {each.verdict for each in pair} != {Verdict.NOT_ASKED}
+        if any(each.verdict is not Verdict.NOT_ASKED for each in pair)
     ]
 
 
@@ -107,15 +87,26 @@ def render(changes: Sequence[Change]) -> str:
 
 def _read_claim(claim: dict[str, Any]) -> Reported:
     study = claim["study"]
-    point, low, high = (
-        math.nan if study[key] is None else float(study[key]) for key in ("effect", "low", "high")
-    )
+    numbers = (study[key] for key in ("effect", "low", "high"))
+    point, low, high = (math.nan if number is None else float(number) for number in numbers)
     return Reported(
         verdict=Verdict(study["verdict"]),
         effect=Interval(point, low, high, fixed=tuple(study["fixed"])),
         measure=(study["effect_words"] or "").partition(":")[0],
         threshold=float(claim["threshold"]),
     )
+
+
+def _compare(before: Reported, after: Reported) -> tuple[ChangeKind, str]:
+    if Verdict.NOT_ASKED in (before.verdict, after.verdict):
+        return ChangeKind.ONE_ASKED, ChangeKind.ONE_ASKED.value
+    if before.threshold != after.threshold:
+        return ChangeKind.OTHER, f"threshold {before.threshold:g}, then {after.threshold:g}"
+    if before.verdict is not after.verdict:
+        return ChangeKind.OTHER, "another verdict"
+    if before.measure != after.measure:
+        return ChangeKind.OTHER, f"{before.measure}, then {after.measure}"
+    return ChangeKind.SAME, ""
 
 
 def _format(reported: Reported) -> str:

@@ -1,16 +1,17 @@
-"""Judged claims as the content of reports/verdicts.json, which the page shows as well."""
+"""Claims and answers as the content of reports/verdicts.json, which the page shows as well."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from knowledge_gaps.core.layout import DETECTIONS_FILE, QUALITY_FILE
 from knowledge_gaps.core.tables import IN_LOSS, IN_TRAINING
-from knowledge_gaps.findings.judge import Answer, Judged
+from knowledge_gaps.findings.judge import Answer, ask_all
 from knowledge_gaps.findings.schema import (
     ARCHITECTURES,
     ITERATIONS,
@@ -19,6 +20,8 @@ from knowledge_gaps.findings.schema import (
     Findings,
     Selection,
 )
+from knowledge_gaps.findings.sources import list_paper_cells, list_study_cells
+from knowledge_gaps.readings.reading import Results
 from knowledge_gaps.readings.tables import PairSet
 from knowledge_gaps.statistics.bootstrap import CONFIDENCE, Statistic
 from knowledge_gaps.statistics.effects import Over
@@ -34,8 +37,15 @@ _OVER = {Over.MEAN: "mean", Over.MIN: "smallest", Over.MAX: "largest"}
 _TABLES = {ARCHITECTURES: "A", MUTUAL_FOOLING: "B", ITERATIONS: "C"}
 
 
-def to_json(findings: Findings, judged: Sequence[Judged]) -> dict[str, Any]:
-    """Return the content of reports/verdicts.json: no NaN, floats rounded to 6 digits."""
+def make_verdicts(results: Results, findings: Findings) -> dict[str, Any]:
+    """Judge every claim by the tables of a study, and of the paper, in the order of findings.yaml.
+
+    Returns:
+        Content of reports/verdicts.json: no NaN, floats rounded to 6 digits.
+    """
+    extractor = results.study.evaluation.extractor
+    study = ask_all(findings, partial(list_study_cells, results), extractor)
+    paper = ask_all(findings, partial(list_paper_cells, findings.seed))
     return {
         "confidence": CONFIDENCE,
         "num_resamples": findings.num_resamples,
@@ -43,44 +53,55 @@ def to_json(findings: Findings, judged: Sequence[Judged]) -> dict[str, Any]:
         "margins": findings.margins,
         "pilot": findings.pilot.model_dump(exclude={"setting"}),  # the page has it
         "paper_spread": findings.paper_spread.model_dump(),
-        "claims": [_list_claim(findings, entry) for entry in judged],
+        "claims": [
+            _list_claim(findings, claim, study[claim.id], paper[claim.id])
+            for claim in findings.claims
+        ],
     }
 
 
-def _list_claim(findings: Findings, judged: Judged) -> dict[str, Any]:
-    claim, study, paper = judged.claim, _list_answer(judged.study), _list_answer(judged.paper)
-    study["effect_words"] = _describe_effect(claim, judged.study)
-    study["protocol"] = _describe_protocol(judged.study, findings)
-    paper["words"] = claim.paper
-    paper["protocol"] = _describe_paper(claim, findings)
+def _list_claim(findings: Findings, claim: Claim, study: Answer, paper: Answer) -> dict[str, Any]:
     copied = {"id", "finding", "text", "setting", "measure", "direction", "why"}
-    return claim.model_dump(include=copied) | {
-        "threshold": _round(findings.get_threshold(claim)),
+    content = claim.model_dump(include=copied) | {
+        "threshold": findings.get_threshold(claim),
         "threshold_words": _describe_threshold(claim, findings),
-        "source": _describe_source(claim, judged.study),
-        "study": study,
-        "paper": paper,
+        "source": _describe_source(claim, study),
+        "study": _list_answer(study) | {"protocol": _describe_protocol(study, findings)},
+        "paper": _list_answer(paper) | {"protocol": _describe_paper(claim, findings)},
     }
+    content["study"]["effect_words"] = _describe_effect(claim, study)
+    content["paper"]["words"] = claim.paper
+    return _round(content)
 
 
 def _list_answer(answer: Answer) -> dict[str, Any]:
-    content = {name: _round(value) for name, value in vars(answer).items()}
-    del content["measure"]  # the words of the effect have it
-    content["num_instances"] = dict(answer.num_instances)
+    content = vars(answer) | vars(answer.effect) | {"effect": answer.effect.point}
     if answer.clusters is not None:
-        content["clusters"] = {name: _round(getattr(answer.clusters, name)) for name in _CLUSTERS}
+        content["clusters"] = {name: getattr(answer.clusters, name) for name in _CLUSTERS}
+    del content["measure"], content["point"]  # the words of the effect have the measure
     return content
 
 
+def _round(content: dict[str, Any]) -> dict[str, Any]:
+    """Round all floats, by way of JSON; those that are not finite become None."""
+
+    def parse(digits: str) -> float:
+        return round(float(digits), _DIGITS)
+
+    text = json.dumps(content, default=np.ndarray.tolist)
+    rounded: dict[str, Any] = json.loads(text, parse_float=parse, parse_constant=lambda _: None)
+    return rounded
+
+
 def _describe_protocol(answer: Answer, findings: Findings) -> str | None:
-    if math.isnan(answer.low):
+    if math.isnan(answer.effect.low):
         return None
     kind = f"{CONFIDENCE:.0%} interval of the two-way bootstrap over instances"
     words = [f"{kind}, {findings.num_resamples:,} resamples, Student's t"]
-    if answer.num_dropped > 0:
-        words.append(f"{answer.num_dropped:,} resamples without a pair left out")
-    if answer.fixed:
-        words.append(f"it does not cover other instances of {', '.join(answer.fixed)}")
+    if answer.effect.num_dropped > 0:
+        words.append(f"{answer.effect.num_dropped:,} resamples without a pair left out")
+    if fixed := answer.effect.fixed:
+        words.append(f"it does not cover other instances of {', '.join(fixed)}")
     return "; ".join(words)
 
 
@@ -89,17 +110,6 @@ def _describe_side(side: Selection, num_cells: int) -> str:
     statistic = "standard deviation" if side.statistic is Statistic.STD else "mean"
     cells = "1 cell" if num_cells == 1 else f"{num_cells} cells"
     return f"{_OVER[side.over]} over {cells} of the {statistic} over {of}"
-
-
-def _round(value: Any) -> Any:
-    """Round floats, also those within lists and arrays; those that are not finite become None."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_round(entry) for entry in value]
-    if isinstance(value, float):
-        return round(value, _DIGITS) if math.isfinite(value) else None
-    return value
 
 
 def _describe_threshold(claim: Claim, findings: Findings) -> str:

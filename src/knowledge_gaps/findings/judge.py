@@ -8,31 +8,14 @@ thresholds are in findings.yaml and were fixed before the study that they judge.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-import numpy as np
-
-from knowledge_gaps.findings.schema import (
-    MUTUAL_FOOLING,
-    AskedOf,
-    Claim,
-    Findings,
-    Range,
-    Selection,
-)
-from knowledge_gaps.findings.sources import (
-    Cell,
-    NotAskedError,
-    PaperSource,
-    Printed,
-    StudySource,
-    resample_printed,
-)
+from knowledge_gaps.findings.schema import AskedOf, Claim, Findings, Range, Selection
+from knowledge_gaps.findings.sources import Cell, NotAskedError, Printed, Source, resample_printed
 from knowledge_gaps.readings.cells import MEASURES
 from knowledge_gaps.readings.formats import format_title
-from knowledge_gaps.readings.reading import Results
 from knowledge_gaps.statistics.bootstrap import Interval, PairMatrix, Resampled, resample_cells
 from knowledge_gaps.statistics.clusters import Clusters
 from knowledge_gaps.statistics.effects import bound_effect
@@ -50,54 +33,35 @@ class Verdict(StrEnum):
     NOT_ASKED = "not asked here"
 
 
-Source = StudySource | PaperSource
-
-
 @dataclass(frozen=True)
 class Answer:
-    """The verdict of one source on a claim, with the effect and its interval as of `Interval`."""
+    """The verdict of one source on a claim, with the effect: left, or left less right."""
 
     verdict: Verdict
     reason: str | None = None  # why there is none, or why it is not what the interval alone says
     measure: str = ""  # as the source calls it
-    effect: float = math.nan  # left, or left less right
-    low: float = math.nan
-    high: float = math.nan
+    effect: Interval = field(default_factory=Interval)
     left: tuple[str, ...] = ()  # names of the cells
     right: tuple[str, ...] = ()  # of those that were subtracted
     num_pairs: int = 0  # of all cells, or generator instances where the measure is theirs
-    num_instances: tuple[tuple[str, int], ...] = ()  # that take part, by cohort of a study
-    num_dropped: int = 0
-    fixed: tuple[str, ...] = ()
+    num_instances: Mapping[str, int] = field(default_factory=dict)  # by cohort of a study
     clusters: Clusters | None = None  # of the matrix of mutual fooling, where it is divided
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A claim with the answers of a study and of the paper's own table."""
+def ask_all(findings: Findings, source: Source, extractor: str | None = None) -> dict[str, Answer]:
+    """Ask one source all claims, each after those that it needs.
 
-    claim: Claim
-    study: Answer
-    paper: Answer
-
-
-def judge(results: Results, findings: Findings) -> tuple[Judged, ...]:
-    """Judge every claim by the tables of a study, in the order of findings.yaml."""
-    ours = ask_all(findings, StudySource(results))
-    theirs = ask_all(findings, PaperSource(findings.seed))
-    return tuple(Judged(claim, ours[claim.id], theirs[claim.id]) for claim in findings.claims)
-
-
-def ask_all(findings: Findings, source: Source) -> dict[str, Answer]:
-    """Ask one source all claims, each after those that it needs."""
+    A margin of a distance decides in the pilot's features alone: `extractor` is the source's, None
+    where its distances have no verdict.
+    """
     answers: dict[str, Answer] = {}
     pilot = findings.pilot.setting.extractor
     for claim in findings.claims:
         answer = _ask(claim, findings, source)
         needs_units = claim.threshold.margins != 0 and claim.measure not in _SHARES
         is_decided = answer.verdict in (Verdict.SUPPORTED, Verdict.CONTRADICTED)
-        if needs_units and source.units not in (None, pilot) and is_decided:
-            units = f"{pilot} features, the effect in those of {source.units}"
+        if needs_units and extractor not in (None, pilot) and is_decided:
+            units = f"{pilot} features, the effect in those of {extractor}"
             answer = _leave_undecided(answer, f"the margin is in units of {units}")
         lacking = [name for name in claim.needs if answers[name].verdict != Verdict.SUPPORTED]
         if lacking and answer.verdict is Verdict.SUPPORTED:
@@ -109,32 +73,25 @@ def ask_all(findings: Findings, source: Source) -> dict[str, Answer]:
 def _ask(claim: Claim, findings: Findings, source: Source) -> Answer:
     """Ask one source one claim, whatever other claims it needs."""
     try:
-        left, *rest = _choose_sides(claim, source)
+        left, right = _choose_sides(claim, source)
     except NotAskedError as reason:
         return Answer(Verdict.NOT_ASKED, str(reason))
-    right = rest[0] if rest else []
     cells = [*left, *right]
-    positions = range(len(left)), range(len(left), len(cells))
+    resampled = _resample(cells, claim, findings)
     over = claim.left.over, claim.sides[-1].over
-    matrices = [cell.numbers for cell in cells if isinstance(cell.numbers, PairMatrix)]
-    resampled = _resample(cells, matrices, claim, findings)
-    interval = bound_effect(resampled, *positions, over)
+    effect = bound_effect(resampled, range(len(left)), range(len(left), len(cells)), over)
     if claim.measure in _SHARES:
-        interval = interval.clip(0.0 if claim.right is None else -1.0, 1.0)
-    has_clusters = claim.left.reading == MUTUAL_FOOLING and claim.left.same is not None
+        effect = effect.clip(0.0 if claim.right is None else -1.0, 1.0)
+    num_pairs = sum(cell.num_pairs for cell in cells)
     answer = Answer(
-        verdict=decide(interval, claim.direction, findings.get_threshold(claim)),
+        verdict=decide(effect, claim.direction, findings.get_threshold(claim)),
         measure=cells[0].measure,
-        effect=interval.point,
-        low=interval.low,
-        high=interval.high,
+        effect=effect,
         left=tuple(cell.name for cell in left),
         right=tuple(cell.name for cell in right),
-        num_pairs=sum(int((~np.isnan(matrix.values)).sum()) for matrix in matrices),
-        num_instances=_count_instances(resampled) if matrices else (),
-        num_dropped=interval.num_dropped,
-        fixed=interval.fixed,
-        clusters=source.mutual.clusters if has_clusters else None,
+        num_pairs=num_pairs,
+        num_instances=_count_instances(resampled) if num_pairs > 0 else {},
+        clusters=cells[0].clusters,
     )
     return _qualify(answer, claim)
 
@@ -172,16 +129,16 @@ def choose_cells(cells: Sequence[Cell], selection: Selection, asked_of: AskedOf)
     return chosen
 
 
-def _choose_sides(claim: Claim, source: Source) -> list[list[Cell]]:
-    chosen = [
-        choose_cells(source.list_cells(claim.measure, side), side, claim.asked_of)
-        for side in claim.sides
-    ]
+def _choose_sides(claim: Claim, source: Source) -> tuple[list[Cell], list[Cell]]:
+    left, right = (
+        choose_cells(source(claim.measure, side), side, claim.asked_of) if side else []
+        for side in (claim.left, claim.right)
+    )
     if claim.right is not None and claim.left.pairs == claim.right.pairs:
-        names, others = ([cell.name for cell in cells] for cells in chosen)
+        names, others = ([cell.name for cell in cells] for cells in (left, right))
         if names == others and (len(names) == 1 or claim.left.over == claim.right.over):
             raise NotAskedError(f"there is only {names[0]} on both sides")
-    return chosen
+    return left, right
 
 
 def _describe_where(selection: Selection) -> str:
@@ -201,33 +158,32 @@ def _describe(wanted: Range) -> str:
     return " ".join(filter(None, (wanted.pick, wanted.parity, low, high))) or "of any value"
 
 
-def _resample(
-    cells: Sequence[Cell], matrices: Sequence[PairMatrix], claim: Claim, findings: Findings
-) -> Resampled:
+def _resample(cells: Sequence[Cell], claim: Claim, findings: Findings) -> Resampled:
+    """Resample the cells of one source, all of which are matrices or all printed."""
     seed, num = findings.seed, findings.num_resamples
-    if matrices:
-        return resample_cells(matrices, seed, claim.left.statistic, num)
-    printed = [cell.numbers for cell in cells if isinstance(cell.numbers, Printed)]
-    return resample_printed(printed, findings.paper_spread.instances, seed, num)
+    if printed := [cell.numbers for cell in cells if isinstance(cell.numbers, Printed)]:
+        return resample_printed(printed, findings.paper_spread.instances, seed, num)
+    matrices = [cell.numbers for cell in cells if isinstance(cell.numbers, PairMatrix)]
+    return resample_cells(matrices, seed, claim.left.statistic, num)
 
 
-def _count_instances(resampled: Resampled) -> tuple[tuple[str, int], ...]:
+def _count_instances(resampled: Resampled) -> dict[str, int]:
     """Count the instances of each cohort that have a number in some cell."""
-    parts = resampled.components
-    return tuple(sorted((part.name, int(part.is_used.any(axis=1).sum())) for part in parts))
+    counts = {part.name: int(part.is_used.any(axis=1).sum()) for part in resampled.components}
+    return dict(sorted(counts.items()))
 
 
 def _qualify(answer: Answer, claim: Claim) -> Answer:
     """Change the verdict where the interval alone does not decide it, and give reasons."""
-    if math.isnan(answer.low):
+    low, high, clusters = answer.effect.low, answer.effect.high, answer.clusters
+    if math.isnan(low):
         return _leave_undecided(answer, "there is no interval: one instance, or no spread printed")
-    if answer.low == answer.high:
+    if low == high:
         return _leave_undecided(answer, "all instances are equal, as few can be by chance")
-    has_effect = answer.low > 0 if claim.direction == "above" else answer.high < 0
+    has_effect = low > 0 if claim.direction == "above" else high < 0
     is_difference = claim.right is not None and claim.direction != "differs"
     if answer.verdict is Verdict.CONTRADICTED and is_difference and has_effect:
         return replace(answer, reason="there is an effect, smaller than the threshold")
-    clusters = answer.clusters
     if answer.verdict is Verdict.SUPPORTED and clusters and not clusters.is_significant:
         words = f"shuffled entries are divided as well (p = {clusters.p_value:.3f})"
         return _leave_undecided(answer, words)

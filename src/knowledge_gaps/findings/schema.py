@@ -5,14 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    FiniteFloat,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, FiniteFloat, ValidationError, model_validator
 
 from knowledge_gaps.core.errors import UserError, describe_first_error
 from knowledge_gaps.readings.cells import MEASURES
@@ -67,14 +60,6 @@ def _widen(wanted: Any) -> Any:
     return {"min": wanted, "max": wanted} if isinstance(wanted, (int, float)) else wanted
 
 
-def _check_reading(name: str) -> str:
-    """Refuse what is no reading of cohorts that a study names."""
-    known = [reading for reading in list_readings() if reading in ReportSettings.model_fields]
-    if name not in known:
-        raise ValueError(f"{name!r} found, one of {', '.join(known)} is needed")
-    return name
-
-
 class Selection(Section):
     """Some cells, and how they become one number.
 
@@ -83,7 +68,7 @@ class Selection(Section):
     (truncation).
     """
 
-    reading: Annotated[str, AfterValidator(_check_reading)]  # where the cells come from
+    reading: str  # where the cells come from
     # which pairs of a cell count; null for a measure of generators alone
     pairs: Annotated[PairSet | None, Field(strict=False)] = None
     # by coordinate, a value or a range
@@ -96,6 +81,10 @@ class Selection(Section):
 
     @model_validator(mode="after")
     def _check_coordinates(self) -> Self:
+        readings = [name for name in list_readings() if name in ReportSettings.model_fields]
+        if self.reading not in readings:
+            needed = f"one of {', '.join(readings)} is needed"
+            raise ValueError(f"reading: {self.reading!r} found, {needed}")
         left_out = _OF_CLASSIFIERS if self.pairs is None else set()
         known = list_readings()[self.reading].coordinates - left_out
         if unknown := [name for name in self.where if name not in known]:
@@ -155,15 +144,10 @@ class Claim(Section):
                 left, right = getattr(self.left, key), getattr(self.right, key)
                 if (left is None) != (right is None) or (key == "statistic" and left != right):
                     raise ValueError(f"left.{key} is {left}, right.{key} is {right}: not one scale")
-        for side in self.sides:
-            if side.reading == MUTUAL_FOOLING and self.measure != DETECTION_RATE:
-                raise ValueError(f"measure is {self.measure}, {side.reading} has {DETECTION_RATE}")
+        if self.measure != DETECTION_RATE and MUTUAL_FOOLING in {x.reading for x in self.sides}:
+            raise ValueError(f"measure is {self.measure}, {MUTUAL_FOOLING} has {DETECTION_RATE}")
         if self.direction == "differs" and (self.right is None or self.left.over != Over.MEAN):
             raise ValueError("differs needs a right side, and means on both sides")
-        return self
-
-    @model_validator(mode="after")
-    def _check_measure(self) -> Self:
         what, known = ("generators", METRICS) if self.left.pairs is None else ("pairs", MEASURES)
         if self.measure not in known:
             raise ValueError(f"measure is {self.measure!r}, of {what} there are {', '.join(known)}")

@@ -5,44 +5,42 @@ standard deviations, or single values.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from knowledge_gaps.core.tables import GENERATOR_COHORT, GENERATOR_INSTANCE
 from knowledge_gaps.findings.schema import ARCHITECTURES, ITERATIONS, MUTUAL_FOOLING, Selection
+from knowledge_gaps.readings import paper
 from knowledge_gaps.readings.cells import make_matrix
 from knowledge_gaps.readings.cohorts import get_classifiers, list_fooled
 from knowledge_gaps.readings.formats import format_title
-from knowledge_gaps.readings.paper import (
-    TABLE_ARCHITECTURES,
-    TABLE_ITERATIONS,
-    TABLE_MUTUAL_FOOLING,
-    PaperTable,
-)
 from knowledge_gaps.readings.reading import Results, list_readings
 from knowledge_gaps.readings.tables import PairSet, find_metric, select_pairs
-from knowledge_gaps.statistics.bootstrap import Component, Floats, PairMatrix, Resampled, Statistic
+from knowledge_gaps.statistics.bootstrap import (
+    Component,
+    Floats,
+    Mask,
+    PairMatrix,
+    Resampled,
+    Statistic,
+)
 from knowledge_gaps.statistics.clusters import MIN_MEMBERS, Clusters, find_clusters
 from knowledge_gaps.statistics.measures import DETECTION_RATE, FID, find_metric_of
-from knowledge_gaps.study import Kind
+from knowledge_gaps.study import Kind, Study
 
-Mask = npt.NDArray[np.bool_]
-
-TABLES: Mapping[str, PaperTable] = {
-    ARCHITECTURES: TABLE_ARCHITECTURES,
-    MUTUAL_FOOLING: TABLE_MUTUAL_FOOLING,
-    ITERATIONS: TABLE_ITERATIONS,
+TABLES = {
+    ARCHITECTURES: paper.TABLE_ARCHITECTURES,
+    MUTUAL_FOOLING: paper.TABLE_MUTUAL_FOOLING,
+    ITERATIONS: paper.TABLE_ITERATIONS,
 }
 _GAN = "stylegan2"  # of all printed tables
 _CLASSIFIERS = {MUTUAL_FOOLING: "mobilenet_v2", ITERATIONS: "resnet50"}
 _ARCHITECTURES = {format_title(name): name for name in ("resnet50", "inception_v3", "mobilenet_v2")}
-_NO_TABLE = "the paper prints no table of"
 _STEP = 0.01  # two digits are printed; rounding adds a uniform error of this width
 _MANY = 1_000  # instances behind a standard error that is known: Student's t is normal
 
@@ -52,10 +50,10 @@ class NotAskedError(Exception):
 
 
 class Printed(NamedTuple):
-    """A mean as the paper prints it, with its standard deviation where there is one."""
+    """A mean as the paper prints it, with its standard deviation."""
 
     mean: float
-    std: float | None
+    std: float = math.nan  # where none is printed
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,18 @@ class Cell:
     classifiers: frozenset[str]  # those of the classifiers; of generators alone, of their loss's
     coordinates: Mapping[str, float]  # see `Selection`
     is_same: bool | None = None  # see `Selection.same`; None where it has no meaning
+    clusters: Clusters | None = None  # that a cell of mutual fooling is divided by
+
+    @property
+    def num_pairs(self) -> int:
+        """The numbers of pairs, or of generator instances; none are known of what is printed."""
+        if isinstance(self.numbers, Printed):
+            return 0
+        return int((~np.isnan(self.numbers.values)).sum())
+
+
+# List the cells of a measure that a selection has; raises NotAskedError when there is none.
+Source = Callable[[str, Selection], list[Cell]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,173 +89,141 @@ class MutualMatrix:
     instances: Sequence[int]  # [n] numbers of the classifiers
     cohorts: tuple[str, str]  # names of what is drawn: the columns, then the rows
     architectures: tuple[str, frozenset[str]]  # of the GANs, and of the classifiers
-    division: Clusters | None  # of the classifiers, where they can be divided
+    clusters: Clusters | None  # of the classifiers, where they can be divided
 
-    @property
-    def clusters(self) -> Clusters:
-        """The clusters of the classifiers.
+    def list_cells(self, selection: Selection) -> Iterator[Cell]:
+        """Divide the matrix: its diagonal, what is off it, or with `same` a cell of each cluster's
+        classifiers on the GANs that fool each cluster.
 
         Raises:
-            NotAskedError: when there are too few classifiers, or an entry is missing.
+            NotAskedError: when clusters are asked for and there are none, since classifiers are too
+                few or an entry is missing.
         """
-        if self.division is not None:
-            return self.division
+        is_own = np.eye(len(self.values), dtype=bool)
+        if selection.pairs is PairSet.IN_LOSS:
+            yield self._make_cell("classifiers in the loss", is_own)
+        elif selection.pairs is PairSet.HELD_OUT and selection.same is None:
+            yield self._make_cell("classifiers on the GANs of others", ~is_own)
+        elif selection.pairs is PairSet.HELD_OUT:
+            for row, column in product(self._get_clusters().members, repeat=2):
+                mask = np.zeros_like(is_own)
+                mask[np.ix_(row, column)] = True
+                name = f"{self._name(row)} on GANs against {self._name(column)}"
+                cell = self._make_cell(name, mask & ~is_own)
+                yield replace(cell, is_same=row == column, clusters=self.clusters)
+
+    def _get_clusters(self) -> Clusters:
+        if self.clusters is not None:
+            return self.clusters
         if (num := len(self.values)) >= MIN_MEMBERS:
             raise NotAskedError("a pair of the matrix has no detection rate")
         raise NotAskedError(f"{num} classifiers are fooled one by one, clusters need {MIN_MEMBERS}")
 
-    def list_cells(self, selection: Selection) -> list[Cell]:
-        """Divide the matrix: its diagonal, what is off it, or with `same` a cell of each cluster's
-        classifiers on the GANs that fool each cluster.
-        """
-        cells = []
-        for name, is_same, mask in self._list_masks(selection):
-            numbers = PairMatrix(np.where(mask, self.values, np.nan).T, *self.cohorts)
-            cell = Cell(name, DETECTION_RATE, numbers, *self.architectures, {}, is_same)
-            cells += [] if np.isnan(numbers.values).all() else [cell]
-        return cells
-
-    def _list_masks(self, selection: Selection) -> Iterator[tuple[str, bool | None, Mask]]:
-        is_own = np.eye(len(self.values), dtype=bool)
-        if selection.pairs is PairSet.IN_LOSS:
-            yield "classifiers in the loss", None, is_own
-        elif selection.pairs is PairSet.HELD_OUT and selection.same is None:
-            yield "classifiers on the GANs of others", None, ~is_own
-        elif selection.pairs is PairSet.HELD_OUT:
-            for row, column in product(self.clusters.members, repeat=2):
-                mask = np.zeros_like(is_own)
-                mask[np.ix_(row, column)] = True
-                name = f"{self._name(row)} on GANs against {self._name(column)}"
-                yield name, row == column, mask & ~is_own
+    def _make_cell(self, name: str, mask: Mask) -> Cell:
+        numbers = PairMatrix(np.where(mask, self.values, np.nan).T, *self.cohorts)
+        return Cell(name, DETECTION_RATE, numbers, *self.architectures, {})
 
     def _name(self, members: Sequence[int]) -> str:
         return f"{{{', '.join(str(self.instances[member]) for member in members)}}}"
 
 
-@dataclass(frozen=True, eq=False)
-class StudySource:
-    """The tables of a study."""
-
-    results: Results
-
-    @property
-    def units(self) -> str | None:
-        """The extractor whose features the distances are of."""
-        return self.results.study.evaluation.extractor
-
-    def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
-        """List the cells of a reading that have numbers.
-
-        Raises:
-            NotAskedError: when there is none.
-        """
-        if not getattr(self.results.study.report, selection.reading):
-            raise NotAskedError(f"the study names no {selection.reading}")
-        if selection.pairs is None:
-            cells = self._list_quality(measure, selection.reading)
-        elif selection.reading == MUTUAL_FOOLING:
-            cells = iter(self.mutual.list_cells(selection))
-        else:
-            cells = self._list_pairs(measure, selection.reading, selection.pairs)
-        if known := list(cells):
-            return known
-        of = "" if selection.pairs is None else f" of {selection.pairs} pairs"
-        raise NotAskedError(f"{selection.reading} has no {measure}{of}")
-
-    @cached_property
-    def mutual(self) -> MutualMatrix:
-        """The matrix of mutual fooling, of a study that names it."""
-        fooling = self.results.read(MUTUAL_FOOLING)
-        names = f"{Kind.GANS}/{MUTUAL_FOOLING}", f"{Kind.CLASSIFIERS}/{fooling.cohort}"
-        architectures = self._get_architectures(fooling.gans[0])  # it fools one of the cohort
-        square = fooling.get_square()
-        return MutualMatrix(square, fooling.fooled, names, architectures, fooling.clusters)
-
-    def _list_pairs(self, measure: str, reading: str, pairs: PairSet) -> Iterator[Cell]:
-        study = self.results.study
-        for gans, classifiers, coordinates in list_readings()[reading].list_cells(study):
-            rows = select_pairs(self.results.detections, pairs, gans, classifiers)
-            if rows[measure].notna().any():
-                shape = study.gans[gans].instances, study.classifiers[classifiers].instances
-                matrix = make_matrix(rows, measure, shape, gans, classifiers)
-                gan, fooled = self._get_architectures(gans)
-                asked = get_classifiers(study, [classifiers])
-                is_same = asked == fooled if reading == ARCHITECTURES else None
-                name = f"{classifiers} on {gans}"
-                yield Cell(name, measure, matrix, gan, asked, coordinates, is_same)
-
-    def _list_quality(self, metric: str, reading: str) -> Iterator[Cell]:
-        quality, column = self.results.quality, find_metric(self.results.quality, metric)
-        measure = find_metric_of(column) or metric
-        for gans, coordinates in list_readings()[reading].list_gans(self.results.study):
-            rows = quality[quality[GENERATOR_COHORT] == gans].set_index(GENERATOR_INSTANCE)
-            # the table may have more instances than the study names by now
-            rows = rows.reindex(range(self.results.study.gans[gans].instances))
-            matrix = PairMatrix(rows[[column]].to_numpy(np.float64), f"{Kind.GANS}/{gans}")
-            if not np.isnan(matrix.values).all():
-                yield Cell(gans, measure, matrix, *self._get_architectures(gans), coordinates)
-
-    def _get_architectures(self, gans: str) -> tuple[str, frozenset[str]]:
-        """Return those of GANs and of the classifiers in their loss."""
-        study = self.results.study
-        gan = study.gan_recipes[study.gans[gans].recipe].architecture
-        return gan, get_classifiers(study, list_fooled(study, gans))
+def list_study_cells(results: Results, measure: str, selection: Selection) -> list[Cell]:
+    """List the cells of a reading of a study that have numbers, see `Source`."""
+    reading, pairs = selection.reading, selection.pairs
+    if not getattr(results.study.report, reading):
+        raise NotAskedError(f"the study names no {reading}")
+    if pairs is None:
+        cells = _list_quality(results, measure, reading)
+    elif reading == MUTUAL_FOOLING:
+        cells = _read_mutual(results).list_cells(selection)
+    else:
+        cells = _list_pairs(results, measure, reading, pairs)
+    if known := [cell for cell in cells if cell.num_pairs > 0]:
+        return known
+    of = "" if pairs is None else f" of {pairs} pairs"
+    raise NotAskedError(f"{reading} has no {measure}{of}")
 
 
-@dataclass(frozen=True, eq=False)
-class PaperSource:
-    """The paper's tables, by the reading that they answer."""
-
-    seed: int  # of permutations
-    tables: Mapping[str, PaperTable] = field(default_factory=lambda: TABLES)
-    units = None  # its distances have no margins but the pilot's
-
-    def list_cells(self, measure: str, selection: Selection) -> list[Cell]:
-        """List the cells of a printed table.
-
-        Raises:
-            NotAskedError: when there is none.
-        """
-        reading, pairs = selection.reading, selection.pairs
-        table = self.tables.get(reading)
-        is_printed = measure == (FID if pairs is None else DETECTION_RATE)
-        if table is None or selection.statistic is not Statistic.MEAN or not is_printed:
-            raise NotAskedError(f"{_NO_TABLE} it")
-        if pairs is None:
-            return list(_list_fid(table, reading))
-        if reading == MUTUAL_FOOLING:
-            return self.mutual.list_cells(selection)
-        if pairs is not PairSet.HELD_OUT:
-            raise NotAskedError(f"{_NO_TABLE} {pairs} pairs")
-        return list(_list_rates(table, reading))
-
-    @cached_property
-    def mutual(self) -> MutualMatrix:
-        """Table B."""
-        values = np.array(self.tables[MUTUAL_FOOLING].means)
-        names = "gans/paper", "classifiers/paper"
-        architectures = _GAN, frozenset({_CLASSIFIERS[MUTUAL_FOOLING]})
-        clusters = find_clusters(values, self.seed)
-        return MutualMatrix(values, range(len(values)), names, architectures, clusters)
+def _read_mutual(results: Results) -> MutualMatrix:
+    fooling = results.read(MUTUAL_FOOLING)
+    names = f"{Kind.GANS}/{MUTUAL_FOOLING}", f"{Kind.CLASSIFIERS}/{fooling.cohort}"
+    architectures = _get_architectures(results.study, fooling.gans[0])  # it fools one of the cohort
+    square = fooling.get_square()
+    return MutualMatrix(square, fooling.fooled, names, architectures, fooling.clusters)
 
 
-def _list_rates(table: PaperTable, reading: str) -> Iterator[Cell]:
+def _list_pairs(results: Results, measure: str, reading: str, pairs: PairSet) -> Iterator[Cell]:
+    study = results.study
+    for gans, classifiers, coordinates in list_readings()[reading].list_cells(study):
+        rows = select_pairs(results.detections, pairs, gans, classifiers)
+        shape = study.gans[gans].instances, study.classifiers[classifiers].instances
+        matrix = make_matrix(rows, measure, shape, gans, classifiers)
+        gan, fooled = _get_architectures(study, gans)
+        asked = get_classifiers(study, [classifiers])
+        is_same = asked == fooled if reading == ARCHITECTURES else None
+        yield Cell(f"{classifiers} on {gans}", measure, matrix, gan, asked, coordinates, is_same)
+
+
+def _list_quality(results: Results, metric: str, reading: str) -> Iterator[Cell]:
+    study, quality, column = results.study, results.quality, find_metric(results.quality, metric)
+    measure = find_metric_of(column) or metric
+    for gans, coordinates in list_readings()[reading].list_gans(study):
+        rows = quality[quality[GENERATOR_COHORT] == gans].set_index(GENERATOR_INSTANCE)
+        # the table may have more instances than the study names by now
+        rows = rows.reindex(range(study.gans[gans].instances))
+        matrix = PairMatrix(rows[[column]].to_numpy(np.float64), f"{Kind.GANS}/{gans}")
+        yield Cell(gans, measure, matrix, *_get_architectures(study, gans), coordinates)
+
+
+def _get_architectures(study: Study, gans: str) -> tuple[str, frozenset[str]]:
+    """Return those of GANs and of the classifiers in their loss."""
+    gan = study.gan_recipes[study.gans[gans].recipe].architecture
+    return gan, get_classifiers(study, list_fooled(study, gans))
+
+
+def list_paper_cells(seed: int, measure: str, selection: Selection) -> list[Cell]:
+    """List the cells of a printed table, see `Source`; the seed is of permutations."""
+    reading, pairs = selection.reading, selection.pairs
+    is_printed = reading in TABLES and selection.statistic is Statistic.MEAN
+    if not is_printed or measure != (FID if pairs is None else DETECTION_RATE):
+        raise NotAskedError("the paper prints no table of it")
+    if pairs is None:
+        return list(_list_fid(reading))
+    if reading == MUTUAL_FOOLING:
+        return list(_read_table_b(seed).list_cells(selection))
+    if pairs is not PairSet.HELD_OUT:
+        raise NotAskedError(f"the paper prints no table of {pairs} pairs")
+    return list(_list_rates(reading))
+
+
+@cache
+def _read_table_b(seed: int) -> MutualMatrix:
+    values = np.array(TABLES[MUTUAL_FOOLING].means)
+    names = "gans/paper", "classifiers/paper"
+    architectures = _GAN, frozenset({_CLASSIFIERS[MUTUAL_FOOLING]})
+    clusters = find_clusters(values, seed)
+    return MutualMatrix(values, range(len(values)), names, architectures, clusters)
+
+
+def _list_rates(reading: str) -> Iterator[Cell]:
+    table = TABLES[reading]
     assert table.stds is not None  # of all tables but B
     for (row, title), (column, other) in product(enumerate(table.names), repeat=2):
+        numbers = Printed(table.means[row][column], table.stds[row][column])
+        classifiers = frozenset({_CLASSIFIERS.get(reading) or _ARCHITECTURES[title]})
         place = {"row": float(row), "column": float(column), "lag": float(column - row)}
         is_same = row == column if reading == ARCHITECTURES else None
-        classifiers = frozenset({_CLASSIFIERS.get(reading) or _ARCHITECTURES[title]})
-        numbers = Printed(table.means[row][column], table.stds[row][column])
         name = f"{title} on {other}"
         yield Cell(name, DETECTION_RATE, numbers, _GAN, classifiers, place, is_same)
 
 
-def _list_fid(table: PaperTable, reading: str) -> Iterator[Cell]:
+def _list_fid(reading: str) -> Iterator[Cell]:
+    table = TABLES[reading]
     if table.fid is None:
-        raise NotAskedError(f"{_NO_TABLE} it")
+        raise NotAskedError("the paper prints no table of it")
     fooled = frozenset({_CLASSIFIERS[reading]})
     for column, (name, fid) in enumerate(zip(table.names, table.fid, strict=True)):
-        yield Cell(name, FID, Printed(fid, None), _GAN, fooled, {"column": float(column)})
+        yield Cell(name, FID, Printed(fid), _GAN, fooled, {"column": float(column)})
 
 
 def resample_printed(
@@ -261,9 +239,8 @@ def resample_printed(
         num: how many draws.
     """
     count, size = (1, _MANY) if num_instances is None else (num_instances, num_instances)
-    stds = np.array([math.nan if cell.std is None else cell.std for cell in cells])
+    means, stds = np.transpose(cells)
     errors = np.hypot(stds / math.sqrt(count), _STEP / math.sqrt(12))
-    means = np.array([cell.mean for cell in cells])
     noise = np.random.default_rng([seed, len(cells)]).standard_normal((len(cells), num))
     draws = np.clip(means[:, None] + errors[:, None] * noise, 0.0, 1.0)
     components = []

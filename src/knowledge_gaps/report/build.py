@@ -22,8 +22,8 @@ from knowledge_gaps.analyses.audit import reading as audit
 from knowledge_gaps.analyses.spectra import reading as spectra
 from knowledge_gaps.core import files, layout
 from knowledge_gaps.core.tables import PHI, SIX_DIGITS, format_table, write_table
-from knowledge_gaps.findings.form import to_json
-from knowledge_gaps.findings.judge import Verdict, judge
+from knowledge_gaps.findings.form import make_verdicts
+from knowledge_gaps.findings.judge import Verdict
 from knowledge_gaps.findings.schema import FINDINGS_FILE, load_findings
 from knowledge_gaps.readings.cells import list_cohorts
 from knowledge_gaps.readings.cohorts import list_table_cohorts
@@ -93,7 +93,7 @@ def read_content(root: Path, study: Study) -> dict[str, Any]:
         "attributions": attributions.read(root),
         "compared": agreement.read(root, readings["mutual_fooling"]),
         "findings": findings,
-        "verdicts": to_json(findings, judge(results, findings)),
+        "verdicts": make_verdicts(results, findings),
     }
 
 

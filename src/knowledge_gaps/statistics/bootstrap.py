@@ -22,6 +22,7 @@ from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -49,6 +50,11 @@ class PairMatrix:
     generators: str  # name of the rows' cohort
     classifiers: str = NO_COHORT  # of the columns'
 
+    def find_used(self, axis: int) -> Mask:
+        """Say which instances of one side have a pair."""
+        used: Mask = (~np.isnan(self.values)).sum(axis=1 - axis) > 0
+        return used
+
 
 @dataclass(frozen=True)
 class Component:
@@ -59,7 +65,7 @@ class Component:
 
     name: str
     deviations: Floats  # [instances, cells]
-    is_used: npt.NDArray[np.bool_]  # [instances, cells] whether an instance has a pair in a cell
+    is_used: Mask  # [instances, cells] whether an instance has a pair in a cell
 
 
 @dataclass(frozen=True)
@@ -73,14 +79,14 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its confidence interval; the bounds are NaN where there is none.
+    """An estimate with its confidence interval; each is NaN where there is none.
 
     It does not cover other instances of cohorts that are fixed: some cell has one instance of them.
     """
 
-    point: float
-    low: float
-    high: float
+    point: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
     num_dropped: int = 0  # resamples left out because a cell had no pair in them
     fixed: tuple[str, ...] = ()
 
@@ -131,22 +137,22 @@ def resample_cells(
     cells are paired. Cells that hold different instances of a cohort share the draws as far as they
     can. Each cohort has its own stream, whatever the other cells are.
     """
-    draws = np.empty((len(cells), num_resamples))
-    for cell, target in zip(cells, draws, strict=True):
-        rows, columns = (
-            draw_counts(seed, name, tuple(_find_used(cell, axis).tolist()), num_resamples)
-            for axis, name in enumerate((cell.generators, cell.classifiers))
-        )
-        target[:] = _weigh_pairs(cell.values, rows, columns, statistic)
-    points = [_weigh_all(cell.values, statistic) for cell in cells]
-    sizes = {
-        name: size
-        for cell in cells
-        for name, size in zip((cell.generators, cell.classifiers), cell.values.shape, strict=True)
-        if name != NO_COHORT
-    }
-    components = [_leave_out(cells, name, size, statistic) for name, size in sizes.items()]
-    return Resampled(np.array(points), draws, tuple(components))
+    points, draws = np.empty(len(cells)), np.empty((len(cells), num_resamples))
+    parts: dict[str, Component] = {}
+    for number, cell in enumerate(cells):
+        counts = []
+        for axis, cohort in enumerate((cell.generators, cell.classifiers)):
+            is_used = cell.find_used(axis)
+            counts.append(draw_counts(seed, cohort, tuple(is_used.tolist()), num_resamples))
+            if cohort != NO_COHORT:
+                shape = len(is_used), len(cells)
+                empty = Component(cohort, np.zeros(shape), np.zeros(shape, dtype=np.bool_))
+                part = parts.setdefault(cohort, empty)
+                part.is_used[:, number] = is_used
+                part.deviations[is_used, number] = _leave_out(cell.values, axis, is_used, statistic)
+        points[number] = _weigh_all(cell.values, statistic)
+        draws[number] = _weigh_pairs(cell.values, statistic, *counts)
+    return Resampled(points, draws, tuple(parts.values()))
 
 
 def make_interval(
@@ -170,9 +176,9 @@ def make_interval(
         return Interval(0.0, 0.0, 0.0)
     weights = coefficients[used]
     point = float(weights @ resampled.points[used])
-    draws = weights @ resampled.draws[used]
-    draws = draws[~np.isnan(draws)]
-    num_dropped = resampled.draws.shape[1] - len(draws)
+    all_draws = weights @ resampled.draws[used]
+    draws = all_draws[~np.isnan(all_draws)]
+    num_dropped = len(all_draws) - len(draws)
     parts = [
         Component(part.name, part.deviations[:, used] * weights, part.is_used[:, used])
         for part in resampled.components
@@ -187,18 +193,12 @@ def make_interval(
     return Interval(point, point - low, point + high, num_dropped, fixed)
 
 
-def _find_used(cell: PairMatrix, axis: int) -> npt.NDArray[np.bool_]:
-    """Say which instances of one side have a pair."""
-    used: npt.NDArray[np.bool_] = (~np.isnan(cell.values)).sum(axis=1 - axis) > 0
-    return used
-
-
 def _weigh_all(values: Floats, statistic: Statistic) -> float:
     rows, columns = (np.ones((1, size), dtype=np.float32) for size in values.shape)
-    return float(_weigh_pairs(values, rows, columns, statistic)[0])
+    return float(_weigh_pairs(values, statistic, rows, columns)[0])
 
 
-def _weigh_pairs(values: Floats, rows: Counts, columns: Counts, statistic: Statistic) -> Floats:
+def _weigh_pairs(values: Floats, statistic: Statistic, rows: Counts, columns: Counts) -> Floats:
     """Compute the statistic [R] of values [n, m] with weights rows [R, n] and columns [R, m].
 
     NaN where all pairs weigh nothing, and for the STD of one pair.
@@ -222,24 +222,11 @@ def _weigh_pairs(values: Floats, rows: Counts, columns: Counts, statistic: Stati
         return std
 
 
-def _leave_out(
-    cells: Sequence[PairMatrix], cohort: str, size: int, statistic: Statistic
-) -> Component:
-    """Leave out each instance of a cohort in turn: the jackknife's share of the variance."""
-    deviations = np.zeros((size, len(cells)))
-    is_used = np.zeros((size, len(cells)), dtype=np.bool_)
-    for position, cell in enumerate(cells):
-        for axis, name in enumerate((cell.generators, cell.classifiers)):
-            if name == cohort:
-                is_used[:, position] = used = _find_used(cell, axis)
-                deviations[used, position] = _deviate(cell.values, axis, used, statistic)
-    return Component(cohort, deviations, is_used)
+def _leave_out(values: Floats, axis: int, is_used: Mask, statistic: Statistic) -> Floats:
+    """Leave out each used instance of a side in turn: the jackknife's share of the variance.
 
-
-def _deviate(
-    values: Floats, axis: int, is_used: npt.NDArray[np.bool_], statistic: Statistic
-) -> Floats:
-    """Return how a cell deviates without each of its instances, scaled to its standard error."""
+    Returns the deviations [used], scaled to the cell's standard error.
+    """
     used = np.flatnonzero(is_used)
     num = len(used)
     rest = np.array([_weigh_all(np.delete(values, index, axis=axis), statistic) for index in used])

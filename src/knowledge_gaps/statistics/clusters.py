@@ -75,17 +75,17 @@ def find_clusters(
     Returns:
         None when there are less than MIN_MEMBERS members.
     """
-    is_off = ~np.eye(len(matrix), dtype=bool)
     if len(matrix) < MIN_MEMBERS:
         return None
-    labels, silhouettes = _divide(_symmetrise(matrix))
+    is_off = ~np.eye(len(matrix), dtype=bool)
+    labels, silhouettes = _divide(matrix)
     score = float(silhouettes.mean())
     rng = np.random.default_rng([seed, len(matrix)])
     num_as_high = 0
     for _ in range(num_permutations):
         shuffled = np.zeros_like(matrix)
         shuffled[is_off] = rng.permutation(matrix[is_off])
-        num_as_high += float(_divide(_symmetrise(shuffled))[1].mean()) >= score
+        num_as_high += float(_divide(shuffled)[1].mean()) >= score
     return Clusters(
         labels=labels,
         silhouettes=silhouettes,
@@ -95,16 +95,12 @@ def find_clusters(
     )
 
 
-def _symmetrise(matrix: Floats) -> Floats:
-    distances: Floats = (matrix + matrix.T) / 2
-    np.fill_diagonal(distances, 0.0)
-    return distances
-
-
-def _divide(distances: Floats) -> tuple[Labels, Floats]:
+def _divide(matrix: Floats) -> tuple[Labels, Floats]:
     """Find the division with the highest mean silhouette, the coarser one of equals, with all
     silhouettes. Clusters are numbered by their first members.
     """
+    distances = (matrix + matrix.T) / 2
+    np.fill_diagonal(distances, 0.0)
     tree = linkage(squareform(distances, checks=False), "average")
     num = len(distances)
     clusters = {member: [member] for member in range(num)}

@@ -45,8 +45,7 @@ def bound_effect(
     rights = _list_combinations(right, over[1], num_cells) if right else [np.zeros(num_cells)]
 
     def count(left: Over, right: Over) -> int:  # in how many ways a bound can miss
-        is_left, is_right = over[0] in (left, Over.MEAN), over[1] in (right, Over.MEAN)
-        return (len(lefts) if is_left else 1) * (len(rights) if is_right else 1)
+        return (len(lefts) if over[0] is left else 1) * (len(rights) if over[1] is right else 1)
 
     tails = (TAIL / count(Over.MAX, Over.MIN), TAIL / count(Over.MIN, Over.MAX))
     table = [[make_interval(resampled, a - b, tails) for b in rights] for a in lefts]

@@ -6,54 +6,31 @@ distance of 4,000 generated images in features of the packaged LeNet.
 
 from __future__ import annotations
 
-# detections.csv, a row per generator instance and classifier instance; see measure_detection
-DETECTION_RATE = "detection_rate"
-REAL_ACCURACY = "real_accuracy"
-AUC = "auc"
-BALANCED_ACCURACY = "balanced_accuracy"
-AVERAGE_PRECISION = "average_precision"
-DETECTION_AT_1PCT = "detection_at_1pct_false_alarms"
-DETECTION_AT_5PCT = "detection_at_5pct_false_alarms"
-EQUAL_ERROR_RATE = "equal_error_rate"
-CALIBRATION_ERROR = "calibration_error"
-C2ST_LOG10_P = "c2st_log10_p"
-DETECTION_MEASURES = (  # in the order of the columns
-    DETECTION_RATE,
-    REAL_ACCURACY,
-    AUC,
-    BALANCED_ACCURACY,
-    AVERAGE_PRECISION,
-    DETECTION_AT_1PCT,
-    DETECTION_AT_5PCT,
-    EQUAL_ERROR_RATE,
-    CALIBRATION_ERROR,
-    C2ST_LOG10_P,
+DETECTION_MEASURES = (  # of detections.csv, a row per pair of instances; see measure_detection
+    DETECTION_RATE := "detection_rate",
+    REAL_ACCURACY := "real_accuracy",
+    AUC := "auc",
+    BALANCED_ACCURACY := "balanced_accuracy",
+    AVERAGE_PRECISION := "average_precision",
+    DETECTION_AT_1PCT := "detection_at_1pct_false_alarms",
+    DETECTION_AT_5PCT := "detection_at_5pct_false_alarms",
+    EQUAL_ERROR_RATE := "equal_error_rate",
+    CALIBRATION_ERROR := "calibration_error",
+    C2ST_LOG10_P := "c2st_log10_p",
 )
-
-# quality.csv, a row per generator instance
-FID = "fid"
-FRECHET = "frechet"  # the same distance on an extractor whose features nobody calls FID's
-KID = "kid"
-KID_STD = "kid_std"
-PRECISION = "precision"
-RECALL = "recall"
-DENSITY = "density"
-COVERAGE = "coverage"
-CLASS_ENTROPY = "class_entropy"
-MISSING_CLASSES = "missing_classes"
-MEMORISED = "memorised"
-METRICS = (  # in the order of the columns; another distance than FID has FRECHET for a name
-    FID,
-    KID,
-    KID_STD,
-    PRECISION,
-    RECALL,
-    DENSITY,
-    COVERAGE,
-    CLASS_ENTROPY,
-    MISSING_CLASSES,
-    MEMORISED,
+METRICS = (  # of quality.csv, a row per generator instance
+    FID := "fid",
+    KID := "kid",
+    "kid_std",
+    PRECISION := "precision",
+    RECALL := "recall",
+    "density",
+    COVERAGE := "coverage",
+    CLASS_ENTROPY := "class_entropy",
+    MISSING_CLASSES := "missing_classes",
+    MEMORISED := "memorised",
 )
+FRECHET = "frechet"  # the name of FID's distance in features of an extractor that has no FID
 
 
 def name_metric(metric: str, num_images: int, extractor: str, is_fid: bool = True) -> str:

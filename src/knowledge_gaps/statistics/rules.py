@@ -49,8 +49,7 @@ def classify_signals(
         Signal.GONE: np.abs(aucs - CHANCE) <= GONE_MARGIN,
         Signal.SHIFTED: aucs > CHANCE,
     }
-    words = [np.asarray(signal.value) for signal in conditions]
-    return np.select(list(conditions.values()), words, default=np.asarray(Signal.INVERTED.value))
+    return np.select([*conditions.values()], [*conditions], default=Signal.INVERTED)
 
 
 class Collapse(StrEnum):
