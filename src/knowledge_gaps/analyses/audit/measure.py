@@ -41,7 +41,7 @@ from knowledge_gaps.training.batches import Stream, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.initial_weights import load_initial_weights
 from knowledge_gaps.training.loop import run_training
-from knowledge_gaps.training.ranks import build_accelerator
+from knowledge_gaps.training.task import Session
 
 AUDIT_INSTANCES = 3  # classifiers of each recipe against the replay as it is
 # A shortcut is the same in every image and is learnt early: with the reduced study's recipe and
@@ -172,16 +172,6 @@ def shorten_recipe(study: Study, name: str) -> ClassifierRecipe:
     return recipe.model_copy(update={"steps": steps, "early_stopping": None})
 
 
-class _Session:
-    """Never stops a training, reports nothing."""
-
-    def is_stopping(self) -> bool:
-        return False
-
-    def report(self, step: int, row: Row | None) -> None:
-        pass
-
-
 def measure_job(job: Job, root: Path, study: Study) -> Row:
     """Train a classifier of reals against replayed reals and test it on halves of the test split.
 
@@ -189,23 +179,20 @@ def measure_job(job: Job, root: Path, study: Study) -> Row:
     """
     seed, recipe = study.study.seed, shorten_recipe(study, job.subject)
     reals = _load_reals(root, layout.TRAIN_IMAGES)
-    accelerator = build_accelerator(
-        WORKER.index, recipe.mixed_precision, recipe.gradient_accumulation_steps
-    )
     torch.manual_seed(derive_seed(seed, "weights", job.cohort, job.instance))
     classifier = build_classifier(recipe.architecture, recipe.model, reals.shape[1:])
     load_initial_weights(classifier.network, recipe, root)
     replay, stream = make_replay(reals, job.fault), Stream(seed, job.cohort, job.instance)
     trainer = ClassifierTrainer(
-        classifier, [replay], 1.0, hold_images(reals), recipe, stream, accelerator
+        classifier, [replay], 1.0, hold_images(reals), recipe, stream, WORKER.index
     )
     with tempfile.TemporaryDirectory() as directory:  # short: it starts anew when interrupted
-        run_training(trainer, recipe, Path(directory) / "state.safetensors", _Session())
+        run_training(trainer, Path(directory) / "state.safetensors", Session())
     reals = _load_reals(root, layout.TEST_IMAGES)
     # two disjoint halves of the test split, the same for every classifier of a study
     order = torch.randperm(len(reals), generator=make_generator(seed, "audit_halves"))
     index_replayed, index_real, *_ = order.split(len(reals) // 2)
-    replayed = pass_through(reals, index_replayed, accelerator.device, job.fault)
+    replayed = pass_through(reals, index_replayed, trainer.accelerator.device, job.fault)
     trained = freeze(trainer.get_result())
     scores = [score_images(trained, one) for one in (replayed, reals[index_real.numpy()])]
     measured = measure_detection(*scores)
