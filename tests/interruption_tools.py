@@ -11,7 +11,7 @@ from pathlib import Path
 from knowledge_gaps.core.checkpoint import read_metadata
 
 STATES = Path(".kgaps") / "resume" / "gans-baseline"
-TIMEOUT_SEC = 240
+TIMEOUT_SEC = 900
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
 from knowledge_gaps.models.registry import Generator, StyleGenerator
-from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings, TrainingSettings
+from knowledge_gaps.study import ClassifierRecipe, GanRecipe, OptimizerSettings
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import Fooling, GanTrainer
-from knowledge_gaps.training.ranks import build_accelerator
+from knowledge_gaps.training.state import Curves, collect_state
+from knowledge_gaps.training.task import Row
+from knowledge_gaps.training.task import Session as QuietSession
 from knowledge_gaps.training.trainer import Trainer
 
 SHAPE = (1, 8, 8)
@@ -29,18 +29,14 @@ NO_FOOLING = Fooling([], 0.0, "sum")
 DCGAN = {"latent_dim": 3, "channels": [6]}
 
 
-class Session:
+class Session(QuietSession):
     """Asks for a stop before a step, or never, and keeps what it is told."""
 
     def __init__(self, stop_before: int | None = None) -> None:
-        self.stop_before, self.step = stop_before, 0
-        self.reports: list[tuple[int, dict[str, float] | None]] = []
+        self.reports: list[tuple[int, Row | None]] = []
+        super().__init__(lambda: self.reports[-1][0] == stop_before)
 
-    def is_stopping(self) -> bool:
-        return self.step == self.stop_before
-
-    def report(self, step: int, row: dict[str, float] | None) -> None:
-        self.step = step
+    def report(self, step: int, row: Row | None) -> None:
         self.reports.append((step, row))
 
 
@@ -95,18 +91,6 @@ def make_classifier(seed: int = 0) -> GanClassifier:
     return classifier
 
 
-def forget_accelerator() -> None:
-    """Drop Accelerate's precision, which is one for a whole process."""
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
-
-
-def accelerate_anew(recipe: TrainingSettings) -> Accelerator:
-    """Build a recipe's Accelerator in place of another trainer's."""
-    forget_accelerator()
-    return build_accelerator(0, recipe.mixed_precision, recipe.gradient_accumulation_steps)
-
-
 def make_gan_trainer(
     fooling: Fooling = NO_FOOLING,
     networks: tuple[Generator, nn.Module] | None = None,
@@ -118,9 +102,9 @@ def make_gan_trainer(
     recipe = GanRecipe.model_validate({**usual, "discriminator_optimizer": ADAM, **keys})
     if networks is None:
         networks = make_generator(), build_discriminator("dcgan", DCGAN, SHAPE)
-    images = make_images() if images is None else images
-    accelerator = accelerate_anew(recipe)
-    return GanTrainer(*networks, fooling, images, recipe, STREAM, accelerator)
+    return GanTrainer(
+        *networks, fooling, make_images() if images is None else images, recipe, STREAM
+    )
 
 
 def make_classifier_trainer(
@@ -143,7 +127,6 @@ def make_classifier_trainer(
         make_images(),
         recipe,
         STREAM,
-        accelerate_anew(recipe),
     )
 
 
@@ -152,14 +135,8 @@ def clone_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def collect(trainer: Trainer) -> dict[str, Tensor]:
-    """Collect weights, buffers, optimiser states and scalars."""
-    found = {f"scalar/{name}": value.clone() for name, value in trainer.scalars.items()}
-    for name, module in trainer.modules.items():
-        found |= {f"{name}/{key}": value for key, value in clone_state(module).items()}
-    for name, (optimizer, _) in trainer.optimizers.items():
-        for index, entries in optimizer.state_dict()["state"].items():
-            found |= {f"adam/{name}/{index}/{key}": v.clone() for key, v in entries.items()}
-    return found
+    """Copy weights, buffers, optimiser states and scalars."""
+    return {name: value.clone() for name, value in collect_state(trainer, Curves()).items()}
 
 
 def are_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:

@@ -6,16 +6,14 @@ import json
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import psutil
 import pytest
 
-from interruption_tools import STATES, read_saved_steps
+from conftest import Refuse
+from interruption_tools import STATES, TIMEOUT_SEC, finish, read_saved_steps, wait_for
 from knowledge_gaps.models.frozen import load_generator
 from study_tools import change_params, copy_root, hash_tree, start_kgaps
 
@@ -23,15 +21,7 @@ pytestmark = pytest.mark.slow
 
 BASELINE = Path("models") / "gans" / "baseline"
 STEPS = 240  # long enough to be interrupted three times
-TIMEOUT_SEC = 900
 COMMAND = ("gans", "baseline", "--num-processes", "2")
-TORCHRUN = {
-    "RANK": "0",
-    "LOCAL_RANK": "0",
-    "WORLD_SIZE": "2",
-    "MASTER_ADDR": "localhost",
-    "MASTER_PORT": "29511",
-}
 
 
 @pytest.fixture(scope="module")
@@ -46,31 +36,20 @@ def ranks_root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KGAPS_TRACKING", "off")
         torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-        process = start_kgaps(root, "gans", "baseline", launcher=torchrun)
-        out, err = process.communicate(timeout=TIMEOUT_SEC)
-    assert process.returncode == 0, err
+        out, _ = finish(start_kgaps(root, "gans", "baseline", launcher=torchrun))
     assert f"steps {STEPS} of {STEPS}" in out
     return root
 
 
 def wait_for_state(root: Path, process: subprocess.Popen[str], after: int = 0) -> int:
     """Wait until a state of more than some steps is saved; return its steps."""
-    deadline = time.monotonic() + TIMEOUT_SEC
-    while (step := read_saved_step(root)) <= after:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "no state was saved"
-        time.sleep(0.005)
-    return step
+    wait_for(lambda: read_saved_step(root) > after or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    return read_saved_step(root)
 
 
 def read_saved_step(root: Path) -> int:
     return max(read_saved_steps(root), default=0)
-
-
-def finish(process: subprocess.Popen[str], code: int = 0, err: str = "") -> None:
-    """Wait for the end of a command, and check it."""
-    _, found = process.communicate(timeout=TIMEOUT_SEC)
-    assert (process.returncode, found) == (code, err)
 
 
 def list_ranks(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -100,16 +79,14 @@ def test_killed_and_stopped_training_ends_in_the_same_bytes(
     step = wait_for_state(root, process)
     for rank in list_ranks(process):
         rank.kill()
-    finish(
-        process,
-        2,
-        "kgaps: a rank failed (killed, often by too little memory); the same command resumes\n",
-    )
+    words = "a rank failed (killed, often by too little memory); the same command resumes"
+    assert finish(process, 2)[1] == f"kgaps: {words}\n"
 
     process = start_kgaps(root, *COMMAND)  # it is told to stop
     step = wait_for_state(root, process, after=max(step, read_saved_step(root)))
     process.send_signal(signal.SIGTERM)
-    finish(process, 130, "kgaps: interrupted: state saved, the same command resumes\n")
+    words = "interrupted: state saved, the same command resumes"
+    assert finish(process, 130)[1] == f"kgaps: {words}\n"
     assert step <= read_saved_step(root) < STEPS
 
     process = start_kgaps(root, *COMMAND)  # its launcher is killed: the ranks end by themselves
@@ -130,9 +107,7 @@ def test_failure_of_the_ranks_is_one_line(ranks_root: Path, tmp_path: Path) -> N
     root = copy_root(ranks_root, tmp_path / "study", str(BASELINE))
     key = "gan_recipes.dcgan.generator_optimizer.learning_rate"
     change_params(root, {key: 1e39, "gans.baseline.instances": 2})  # inf in float32
-    process = start_kgaps(root, *COMMAND)
-    _, err = process.communicate(timeout=TIMEOUT_SEC)
-    assert process.returncode == 2
+    _, err = finish(start_kgaps(root, *COMMAND), 2)
     assert re.match(r"kgaps: gans/baseline/0.*gans/baseline/1: .* before step 16: the tr", err)
     assert err.count("\n") == 1
     assert not (root / BASELINE).exists()
@@ -147,12 +122,6 @@ def test_one_instance_by_two_ranks(ranks_root: Path, tmp_path: Path) -> None:
     assert hash_tree(result) == hash_tree(ranks_root / BASELINE / "0")
 
 
-def test_refused(
-    trained_root: Path, refuse: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_that_ranks_cannot_share_is_refused(trained_root: Path, refuse: Refuse) -> None:
     words = ("batch_size: 16", "3 processes")
     refuse(trained_root, "gans baseline --num-processes 3", words, STATES.as_posix())
-    for name, value in TORCHRUN.items():
-        monkeypatch.setenv(name, value)
-    words = ("--num-processes: 4", "torchrun started 2")
-    refuse(trained_root, "gans baseline --num-processes 4", words, STATES.as_posix())

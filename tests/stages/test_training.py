@@ -1,13 +1,12 @@
 """Training through the real stages: an instance's bytes depend on what it is, on nothing else.
 
-Not on workers, not on neighbours, not on how often it was interrupted and by what.
+Not on workers, not on neighbours, not on where it was resumed; `trained_root` was trained by two
+workers side by side. See `test_interruption` for the same through the command line.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,51 +19,8 @@ from knowledge_gaps.core.files import read_json
 from knowledge_gaps.execution.cohort import make_tasks
 from knowledge_gaps.study import Kind, load_study
 from knowledge_gaps.training.instance import build_trainer, train_instance
-from knowledge_gaps.training.ranks import build_accelerator
-from study_tools import change_params, copy_root, hash_tree, run_stage
-from training_tools import Session, forget_accelerator
-
-BASELINE = Path("models") / "gans" / "baseline"
-
-
-@pytest.fixture(autouse=True)
-def _one_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("KGAPS_WORKERS", "1")
-    forget_accelerator()
-    yield
-    forget_accelerator()
-
-
-def train_baseline(root: Path) -> dict[str, str]:
-    """Train the baseline in this process's workers; return the hashes of its files."""
-    run_stage(root, "gans", "baseline")
-    return hash_tree(root / BASELINE)
-
-
-@pytest.fixture
-def fresh_root(trained_root: Path, tmp_path: Path) -> Path:
-    """Return a study whose reals are prepared and whose baseline is not trained."""
-    return copy_root(trained_root, tmp_path / "fresh", str(BASELINE))
-
-
-# --- what the bytes depend on
-
-
-def test_number_of_workers_changes_nothing(trained_root: Path, fresh_root: Path) -> None:
-    # two workers trained the cohorts of trained_root
-    assert train_baseline(fresh_root) == hash_tree(trained_root / BASELINE)
-    cohort = Path("models") / "classifiers" / "iteration_0"
-    shutil.rmtree(fresh_root / cohort)
-    run_stage(fresh_root, "classifiers", "iteration_0")
-    assert hash_tree(fresh_root / cohort) == hash_tree(trained_root / cohort)
-
-
-def test_instance_trained_alone(trained_root: Path, fresh_root: Path) -> None:
-    change_params(fresh_root, {"gans.baseline.instances": 1})
-    train_baseline(fresh_root)
-    expected = hash_tree(trained_root / BASELINE / "0")
-    assert hash_tree(fresh_root / BASELINE / "0") == expected
-    assert not (fresh_root / BASELINE / "1").exists()
+from study_tools import change_params, hash_tree
+from training_tools import Session
 
 
 def test_instances_differ(trained_root: Path) -> None:
@@ -75,22 +31,13 @@ def test_instances_differ(trained_root: Path) -> None:
 
 
 def test_instances_begin_with_weights_of_their_own(trained_root: Path) -> None:
-    tasks = make_tasks(
-        trained_root, load_study(trained_root / "params.yaml"), Kind.GANS, "baseline"
-    )
+    study = load_study(trained_root / "params.yaml")
+    tasks = make_tasks(trained_root, study, Kind.GANS, "baseline")
     first, second, again = (
-        next(build_trainer(task, build_accelerator(0)).generator.parameters())
-        for task in (*tasks[:2], tasks[0])
+        next(build_trainer(task).modules["generator"].parameters()) for task in (*tasks, tasks[0])
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
-
-
-def test_seed_changes_bytes(trained_root: Path, fresh_root: Path) -> None:
-    change_params(fresh_root, {"study.seed": 1})
-    found, expected = train_baseline(fresh_root), hash_tree(trained_root / BASELINE)
-    assert found.keys() == expected.keys()
-    assert all(found[name] != expected[name] for name in expected)
 
 
 def test_manifest_and_meta_hash_what_is_there(trained_root: Path) -> None:
@@ -119,16 +66,20 @@ def test_lineage_names_the_pool(trained_root: Path) -> None:
     assert lineage["data"] == {"name": "mnist", "sha256": reals}
 
 
-def test_initial_weights_are_lineage_and_decide_the_state(trained_root: Path) -> None:
-    study = load_study(trained_root / "params.yaml")
-    task = make_tasks(trained_root, study, Kind.CLASSIFIERS, "iteration_0")[0]
+def test_state_depends_on_initial_weights_and_on_no_number_of_instances(trained_copy: Path) -> None:
+    study = load_study(trained_copy / "params.yaml")
+    task = make_tasks(trained_copy, study, Kind.CLASSIFIERS, "iteration_0")[0]
     assert "initial_weights" not in task.describe()["lineage"]
     other = dataclasses.replace(task, initial_weights_sha256="ab" * 32)
     assert other.describe()["lineage"]["initial_weights"] == {"sha256": "ab" * 32}
-    assert other.compute_identity() != task.compute_identity()
+    assert other.directory != task.directory
+    change_params(trained_copy, {"classifiers.iteration_0.instances": 3})
+    study = load_study(trained_copy / "params.yaml")
+    again = make_tasks(trained_copy, study, Kind.CLASSIFIERS, "iteration_0")
+    assert [task.directory for task in again].index(task.directory) == 0
 
 
-# --- settings of a recipe, resuming
+# --- settings, resuming
 
 
 def train_one(root: Path, directory: Path) -> tuple[bytes, pd.DataFrame]:
@@ -142,30 +93,30 @@ def train_one(root: Path, directory: Path) -> tuple[bytes, pd.DataFrame]:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("ema_decay", None),
-        ("ema_decay", 0.5),
-        ("r1_gamma", 0.0),
-        ("r1_interval", 3),
-        ("gradient_accumulation_steps", 2),
-        ("max_gradient_norm", 1e-6),
-        ("mixed_precision", "bf16"),
-        ("batch_size", 8),
-        ("log_every", 18),
-        ("generator_optimizer.schedule", "linear"),
-        ("discriminator_optimizer.schedule", "cosine"),
-        ("generator_optimizer.weight_decay", 0.1),
-        ("model.kernel_px", 6),
+        ("study.seed", 1),
+        ("gan_recipes.dcgan.ema_decay", None),
+        ("gan_recipes.dcgan.r1_gamma", 0.0),
+        ("gan_recipes.dcgan.r1_interval", 3),
+        ("gan_recipes.dcgan.gradient_accumulation_steps", 2),
+        ("gan_recipes.dcgan.max_gradient_norm", 1e-6),
+        ("gan_recipes.dcgan.mixed_precision", "bf16"),
+        ("gan_recipes.dcgan.batch_size", 8),
+        ("gan_recipes.dcgan.log_every", 18),
+        ("gan_recipes.dcgan.generator_optimizer.schedule", "linear"),
+        ("gan_recipes.dcgan.discriminator_optimizer.schedule", "cosine"),
+        ("gan_recipes.dcgan.generator_optimizer.weight_decay", 0.1),
+        ("gan_recipes.dcgan.model.kernel_px", 6),
     ],
 )
 def test_setting_counts(
     trained_root: Path, trained_copy: Path, tmp_path: Path, key: str, value: Any
 ) -> None:
-    change_params(trained_copy, {f"gan_recipes.dcgan.{key}": value})
+    change_params(trained_copy, {key: value})
     weights, curves = train_one(trained_copy, tmp_path / "result")
     usual = trained_root / "models" / "gans" / "fool_all_1" / "0" / "generator.safetensors"
-    # how often a row is written changes the curves alone
-    assert (weights == usual.read_bytes()) == (key == "log_every")
-    assert curves["step"].tolist() == ([18, 24] if key == "log_every" else [8, 16, 24])
+    is_of_curves = key.endswith("log_every")  # how often a row is written changes them alone
+    assert (weights == usual.read_bytes()) == is_of_curves
+    assert curves["step"].tolist() == ([18, 24] if is_of_curves else [8, 16, 24])
     losses = curves[["loss_discriminator", "loss_generator", "loss_fooling"]]
     assert losses.gt(0).all(axis=None)
     assert losses.lt(20).all(axis=None)

@@ -15,7 +15,7 @@ from knowledge_gaps.core.errors import StoppedError
 from knowledge_gaps.data.images import to_float, to_uint8
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.training.batches import draw_latents, draw_reals
-from knowledge_gaps.training.classifier import ClassifierTrainer, EarlyStopper
+from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.loop import run_training
 from training_tools import (
     STREAM,
@@ -39,7 +39,8 @@ def make_trainer(generators: Sequence[Generator] = (), **keys: Any) -> Classifie
 def script_checks(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> None:
     """Let the checks measure these accuracies, one after the other."""
     left = list(accuracies)
-    monkeypatch.setattr(EarlyStopper, "_measure_accuracy", lambda self: torch.tensor(left.pop(0)))
+    measure = lambda self: torch.tensor(left.pop(0))  # noqa: E731
+    monkeypatch.setattr(ClassifierTrainer, "_measure_accuracy", measure)
 
 
 def test_last_generators_are_held_out_of_every_batch() -> None:
@@ -86,8 +87,7 @@ def test_a_check_is_balanced_accuracy_in_evaluation_mode() -> None:
 
 def test_checks_do_not_disturb_the_training() -> None:
     often, rarely = make_trainer(), make_trainer()
-    assert rarely._stopper is not None
-    rarely._stopper.is_due = lambda step: False  # type: ignore[method-assign]
+    rarely._is_check_due = lambda steps: False  # type: ignore[method-assign]
     for step in range(5):
         often.run_step(step)
         rarely.run_step(step)
@@ -127,7 +127,7 @@ def test_average_is_checked_where_there_is_one(monkeypatch: pytest.MonkeyPatch) 
 
 
 def run(trainer: ClassifierTrainer, path: Path, stop_before: int | None = None) -> tuple[str, int]:
-    curves, num_steps = run_training(trainer, trainer.recipe, path, Session(stop_before))
+    curves, num_steps = run_training(trainer, path, Session(stop_before))
     return curves.to_csv(), num_steps
 
 

@@ -32,7 +32,7 @@ def hash_text(folder: Path, text: str) -> str:
     return hash_module(path)
 
 
-def compute_all() -> dict[str, dict[str, str]]:
+def compute_all() -> dict[str, str]:
     study = load_study(SMOKE_FILE)
     hash_module.cache_clear()
     return {

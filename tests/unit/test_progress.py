@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from knowledge_gaps.core.printing import track_instances
-from knowledge_gaps.execution.assignment import ProgressReader, Reporter, Row
+from knowledge_gaps.execution.assignment import ProgressReader, Reporter
 
 
 def test_terminal_gets_bars_others_a_line_unless_the_block_fails(
@@ -26,23 +28,26 @@ def test_terminal_gets_bars_others_a_line_unless_the_block_fails(
 
 
 def test_reader_calls_back_with_what_is_new(tmp_path: Path) -> None:
-    files = {index: tmp_path / "state" / f"{index}.jsonl" for index in (0, 1)}
-    heard: list[tuple[int, int, Row | None]] = []
-    Reporter(0, files[0], lambda: False).report(1, None)  # of an earlier command
-    reader = ProgressReader(files, [lambda *news: heard.append(news)])
+    entries: list[Any] = [
+        SimpleNamespace(instance=index, progress_file=tmp_path / "state" / f"{index}.jsonl")
+        for index in (0, 1)
+    ]
+    heard: list[tuple[object, ...]] = []
+    Reporter(entries[0], lambda: False).report(1, None)  # of an earlier command
+    reader = ProgressReader(entries, lambda *news: heard.append(news))
     reader.poll()
     assert heard == []
     row = {"step": 8.0, "loss": 0.1}
-    reporters = {index: Reporter(index, path, lambda: False) for index, path in files.items()}
+    reporters = [Reporter(entry, lambda: False) for entry in entries]
     for step in (6, 7):  # too soon after one another for two reports
         reporters[0].report(step, None)
     reporters[0].report(8, row)
     reporters[1].report(2, None)
-    with files[1].open("a") as file:
+    with entries[1].progress_file.open("a") as file:
         file.write('[9, {"lo')
     reader.poll()
     assert heard == [(0, 6, None), (0, 8, row), (1, 2, None)]
-    with files[1].open("a") as file:
+    with entries[1].progress_file.open("a") as file:
         file.write('ss": 1.0}]\n')
     reader.poll()
     assert heard[3:] == [(1, 9, {"loss": 1.0})]

@@ -76,6 +76,22 @@ def test_frozen_classifiers_keep_their_bits_while_the_generator_is_moved(form: s
     assert all(not torch.equal(parameter, other) for parameter, other in pairs)
 
 
+def test_inherited_variables_change_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainers = [make_gan_trainer(gradient_accumulation_steps=2)]
+    for name, value in {
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "3",
+        "ACCELERATE_USE_FSDP": "true",
+        "PMI_SIZE": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    trainers.append(make_gan_trainer(gradient_accumulation_steps=2))
+    for trainer in trainers:
+        trainer.run_step(0)
+        assert trainer.accelerator.gradient_accumulation_steps == 2
+        assert trainer.ranks.size == 1
+    assert are_equal(*map(collect, trainers))
+
+
 def test_frozen_generators_keep_their_bits() -> None:
     trainer = make_classifier_trainer()
     before = [clone_state(generator) for generator in trainer.generators]
@@ -249,15 +265,15 @@ def test_ranks_share_every_batch_evenly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "device", "raised", "words"),
+    ("error", "raised", "words"),
     [
-        (RuntimeError(CPU_ERROR), "cpu", UserError, "^batch_size: 32 images .* of this machine;"),
-        (torch.OutOfMemoryError("CUDA"), "cuda", UserError, "^batch_size: 32 images .* of a GPU;"),
-        (RuntimeError("shapes do not fit"), "cpu", RuntimeError, "^shapes do not fit$"),
+        (RuntimeError(CPU_ERROR), UserError, "^batch_size: 32 images .* of this machine;"),
+        (torch.OutOfMemoryError("CUDA"), UserError, "^batch_size: 32 images .* of a GPU;"),
+        (RuntimeError("shapes do not fit"), RuntimeError, "^shapes do not fit$"),
     ],
 )
 def test_too_little_memory_is_one_line(
-    error: RuntimeError, device: str, raised: type[Exception], words: str
+    error: RuntimeError, raised: type[Exception], words: str
 ) -> None:
-    with pytest.raises(raised, match=words), explain_shortage(32, torch.device(device)):
+    with pytest.raises(raised, match=words), explain_shortage(32):
         raise error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,8 @@ from knowledge_gaps.core.devices import clean_environment
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.layout import get_state_directory
 from knowledge_gaps.core.signals import StopFlag
-from knowledge_gaps.execution.assignment import (
-    Assignment,
-    Callback,
-    ProgressReader,
-    train_assignment,
-)
-from knowledge_gaps.execution.parallel import Executor, describe_error, run_local
+from knowledge_gaps.execution.assignment import Assignment, Callback, ProgressReader, try_training
+from knowledge_gaps.execution.parallel import Executor, run_local
 
 if TYPE_CHECKING:
     from submitit import Job
@@ -60,21 +55,20 @@ def run_cluster(
     cluster: str,
     parameters: Mapping[str, Any],
     assignments: Sequence[Assignment],
-    callbacks: Sequence[Callback],
+    callback: Callback,
     stop: StopFlag,
 ) -> dict[int, str]:
     """Train instances as the tasks of one array job, and wait for them; an `Executor`."""
     for entry in assignments:
         entry.directory.mkdir(parents=True, exist_ok=True)
         (entry.directory / _STOP_FILE).unlink(missing_ok=True)
-    task = assignments[0].task
-    folder = get_state_directory(task.root) / "cluster" / f"{task.kind}-{task.name}"
+    first = assignments[0]
+    folder = get_state_directory(first.root) / "cluster" / f"{first.kind}-{first.name}"
     jobs = _submit(cluster, parameters, folder, assignments)
-    print(f"{task.cohort_path}: submitted {len(jobs)} tasks to {cluster}, logs in {folder}")
-    files = {entry.task.instance: entry.progress_file for entry in assignments}
-    _wait(jobs, ProgressReader(files, callbacks), assignments, stop)
+    print(f"{first.cohort_path}: submitted {len(jobs)} tasks to {cluster}, logs in {folder}")
+    _wait(jobs, ProgressReader(assignments, callback), assignments, stop)
     failed = {
-        entry.task.instance: _describe_failure(job)
+        entry.instance: _describe_failure(job)
         for entry, job in zip(assignments, jobs, strict=True)
         if entry.find_result() is None
     }
@@ -91,34 +85,15 @@ class InstanceTask:
 
     def __call__(self, assignment: Assignment) -> str | None:
         """Train or resume the instance; return why that failed, in one line."""
-        clean_environment()  # the node's, which srun has added to
+        clean_environment()  # the node's, which srun has added to, before torch is imported
         configure_process()
-        try:
-            train_assignment(assignment, 0, _watch(assignment.directory / _STOP_FILE))
-        except StoppedError:
-            return None
-        except Exception as error:
-            return describe_error(error)
-        return None
+        return try_training(assignment, 0, (assignment.directory / _STOP_FILE).exists)
 
     def checkpoint(self, assignment: Assignment) -> DelayedSubmission:
         """Return what the requeued task runs."""
         from submitit.core.utils import DelayedSubmission
 
         return DelayedSubmission(self, assignment)
-
-
-def _watch(path: Path) -> Callable[[], bool]:
-    """Make a function that tells whether a file is there; it asks the disk once a second."""
-    asked_at, is_there = -_POLL_SEC, False
-
-    def look() -> bool:
-        nonlocal asked_at, is_there
-        if (now := time.monotonic()) - asked_at >= _POLL_SEC:
-            asked_at, is_there = now, path.exists()
-        return is_there
-
-    return look
 
 
 def _submit(
@@ -133,7 +108,7 @@ def _submit(
         ) from error
     try:
         executor = AutoExecutor(folder, cluster=cluster)
-        executor.update_parameters(**{"name": assignments[0].task.name, **parameters})
+        executor.update_parameters(**{"name": assignments[0].name, **parameters})
         with executor.batch():
             return [executor.submit(InstanceTask(), entry) for entry in assignments]
     except (NameError, RuntimeError, TypeError, ValueError, OSError) as error:
@@ -167,16 +142,13 @@ def _stop(running: Sequence[Job[str | None]], assignments: Sequence[Assignment])
     """Let trainings save their states; cancel the tasks that wait, or do not end by themselves."""
     for entry in assignments:
         (entry.directory / _STOP_FILE).touch()
-    left, until = [], time.monotonic() + _STOP_SEC
-    for job in running:
-        if job.state == "PENDING":
-            job.cancel(check=False)
-        else:
-            left.append(job)
+    until = time.monotonic() + _STOP_SEC
+    pending = [job for job in running if job.state == "PENDING"]
+    left = [job for job in running if job not in pending]
     while left and time.monotonic() < until:
         time.sleep(_POLL_SEC)
         left = [job for job in left if not job.done()]
-    for job in left:
+    for job in (*pending, *left):
         job.cancel(check=False)
 
 

@@ -41,15 +41,15 @@ _PREPARATION_CODE = ("data", "stages/prepare.py")
 _VERSIONS = ("numpy", "torch")
 _NUM_DIGITS = 12  # of a hash, so that a value is one line of dvc.lock
 
-Fingerprint = dict[str, str]
 
-
-def compute_fingerprint(study: Study, kind: Kind, name: str) -> Fingerprint:
-    """Return the fingerprint of a cohort: "code", a sha256, and the versions of numpy and torch."""
+def compute_fingerprint(study: Study, kind: Kind, name: str) -> str:
+    """Return the fingerprint of a cohort, a line: its code's hash, numpy's and torch's versions."""
     pool = list_members(study, get_cohorts(study, kind)[name].pool)
     paths = (f"{kind}/{name}", *(path for path, _ in pool))
     architectures = {find_recipe(study, path).architecture for path in paths}
-    return {"code": hash_code(TRAINING_CODE, architectures), **get_versions(_VERSIONS)}
+    code = hash_code(TRAINING_CODE, architectures)[:_NUM_DIGITS]
+    parts = {"code": code, **get_versions(_VERSIONS)}
+    return ", ".join(f"{key} {value}" for key, value in parts.items())
 
 
 def write_fingerprints(root: Path, study: Study) -> None:
@@ -58,7 +58,7 @@ def write_fingerprints(root: Path, study: Study) -> None:
     recipes = (*study.gan_recipes.values(), *study.classifier_recipes.values())
     architectures = {recipe.architecture for recipe in recipes}
     trained = {
-        kind: {name: _format(compute_fingerprint(study, Kind(kind), name)) for name in names}
+        kind: {name: compute_fingerprint(study, Kind(kind), name) for name in names}
         for kind, names in cohorts.items()
     }
     hashes = {
@@ -71,19 +71,13 @@ def write_fingerprints(root: Path, study: Study) -> None:
     write_json(root / CODE_FINGERPRINTS, {**trained, **stages})
 
 
-def check_fingerprint(root: Path, cohort: str, found: Fingerprint) -> None:
+def check_fingerprint(root: Path, cohort: str, found: str) -> None:
     """Refuse by UserError to train or publish "KIND/COHORT" by other code than was recorded."""
     path = root / CODE_FINGERPRINTS
     kind, _, name = cohort.partition("/")
-    recorded = read_json(path).get(kind, {}).get(name) if path.exists() else _format(found)
-    if recorded != _format(found):
+    recorded = read_json(path).get(kind, {}).get(name) if path.exists() else found
+    if recorded != found:
         raise UserError(
-            f"{cohort}: {_format(found)} found, {recorded} was recorded when the study was "
+            f"{cohort}: {found} found, {recorded} was recorded when the study was "
             "checked; `kgaps check` records it anew"
         )
-
-
-def _format(fingerprint: Fingerprint) -> str:
-    """Write a fingerprint as one line, as it is shown by `dvc status`."""
-    short = {**fingerprint, "code": fingerprint["code"][:_NUM_DIGITS]}
-    return ", ".join(f"{key} {value}" for key, value in short.items())

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-import traceback
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,19 +19,13 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.sharedctypes import Synchronized
-from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.devices import count_gpus, count_workers
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.signals import StopFlag
-from knowledge_gaps.execution.assignment import (
-    Assignment,
-    Callback,
-    ProgressReader,
-    train_assignment,
-)
+from knowledge_gaps.execution.assignment import Assignment, Callback, ProgressReader, try_training
 
 KILLED = (
     "a worker process was killed (often too little memory; KGAPS_WORKERS=1 needs less); "
@@ -40,17 +34,17 @@ KILLED = (
 
 # imported once for all workers; the first optimizer of a process imports torch._dynamo
 PRELOAD = ("knowledge_gaps.training.instance", "torch._dynamo")
-_POLL_SEC = 0.2
+_POLL_SEC = 0.1
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-Executor = Callable[[Sequence[Assignment], Sequence[Callback], StopFlag], dict[int, str]]
+Executor = Callable[[Sequence[Assignment], Callback, StopFlag], dict[int, str]]
 """How the trainings of a cohort are run: on this machine, on a cluster, or by several ranks.
 
 It gets instances that are not trained yet, at least one, all of one cohort. It lets each be trained
 by `train_assignment`, in any process that shares the disk, and passes their progress on to the
-callbacks (`ProgressReader`). An instance that fails does not end the others: it returns why each
+callback (`ProgressReader`). An instance that fails does not end the others: it returns why each
 failed, in one line, by instance. It asks the stop a few times a second: when it is set, states are
 saved, nothing further is started, and StoppedError is raised.
 """
@@ -155,59 +149,34 @@ def _stop_with_parent(reader: Connection) -> None:
 
 
 def run_local(
-    assignments: Sequence[Assignment], callbacks: Sequence[Callback], stop: StopFlag
+    assignments: Sequence[Assignment], callback: Callback, stop: StopFlag
 ) -> dict[int, str]:
     """Train instances side by side on this machine, until one worker is killed; an `Executor`."""
-    files = {entry.task.instance: entry.progress_file for entry in assignments}
-    progress, is_killed = ProgressReader(files, callbacks), False
-    errors: dict[int, str] = {}
+    progress = ProgressReader(assignments, callback)
+    futures: dict[int, Future[str | None]] = {}
     with open_pool(count_workers(len(assignments)), PRELOAD) as (pool, stop_workers):
-        futures = {_submit(pool, entry): entry.task.instance for entry in assignments}
+        with suppress(BrokenProcessPool):  # a worker was killed while it started
+            for entry in assignments:
+                futures[entry.instance] = pool.submit(_train, entry)
         # Ctrl-C while this thread waits for a future itself could leave the future's lock taken
-        ended: SimpleQueue[Future[None]] = SimpleQueue()
-        for future in futures:
-            future.add_done_callback(ended.put)
-        while futures:
+        while not all(future.done() for future in futures.values()):
             progress.poll()
-            if stop.is_set() or is_killed:
+            if stop.is_set():
                 stop_workers()
-            with suppress(Empty):
-                future = ended.get(timeout=_POLL_SEC)
-                error, instance = future.exception(), futures.pop(future)
-                if isinstance(error, BrokenProcessPool):
-                    is_killed = True
-                elif error is not None and not isinstance(error, StoppedError):
-                    errors[instance] = describe_error(error)
-        if is_killed:  # an idle worker may wait for a lock that the killed one had
+            time.sleep(_POLL_SEC)
+        ended = [instance for instance in futures if futures[instance].exception() is None]
+        if len(ended) < len(assignments):  # an idle worker may wait for a lock of a killed one
             stop_workers()
     progress.poll()
     if stop.is_set():
         raise StoppedError
-    if is_killed:
-        killed = [entry.task.instance for entry in assignments if entry.find_result() is None]
-        errors = {**dict.fromkeys(killed, KILLED), **errors}
-    return errors
+    texts = {instance: futures[instance].result() for instance in ended}
+    missing = [entry.instance for entry in assignments if entry.find_result() is None]
+    return {instance: texts.get(instance) or KILLED for instance in missing}
 
 
-def _submit(pool: ProcessPoolExecutor, entry: Assignment) -> Future[None]:
-    try:
-        return pool.submit(_train, entry)
-    except BrokenProcessPool as error:  # a worker was killed while it started
-        future: Future[None] = Future()
-        future.set_exception(error)
-        return future
-
-
-def _train(entry: Assignment) -> None:
+def _train(entry: Assignment) -> str | None:
     with WORKER.busy:
         if WORKER.stopping.is_set():  # the worker is about to end
-            raise StoppedError(entry.task.path)
-        train_assignment(entry, WORKER.index, WORKER.stopping.is_set)
-
-
-def describe_error(error: BaseException) -> str:
-    """Put an error into one line; the traceback of an unexpected one is printed."""
-    if isinstance(error, UserError):
-        return str(error)
-    traceback.print_exception(error)
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return None
+        return try_training(entry, WORKER.index, WORKER.stopping.is_set)

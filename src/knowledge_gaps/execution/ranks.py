@@ -21,22 +21,15 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from knowledge_gaps.core.determinism import configure_process
-from knowledge_gaps.core.devices import Rank, count_gpus, find_gpu
+from knowledge_gaps.core.devices import count_gpus, find_gpu, read_rank
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.signals import StopFlag, catch_stop_signals
-from knowledge_gaps.execution.assignment import (
-    Assignment,
-    Callback,
-    LockedError,
-    Reporter,
-    train_assignment,
-)
+from knowledge_gaps.execution.assignment import Assignment, Callback, LockedError, train_assignment
 from knowledge_gaps.execution.parallel import Executor
-from knowledge_gaps.training.instance import train_instance
 from knowledge_gaps.training.loop import DivergedError
 from knowledge_gaps.training.ranks import Ranks
-from knowledge_gaps.training.task import TrainingTask
+from knowledge_gaps.training.task import Session
 
 
 class RankError(UserError):
@@ -76,24 +69,23 @@ def launch_ranks(num_processes: int, function: Callable[..., None], *arguments: 
                 process.kill()
 
 
-def train_as_rank(
-    rank: Rank, tasks: Sequence[TrainingTask], lead: Callable[[Executor], None] | None
-) -> None:
+def train_as_rank(assignments: Sequence[Assignment], lead: Callable[[Executor], None]) -> None:
     """Train instances of a cohort as one of several ranks.
 
-    Rank 0 leads, by the `Executor` that it is given. Raises StoppedError, the state saved, and
-    UserError: rank 0's, or when this rank would train something else.
+    Rank 0 leads, by an `Executor`. Raises StoppedError, the state saved, and UserError: rank 0's,
+    or when this rank would train something else.
     """
     configure_process()
-    entries = {entry.directory.name: entry for entry in map(Assignment, tasks)}
-    with join_ranks(rank) as ranks:
+    entries = {entry.directory.name: entry for entry in assignments}
+    with join_ranks() as ranks:
         if ranks.agree(ranks.share(list(entries)) != list(entries)):
-            raise UserError(f"{tasks[0].cohort_path}: hosts differ in code, data or params.yaml")
-        if lead is None:
-            _follow(ranks, rank, entries)
+            cohort = assignments[0].cohort_path
+            raise UserError(f"{cohort}: hosts differ in code, data or params.yaml")
+        if not ranks.is_main:
+            _follow(ranks, entries)
             return
         try:
-            lead(partial(_run_together, ranks, rank))
+            lead(partial(_run_together, ranks))
         except RankError:
             raise
         except (StoppedError, UserError) as error:
@@ -103,9 +95,10 @@ def train_as_rank(
 
 
 @contextmanager
-def join_ranks(rank: Rank) -> Iterator[Ranks]:
+def join_ranks() -> Iterator[Ranks]:
     """Meet the other ranks by torchrun's variables, and leave them at the end of a good run."""
-    num_gpus = count_gpus()
+    rank, num_gpus = read_rank(), count_gpus()
+    assert rank is not None
     if num_gpus > 0:
         torch.cuda.set_device(find_gpu(rank, num_gpus))
     dist.init_process_group("cpu:gloo,cuda:nccl" if num_gpus > 0 else "gloo")
@@ -114,35 +107,29 @@ def join_ranks(rank: Rank) -> Iterator[Ranks]:
 
 
 def _run_together(
-    ranks: Ranks,
-    rank: Rank,
-    assignments: Sequence[Assignment],
-    callbacks: Sequence[Callback],
-    stop: StopFlag,
+    ranks: Ranks, assignments: Sequence[Assignment], callback: Callback, stop: StopFlag
 ) -> dict[int, str]:
     """Train instances one after the other by all ranks; an `Executor` of rank 0."""
     errors = {}
     for entry in assignments:
         announce = partial(ranks.share, entry.directory.name)
         try:
-            train_assignment(entry, rank.local_index, stop.is_set, callbacks, announce)
+            train_assignment(entry, 0, stop.is_set, callback, announce)
         except (DivergedError, LockedError) as error:  # all ranks have it, or none has begun
-            errors[entry.task.instance] = str(error)
+            errors[entry.instance] = str(error)
         except UserError as error:
-            raise RankError(f"{entry.task.path}: {error}") from error
+            raise RankError(f"{entry.cohort_path}/{entry.instance}: {error}") from error
     return errors
 
 
-def _follow(ranks: Ranks, rank: Rank, entries: Mapping[str, Assignment]) -> None:
+def _follow(ranks: Ranks, entries: Mapping[str, Assignment]) -> None:
     """Train what rank 0 announces, until it sends None or its error."""
     with catch_stop_signals() as stop:
         while (sent := ranks.share(None)) is not None:
             if isinstance(sent, Exception):
                 raise sent
-            task, result, state = entries[sent].task, entries[sent].result, entries[sent].state_file
-            session = Reporter(task.instance, None, stop.is_set)
             with suppress(StoppedError, DivergedError):
-                train_instance(task, rank.local_index, result, state, session)
+                entries[sent].train(0, Session(stop.is_set))
 
 
 def _call(function: Callable[..., None], arguments: Sequence[object]) -> None:

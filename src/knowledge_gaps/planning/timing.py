@@ -13,7 +13,6 @@ from functools import partial
 from math import lcm
 
 import torch
-from accelerate.state import AcceleratorState
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
@@ -22,7 +21,6 @@ from knowledge_gaps.study import ClassifierRecipe, GanRecipe
 from knowledge_gaps.training.batches import Stream
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import Fooling, GanTrainer
-from knowledge_gaps.training.ranks import build_accelerator
 
 Recipe = GanRecipe | ClassifierRecipe
 Trainer = GanTrainer | ClassifierTrainer
@@ -49,18 +47,16 @@ def build_trainer(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -
 
     Raises UserError or ValueError for what this machine or the images do not allow.
     """
-    AcceleratorState._reset_state(reset_partial_state=True)  # it keeps one precision a process
-    accelerator = build_accelerator(0, recipe.mixed_precision, recipe.gradient_accumulation_steps)
     pixels = torch.randint(256, (_NUM_REALS, *shape), dtype=torch.uint8)
     images, stream = pixels.numpy(), Stream(0, "plan", 0)
     own = (recipe.architecture, recipe.model, shape)
     if isinstance(recipe, GanRecipe):
         pool = [build_classifier(member.architecture, member.model, shape) for member in frozen]
         networks = build_generator(*own), build_discriminator(*own)
-        return GanTrainer(*networks, Fooling(pool, 1.0, "sum"), images, recipe, stream, accelerator)
+        return GanTrainer(*networks, Fooling(pool, 1.0, "sum"), images, recipe, stream)
     generators = [build_generator(member.architecture, member.model, shape) for member in frozen]
     classifier = build_classifier(*own)
-    return ClassifierTrainer(classifier, generators, 1.0, images, recipe, stream, accelerator)
+    return ClassifierTrainer(classifier, generators, 1.0, images, recipe, stream)
 
 
 def list_step_kinds(intervals: Sequence[int]) -> dict[int, int]:

@@ -70,7 +70,8 @@ def _check_recipe(recipe: GanRecipe | ClassifierRecipe, root: Path) -> None:
         return
     classifier = registry.classifier_architectures.get(recipe.architecture)
     registry.parse_settings(classifier, recipe.model)
-    find_initial_weights(recipe, root)
+    if recipe.initialisation != "random":
+        find_initial_weights(recipe, root)
     if recipe.gradient_checkpointing and not classifier.blocks:
         raise UserError(
             f"gradient_checkpointing: true found, {classifier.name!r} has no blocks whose "

@@ -12,13 +12,13 @@ from pathlib import Path
 from knowledge_gaps.core.devices import count_processes, read_rank
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.printing import track_instances
-from knowledge_gaps.execution.assignment import Callback, Row
+from knowledge_gaps.execution.assignment import Callback
 from knowledge_gaps.execution.cluster import EXECUTOR_VARIABLE, find_executor
 from knowledge_gaps.execution.cohort import make_tasks, train_cohort, train_instances
 from knowledge_gaps.execution.parallel import Executor, run_local
 from knowledge_gaps.study import Kind, Study
 from knowledge_gaps.tracking.live import CohortTracker
-from knowledge_gaps.training.task import TrainingTask, check_shares
+from knowledge_gaps.training.task import Row, TrainingTask, check_shares
 
 
 def run(
@@ -37,9 +37,9 @@ def run(
     tasks = make_tasks(root, study, kind, name, instance)
 
     def lead(executor: Executor) -> None:
-        with _watch(study, tasks) as callbacks:
+        with _watch(study, tasks) as callback:
             train = train_cohort if instance is None else train_instances
-            train(tasks, callbacks, executor)
+            train(tasks, callback, executor)
 
     rank, count = read_rank(), count_processes(num_processes)
     check_shares(tasks[0].recipe, count)
@@ -55,18 +55,19 @@ def run(
     if rank is None:
         launch_ranks(count, run, root, study, name, kind, count, instance)
     else:
-        train_as_rank(rank, tasks, lead if rank.index == 0 else None)
+        train_as_rank(tasks, lead)
 
 
 @contextmanager
-def _watch(study: Study, tasks: Sequence[TrainingTask]) -> Iterator[list[Callback]]:
+def _watch(study: Study, tasks: Sequence[TrainingTask]) -> Iterator[Callback]:
     """Show trainings on the terminal and in MLflow."""
     first, live = tasks[0], {task.instance: task.describe() for task in tasks}
     tracker = CohortTracker(first.root, study.study.name, first.kind.value, first.name, live)
 
-    def log(instance: int, step: int, row: Row | None) -> None:
+    def show(instance: int, step: int, row: Row | None) -> None:
+        report(instance, step, row)
         if row is not None:
             tracker.log(instance, step, {key: row[key] for key in row if key != "step"})
 
     with tracker, track_instances(first.cohort_path, live, first.recipe.steps) as report:
-        yield [report, log]
+        yield show

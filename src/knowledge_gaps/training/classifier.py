@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -30,10 +30,7 @@ from knowledge_gaps.training.batches import (
 )
 from knowledge_gaps.training.trainer import Losses, Trainer
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-_CLASSIFIER = "classifier"
+_CLASSIFIER, _BEST = "classifier", "best"
 _PURPOSE = "early_stopping"
 _BEST_ACCURACY, _CHECKS_WITHOUT_GAIN = "best_accuracy", "checks_without_gain"
 
@@ -51,30 +48,32 @@ class ClassifierTrainer(Trainer):
         images: Images,
         recipe: ClassifierRecipe,
         stream: Stream,
-        accelerator: Accelerator,
+        worker: int = 0,
     ) -> None:
         networks = {_CLASSIFIER: (classifier, recipe.optimizer, 1)}
-        super().__init__(networks, images, recipe, stream, accelerator)
+        super().__init__(networks, images, recipe, stream, worker)
         self.classifier, self.truncation = classifier, truncation
-        pool = [freeze(generator).to(accelerator.device) for generator in generators]
-        num_held_out = 0
-        self._stopper: EarlyStopper | None = None
-        if recipe.early_stopping is not None:
-            num_held_out = recipe.early_stopping.held_out_generators
-            self._stopper = EarlyStopper(self, pool[-num_held_out:])
-            self.modules["best"] = self._stopper.best
-        self.generators = pool[: len(pool) - num_held_out]
+        pool = [freeze(generator).to(self.accelerator.device) for generator in generators]
+        stopping = recipe.early_stopping
+        num_trained = len(pool) - (0 if stopping is None else stopping.held_out_generators)
+        self.generators, self._held_out = pool[:num_trained], pool[num_trained:]
+        if stopping is not None:
+            self.modules[_BEST] = freeze(copy.deepcopy(super().get_result()))
+            self.scalars[_BEST_ACCURACY] = torch.tensor(-1.0)
+            self.scalars[_CHECKS_WITHOUT_GAIN] = torch.tensor(0.0)
         if recipe.gradient_checkpointing:
             recompute_blocks(classifier, classifier_architectures.get(recipe.architecture).blocks)
 
     def is_finished(self) -> bool:
-        """Tell whether early stopping ends the training before the last step."""
-        return self._stopper is not None and self._stopper.is_finished()
+        """Tell whether the last checks, as many as the patience, were without gain."""
+        stopping = self.recipe.early_stopping
+        return stopping is not None and (
+            self.scalars[_CHECKS_WITHOUT_GAIN].item() >= stopping.patience
+        )
 
     def get_result(self) -> GanClassifier:
         """Return the best classifier that was checked; without checks the average or the last."""
-        best = super().get_result() if self._stopper is None else self._stopper.best
-        return cast(GanClassifier, best)
+        return cast(GanClassifier, self.modules.get(_BEST, super().get_result()))
 
     def _update(self, step: int) -> dict[str, Tensor]:
         def compute(micro_step: int) -> Losses:
@@ -98,9 +97,14 @@ class ClassifierTrainer(Trainer):
         return self._accumulate(_CLASSIFIER, compute)
 
     def _finish_step(self, step: int, logged: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self._stopper is None or not self._stopper.is_due(step):
-            return {}
-        return {"accuracy_held_out": self._stopper.check()}
+        return {"accuracy_held_out": self._check()} if self._is_check_due(step + 1) else {}
+
+    def _is_check_due(self, steps: int) -> bool:
+        """Tell whether to check after so many steps; after the last one always."""
+        stopping = self.recipe.early_stopping
+        return stopping is not None and (
+            steps % stopping.check_every == 0 or steps == self.recipe.steps
+        )
 
     def _draw_batch(self, step: int, micro_step: int) -> Tensor:
         """Draw this rank's reals and as many generated images, [2 * N, C, H, W] in [-1, 1]."""
@@ -119,54 +123,32 @@ class ClassifierTrainer(Trainer):
         images = torch.cat(batch)
         return to_float(augment(images, self.recipe, self.stream, self.ranks, *names))
 
-
-class EarlyStopper:
-    """Checks a trainer's classifier, or its average, on the same images; `best` is a copy."""
-
-    def __init__(self, trainer: ClassifierTrainer, held_out: Sequence[Generator]) -> None:
-        assert trainer.recipe.early_stopping is not None
-        self._trainer, self._held_out = trainer, held_out
-        self._settings, self._scalars = trainer.recipe.early_stopping, trainer.scalars
-        self._classifier = trainer.get_result()
-        self.best = freeze(copy.deepcopy(self._classifier))
-        self._scalars[_BEST_ACCURACY] = torch.tensor(-1.0)
-        self._scalars[_CHECKS_WITHOUT_GAIN] = torch.tensor(0.0)
-
-    def is_due(self, step: int) -> bool:
-        """Tell whether to check after a step; after the last one always."""
-        done = step + 1
-        return done % self._settings.check_every == 0 or done == self._trainer.recipe.steps
-
-    def is_finished(self) -> bool:
-        """Tell whether the last checks, as many as the patience, were without gain."""
-        return self._scalars[_CHECKS_WITHOUT_GAIN].item() >= self._settings.patience
-
-    def check(self) -> Tensor:
-        """Measure the balanced accuracy, in [0, 1]; keep the weights when it is a new best."""
-        accuracy = self._measure_accuracy()
-        if accuracy > self._scalars[_BEST_ACCURACY]:
-            self.best.load_state_dict(self._classifier.state_dict())
-            self._scalars[_BEST_ACCURACY] = accuracy
-            self._scalars[_CHECKS_WITHOUT_GAIN] = torch.tensor(0.0)
+    def _check(self) -> Tensor:
+        """Measure the held-out accuracy; keep the weights when it is a new best."""
+        accuracy, checked = self._measure_accuracy(), super().get_result()
+        if accuracy > self.scalars[_BEST_ACCURACY]:
+            self.modules[_BEST].load_state_dict(checked.state_dict())
+            self.scalars[_BEST_ACCURACY] = accuracy
+            self.scalars[_CHECKS_WITHOUT_GAIN] = torch.tensor(0.0)
         else:
-            self._scalars[_CHECKS_WITHOUT_GAIN] = self._scalars[_CHECKS_WITHOUT_GAIN] + 1
+            self.scalars[_CHECKS_WITHOUT_GAIN] = self.scalars[_CHECKS_WITHOUT_GAIN] + 1
         return accuracy
 
     @torch.no_grad()
     def _measure_accuracy(self) -> Tensor:
-        """Count right answers in evaluation mode; the next step sets training mode again."""
-        accelerator, stream = self._trainer.accelerator, self._trainer.stream
-        device, batch_size = accelerator.device, self._trainer.recipe.batch_size
-        self._classifier.eval()
-        stream.seed_layers(_PURPOSE, device)
-        num_right, num_images = 0, self._settings.num_images
+        """Measure the balanced accuracy, in [0, 1], in evaluation mode until the next step."""
+        assert self.recipe.early_stopping is not None
+        device, batch_size = self.accelerator.device, self.recipe.batch_size
+        classifier = super().get_result().eval()
+        self.stream.seed_layers(_PURPOSE, device)
+        num_right, num_images = 0, self.recipe.early_stopping.num_images
         for index, generator in enumerate(self._held_out):
             for start in range(0, num_images, batch_size):
                 num_each, names = min(batch_size, num_images - start), (_PURPOSE, index, start)
-                latents = draw_latents(stream, num_each, generator.latent_dim, *names).to(device)
-                generated = sample_images(generator, latents, self._trainer.truncation)
-                reals = draw_reals(stream, self._trainer.images, num_each, *names).to(device)
-                with accelerator.autocast():
-                    is_real = self._classifier(to_float(torch.cat([reals, generated]))) > 0
+                latents = draw_latents(self.stream, num_each, generator.latent_dim, *names)
+                generated = sample_images(generator, latents.to(device), self.truncation)
+                reals = draw_reals(self.stream, self.images, num_each, *names).to(device)
+                with self.accelerator.autocast():
+                    is_real = classifier(to_float(torch.cat([reals, generated]))) > 0
                 num_right += int(is_real[:num_each].sum()) + int((~is_real[num_each:]).sum())
         return torch.tensor(num_right / (2 * num_images * len(self._held_out)))

@@ -7,25 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from knowledge_gaps import losses
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.losses import (
-    average_path_lengths,
-    compute_adversarial_loss,
-    compute_discriminator_loss,
-    compute_fooling_loss,
-    compute_path_length_penalty,
-    compute_path_lengths,
-    compute_r1_penalty,
-    weigh_generator_loss,
-)
 from knowledge_gaps.models.fast_layers import fold_batch_norm
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
@@ -34,9 +25,6 @@ from knowledge_gaps.study import GanRecipe
 from knowledge_gaps.training.batches import Stream, draw_latents, draw_mirrored, draw_reals, mirror
 from knowledge_gaps.training.task import count_path_images
 from knowledge_gaps.training.trainer import Losses, Trainer
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 _GENERATOR, _DISCRIMINATOR = "generator", "discriminator"
 _PATH_LENGTH, _PATH_LENGTH_MEAN = "path_length", "path_length_mean"
@@ -128,31 +116,30 @@ class GanTrainer(Trainer):
         images: Images,
         recipe: GanRecipe,
         stream: Stream,
-        accelerator: Accelerator,
+        worker: int = 0,
     ) -> None:
-        has_paths, has_r1 = recipe.path_length_weight > 0, recipe.r1_gamma > 0
-        path_interval = recipe.path_length_interval if has_paths else 1
-        r1_interval = recipe.r1_interval if has_r1 else 1
-        networks = {
-            _GENERATOR: (generator, recipe.generator_optimizer, path_interval),
-            _DISCRIMINATOR: (discriminator, recipe.discriminator_optimizer, r1_interval),
-        }
-        super().__init__(networks, images, recipe, stream, accelerator)
-        self.generator, self._discriminator = generator, discriminator
-        classifiers = [
-            fold_batch_norm(freeze(classifier)).to(accelerator.device)
-            for classifier in fooling.classifiers
-        ]
-        self._fooling = Fooling(classifiers, fooling.phi, fooling.form)
-        if has_paths:
-            self.scalars[_PATH_LENGTH_MEAN] = torch.zeros((), device=accelerator.device)
         self.phases = [Phase("discriminator", _DISCRIMINATOR, self._compute_discriminator_losses)]
-        if has_r1:
-            self.phases += [Phase("r1", _DISCRIMINATOR, self._compute_r1_losses, r1_interval, True)]
+        if recipe.r1_gamma > 0:
+            interval, compute = recipe.r1_interval, self._compute_r1_losses
+            self.phases += [Phase("r1", _DISCRIMINATOR, compute, interval, True)]
         self.phases += [Phase("generator", _GENERATOR, self._compute_generator_losses)]
-        if has_paths:
-            compute = self._compute_path_length_losses
-            self.phases += [Phase(_PATH_LENGTH, _GENERATOR, compute, path_interval, True)]
+        if recipe.path_length_weight > 0:
+            interval, compute = recipe.path_length_interval, self._compute_path_length_losses
+            self.phases += [Phase(_PATH_LENGTH, _GENERATOR, compute, interval, True)]
+        # a network's interval is that of its last phase, the regulariser where there is one
+        intervals = {phase.network: phase.interval for phase in self.phases}
+        adam_g, adam_d = recipe.generator_optimizer, recipe.discriminator_optimizer
+        networks = {
+            _GENERATOR: (generator, adam_g, intervals[_GENERATOR]),
+            _DISCRIMINATOR: (discriminator, adam_d, intervals[_DISCRIMINATOR]),
+        }
+        super().__init__(networks, images, recipe, stream, worker)
+        self.generator, self._discriminator = generator, discriminator
+        device = self.accelerator.device
+        classifiers = [fold_batch_norm(freeze(one)).to(device) for one in fooling.classifiers]
+        self._fooling = replace(fooling, classifiers=classifiers)
+        if recipe.path_length_weight > 0:
+            self.scalars[_PATH_LENGTH_MEAN] = torch.zeros((), device=device)
 
     def get_result(self) -> Generator:
         """Return the generator that the training is for: the average where there is one."""
@@ -186,12 +173,14 @@ class GanTrainer(Trainer):
         if _PATH_LENGTH not in logged:
             return {}
         mean, decay = self.scalars[_PATH_LENGTH_MEAN], self.recipe.path_length_decay
-        self.scalars[_PATH_LENGTH_MEAN] = average_path_lengths(mean, logged[_PATH_LENGTH], decay)
+        self.scalars[_PATH_LENGTH_MEAN] = losses.average_path_lengths(
+            mean, logged[_PATH_LENGTH], decay
+        )
         return {_PATH_LENGTH_MEAN: self.scalars[_PATH_LENGTH_MEAN]}
 
     def _compute_discriminator_losses(self, batch: GanBatch) -> Losses:
         """Tell reals from generated images."""
-        loss = compute_discriminator_loss(
+        loss = losses.compute_discriminator_loss(
             self._discriminator(batch.images_real),
             self._discriminator(batch.images_generated.detach()),
         )
@@ -201,19 +190,21 @@ class GanTrainer(Trainer):
         """R1: keep the discriminator's slope at the reals small."""
         # DEVIATION: the paper states no regulariser of the DCGAN's discriminator
         images_real = batch.images_real.detach().requires_grad_(True)
-        penalty = compute_r1_penalty(images_real, self._discriminator(images_real))
+        penalty = losses.compute_r1_penalty(images_real, self._discriminator(images_real))
         # lazy: the weight grows with the interval, so that its share of all updates stays
         weight = self.recipe.r1_gamma / 2 * self.recipe.r1_interval
         return weight * penalty, {"r1_penalty": penalty}
 
     def _compute_generator_losses(self, batch: GanBatch) -> Losses:
         """Let the discriminator, and the frozen classifiers, take generated images for reals."""
-        adversarial = compute_adversarial_loss(self._discriminator(batch.images_generated))
+        adversarial = losses.compute_adversarial_loss(self._discriminator(batch.images_generated))
         if not self._fooling.classifiers:
             return adversarial, {"loss_generator": adversarial}
         logits = [classifier(batch.images_generated) for classifier in self._fooling.classifiers]
-        fooling = compute_fooling_loss(logits)
-        loss = weigh_generator_loss(adversarial, fooling, self._fooling.phi, self._fooling.form)
+        fooling = losses.compute_fooling_loss(logits)
+        loss = losses.weigh_generator_loss(
+            adversarial, fooling, self._fooling.phi, self._fooling.form
+        )
         return loss, {"loss_generator": adversarial, "loss_fooling": fooling}
 
     def _compute_path_length_losses(self, batch: GanBatch) -> Losses:
@@ -225,7 +216,7 @@ class GanTrainer(Trainer):
         latents, noise = batch.draw_paths()
         styles = self.generator.map_latents(latents)
         images = self.generator.synthesize(styles)
-        lengths = compute_path_lengths(images, styles, noise)
-        penalty = compute_path_length_penalty(lengths, self.scalars[_PATH_LENGTH_MEAN])
+        lengths = losses.compute_path_lengths(images, styles, noise)
+        penalty = losses.compute_path_length_penalty(lengths, self.scalars[_PATH_LENGTH_MEAN])
         weight = self.recipe.path_length_weight * self.recipe.path_length_interval
         return weight * penalty, {"path_length_penalty": penalty, _PATH_LENGTH: lengths.mean()}

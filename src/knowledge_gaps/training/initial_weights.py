@@ -6,7 +6,6 @@ Nothing is downloaded; the file's sha256 must begin as torchvision's name of it 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,27 +13,15 @@ from torch import nn
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file
-from knowledge_gaps.models.registry import (
-    ImagenetWeights,
-    classifier_architectures,
-    parse_settings,
-)
+from knowledge_gaps.models.registry import ImagenetWeights, classifier_architectures, parse_settings
 from knowledge_gaps.study import ClassifierRecipe
 
 
-@dataclass(frozen=True)
-class InitialWeights:
-    """A file whose hash was checked, and the published weights that it holds."""
+def find_initial_weights(recipe: ClassifierRecipe, root: Path) -> tuple[Path, str]:
+    """Find the file of the initial weights that a recipe asks for, and its sha256.
 
-    path: Path
-    sha256: str
-    published: ImagenetWeights
-
-
-def find_initial_weights(recipe: ClassifierRecipe, root: Path) -> InitialWeights | None:
-    """Find the file of a recipe's initial weights; None where the weights start at random."""
-    if recipe.initialisation == "random":
-        return None
+    Raises UserError when it is missing, of another sha256, or of another network.
+    """
     published, cache = _find_published(recipe), Path(torch.hub.get_dir()) / "checkpoints"
     path = cache / published.file_name
     if recipe.initial_weights is not None:
@@ -50,17 +37,17 @@ def find_initial_weights(recipe: ClassifierRecipe, root: Path) -> InitialWeights
             f"initial_weights: sha256 of {path} is {sha256}, torchvision's {published.file_name} "
             f"begins with {published.sha256_start}; nothing is downloaded"
         )
-    return InitialWeights(path, sha256, published)
+    return path, sha256
 
 
 def load_initial_weights(network: nn.Module, recipe: ClassifierRecipe, root: Path) -> str | None:
     """Put initial weights into a network, whose heads keep theirs; return the file's sha256."""
-    found = find_initial_weights(recipe, root)
-    if found is None:
+    if recipe.initialisation == "random":
         return None
-    state = torch.load(found.path, map_location="cpu", weights_only=True)
-    found.published.load(network, state)
-    return found.sha256
+    path, sha256 = find_initial_weights(recipe, root)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    _find_published(recipe).load(network, state)
+    return sha256
 
 
 def _find_published(recipe: ClassifierRecipe) -> ImagenetWeights:

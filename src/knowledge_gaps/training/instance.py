@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from knowledge_gaps import __version__
+from knowledge_gaps.core import layout
 from knowledge_gaps.core.checkpoint import write_tensors
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, write_json, write_text
 from knowledge_gaps.core.fingerprint import get_versions
-from knowledge_gaps.core.layout import (
-    CLASSIFIER_FILE,
-    CURVES_FILE,
-    DISCRIMINATOR_FILE,
-    GENERATOR_FILE,
-    GRID_FILE,
-    META_FILE,
-    PREPARED,
-    TRAIN_IMAGES,
-)
 from knowledge_gaps.core.seeding import derive_seed
 from knowledge_gaps.data.images import save_grid
 from knowledge_gaps.data.store import open_images
@@ -34,13 +25,9 @@ from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import Fooling, GanTrainer
 from knowledge_gaps.training.initial_weights import load_initial_weights
-from knowledge_gaps.training.loop import Session, run_training
-from knowledge_gaps.training.ranks import build_accelerator
+from knowledge_gaps.training.loop import run_training
 from knowledge_gaps.training.state import Curves
-from knowledge_gaps.training.task import TrainingTask
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from knowledge_gaps.training.task import Session, TrainingTask
 
 _GRID_IMAGES = 64
 _RECORDED_VERSIONS = ("torch", "accelerate", "safetensors")
@@ -55,36 +42,33 @@ def train_instance(
     meta.json is written last and makes the directory a result. Raises as `run_training`, and
     UserError.
     """
-    recipe = task.recipe
-    accelerator = build_accelerator(
-        worker, recipe.mixed_precision, recipe.gradient_accumulation_steps
-    )
-    with explain_shortage(recipe.batch_size, accelerator.device):
-        trainer = build_trainer(task, accelerator)
-        curves, steps = run_training(trainer, recipe, state_file, session)
+    with explain_shortage(task.recipe.batch_size):
+        trainer = build_trainer(task, worker)
+        curves, steps = run_training(trainer, state_file, session)
         if trainer.ranks.is_main:
             write_result(task, trainer, curves, steps, directory)
 
 
 @contextmanager
-def explain_shortage(batch_size: int, device: torch.device) -> Iterator[None]:
+def explain_shortage(batch_size: int) -> Iterator[None]:
     """Turn torch's running out of memory into a UserError in the recipe's words."""
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and _CPU_MESSAGE not in str(error):
+        is_of_gpu = isinstance(error, torch.OutOfMemoryError)
+        if not is_of_gpu and _CPU_MESSAGE not in str(error):
             raise
-        place = "a GPU" if device.type == "cuda" else "this machine"
+        place = "a GPU" if is_of_gpu else "this machine"
         raise UserError(
             f"batch_size: {batch_size} images do not fit into the memory of {place}; half of them "
             "with twice the gradient_accumulation_steps are as many an update"
         ) from error
 
 
-def build_trainer(task: TrainingTask, accelerator: Accelerator) -> GanTrainer | ClassifierTrainer:
+def build_trainer(task: TrainingTask, worker: int = 0) -> GanTrainer | ClassifierTrainer:
     """Build the trainer of a task, with fresh weights, which are drawn after those of its pool."""
     torch.manual_seed(derive_seed(task.seed, "weights", task.cohort_path, task.instance))
-    images = open_images(task.root / PREPARED / TRAIN_IMAGES)
+    images = open_images(task.root / layout.PREPARED / layout.TRAIN_IMAGES)
     own = (task.recipe.architecture, task.recipe.model, images.shape[1:])
     pool = [(member.get_directory(task.root), member.sha256) for member in task.members]
     stream = Stream(task.seed, task.cohort_path, task.instance)
@@ -93,7 +77,7 @@ def build_trainer(task: TrainingTask, accelerator: Accelerator) -> GanTrainer | 
         classifiers = [load_classifier(*member) for member in pool]
         fooling = Fooling(classifiers, task.cohort.phi, task.cohort.fooling)
         networks = build_generator(*own), build_discriminator(*own)
-        return GanTrainer(*networks, fooling, images, task.recipe, stream, accelerator)
+        return GanTrainer(*networks, fooling, images, task.recipe, stream, worker)
     assert isinstance(task.cohort, ClassifierCohort)
     generators, truncation = [load_generator(*member) for member in pool], task.cohort.truncation
     classifier = build_classifier(*own)
@@ -101,7 +85,7 @@ def build_trainer(task: TrainingTask, accelerator: Accelerator) -> GanTrainer | 
     if sha256 != task.initial_weights_sha256:
         raise UserError("initial_weights: the file changed since this command was started")
     return ClassifierTrainer(
-        classifier, generators, truncation, images, task.recipe, stream, accelerator
+        classifier, generators, truncation, images, task.recipe, stream, worker
     )
 
 
@@ -113,17 +97,18 @@ def write_result(
     directory: Path,
 ) -> None:
     """Write the files of an instance after its last step, meta.json last."""
-    described: dict[str, Any] = {"weights": GENERATOR_FILE}
+    result, recipe = trainer.get_result(), task.recipe
+    described: dict[str, Any] = {"weights": layout.GENERATOR_FILE}
     if isinstance(trainer, GanTrainer):
-        _write_gan(trainer, directory)
+        discriminator = trainer.modules["discriminator"].state_dict()
+        write_tensors(directory / layout.DISCRIMINATOR_FILE, discriminator)
+        _save_samples(trainer, directory / layout.GRID_FILE)
     else:
-        classifier = trainer.get_result()
-        write_tensors(directory / CLASSIFIER_FILE, classifier.state_dict())
-        spec = classifier.spec.model_dump(mode="json")
-        described = {"weights": CLASSIFIER_FILE, "input_spec": spec}
-    write_text(directory / CURVES_FILE, curves.to_csv())
-    recipe = task.recipe
-    files = sorted(path for path in directory.iterdir() if path.name != META_FILE)
+        spec = trainer.get_result().spec.model_dump(mode="json")
+        described = {"weights": layout.CLASSIFIER_FILE, "input_spec": spec}
+    write_tensors(directory / described["weights"], result.state_dict())
+    write_text(directory / layout.CURVES_FILE, curves.to_csv())
+    files = sorted(path for path in directory.iterdir() if path.name != layout.META_FILE)
     meta = {
         "format": FORMAT,
         "kind": task.kind.value,
@@ -137,16 +122,14 @@ def write_result(
         "files": {path.name: hash_file(path) for path in files},
         **described,
     }
-    write_json(directory / META_FILE, meta)
+    write_json(directory / layout.META_FILE, meta)
 
 
-def _write_gan(trainer: GanTrainer, directory: Path) -> None:
+def _save_samples(trainer: GanTrainer, path: Path) -> None:
     generator, device = trainer.get_result(), trainer.accelerator.device
-    write_tensors(directory / GENERATOR_FILE, generator.state_dict())
-    write_tensors(directory / DISCRIMINATOR_FILE, trainer.modules["discriminator"].state_dict())
     latents = draw_latents(trainer.stream, _GRID_IMAGES, generator.latent_dim, "grid").to(device)
     trainer.stream.seed_layers("grid", device)
     # a rank's batch fits into the memory
     batches = latents.split(trainer.recipe.batch_size // trainer.ranks.size)
     images = torch.cat([sample_images(freeze(generator), batch) for batch in batches])
-    save_grid(directory / GRID_FILE, images.cpu().numpy())
+    save_grid(path, images.cpu().numpy())

@@ -14,22 +14,27 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from knowledge_gaps.core.devices import count_gpus, find_gpu, read_rank
+from knowledge_gaps.core.devices import clean_environment, count_gpus, find_gpu, read_rank
+from knowledge_gaps.study import TrainingSettings
 
 
-def build_accelerator(
-    worker: int, mixed_precision: str = "no", gradient_accumulation_steps: int = 1
-) -> Accelerator:
-    """Build the Accelerator of worker k, on GPU k modulo their number, or of a rank of torchrun."""
+def build_accelerator(recipe: TrainingSettings, worker: int = 0) -> Accelerator:
+    """Build the Accelerator of worker k, on GPU k modulo their number, or of a rank of torchrun.
+
+    Nothing but the recipe sets it: no inherited variable, no earlier training of this process.
+    """
+    clean_environment()
+    AcceleratorState._reset_state(reset_partial_state=True)  # it keeps one precision a process
     num_gpus, rank = count_gpus(), read_rank()
     if num_gpus > 0:
         torch.cuda.set_device(worker % num_gpus if rank is None else find_gpu(rank, num_gpus))
     return Accelerator(
         cpu=num_gpus == 0,
-        mixed_precision=mixed_precision,
-        gradient_accumulation_steps=gradient_accumulation_steps,
+        mixed_precision=recipe.mixed_precision,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
     )
 
 
@@ -42,11 +47,6 @@ class Ranks:
 
     size: int = 1
     index: int = 0
-
-    @classmethod
-    def of(cls, accelerator: Accelerator) -> Ranks:
-        """Return the ranks that an Accelerator found."""
-        return cls(accelerator.num_processes, accelerator.process_index)
 
     @property
     def is_main(self) -> bool:

@@ -12,22 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
 from knowledge_gaps.core.checkpoint import read_metadata, read_tensors, write_tensors
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.training.task import Row
 from knowledge_gaps.training.trainer import Trainer
-
-Row = dict[str, float]
 
 
 @dataclass
 class Curves:
     """Means of the logged scalars over every `log_every` steps."""
 
-    rows: list[Row] = field(default_factory=list)  # finished, each with "step" first
+    rows: list[Row] = field(default_factory=list)  # finished
     sums: dict[str, Tensor] = field(default_factory=dict)  # since the last row, float64
     counts: dict[str, int] = field(default_factory=dict)  # less often for a lazy regulariser
 
@@ -56,24 +55,21 @@ class Curves:
         return "".join(",".join(line) + "\n" for line in lines)
 
 
-def save_state(trainer: Trainer, step: int, curves: Curves, path: Path) -> None:
-    """Save a training after `step` steps; raises UserError when the file cannot be written."""
+def collect_state(trainer: Trainer, curves: Curves) -> dict[str, Tensor]:
+    """Collect, by name, the tensors that the next step depends on."""
     sections: dict[str, Mapping[str, Tensor]] = {
         **{f"module/{name}": module.state_dict() for name, module in trainer.modules.items()},
         "scalar": trainer.scalars,
         "sum": curves.sums,
     }
-    for name, (optimizer, _) in trainer.optimizers.items():
+    for name, optimizer in trainer.optimizers.items():
         for index, entries in optimizer.state_dict()["state"].items():
             sections[f"optimizer/{name}/{index}"] = entries
-    tensors = {f"{key}/{name}": value for key in sections for name, value in sections[key].items()}
-    # the counts are in the columns' order
-    counters = {"step": step, "rows": curves.rows, "counts": curves.counts}
-    write_state(path, tensors, json.dumps(counters))
+    return {f"{key}/{name}": value for key in sections for name, value in sections[key].items()}
 
 
 def write_state(path: Path, tensors: dict[str, Tensor], counters: str) -> None:
-    """Write tensors and a JSON text of counters with their checksum; errors as `save_state`."""
+    """Write tensors and a JSON text of counters with their checksum; raises UserError."""
     checksum = _compute_checksum(tensors, counters)
     write_tensors(path, tensors, {"counters": counters, "sha256": checksum})
 
@@ -86,7 +82,7 @@ def load_state(trainer: Trainer, path: Path) -> tuple[int, Curves]:
     tensors, counters = ranks.share(_read(path) if ranks.is_main else None)
     for name, module in trainer.modules.items():
         module.load_state_dict(_select(tensors, f"module/{name}/"), strict=True)
-    for name, (optimizer, _) in trainer.optimizers.items():
+    for name, optimizer in trainer.optimizers.items():
         _load_optimizer(optimizer, _select(tensors, f"optimizer/{name}/"))
     for name, value in _select(tensors, "scalar/").items():
         trainer.scalars[name] = value.to(trainer.scalars[name].device)
@@ -108,19 +104,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _compute_checksum(tensors: Mapping[str, Tensor], counters: str) -> str:
     """Return the sha256 of what a state holds, on whichever device."""
-    digest = hashlib.sha256(counters.encode())
-    for name in sorted(tensors):
-        values = tensors[name].detach().cpu().contiguous().reshape(-1)
-        digest.update(f"{name} {values.dtype} {list(tensors[name].shape)}".encode())
-        digest.update(values.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    stored = {name: tensors[name].detach().cpu().contiguous() for name in tensors}
+    return hashlib.sha256(save(stored, {"counters": counters})).hexdigest()
 
 
 def _load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, entry = key.partition("/")
-        state.setdefault(int(index), {})[entry] = value
+    indices = {int(key.partition("/")[0]) for key in tensors}
+    state = {index: _select(tensors, f"{index}/") for index in indices}
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -1,9 +1,9 @@
-"""What one instance's training depends on, all of it and nothing else; without torch."""
+"""One instance's training from outside, without torch: what it depends on, and its Session."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,22 @@ from knowledge_gaps.core.files import dump_json
 from knowledge_gaps.models.pool import Member
 from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, GanRecipe, Kind
 
+Row = dict[str, float]  # of the curves, with "step" first
+
+
+class Session:
+    """Connects a training with the process that started it; this one shows it to nobody."""
+
+    def __init__(self, is_stopping: Callable[[], bool] = lambda: False) -> None:
+        self.is_stopping = is_stopping  # whether the training should save its state and stop
+
+    def report(self, step: int, row: Row | None) -> None:
+        """Tell how many steps are done, and the newest row of the curves if there is one."""
+
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """One instance of the cohort of a kind and name to train."""
+    """One instance of a cohort to train: all that its result depends on, and nothing else."""
 
     root: Path
     kind: Kind
@@ -28,7 +40,7 @@ class TrainingTask:
     members: tuple[Member, ...]  # the pool that it is trained against
     data_name: str
     data_sha256: str  # of the prepared training images
-    code: Mapping[str, str]  # fingerprint of the code and versions
+    code: str  # fingerprint of the code and versions
     initial_weights_sha256: str | None = None  # of their file; None for a random start
 
     @property
@@ -36,13 +48,14 @@ class TrainingTask:
         """The cohort as "gans/COHORT" or "classifiers/COHORT"."""
         return f"{self.kind}/{self.name}"
 
-    @property
-    def path(self) -> str:
-        """The instance as "gans/COHORT/K" or "classifiers/COHORT/K"."""
-        return f"{self.cohort_path}/{self.instance}"
-
     def describe(self) -> dict[str, Any]:
         """Return what is known before the training, as in meta.json and MLflow."""
+        lineage: dict[str, Any] = {
+            "data": {"name": self.data_name, "sha256": self.data_sha256},
+            "pool": [asdict(member) for member in self.members],
+        }
+        if self.initial_weights_sha256 is not None:
+            lineage["initial_weights"] = {"sha256": self.initial_weights_sha256}
         return {
             "architecture": self.recipe.architecture,
             "seed": self.seed,
@@ -50,21 +63,12 @@ class TrainingTask:
             "settings": self.recipe.model_dump(mode="json"),
             # an instance does not depend on the number of instances
             "cohort_settings": self.cohort.model_dump(mode="json", exclude={"instances"}),
-            "lineage": self._describe_lineage(),
+            "lineage": lineage,
         }
-
-    def _describe_lineage(self) -> dict[str, Any]:
-        lineage: dict[str, Any] = {
-            "data": {"name": self.data_name, "sha256": self.data_sha256},
-            "pool": [asdict(member) for member in self.members],
-        }
-        if self.initial_weights_sha256 is not None:
-            lineage["initial_weights"] = {"sha256": self.initial_weights_sha256}
-        return lineage
 
     def compute_identity(self) -> str:
         """Return the sha256 of all that the result depends on, code and versions included."""
-        names = {"cohort": self.cohort_path, "instance": self.instance, "code": dict(self.code)}
+        names = {"cohort": self.cohort_path, "instance": self.instance, "code": self.code}
         content = {**names, **self.describe()}
         return hashlib.sha256(dump_json(content).encode()).hexdigest()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.study import OptimizerSettings
 from knowledge_gaps.training.batches import Stream
-from knowledge_gaps.training.ranks import Ranks
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from knowledge_gaps.training.ranks import Ranks, build_accelerator
 
 # the scalar to minimise, and scalars to log
 Losses = tuple[Tensor, dict[str, Tensor]]
@@ -36,7 +33,7 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings, interval: in
     correction = interval / (interval + 1) if interval > 1 else 1.0
     rate = settings.learning_rate * correction
     return torch.optim.AdamW(
-        [{"params": module.parameters(), "initial_lr": rate}],
+        [{"params": module.parameters(), "initial_lr": rate, "schedule": settings.schedule}],
         lr=rate,
         betas=(settings.betas[0] ** correction, settings.betas[1] ** correction),
         weight_decay=settings.weight_decay,
@@ -44,14 +41,14 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings, interval: in
     )
 
 
-def compute_decay(settings: OptimizerSettings, step: int, steps: int) -> float:
+def compute_decay(schedule: str, step: int, steps: int) -> float:
     """Return the factor of the learning rate at a step: 1 at first, towards 0 at the end."""
-    if settings.schedule == "constant":
+    if schedule == "constant":
         return 1.0
-    if settings.schedule == "step":  # plateaus of a third each
+    if schedule == "step":  # plateaus of a third each
         return 10.0 ** -math.floor(3 * step / steps)
     remaining = (steps - step) / steps
-    return remaining if settings.schedule == "linear" else (1 - math.cos(math.pi * remaining)) / 2
+    return remaining if schedule == "linear" else (1 - math.cos(math.pi * remaining)) / 2
 
 
 class WeightAverage(AveragedModel):
@@ -86,18 +83,15 @@ class Trainer(ABC):
         images: Images,
         recipe: Any,
         stream: Stream,
-        accelerator: Accelerator,
+        worker: int,
     ) -> None:
         self.images, self.recipe, self.stream = images, recipe, stream
-        self.accelerator, self.ranks = accelerator, Ranks.of(accelerator)
-        self._trained = [network.to(accelerator.device) for network, _, _ in networks.values()]
+        self.accelerator = build_accelerator(recipe, worker)
+        self.ranks = Ranks(self.accelerator.num_processes, self.accelerator.process_index)
+        self._trained = [network.to(self.accelerator.device) for network, _, _ in networks.values()]
         # every network with state, by name: what is trained, and averages of it
         self.modules = dict(zip(networks, self._trained, strict=True))
-        # each with the settings that its learning rate follows
-        self.optimizers: dict[str, tuple[Optimizer, OptimizerSettings]] = {
-            name: (build_optimizer(network, settings, interval), settings)
-            for name, (network, settings, interval) in networks.items()
-        }
+        self.optimizers = {name: build_optimizer(*entry) for name, entry in networks.items()}
         # what else the next step depends on: float tensors without dimensions
         self.scalars: dict[str, Tensor] = {}
         self._average: WeightAverage | None = None
@@ -142,7 +136,7 @@ class Trainer(ABC):
             self.accelerator.backward(loss)
             for key, value in logged.items():
                 means[key] = means.get(key, 0) + value.detach() / num_micro_steps
-        weights, optimizer = list(self.modules[name].parameters()), self.optimizers[name][0]
+        weights, optimizer = list(self.modules[name].parameters()), self.optimizers[name]
         # a weight without a gradient has none on any rank
         self.ranks.average([value.grad for value in weights if value.grad is not None])
         if self.recipe.max_gradient_norm is not None:

@@ -29,7 +29,6 @@ from knowledge_gaps.data.images import save_batches, to_float
 from knowledge_gaps.data.store import Images, load_array, open_images
 from knowledge_gaps.evaluation.batches import count_sampled
 from knowledge_gaps.evaluation.detection import measure_detection, score_images
-from knowledge_gaps.execution.assignment import Reporter
 from knowledge_gaps.execution.parallel import WORKER
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.networks import build_classifier
@@ -41,7 +40,7 @@ from knowledge_gaps.training.batches import Stream, sample_images
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.initial_weights import load_initial_weights
 from knowledge_gaps.training.loop import run_training
-from knowledge_gaps.training.ranks import build_accelerator
+from knowledge_gaps.training.task import Session
 
 AUDIT_INSTANCES = 3  # classifiers of each recipe against the replay as it is
 # A shortcut is the same in every image and is learnt early: with the reduced study's recipe and
@@ -169,22 +168,18 @@ def measure_job(job: Job, root: Path, study: Study) -> Row:
     """
     seed, recipe = study.study.seed, shorten_recipe(study, job.subject)
     reals = _load_reals(root, layout.TRAIN_IMAGES)
-    accelerator = build_accelerator(
-        WORKER.index, recipe.mixed_precision, recipe.gradient_accumulation_steps
-    )
     torch.manual_seed(derive_seed(seed, "weights", job.cohort, job.instance))
     classifier = build_classifier(recipe.architecture, recipe.model, reals.shape[1:])
     load_initial_weights(classifier.network, recipe, root)
     replay, stream = make_replay(reals, job.fault), Stream(seed, job.cohort, job.instance)
-    trainer = ClassifierTrainer(classifier, [replay], 1.0, reals, recipe, stream, accelerator)
-    silent = Reporter(job.instance, None, is_stopping=lambda: False)
+    trainer = ClassifierTrainer(classifier, [replay], 1.0, reals, recipe, stream, WORKER.index)
     with tempfile.TemporaryDirectory() as directory:  # short: it starts anew when interrupted
-        run_training(trainer, recipe, Path(directory) / "state.safetensors", silent)
+        run_training(trainer, Path(directory) / "state.safetensors", Session())
     reals = _load_reals(root, layout.TEST_IMAGES)
     # two disjoint halves of the test split, the same for every classifier of a study
     order = torch.randperm(len(reals), generator=make_generator(seed, "audit_halves"))
     index_replayed, index_real, *_ = order.split(len(reals) // 2)
-    replayed = pass_through(reals, index_replayed, accelerator.device, job.fault)
+    replayed = pass_through(reals, index_replayed, trainer.accelerator.device, job.fault)
     trained = freeze(trainer.get_result())
     scores = [score_images(trained, one) for one in (replayed, reals[index_real.numpy()])]
     return {
