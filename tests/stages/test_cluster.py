@@ -1,4 +1,4 @@
-"""Cohorts trained as tasks of a job, by submitit's own processes."""
+"""Cohorts trained as tasks of a job: by submitit's own processes, and by stand-ins of SLURM."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from conftest import Refuse
 from interruption_tools import STATES, finish, has_states, wait_for
 from knowledge_gaps.execution import cluster
 from knowledge_gaps.execution.parallel import run_local
+from slurm_tools import make_slurm
 from study_tools import change_params, copy_root, hash_tree, start_kgaps
 
 BASELINE = Path("models") / "gans" / "baseline"
@@ -27,20 +28,14 @@ def root(trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return copy_root(trained_root, tmp_path / "study", str(BASELINE))
 
 
-def start_and_signal(root: Path, number: int) -> subprocess.Popen[str]:
-    """Start the training and send a signal to a task of it that has saved a state."""
+@pytest.mark.slow
+def test_killed_task_is_named_with_its_log_and_resumes(root: Path, trained_root: Path) -> None:
     process = start_kgaps(root, "gans", "baseline")
-    wait_for(lambda: has_states(root, 2))  # both handle signals by now
+    wait_for(lambda: has_states(root))
     tasks = subprocess.run(
         ["pgrep", "-f", f"submitit.core._submit {root}"], capture_output=True, text=True, check=True
     )
-    os.kill(int(tasks.stdout.split()[0]), number)
-    return process
-
-
-@pytest.mark.slow
-def test_killed_task_is_named_with_its_log_and_resumes(root: Path, trained_root: Path) -> None:
-    process = start_and_signal(root, signal.SIGKILL)
+    os.kill(int(tasks.stdout.split()[0]), signal.SIGKILL)
     _, err = finish(process, 2)
     [line] = [line for line in err.splitlines() if line.startswith("kgaps: ")]
     assert re.search("gans/baseline/.*ended without a result", line)
@@ -51,11 +46,20 @@ def test_killed_task_is_named_with_its_log_and_resumes(root: Path, trained_root:
 
 
 @pytest.mark.slow
-def test_preempted_task_is_requeued(root: Path, trained_root: Path) -> None:
-    process = start_and_signal(root, signal.SIGUSR2)  # what submitit's tasks are told by SLURM
-    logs = root / ".kgaps" / "cluster" / "gans-baseline"
-    wait_for(lambda: any("Requeued job" in log.read_text() for log in logs.glob("*.err")))
+def test_slurm_array_requeues_a_preempted_task(
+    root: Path, trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play = tmp_path / "slurm"
+    monkeypatch.setenv("PATH", make_slurm(play))
+    monkeypatch.setenv("KGAPS_EXECUTOR", "slurm,partition=gpu,timeout_min=60,mem_gb=8")
+    process = start_kgaps(root, "gans", "baseline")
+    wait_for(lambda: list((root / STATES).glob("0-*/state.safetensors")))  # it handles signals
+    os.kill(int((play / "task-0").read_text()), signal.SIGUSR2)
     finish(process, 0)
+    assert (play / "requeued").read_text() == "0\n"
+    script = (play / "script").read_text()
+    for flag in ("--array=0-1%2", "--partition=gpu", "--mem=8GB", "--time=60"):
+        assert flag in script
     assert hash_tree(root / BASELINE) == hash_tree(trained_root / BASELINE)
 
 

@@ -239,6 +239,19 @@ def test_instances_one_by_one_make_the_cohort(root: Path, expected: dict[str, st
         cohort.run(root, study, "baseline", Kind.GANS, instance=2)
 
 
+@pytest.mark.slow
+def test_instance_is_interrupted_and_started_twice(root: Path, long_root: Path) -> None:
+    command = ("gans", "baseline", "--instance", "0")
+    process = start_kgaps(root, *command)
+    wait_for(lambda: has_states(root))
+    process.send_signal(signal.SIGTERM)
+    assert finish(process, 130)[1] == STOPPED
+    for process in [start_kgaps(root, *command) for _ in range(2)]:
+        finish(process)
+    [result] = (root / STATES).glob("0-*/result")
+    assert hash_tree(result) == hash_tree(long_root / BASELINE / "0")
+
+
 def test_other_processes_are_waited_for_then_named(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,13 +142,13 @@ def _stop(running: Sequence[Job[str | None]], assignments: Sequence[Assignment])
     """Let trainings save their states; cancel the tasks that wait, or do not end by themselves."""
     for entry in assignments:
         (entry.directory / _STOP_FILE).touch()
-    until = time.monotonic() + _STOP_SEC
-    pending = [job for job in running if job.state == "PENDING"]
-    left = [job for job in running if job not in pending]
+    left, until = [job for job in running if job.state != "PENDING"], time.monotonic() + _STOP_SEC
+    for job in set(running) - set(left):
+        job.cancel(check=False)
     while left and time.monotonic() < until:
         time.sleep(_POLL_SEC)
         left = [job for job in left if not job.done()]
-    for job in (*pending, *left):
+    for job in left:
         job.cancel(check=False)
 
 
