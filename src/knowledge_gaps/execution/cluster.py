@@ -143,8 +143,9 @@ def _stop(running: Sequence[Job[str | None]], assignments: Sequence[Assignment])
     for entry in assignments:
         (entry.directory / _STOP_FILE).touch()
     left, until = [job for job in running if job.state != "PENDING"], time.monotonic() + _STOP_SEC
-    for job in set(running) - set(left):
-        job.cancel(check=False)
+    for job in running:
+        if job not in left:
+            job.cancel(check=False)
     while left and time.monotonic() < until:
         time.sleep(_POLL_SEC)
         left = [job for job in left if not job.done()]
