@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from knowledge_gaps.cli import main
-from study_tools import STAGES, copy_root, make_smoke_root, run_stage, start_fork_server
+from study_tools import REPOSITORY, STAGES, copy_root, make_smoke_root, run_stage, start_fork_server
 
+sys.path.append(str(REPOSITORY / "benchmarks"))  # behind all else: one has a library's name
 # a test run in the background of a shell would hand SIGINT, ignored, to all that it starts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

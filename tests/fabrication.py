@@ -21,77 +21,17 @@ from knowledge_gaps.analyses.agreement import reading as agreement
 from knowledge_gaps.analyses.attributions import reading as attributions
 from knowledge_gaps.report.build import choose_cohorts
 from knowledge_gaps.statistics.measures import C2ST_LOG10_P, DETECTION_MEASURES, METRICS
-from knowledge_gaps.study import Study
+from knowledge_gaps.study import Study, read_yaml
 from knowledge_gaps.study.graph import list_members
 
 REPOSITORY = Path(__file__).parents[1]
 NUM_IMAGES = 64
 EMPTY_COHORT = "phi_1e4"  # its quality is empty, as for a generator whose FID does not exist
 ADAM = {"learning_rate": 1e-3}
-GANS = {"recipe": "dcgan", "instances": 3, "fools": "none", "phi": 0.0}
-BASELINE = {"gans": "baseline", "classifiers": "iteration_0"}
-ITERATIONS = [BASELINE, {"gans": "fool_all_1", "classifiers": "iteration_1"}]
-STUDY: dict[str, Any] = {
-    "study": {"name": "fabricated", "seed": 0},
-    "data": {"name": "mnist", "source": "reduced", "directory": "data/mnist_reduced"},
-    "gan_recipes": {
-        "dcgan": {
-            "architecture": "dcgan",
-            "steps": 2000,
-            "batch_size": 8,
-            "generator_optimizer": ADAM,
-            "discriminator_optimizer": ADAM,
-        }
-    },
-    "classifier_recipes": {
-        "cnn": {"architecture": "cnn", "steps": 300, "batch_size": 8, "optimizer": ADAM}
-    },
-    "pools": {
-        "baseline_1": {"extends": "none", "cohort": "gans/baseline", "instances": [0]},
-        "baseline_2": {"extends": "baseline_1", "cohort": "gans/baseline", "instances": [1]},
-        "fool_all_1": {"extends": "none", "cohort": "gans/fool_all_1", "instances": [0, 1]},
-        "c0": {"extends": "none", "cohort": "classifiers/iteration_0", "instances": [0]},
-        "c1": {"extends": "none", "cohort": "classifiers/iteration_1", "instances": [0]},
-    },
-    "gans": {
-        "baseline": GANS,
-        "fool_all_1": {**GANS, "fools": "c0", "phi": 1.0},
-        "memoryless_2": {**GANS, "instances": 2, "fools": "c1", "phi": 1.0},
-        "phi_1e-2": {**GANS, "instances": 2, "fools": "c0", "phi": 0.01},
-        EMPTY_COHORT: {**GANS, "instances": 1, "fools": "c0", "phi": 10000.0},
-    },
-    "classifiers": {
-        "iteration_0": {"recipe": "cnn", "instances": 3, "detects": "baseline_2"},
-        "iteration_1": {"recipe": "cnn", "instances": 2, "detects": "fool_all_1"},
-        "n_1": {"recipe": "cnn", "instances": 2, "detects": "baseline_1"},
-    },
-    "evaluation": {"num_images": NUM_IMAGES},
-    "report": {
-        "iterations": ITERATIONS,
-        "memoryless": [*ITERATIONS, {"gans": "memoryless_2"}],
-        "phi_sweep": ["phi_1e-2", EMPTY_COHORT],
-        "generalisation": [{"gans": "baseline", "classifiers": ["n_1", "iteration_0"]}],
-    },
-}
-# GANs that fool classifiers of one cohort one by one
-FOOLING: dict[str, Any] = {
-    "pools": {
-        "seen": {"extends": "none", "cohort": "gans/base", "instances": [0, 2]},
-        "c0": {"extends": "none", "cohort": "classifiers/c", "instances": [0]},
-        "c2": {"extends": "none", "cohort": "classifiers/c", "instances": [2]},
-    },
-    "gans": {
-        "base": {**GANS, "instances": 4},
-        "fool_0": {**GANS, "fools": "c0", "phi": 1.0},
-        "fool_2": {**GANS, "instances": 2, "fools": "c2", "phi": 1.0},
-        "idle_0": {**GANS, "instances": 2, "fools": "c0"},
-    },
-    "classifiers": {
-        "c": {"recipe": "cnn", "instances": 3, "detects": "seen"},
-        "d": {"recipe": "cnn", "instances": 2, "detects": "seen"},
-    },
-    "evaluation": {"num_images": 30},
-}
+ASSETS = REPOSITORY / "tests" / "assets"
+STUDY, FOOLING, SMALL = (
+    read_yaml(ASSETS / f"{name}.yaml") for name in ("fabricated", "fooling", "small")
+)
 AUDIT = """\
 check,subject,fault,instance,steps,num_images,detection_rate,real_accuracy,auc,p_value,p_holm,num_defects,verdict
 replay,cnn,none,0,600,2000,0.500000,0.500000,0.503000,0.740000,1.000000,,pass

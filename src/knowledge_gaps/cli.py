@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -177,12 +178,9 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the grid")] = False,
 ) -> None:
     """Run the study for every combination of values, each as an experiment of DVC."""
-
-    def check(study: Study) -> None:
-        import_module("knowledge_gaps.stages.check").check_study(root, study)
-
     check_alone("sweep")
     root = Path.cwd()
+    check = partial(import_module("knowledge_gaps.stages.check").check_study, root)
     run = import_module("knowledge_gaps.planning.sweep").run
     run(root, load_study(root / PARAMS_FILE), axes, check, dry_run)
 

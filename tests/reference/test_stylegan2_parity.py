@@ -8,20 +8,16 @@ from the networks; `tests/unit/test_stylegan2.py` computes it by hand.
 from __future__ import annotations
 
 import math
-import sys
 
 import pytest
 import torch
 from torch import nn
 
+from baselines import textbook_stylegan2 as textbook
 from knowledge_gaps.models.architectures.stylegan2.discriminator import StyleGan2Discriminator
 from knowledge_gaps.models.architectures.stylegan2.generator import StyleGan2Generator
 from knowledge_gaps.models.architectures.stylegan2.settings import StyleGan2Settings
 from knowledge_gaps.models.registry import ImageShape
-from study_tools import REPOSITORY
-
-sys.path.append(str(REPOSITORY / "benchmarks"))  # last: one of its files has a library's name
-from baselines import textbook_stylegan2 as textbook
 
 SETTINGS = StyleGan2Settings(
     latent_dim=7,

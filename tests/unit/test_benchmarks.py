@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import benchmark_paths
 import pandas as pd
 import pytest
 import torch
@@ -149,7 +148,7 @@ def test_naive_evaluation_finds_what_the_stages_find(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_figure_is_measured(tmp_path: Path) -> None:
-    command = [sys.executable, str(benchmark_paths.FOLDER), "--quick", "--folder", str(tmp_path)]
+    command = [sys.executable, str(REPOSITORY / "benchmarks"), "--quick", "--folder", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
     figures = json.loads((tmp_path / JSON_FILE).read_text())["figures"]
     names = ["gans", "classifiers", "fooling", "evaluation", "stylegan2", "idle"]

@@ -101,20 +101,6 @@ def test_kind_and_remark_of_a_change(
     assert f"{len(changes)} {kind}" in count
 
 
-def test_claims_are_counted_by_kind(tmp_path: Path) -> None:
-    """A claim that one study was not asked has no other verdict; one of neither is left out."""
-    before = [make_claim(id, "supported", 0.7, 0.5) for id in "abc"]
-    after = [
-        make_claim("a", "supported", 0.7, 0.5),
-        make_claim("b", "undecided", 0.55, 0.5),
-        make_claim("d", "not asked here", None, 0.5),
-    ]
-    assert render(compare(tmp_path, before, after)).splitlines()[-1] == (
-        "3 claims asked: 1 as before, 1 with another verdict, threshold or measure, "
-        "1 asked in one study only"
-    )
-
-
 def test_no_interval_where_a_cohort_is_held_fixed(tmp_path: Path) -> None:
     """Both studies trained other instances of it, which neither interval covers."""
     before, after = (

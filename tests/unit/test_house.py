@@ -36,8 +36,7 @@ FLOORS = (
     ("losses", "statistics"),
     ("core",),
 )
-# the aim is 15,000; the limit falls with the house and never rises
-MOST_LINES, MOST_FILE_LINES, MOST_FUNCTION_LINES, MOST_SHARE = 15_985, 300, 60, 0.15
+MOST_LINES, MOST_FILE_LINES, MOST_FUNCTION_LINES, MOST_SHARE = 15_000, 300, 60, 0.15
 SERIALISERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 IDIOMS = re.compile(
     r"\b(stands? on|stood on|is known by|whoever|ledger|audience|crew)\b", re.IGNORECASE

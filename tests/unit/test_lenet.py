@@ -62,24 +62,6 @@ def test_training_learns_and_gives_features_of_unit_size(digits: object) -> None
     assert features.square().mean().item() == pytest.approx(1.0, rel=1e-4)
 
 
-def test_epoch_draws_every_digit_once() -> None:
-    digits = script.Digits(torch.zeros(24, 1, 28, 28), torch.arange(24))
-    labels = [script.draw_batch(digits, SHORT, step).labels for step in range(6)]
-    epochs = [torch.cat(labels[:3]), torch.cat(labels[3:])]
-    assert all(sorted(epoch.tolist()) == list(range(24)) for epoch in epochs)
-    assert not torch.equal(*epochs)
-
-
-def test_distortion_moves_digits_and_keeps_the_background() -> None:
-    images = torch.full((16, 1, 28, 28), -1.0)
-    images[:, :, 12:16, 12:16] = 1.0
-    moved = script.distort_digits(images, SHORT, torch.Generator().manual_seed(0))
-    assert torch.all(moved[:, :, 0, :] == -1.0)
-    assert len({float(image.sum()) for image in moved}) == 16
-    kept = script.distort_digits(images, STILL, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(kept, images, rtol=0.0, atol=1e-5)
-
-
 def test_only_a_good_lenet_is_written_with_its_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,13 +123,3 @@ def test_claims_are_those_of_this_setting(root: Path, page: str) -> None:
     assert len(found["6"]["left"]) == 6
     assert len(found["6"]["right"]) == 3
     assert "The margins are borrowed from another setting" in find_section(page, "findings")
-
-
-def test_choices_of_the_large_networks_are_named(page: str) -> None:
-    rows = re.findall(r'<tr><th scope="row">(.*?)</th>.*</td><td>(.*?)</td></tr>', page)
-    choices = {topic: here.strip() for topic, here in rows}
-    assert choices["Path-length penalty on the generator"] == "stylegan2: weight 2, every 8 steps"
-    assert "resnet50_eighth: drawn at random" in choices["Weights that classifiers start from"]
-    assert "no photographs and not FFHQ" in choices["Dataset"]
-    assert "StyleGAN2 at 32 px against ResNet-50 at 1/8 width" in choices["Architectures"]
-    assert "trials" not in choices["R1 penalty on the discriminator"]

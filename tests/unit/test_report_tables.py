@@ -9,7 +9,7 @@ import matplotlib as mpl
 import pytest
 from matplotlib.collections import LineCollection
 
-from fabrication import DETECTION_FILLERS, GANS, QUALITY_FILLERS, make_study, widen, write
+from fabrication import DETECTION_FILLERS, QUALITY_FILLERS, SMALL, make_study, widen, write
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.readings.cohort_tables import draw_iterations
 from knowledge_gaps.readings.cohorts import Classes
@@ -80,38 +80,13 @@ weak,0,0.01,11,0.1,0.5,0.4,2.1
 NAN = math.nan
 _METRICS = {f"{name}_lenet_4k": value for name, value in QUALITY_FILLERS.items()}
 QUALITY = widen(_GENERATORS, {**_METRICS, "collapse": "intact"})
-STUDY = {  # n1 is trained on a generator of another cohort too
-    "pools": {
-        "c_0": {"extends": "none", "cohort": "classifiers/c", "instances": [0]},
-        "base_1": {"extends": "none", "cohort": "gans/base", "instances": [0]},
-        "base_2": {"extends": "base_1", "cohort": "gans/base", "instances": [1]},
-        "fool_1": {"extends": "none", "cohort": "gans/fool", "instances": [0]},
-        "mixed": {"extends": "base_1", "cohort": "gans/weak", "instances": [0]},
-    },
-    "gans": {
-        "base": GANS,
-        "fool": {**GANS, "instances": 2, "fools": "c_0", "phi": 1.0},
-        "weak": {**GANS, "instances": 1, "fools": "c_0", "phi": 0.01},
-    },
-    "classifiers": {
-        "c": {"recipe": "cnn", "instances": 3, "detects": "base_2"},
-        "d": {"recipe": "cnn", "instances": 2, "detects": "fool_1"},
-        "n1": {"recipe": "cnn", "instances": 1, "detects": "mixed"},
-    },
-    "report": {
-        "iterations": [{"gans": "base", "classifiers": "c"}, {"gans": "fool", "classifiers": "d"}],
-        "memoryless": [{"gans": "base"}, {"gans": "fool", "classifiers": "d"}],
-        "phi_sweep": ["fool", "weak"],
-        "generalisation": [{"gans": "base", "classifiers": ["c", "n1"]}],
-    },
-}
 CLASSES = Classes("four classes", 4)
 TABLES = {"quality": (QUALITY, read_quality), "detections": (DETECTIONS, read_detections)}
 
 
 def make_results(root: Path, quality: str = QUALITY, **changes: float) -> Results:
     """Read the tables; changes are of phi by GAN cohort."""
-    study = make_study(STUDY | {f"gans.{name}.phi": phi for name, phi in changes.items()})
+    study = make_study(SMALL | {f"gans.{name}.phi": phi for name, phi in changes.items()})
     detections = read_detections(write(root / "detections.csv", DETECTIONS))
     return Results(root, study, detections, read_quality(write(root / "quality.csv", quality)), 0)
 

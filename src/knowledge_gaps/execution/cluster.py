@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,13 +87,23 @@ class InstanceTask:
         """Train or resume the instance; return why that failed, in one line."""
         clean_environment()  # the node's, which srun has added to, before torch is imported
         configure_process()
-        return try_training(assignment, 0, (assignment.directory / _STOP_FILE).exists)
+        return try_training(assignment, 0, _watch(assignment.directory / _STOP_FILE))
 
     def checkpoint(self, assignment: Assignment) -> DelayedSubmission:
         """Return what the requeued task runs."""
         from submitit.core.utils import DelayedSubmission
 
         return DelayedSubmission(self, assignment)
+
+
+def _watch(path: Path) -> Callable[[], bool]:
+    """Make a function that tells whether a file is there; it asks the shared disk once a second."""
+
+    @lru_cache(maxsize=1)
+    def exists(second: int) -> bool:
+        return path.exists()
+
+    return lambda: exists(int(time.monotonic()))
 
 
 def _submit(

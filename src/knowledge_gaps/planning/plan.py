@@ -136,15 +136,13 @@ def find_shape(data: DataSettings) -> ImageShape | None:
 def _make_row(study: Study, path: str, left: Sequence[int], shape: ImageShape) -> dict[str, Any]:
     recipe, instances = find_recipe(study, path), find_cohort(study, path).instances
     networks = build_on_meta(path.partition("/")[0], recipe.architecture, recipe.model, shape)
+    counts = {name: sum(map(torch.numel, net.parameters())) for name, net in networks.items()}
     states = [network.state_dict() for network in networks.values()]
     images_a_step = recipe.batch_size * recipe.gradient_accumulation_steps
     return {
         "cohort": path,
         "architecture": recipe.architecture,
-        "parameters": {
-            name: sum(parameter.numel() for parameter in network.parameters())
-            for name, network in networks.items()
-        },
+        "parameters": counts,
         "instances": instances,
         "finished": instances - len(left),
         "steps": recipe.steps,  # of one training, at most where it may stop early

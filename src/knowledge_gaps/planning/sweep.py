@@ -116,11 +116,7 @@ def _make_name(study: Study, values: Mapping[str, Any]) -> str:
 
 
 def run(
-    root: Path,
-    study: Study,
-    axes: Sequence[str],
-    check: Callable[[Study], None],
-    is_dry: bool,
+    root: Path, study: Study, axes: Sequence[str], check: Callable[[Study], None], is_dry: bool
 ) -> None:
     """Run the experiments of a sweep that are not done yet, one after the other, and print all.
 
