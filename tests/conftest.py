@@ -11,7 +11,7 @@ os.environ["KGAPS_SAVE_EVERY_SEC"] = "0.02"
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,15 @@ Refuse = Callable[..., None]
 @pytest.fixture(autouse=True)
 def _track_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KGAPS_TRACKING", "off")
+
+
+@pytest.fixture(autouse=True)
+def _restore_signals() -> Iterator[None]:
+    """Undo what torchrun's launcher leaves in a process that it was called in."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

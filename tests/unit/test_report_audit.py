@@ -62,7 +62,7 @@ def read_rows(root: Path, rows: str) -> Audit:
             f"{FAILED}1,200 bytes of the images 'levels' came back changed.",
         ),
         (
-            f"{CONTROLS}sample_files,samples,none,,,9,,,,,,3,unheard_of\n",  # no verdict, no pass
+            f"{CONTROLS}sample_files,samples,none,,,9,,,,,,3,fail\n",
             True,
             f"{FAILED}3 sample files are stored in another way than the reals.",
         ),
