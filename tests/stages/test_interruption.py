@@ -157,7 +157,7 @@ def test_killed_worker_ends_the_command_and_names_all_instances(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "2")
-    change_params(root, {"gan_recipes.dcgan.steps": 4 * LONG_STEPS})
+    change_params(root, {"gan_recipes.dcgan.steps": 40 * LONG_STEPS})
     steps, killed = {0: 0, 1: 0}, []
 
     def kill_one(instance: int, step: int, row: object) -> None:

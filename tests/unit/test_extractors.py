@@ -176,7 +176,8 @@ def test_inception_gives_what_torch_fidelity_gives(published: Path) -> None:
     network = Inception.load(published)
     ours = [extract_features(images, network) for images in sets]
     expected, _ = compute_kid(*ours)
-    assert theirs["kernel_inception_distance_mean"] == pytest.approx(expected, rel=1e-3)
+    kid = theirs["kernel_inception_distance_mean"]  # of means near 1, in float32
+    assert kid == pytest.approx(expected, rel=1e-3, abs=2e-6)
     weight, bias = network.network.fc.weight.numpy(), network.network.fc.bias.numpy()
     logits = ours[0].features @ weight.T + bias
     np.testing.assert_allclose(ours[0].logits, logits, rtol=1e-3, atol=1e-3)
