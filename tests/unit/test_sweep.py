@@ -174,9 +174,11 @@ def test_stop_interrupts_what_runs(swept: Path) -> None:
     assert not (swept / "done.txt").exists()
 
 
-def test_changes_that_are_not_committed_are_refused(swept: Path) -> None:
-    (swept / "reports").mkdir()
-    (swept / "reports" / "x.csv").touch()
+def test_what_is_not_committed_and_a_second_sweep_are_refused(swept: Path) -> None:
     (swept / "code.py").touch()
     with pytest.raises(UserError, match=r"code\.py: not committed"):
         run(swept, f"{PHI}=1.0")
+    (swept / "code.py").unlink()
+    with sweep._hold_lock(swept), pytest.raises(UserError, match="another kgaps sweep is running"):
+        run(swept, f"{PHI}=1.0")
+    assert not (swept / "calls.txt").exists()

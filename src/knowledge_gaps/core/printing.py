@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -24,9 +25,14 @@ def count_words(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
-def make_table() -> Table:
-    """Return a table of columns without lines between them."""
-    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+def make_table(*names: str, **options: Any) -> Table:
+    """Return a table of columns without lines between them; options are of the middle ones."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(names[0], no_wrap=True)
+    for name in names[1:-1]:
+        table.add_column(name, **options)
+    table.add_column(names[-1], overflow="fold")
+    return table
 
 
 def draw_table(table: Table) -> str:

@@ -33,6 +33,7 @@ _EVALUATION_CODE = (
     "evaluation",
     "losses.py",
     "models",
+    "readings/cohorts.py",
     "stages",
     "statistics",
     "training",

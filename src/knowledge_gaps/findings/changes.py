@@ -73,10 +73,7 @@ def list_changes(before: dict[str, Reported], after: dict[str, Reported]) -> lis
 
 def render(changes: Sequence[Change]) -> str:
     """Return a table of the claims and a line that counts them."""
-    table = make_table()
-    table.add_column("claim", no_wrap=True)
-    for name in ("before", "after", "effect moved by", ""):
-        table.add_column(name, overflow="fold")
+    table = make_table("claim", "before", "after", "effect moved by", "", overflow="fold")
     for change in changes:
         shown = _format(change.before), _format(change.after), _format_move(change)
         table.add_row(*map(Text, (change.id, *shown, change.remark)))

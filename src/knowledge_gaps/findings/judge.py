@@ -83,6 +83,7 @@ def _ask(claim: Claim, findings: Findings, source: Source) -> Answer:
     if claim.measure in _SHARES:
         effect = effect.clip(0.0 if claim.right is None else -1.0, 1.0)
     num_pairs = sum(cell.num_pairs for cell in cells)
+    counts = {part.name: int(part.is_used.any(axis=1).sum()) for part in resampled.components}
     answer = Answer(
         verdict=decide(effect, claim.direction, findings.get_threshold(claim)),
         measure=cells[0].measure,
@@ -90,7 +91,7 @@ def _ask(claim: Claim, findings: Findings, source: Source) -> Answer:
         left=tuple(cell.name for cell in left),
         right=tuple(cell.name for cell in right),
         num_pairs=num_pairs,
-        num_instances=_count_instances(resampled) if num_pairs > 0 else {},
+        num_instances=counts if num_pairs > 0 else {},
         clusters=cells[0].clusters,
     )
     return _qualify(answer, claim)
@@ -165,12 +166,6 @@ def _resample(cells: Sequence[Cell], claim: Claim, findings: Findings) -> Resamp
         return resample_printed(printed, findings.paper_spread.instances, seed, num)
     matrices = [cell.numbers for cell in cells if isinstance(cell.numbers, PairMatrix)]
     return resample_cells(matrices, seed, claim.left.statistic, num)
-
-
-def _count_instances(resampled: Resampled) -> dict[str, int]:
-    """Count the instances of each cohort that have a number in some cell."""
-    counts = {part.name: int(part.is_used.any(axis=1).sum()) for part in resampled.components}
-    return dict(sorted(counts.items()))
 
 
 def _qualify(answer: Answer, claim: Claim) -> Answer:

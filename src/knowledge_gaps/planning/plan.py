@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from rich.filesize import decimal
-from rich.table import Table
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.checkpoint import read_metadata
@@ -188,8 +187,9 @@ def _find_peak_bytes() -> int:
 
 def draw_plan(plan: dict[str, Any]) -> str:
     """Draw a plan of `make_plan` as two tables, of what is trained and what it takes, and sums."""
-    trained = _make_table("finished", "steps", "images", "networks")
-    taken = _make_table("steps left", "s/step", "hours left", "checkpoints", "")
+    numbers: dict[str, Any] = {"justify": "right", "no_wrap": True}
+    trained = make_table("cohort", "finished", "steps", "images", "networks", **numbers)
+    taken = make_table("cohort", "steps left", "s/step", "hours left", "checkpoints", "", **numbers)
     for row in plan["cohorts"]:
         sizes = ", ".join(f"{key} {_format(n)}" for key, n in row["parameters"].items())
         done, networks = f"{row['finished']}/{row['instances']}", f"{row['architecture']}: {sizes}"
@@ -212,15 +212,6 @@ def draw_plan(plan: dict[str, Any]) -> str:
         *([] if peak is None else [f"memory of one worker: at most {decimal(peak)}"]),
     ]
     return "\n\n".join([plan["study"], draw_table(trained), draw_table(taken), "\n".join(sums)])
-
-
-def _make_table(*names: str) -> Table:
-    table = make_table()
-    table.add_column("cohort", no_wrap=True)
-    for name in names[:-1]:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column(names[-1])
-    return table
 
 
 def _format(count: int) -> str:

@@ -7,6 +7,7 @@ and in `.kgaps/experiments` the states of the trainings that it has begun.
 from __future__ import annotations
 
 import copy
+import fcntl
 import hashlib
 import itertools
 import json
@@ -16,14 +17,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.core.layout import get_experiment_directory
-from knowledge_gaps.core.printing import count_words, draw_table, make_table
+from knowledge_gaps.core.layout import get_experiment_directory, get_state_directory
+from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.signals import StopFlag, catch_stop_signals
 from knowledge_gaps.study import PARAMS_FILE, Study, parse_yaml, read_yaml, validate_study
 
@@ -129,55 +132,65 @@ def run(
         return
     _check_committed(root)
     states: dict[str, str] = {}
-    with catch_stop_signals() as stop:
+    with _hold_lock(root) as lock, catch_stop_signals() as stop:
+        done = list_done(root)
         for point in grid:
-            is_done = point.name in list_done(root)  # asked anew: another sweep may run here
-            is_done = is_done or run_experiment(root, study.data.directory, point, stop)
+            if stop.is_set():
+                break
+            is_done = point.name in done or run_experiment(root, study, point, lock, stop)
             states[point.name] = "done" if is_done else "failed"
             if is_done:
                 shutil.rmtree(get_experiment_directory(root, point.name), ignore_errors=True)
+        if stop.is_set():
+            raise StoppedError("not all experiments are done; the same command goes on")
     print(_draw(grid, states))
     if failed := [name for name, state in states.items() if state == "failed"]:
         num_all = count_words(len(grid), "experiment")
         raise UserError(f"{len(failed)} of {num_all} failed: {', '.join(failed)}")
 
 
+@contextmanager
+def _hold_lock(root: Path) -> Iterator[int]:
+    """Keep other sweeps away; a DVC that outlives this process inherits the lock, a descriptor."""
+    path = get_state_directory(root) / "sweep.lock"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{path}: another kgaps sweep is running here") from error
+        yield file.fileno()
+
+
 def list_done(root: Path) -> list[str]:
     """List DVC's experiments on top of the present commit by name; raises UserError."""
     command = [*_DVC, "exp", "list", "--name-only"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, check=False, start_new_session=True
+    )
     if done.returncode != 0:
         raise UserError(f"dvc exp list: {' '.join(done.stderr.split())}")
     return done.stdout.splitlines()
 
 
-def run_experiment(root: Path, data: str, point: Experiment, stop: StopFlag) -> bool:
-    """Run an experiment in a folder of its own; data that git ignores is copied there.
+def run_experiment(root: Path, study: Study, point: Experiment, lock: int, stop: StopFlag) -> bool:
+    """Run an experiment in a folder of its own, and return whether it succeeded.
 
-    Returns whether it succeeded; raises StoppedError, with the states of its trainings saved.
+    Data that git ignores is copied there. When it is stopped, its trainings save their states.
     """
     changes = [word for change in point.overrides for word in ("--set-param", change)]
+    data = study.data.directory
     ignored = subprocess.run(["git", "check-ignore", "--quiet", data], cwd=root, check=False)
     copied = ["--copy-paths", data] if ignored.returncode == 0 else []
     print(f"sweep: {point.name}", flush=True)
+    command = [*_DVC, "exp", "run", "--temp", "--name", point.name, *changes, *copied]
     # a process group of its own: DVC ignores Ctrl-C while a stage runs, which ends by itself
-    process = subprocess.Popen(
-        [*_DVC, "exp", "run", "--temp", "--name", point.name, *changes, *copied],
-        cwd=root,
-        start_new_session=True,
-    )
-    is_told = False
-    while True:
-        try:
-            code = process.wait(_POLL_SEC)
-            break
-        except subprocess.TimeoutExpired:
-            if stop.is_set() and not is_told:
-                is_told = True
-                os.killpg(process.pid, signal.SIGINT)
-    if stop.is_set():
-        raise StoppedError("not all experiments are done; the same command goes on")
-    return code == 0
+    process = subprocess.Popen(command, cwd=root, start_new_session=True, pass_fds=[lock])
+    while process.poll() is None and not stop.is_set():
+        time.sleep(_POLL_SEC)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+    return process.wait() == 0
 
 
 def _check_committed(root: Path) -> None:
@@ -192,12 +205,6 @@ def _check_committed(root: Path) -> None:
 
 
 def _draw(grid: Sequence[Experiment], states: Mapping[str, str]) -> str:
-    """Draw a table of the experiments' values and states."""
-    table = make_table()
-    table.add_column("experiment", no_wrap=True)  # to be copied into `dvc exp apply`
-    for head in (*grid[0].values, "state"):
-        table.add_column(head, overflow="fold")
-    for point in grid:
-        values = [str(value) for value in point.values.values()]
-        table.add_row(point.name, *values, states.get(point.name, "not run"))
-    return draw_table(table)
+    """List experiments, by the names that `dvc exp apply` takes, with values and states."""
+    rows = [(point.name, states.get(point.name, "not run"), point.values) for point in grid]
+    return "\n".join(f"{name}  {state}  {_describe(values)}" for name, state, values in rows)

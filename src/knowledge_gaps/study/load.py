@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,8 @@ def use_study(root: Path, name: str, is_forced: bool = False) -> None:
     content = file.read_bytes() if file.is_file() else b""
     kept = [path.read_bytes() for path in (root / _DIRECTORY).glob("*.yaml")]
     command = ["git", "show", f"HEAD:./{PARAMS_FILE}"]
-    kept.append(subprocess.run(command, cwd=root, capture_output=True, check=False).stdout)
+    with suppress(OSError):  # there is no git
+        kept.append(subprocess.run(command, cwd=root, capture_output=True, check=False).stdout)
     if content and content not in kept and not is_forced:
         raise UserError(
             f"{PARAMS_FILE}: has changes that are neither in {_DIRECTORY}/ nor committed; keep "

@@ -68,15 +68,16 @@ def _read_save_interval() -> float:
 
 
 def _save_if_sound(trainer: Trainer, step: int, curves: Curves, path: Path) -> None:
-    tensors = collect_state(trainer, curves)
-    if trainer.ranks.is_main and _are_finite(tensors):
+    if trainer.ranks.is_main and _are_finite(tensors := collect_state(trainer, curves)):
         # the counts are in the columns' order
         counters = {"step": step, "rows": curves.rows, "counts": curves.counts}
         write_state(path, tensors, json.dumps(counters))
 
 
 def _are_finite(tensors: Mapping[str, Tensor]) -> bool:
-    return all(bool(torch.isfinite(value).all()) for value in tensors.values())
+    """Tell whether weights and sums are finite; an infinite moment of Adam only stops a weight."""
+    names = [name for name in tensors if not name.startswith("optimizer/")]
+    return all(bool(torch.isfinite(tensors[name]).all()) for name in names)
 
 
 def _close_row(curves: Curves, step: int) -> Row:
