@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -158,13 +159,17 @@ def test_killed_worker_ends_the_command_and_names_all_instances(
 ) -> None:
     monkeypatch.setenv("KGAPS_WORKERS", "2")
     change_params(root, {"gan_recipes.dcgan.steps": 40 * LONG_STEPS})
-    steps, killed = {0: 0, 1: 0}, []
+    steps, killed, spawn = {0: 0, 1: 0}, [], ProcessPoolExecutor._spawn_process
 
     def kill_one(instance: int, step: int, row: object) -> None:
         steps[instance] = step
         if min(steps.values()) >= EARLY and not killed:
-            killed.append(multiprocessing.active_children()[0])
+            killed.append(max(multiprocessing.active_children(), key=lambda child: child.pid or 0))
             killed[0].kill()
+
+    # late, so the pool's thread waits for the workers before this one alone
+    late = lambda pool: (time.sleep(0.2), spawn(pool))  # noqa: E731
+    monkeypatch.setattr(ProcessPoolExecutor, "_spawn_process", late)
 
     words = r"^gans/baseline/0, gans/baseline/1: a worker process was killed .*resumes$"
     with pytest.raises(UserError, match=words):
@@ -247,7 +252,8 @@ def test_instance_is_interrupted_and_started_twice(root: Path, long_root: Path) 
     process.send_signal(signal.SIGTERM)
     assert finish(process, 130)[1] == STOPPED
     for process in [start_kgaps(root, *command) for _ in range(2)]:
-        finish(process)
+        _, err = process.communicate(timeout=TIMEOUT_SEC)
+        assert process.returncode == 0 or "0: another process trains it" in err  # after LOCK_SEC
     [result] = (root / STATES).glob("0-*/result")
     assert hash_tree(result) == hash_tree(long_root / BASELINE / "0")
 

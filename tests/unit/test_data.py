@@ -103,21 +103,13 @@ LISTED = {"source": "reduced"}
         (put("t10k-images-idx3-ubyte", 8, 30), {}, r"test images \(8, 30\) and labels"),
         (put("t10k-images-idx3-ubyte", 8, 6, 6), {}, r"images are \(5, 6\) px, .*\(6, 6\) px"),
         (put("t10k-images-idx3-ubyte", 8, 0, 6), {}, r"images \(8, 0, 6\) hold no pixel"),
-        (
-            lambda folder: (folder / LABELS).unlink(),
-            {},
-            f"missing, and so is {LABELS}",
-        ),
+        (lambda folder: (folder / LABELS).unlink(), {}, f"missing, and so is {LABELS}"),
         (Path.exists, {"num_train": 13}, "data.num_train: 13 found, the source has 12 images"),
         (Path.exists, {"name": "mnist"}, "wrong checksum, these are not the values of .*'mnist'"),
         (Path.exists, {"source": "torchvision"}, "torchvision downloads .*mnist, not 'small'"),
         (Path.exists, LISTED, "checksums.json: missing, the reduced sample needs it"),
         (list_wrongly(), LISTED, "checksums.json: does not list train-images-idx3-ubyte.gz"),
-        (
-            list_wrongly("train-images-idx3-ubyte.gz"),
-            LISTED,
-            "gz: wrong checksum, sha256 is",
-        ),
+        (list_wrongly("train-images-idx3-ubyte.gz"), LISTED, "gz: wrong checksum, sha256 is"),
     ],
 )
 def test_dataset_is_refused(

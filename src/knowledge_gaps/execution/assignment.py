@@ -141,10 +141,7 @@ class Reporter(Session):
     """Calls back, now and then and with every row, and appends to the instance's progress file."""
 
     def __init__(
-        self,
-        entry: Assignment,
-        is_stopping: Callable[[], bool],
-        callback: Callback | None = None,
+        self, entry: Assignment, is_stopping: Callable[[], bool], callback: Callback | None = None
     ) -> None:
         super().__init__(is_stopping)
         self._instance, self._file, self._callback = entry.instance, entry.progress_file, callback

@@ -123,6 +123,7 @@ def map_parallel(
     try:
         with open_pool(count, [preload]) as (pool, _):
             futures = [pool.submit(function, item) for item in items]
+            pool.submit(int)  # see run_local
             while futures:
                 yield futures.pop(0).result()
     except BrokenProcessPool as error:
@@ -158,19 +159,21 @@ def run_local(
         with suppress(BrokenProcessPool):  # a worker was killed while it started
             for entry in assignments:
                 futures[entry.instance] = pool.submit(_train, entry)
+            # the pool's thread waits for the workers that it knew of at the last submission but
+            # one: without this one it may miss the death of the worker that started last
+            pool.submit(int)
         # Ctrl-C while this thread waits for a future itself could leave the future's lock taken
         while not all(future.done() for future in futures.values()):
             progress.poll()
             if stop.is_set():
                 stop_workers()
             time.sleep(_POLL_SEC)
-        ended = [instance for instance in futures if futures[instance].exception() is None]
-        if len(ended) < len(assignments):  # an idle worker may wait for a lock of a killed one
+        texts = {i: future.result() for i, future in futures.items() if not future.exception()}
+        if len(texts) < len(assignments):  # an idle worker may wait for a lock of a killed one
             stop_workers()
     progress.poll()
     if stop.is_set():
         raise StoppedError
-    texts = {instance: futures[instance].result() for instance in ended}
     missing = [entry.instance for entry in assignments if entry.find_result() is None]
     return {instance: texts.get(instance) or KILLED for instance in missing}
 
