@@ -42,11 +42,7 @@ def compare(ours: Iterable[nn.Module], plain: Iterable[nn.Module]) -> None:
 
 
 def train_plainly(
-    generator: nn.Module,
-    discriminator: nn.Module,
-    classifiers: list[Any],
-    phi: float,
-    form: str,
+    generator: nn.Module, discriminator: nn.Module, classifiers: list[Any], phi: float, form: str
 ) -> None:
     bce = nn.BCELoss()
     adam_g = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.5, 0.999))

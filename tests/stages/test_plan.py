@@ -18,9 +18,7 @@ from knowledge_gaps.core.files import read_json, write_json
 from knowledge_gaps.planning import timing
 from knowledge_gaps.planning.plan import (
     _find_prepared_shape,
-    _format,
     draw_plan,
-    estimate_seconds,
     make_plan,
 )
 from knowledge_gaps.study import DataSettings, Study, load_study
@@ -76,22 +74,6 @@ def test_a_step_that_cannot_run_is_explained(monkeypatch: pytest.MonkeyPatch) ->
     recipe = load_study(SMOKE_FILE).gan_recipes["dcgan"]
     monkeypatch.setenv("KGAPS_DEVICE", "tpu")
     assert "'tpu'" in str(timing.time_training(recipe, [], SHAPE))
-
-
-@pytest.mark.parametrize(
-    ("steps", "expected"), [((), 0), ((10, 10, 10), 20), ((7, 3, 4), 7), ((5,), 5)]
-)
-def test_a_free_worker_takes_the_next_training(
-    monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...], expected: int
-) -> None:
-    monkeypatch.setenv("KGAPS_WORKERS", "2")
-    assert estimate_seconds(steps, 0.5) == expected / 2
-    assert estimate_seconds(steps, None) == (None if steps else 0)
-
-
-def test_counts_are_short() -> None:
-    counts = (78_125, 30_370_060, 123_456_789)
-    assert [_format(count) for count in counts] == ["78,125", "30.4 M", "123 M"]
 
 
 @pytest.mark.parametrize("width", [40, 80, 100])

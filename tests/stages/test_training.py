@@ -33,11 +33,13 @@ def test_instances_differ(trained_root: Path) -> None:
 def test_instances_begin_with_weights_of_their_own(trained_root: Path) -> None:
     study = load_study(trained_root / "params.yaml")
     tasks = make_tasks(trained_root, study, Kind.GANS, "baseline")
-    first, second, again = (
-        next(build_trainer(task).modules["generator"].parameters()) for task in (*tasks, tasks[0])
+    tasks += [tasks[0], dataclasses.replace(tasks[0], seed=1)]
+    first, second, again, other = (
+        next(build_trainer(task).modules["generator"].parameters()) for task in tasks
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
+    assert not torch.equal(first, other)
 
 
 def test_manifest_and_meta_hash_what_is_there(trained_root: Path) -> None:

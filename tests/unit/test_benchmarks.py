@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -22,7 +21,7 @@ from knowledge_gaps.training.batches import Stream, draw_latents, draw_reals
 from knowledge_gaps.training.classifier import ClassifierTrainer
 from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.trainer import compute_decay
-from measuring import JSON_FILE, PAGE_FILE, Figure, Results, Row, compare, take_turns
+from measuring import JSON_FILE, PAGE_FILE
 from short_study import COMMANDS, GANS, ShortStudy
 from study_tools import REPOSITORY
 from stylegan2 import build_textbook, make_recipe
@@ -32,36 +31,6 @@ STUDY = load_study(REPOSITORY / "settings" / "mnist_reduced.yaml")
 GAN, CNN = STUDY.gan_recipes["dcgan"], STUDY.classifier_recipes["cnn"]
 PRINTED = 6e-7  # tables have six decimals
 SAME, NEARLY = 3e-6, 1e-4  # float32 rounding of a loss, and after an update by Adam
-
-
-def test_every_second_turn_is_reversed() -> None:
-    order: list[str] = []
-
-    def note(name: str) -> float:
-        order.append(name)
-        return float(len(order))
-
-    found = take_turns({"a": lambda: note("a"), "b": lambda: note("b")}, 3)
-    assert order == ["a", "b", "b", "a", "a", "b"]
-    assert found == {"a": [1, 4, 5], "b": [2, 3, 6]}
-    assert compare(found["b"], found["a"]) == [2, 3 / 4, 6 / 5]
-
-
-def test_figures_stay_until_they_are_measured_anew(tmp_path: Path) -> None:
-    def put(name: str, machine: str, *values: float) -> list[dict[str, Any]]:
-        results = Results(tmp_path, machine, ["first", "second"], is_quick=False)
-        results.put(Figure(name, name.title(), "How.", [Row("this / that", values)]), load=3.0)
-        return list(json.loads((tmp_path / JSON_FILE).read_text())["figures"])
-
-    put("second", "two cores", 2.0, 5.0, 3.0)
-    put("first", "two cores", 1.0)
-    figures = put("first", "two cores", 4.0, 5.0, 12.0)
-    medians = {each["name"]: each["rows"][0]["median"] for each in figures}
-    assert list(medians.items()) == [("first", 5.0), ("second", 3.0)]
-    page = (tmp_path / PAGE_FILE).read_text()
-    assert page.index("## First") < page.index("## Second")
-    assert "| this / that | 5 x | 4 x | 12 x | 3 |" in page
-    assert [each["name"] for each in put("first", "four cores", 1.0)] == ["first"]
 
 
 def test_plain_gan_loop_does_the_trainers_step() -> None:

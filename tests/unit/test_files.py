@@ -41,8 +41,7 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "write",
-    [lambda path: write_json(path, {"new": 1}), lambda path: write_tensors(path, TENSORS)],
+    "write", [lambda path: write_json(path, {"new": 1}), lambda path: write_tensors(path, TENSORS)]
 )
 @pytest.mark.parametrize("name", ["old", "new"])
 def test_write_that_fails_leaves_what_was_there(

@@ -18,12 +18,7 @@ from knowledge_gaps.core.seeding import make_generator
 from knowledge_gaps.study import OptimizerSettings, TrainingSettings
 from knowledge_gaps.training.loop import SAVE_VARIABLE, run_training
 from knowledge_gaps.training.state import Curves, load_state
-from knowledge_gaps.training.trainer import (
-    Losses,
-    Trainer,
-    WeightAverage,
-    compute_decay,
-)
+from knowledge_gaps.training.trainer import Losses, Trainer, WeightAverage, compute_decay
 from training_tools import STREAM, Session, are_equal, collect, make_images
 
 ADAM = OptimizerSettings(learning_rate=0.1, schedule="cosine")

@@ -110,15 +110,3 @@ def test_generalisation_has_a_table_for_each_architecture(
     assert numbers == {name: float(n) for one, two in sweeps for name, n in ((one, 1), (two, 3))}
     rows = (root / "reports/plots/generalisation.csv").read_text().splitlines()[1:]
     assert {row.split(",")[1] for row in rows} == set(numbers)
-
-
-def test_claims_are_those_of_this_setting(root: Path, page: str) -> None:
-    claims = json.loads((root / "reports/verdicts.json").read_text())["claims"]
-    found = {claim["id"]: claim["study"] for claim in claims}
-    asked = {name for name, answer in found.items() if answer["verdict"] != "not asked here"}
-    others = {"1a", "1b", "1c", "3a", "3b", "3c", "4a", "4b", "4c", "8", "10d"}
-    assert asked == set(found) - others
-    assert found["9e"]["effect_words"].startswith("frechet: ")
-    assert len(found["6"]["left"]) == 6
-    assert len(found["6"]["right"]) == 3
-    assert "The margins are borrowed from another setting" in find_section(page, "findings")

@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 
 from knowledge_gaps.readings import formats
-from knowledge_gaps.readings.figures import (
-    count_columns,
-    draw_image_rows,
-    shrink_images,
-)
+from knowledge_gaps.readings.figures import count_columns, draw_image_rows, shrink_images
 from knowledge_gaps.readings.formats import NOTHING
 from knowledge_gaps.readings.tables import summarise
 from knowledge_gaps.report.build import round_metrics

@@ -23,13 +23,7 @@ from knowledge_gaps.readings.paper import (
     PaperTable,
 )
 from knowledge_gaps.readings.reading import Results, list_readings
-from knowledge_gaps.readings.tables import (
-    PairSet,
-    Row,
-    find_metric,
-    read_detections,
-    read_quality,
-)
+from knowledge_gaps.readings.tables import PairSet, Row, find_metric, read_detections, read_quality
 
 # base: 3 generators. c: 3 classifiers, trained on base/0 and base/1. fool: 2 generators, trained
 # against c/0. d: 2 classifiers, trained on fool/0. weak: as fool, with a small phi. n1: 1

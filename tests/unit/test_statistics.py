@@ -7,11 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from knowledge_gaps.statistics.hypotheses import (
-    adjust_holm,
-    compare_scores,
-    compute_detectable_auc,
-)
+from knowledge_gaps.statistics.hypotheses import adjust_holm, compare_scores, compute_detectable_auc
 from knowledge_gaps.statistics.measures import METRICS, find_metric_of, name_metric
 from knowledge_gaps.statistics.rules import classify_signals
 

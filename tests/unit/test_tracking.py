@@ -225,10 +225,7 @@ def test_live_run_is_replaced_by_whole_one(
 
 @pytest.mark.parametrize("address", [REFUSED, "sqlite:////dev/null/mlflow.db", ""])
 def test_server_that_is_away_costs_one_line(
-    root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    address: str,
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], address: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     if not address:  # mlflow is not installed
