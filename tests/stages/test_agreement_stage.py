@@ -20,7 +20,6 @@ from study_tools import change_params, mix_files, run_stage
 
 PAIRS = [(0, 1), (0, 2), (1, 2)]
 
-
 pytestmark = pytest.mark.usefixtures("one_worker")
 
 BASE = {"gans": "base", "classifiers": "c"}

@@ -25,7 +25,6 @@ SETS = {
     "fool_all_1": ["samples/fool_all_1/0.npy", "samples/fool_all_1/1.npy"],
 }
 
-
 BOTH = {"extends": "c0", "cohort": "classifiers/iteration_0", "instances": [1]}
 
 pytestmark = pytest.mark.usefixtures("one_worker")

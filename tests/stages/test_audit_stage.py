@@ -28,7 +28,6 @@ QUICK = {
     "classifier_recipes.cnn.optimizer.learning_rate": 1e-2,
 }
 
-
 pytestmark = pytest.mark.usefixtures("one_worker")
 
 

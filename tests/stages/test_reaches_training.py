@@ -10,20 +10,18 @@ import pytest
 import torch
 
 from knowledge_gaps.core.seeding import derive_seed
-from knowledge_gaps.execution.assignment import Assignment
 from knowledge_gaps.execution.cohort import make_tasks
 from knowledge_gaps.models.pool import read_pool
 from knowledge_gaps.study import ClassifierRecipe, Kind, load_study
 from knowledge_gaps.training import classifier
 from knowledge_gaps.training.batches import augment
-from knowledge_gaps.training.gan import GanTrainer
 from knowledge_gaps.training.instance import build_trainer
 from knowledge_gaps.training.ranks import Ranks
 from study_tools import change_params, run_stage
 from training_tools import ADAM, STREAM, make_classifier_trainer, make_gan_trainer, make_images
 
 
-def list_tasks(root: Path, kind: Kind, cohort: str) -> list[Assignment]:
+def list_tasks(root: Path, kind: Kind, cohort: str) -> list[Any]:
     return make_tasks(root, load_study(root / "params.yaml"), kind, cohort)
 
 
@@ -31,14 +29,12 @@ def test_settings_of_a_cohort(trained_copy: Path) -> None:
     changes = {"gans.fool_all_1.phi": 2.5, "gans.fool_all_1.fooling": "weighted"}
     change_params(trained_copy, {**changes, "classifiers.iteration_0.truncation": 0.5})
     trainer = build_trainer(list_tasks(trained_copy, Kind.GANS, "fool_all_1")[0])
-    assert isinstance(trainer, GanTrainer)
     assert (trainer._fooling.phi, trainer._fooling.form) == (2.5, "weighted")
     trainer.run_step(0)
     layers = [layer for one in trainer._fooling.classifiers for layer in one.modules()]
-    # a folded normalisation is an Identity
-    assert not any(each.training for each in layers if not isinstance(each, torch.nn.Identity))
+    folded = torch.nn.Identity  # what is left of a normalisation
+    assert not any(each.training for each in layers if not isinstance(each, folded))
     other = build_trainer(list_tasks(trained_copy, Kind.CLASSIFIERS, "iteration_0")[0])
-    assert isinstance(other, classifier.ClassifierTrainer)
     assert other.truncation == 0.5
 
 
@@ -63,9 +59,8 @@ def test_reals_and_generated_images_are_augmented(keys: dict[str, Any]) -> None:
 def test_batches_of_classifiers(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, asked, sample = make_classifier_trainer(truncation=0.5), [], classifier.sample_images
 
-    def note(*arguments: Any) -> torch.Tensor:
-        asked.append(arguments[2:])
-        return sample(*arguments)
+    def note(*given: Any) -> torch.Tensor:
+        return asked.append(given[2:]) or sample(*given)
 
     monkeypatch.setattr(classifier, "sample_images", note)
     assert not torch.equal(trainer._draw_batch(0, 0), trainer._draw_batch(1, 0))
@@ -74,9 +69,8 @@ def test_batches_of_classifiers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_gradients_are_means_over_micro_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, found = make_gan_trainer(gradient_accumulation_steps=2), []
-    weights = list(trainer.generator.parameters())
-    step = trainer.optimizers["generator"]
-    monkeypatch.setattr(step, "step", lambda: found.append(weights[0].grad.clone()))
+    weights, adam = list(trainer.generator.parameters()), trainer.optimizers["generator"]
+    monkeypatch.setattr(adam, "step", lambda: found.append(weights[0].grad.clone()))
     trainer._accumulate("generator", lambda _: (sum(each.sum() for each in weights), {}))
     assert torch.equal(found[0], torch.ones_like(weights[0]))
 
@@ -89,11 +83,9 @@ def test_pool_has_what_it_extends(trained_copy: Path) -> None:
 
 
 def test_published_instance_is_known_by_its_hash(trained_root: Path, trained_copy: Path) -> None:
-    record = Path(".kgaps", "resume", "gans-baseline.json")
-    (trained_copy / record).parent.mkdir(parents=True)
-    shutil.copyfile(trained_root / record, trained_copy / record)
+    shutil.copytree(trained_root / ".kgaps" / "resume", trained_copy / ".kgaps" / "resume")
     first, second = list_tasks(trained_copy, Kind.GANS, "baseline")
-    results = [task.find_result() for task in (first, second)]
-    assert None not in results
-    shutil.copyfile(results[1] / "meta.json", results[0] / "meta.json")  # type: ignore[operator]
+    found, other = first.find_result(), second.find_result()
+    assert None not in (found, other)
+    shutil.copyfile(other / "meta.json", found / "meta.json")
     assert first.find_result() is None

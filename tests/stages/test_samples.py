@@ -27,7 +27,6 @@ from study_tools import change_params, hash_tree, run_stage
 GANS = ("baseline", "fool_all_1")
 ALL = list(itertools.product(GANS, range(2)))
 
-
 pytestmark = pytest.mark.usefixtures("one_worker")
 
 

@@ -25,6 +25,8 @@ from study_tools import REPOSITORY, SMOKE_FILE, change_params
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 GANS, CLASSIFIERS = {"gans@baseline", "gans@fool_all_1"}, {"classifiers@iteration_0"}
 EVALUATION = {"samples", "detections", "quality", "spectra", "attributions", "audit", "agreement"}
+OF_REALS = {"quality", "spectra", "audit"}
+OF_CLASSIFIERS = EVALUATION - OF_REALS - {"samples"}
 
 
 def make_done(root: Path, study: Path) -> Path:
@@ -92,6 +94,25 @@ def test_edit_makes_due_what_depends_on_it(
 ) -> None:
     change_params(root, changes)
     assert list_due(root) == {"check", "report", *due}
+
+
+@pytest.mark.parametrize(
+    ("file", "due"),
+    [
+        ("models/pools/none.json", {"check", "pools@baseline_1", "pools@c0", "gans@baseline"}),
+        ("models/gans/baseline/part", {"gans@baseline", "pools@baseline_1", "samples", "quality"}),
+        ("models/pools/baseline_1.json", {"pools@baseline_1", *CLASSIFIERS}),
+        ("models/classifiers/iteration_0/part", {*CLASSIFIERS, "pools@c0", *OF_CLASSIFIERS}),
+        ("models/pools/c0.json", {"pools@c0", "gans@fool_all_1"}),
+        ("data/prepared/dataset.json", {"prepare", *GANS, *CLASSIFIERS, *OF_REALS}),
+        ("data/samples/part", EVALUATION),
+    ],
+)
+def test_changed_file_makes_due_what_writes_and_what_reads_it(
+    root: Path, file: str, due: set[str]
+) -> None:
+    (root / file).write_text('{"train": "other"}')
+    assert list_due(root) - {"report"} == due
 
 
 def test_changed_torch_makes_cohorts_due(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,13 +67,7 @@ GAN_EXAMPLES = [
     Example("dcgan", {"latent_dim": 3, "channels": [8], "kernel_px": 2}, (3, 6, 10)),
     Example("dcgan", {"latent_dim": 1, "channels": [4, 4, 4], "kernel_px": 6}, (1, 16, 8)),
     Example("stylegan2", {**STYLEGAN2, "mbstd_group": 1}, (1, 16, 16), is_bounded=False),
-    Example(
-        "stylegan2",
-        {**STYLEGAN2, "num_half_blocks": 1},
-        (3, 8, 8),
-        is_bounded=False,
-        is_independent=False,
-    ),
+    Example("stylegan2", {**STYLEGAN2, "num_half_blocks": 1}, (3, 8, 8), False, False),
 ]
 CLASSIFIER_EXAMPLES = [
     Example("cnn", {"channels": [4, 6]}, (1, 28, 28)),

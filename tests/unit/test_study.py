@@ -74,11 +74,7 @@ SQUARES = {"name": "a", "source": "images", "directory": "a", "num_test": 9, "re
         ("gans.baseline.surprise", 1, r"surprise: unknown key \(allowed: recipe, instances, "),
         ("report.surprise", [], "report.surprise: unknown key"),
         ("study.seed", None, "study.seed: missing, and has no default"),
-        (
-            "study",
-            {"name": "a", "sed": 0},
-            r"study.sed: unknown key .*allowed: name, seed\).*1 more",
-        ),
+        ("study", {"name": "a", "sed": 0}, r"study.sed: unknown .*: name, seed\).*1 more"),
         ("study.seed", "0", "study.seed: .*integer.*found '0'"),
         ("study.seed", True, "study.seed: .*integer.*found True"),
         ("study.seed", -1, "study.seed: .*greater than or equal to 0.*found -1"),
