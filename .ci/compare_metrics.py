@@ -19,15 +19,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-METRICS_FILE = Path("reports/metrics.json")
+METRICS_FILE = Path("reports/mnist_reduced/metrics.json")
 LOCK_FILE = Path("dvc.lock")
 MACHINE_FILE = Path(".ci/reference_machine.json")
 
 # On another kind of machine: the largest absolute difference allowed, by the first pattern that a
-# metric's dotted name matches. The limits stand above what two whole studies with other random
-# draws differed by (reports/LOG.md: at most 0.17 in a detection rate). None: not compared there,
-# because another draw can give anything: from phi = 1 on the generators collapse, and whether a
-# held-out classifier then says 0 or 1 is a matter of chance.
+# metric's dotted name matches. A headline number is a mean over three chains; two such means of the
+# same study differ with 0.8 of the standard deviation over chains (reports/LOG.md: 0.03 in a
+# detection rate of baselines, 0.1 to 0.15 in one of GANs that fool classifiers), and limits are
+# about four times that. None: not compared there, because another draw can give anything: from
+# phi = 1 on whether a held-out classifier says 0 or 1 is a matter of chance.
 TOLERANCES: list[tuple[str, float | None]] = [
     # what a sweep is along is a setting, the same everywhere
     (r"^(phi_sweep|truncation)\.[^.]+\.(phi|truncation)$", 0.0),
@@ -35,23 +36,29 @@ TOLERANCES: list[tuple[str, float | None]] = [
     (r"^floor\.", 1e-3),
     (r"^audit_(passed|has_power)$", 0.0),
     (r"^verdicts\.", None),
-    (r"^real_accuracy\.", 0.02),
-    (r"^generalisation\.", 0.03),
-    (r"^held_out_detection\.(\w+)\.baseline$", 0.15),
-    (r"^(memoryless_|memory_)?held_out_detection\.", 0.25),
+    (r"^(controls|gaps|matched_distortion|perturbations)\.", None),
+    (r"^transfer\..*phi_1e[12]$", None),
+    (r"^transfer\.", 0.5),
+    (r"^real_accuracy\.", 0.03),
+    (r"^generalisation\.", 0.4),
+    (r"^held_out_detection\.iteration_0\.baseline$", 0.1),
+    (r"^held_out_detection\.(\w+)\.baseline$", 0.2),
+    (r"^(memoryless_|memory_)?held_out_detection\.", 0.4),
     (r"^(multi_instance|mutual_fooling)\.([^.]+\.)?held_out_detection$", 0.25),
     (r"^(multi_instance|mutual_fooling)\.([^.]+\.)?in_loss_detection$", 0.15),
     (r"^truncation\.", 0.15),
     (r"^in_loss_detection\.", 0.15),
+    (r"^judge_best_auc\.", 0.05),
     (r"^phi_sweep\.phi_1e-\d\.fid", 5.0),
     (r"^phi_sweep\.phi_1e-\d\.class_entropy", 0.15),
-    (r"^phi_sweep\.phi_1e-\d\.(held_out|in_loss)", 0.25),
+    (r"^phi_sweep\.phi_1e-\d\.(held_out|in_loss)", 0.4),
     (r"^phi_sweep\.phi_1e\d\.in_loss_detection$", 0.1),
     (r"^phi_sweep\.", None),
-    (r"^baseline\.(fid|class_entropy)", 3.0),
+    (r"^baseline\.fid", 2.0),
+    (r"^baseline\.class_entropy", 0.1),
     (r"^baseline\.missing_classes", 0.5),
     (r"^baseline\.(kid|precision|recall|density|coverage|memorised)", 0.15),
-    (r"^fid\.", 5.0),
+    (r"^fid\.", 12.0),
 ]
 
 

@@ -26,36 +26,34 @@ from PIL import Image
 
 DIRECTORY = Path(__file__).parent / "oracle"
 WHOLE = (
-    "models/gans/*/*/*.safetensors",
-    "models/classifiers/*/*/*.safetensors",
-    "models/*/*/*/curves.csv",
-    "data/samples/*/*.npy",
+    "models/*/*/*/*/*.safetensors",
+    "models/*/*/*/*/curves.csv",
+    "data/samples/*/*/*.npy",
     "data/attributions/*/*.npy",
     "data/spectra/*/*.npy",
-    "reports/*.csv",
-    "reports/*.json",
-    "reports/plots/*.csv",
+    "reports/{study}/*.csv",
+    "reports/{study}/*.json",
+    "reports/{study}/plots/*.csv",
 )
-NO_RESULT = {"reports/benchmarks.json"}
 
 
-def read_study(root: Path) -> dict[str, str]:
+def read_study(root: Path, study: str) -> dict[str, str]:
     """Hash all that a study produced, by path."""
-    return dict(_list_hashes(root))
+    return dict(_list_hashes(root, study))
 
 
-def _list_hashes(root: Path) -> Iterator[tuple[str, str]]:
+def _list_hashes(root: Path, study: str) -> Iterator[tuple[str, str]]:
     for pattern in WHOLE:
-        for path in sorted(root.glob(pattern)):
-            if (name := path.relative_to(root).as_posix()) not in NO_RESULT:
-                yield name, hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in sorted(root.glob("reports/figures/*.png")):
+        for path in sorted(root.glob(pattern.format(study=study))):
+            yield path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in sorted(root.glob(f"reports/{study}/figures/*.png")):
         with Image.open(path) as image:
             pixels = np.asarray(image)
         found = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
         yield f"{path.relative_to(root).as_posix()} (pixels)", found
-    text = read_text(root / "reports/index.html")
-    yield "reports/index.html (text)", hashlib.sha256(text.encode()).hexdigest()
+    page = root / "reports" / study / "index.html"
+    text = read_text(page)
+    yield f"{page.relative_to(root)} (text)", hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_text(page: Path) -> str:
@@ -82,9 +80,11 @@ def rebuild_reports(tables: Path, settings: Path) -> dict[str, str]:
     detections = read_detections(tables / "detections.csv")
     quality = read_quality(tables / "quality.csv")
     results = Results(tables, study, detections, quality, findings.seed)
-    # training curves are not committed, and have no metrics
+    # what has no metrics, or tables of its own
     readings = {
-        name: each.read(results) for name, each in list_readings().items() if name != "curves"
+        name: each.read(results)
+        for name, each in list_readings().items()
+        if name not in ("curves", "judges", "perturbations", "controls")
     }
     texts = {
         "verdicts.json": dump_json(make_verdicts(results, findings)),
@@ -104,7 +104,7 @@ def main() -> None:
     arguments = parser.parse_args()
     file = DIRECTORY / f"{arguments.name}.json"
     if arguments.rebuild is None:
-        found = read_study(arguments.root)
+        found = read_study(arguments.root, arguments.name)
     else:
         found = rebuild_reports(arguments.root, arguments.rebuild)
     if arguments.action == "record":

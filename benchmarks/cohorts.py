@@ -30,7 +30,7 @@ def _measure(effort: Effort, kind: str, cohort: str, name: str) -> Figure:
         if kind == "classifiers":
             study.run("gans", GANS)
             study.run("pools", POOL)
-            generators = study.list_files("models/gans/*/*/generator.safetensors")[:POOL_SIZE]
+            generators = study.list_files("models/gans/*/*/*/generator.safetensors")[:POOL_SIZE]
         study.set_steps(steps)
         options = ("--steps", steps, "--instances", instances)
         files = (study.get_reals_file(TRAIN_IMAGES), *generators)

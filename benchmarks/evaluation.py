@@ -21,8 +21,8 @@ def measure_evaluation(effort: Effort) -> Figure:
         for command in COMMANDS:
             study.run(*command)
         options = ["--reals", *map(study.get_reals_file, (TEST_IMAGES, TRAIN_IMAGES)), "--samples"]
-        options += study.list_files("data/samples/*/*.npy")
-        options += ["--classifiers", *study.list_files("models/classifiers/*/*/*.safetensors")]
+        options += study.list_files("data/samples/*/*/*.npy")
+        options += ["--classifiers", *study.list_files("models/classifiers/*/*/*/*.safetensors")]
         naive = partial(time_module, study.root, "baselines.naive_evaluation", *options)
         variants = {("project", stage): partial(study.run, stage) for stage in _STAGES}
         variants |= {("naive", stage): partial(naive, "--stage", stage) for stage in _STAGES}

@@ -48,7 +48,7 @@ class ShortStudy:
     def set_steps(self, steps: int) -> None:
         """Write the study, with so many steps a training."""
         content: dict[str, Any] = read_yaml(REDUCED_FILE)
-        content["study"]["name"] = "benchmark"
+        content["study"] |= {"name": "benchmark", "chains": 1}
         content["gan_recipes"][GAN_RECIPE]["steps"] = steps
         content["classifier_recipes"][CLASSIFIER_RECIPE]["steps"] = steps
         pool = {"extends": "none", "cohort": f"gans/{GANS}", "instances": list(range(POOL_SIZE))}

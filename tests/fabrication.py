@@ -9,7 +9,7 @@ import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,22 @@ import pandas as pd
 
 from knowledge_gaps.analyses.agreement import reading as agreement
 from knowledge_gaps.analyses.attributions import reading as attributions
+from knowledge_gaps.core.instance import Instance
+from knowledge_gaps.core.layout import get_reports
+from knowledge_gaps.evaluation.controlling import choose_controls, name_distance
+from knowledge_gaps.evaluation.judging import choose_judges
+from knowledge_gaps.evaluation.perturbing import choose_perturbations
+from knowledge_gaps.readings.cohorts import list_controlled, list_perturbed_pairs, plan_controls
 from knowledge_gaps.report.build import choose_cohorts
 from knowledge_gaps.statistics.measures import C2ST_LOG10_P, DETECTION_MEASURES, METRICS
 from knowledge_gaps.study import Study, read_yaml
-from knowledge_gaps.study.graph import list_members
+from knowledge_gaps.study.graph import (
+    list_classifiers,
+    list_detected,
+    list_generators,
+    list_instances,
+    list_members,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 NUM_IMAGES = 64
@@ -66,25 +78,28 @@ def fabricate_root(root: Path, study: Study, reals: Images | None = None) -> Non
 
     All images are drawn from reals, uint8 [N, C, H, W]; without these, from noise of 28 px.
     """
-    rng = np.random.default_rng(0)
+    rng, reports = np.random.default_rng(0), get_reports(root, study.study.name)
     if reals is None:
         reals = rng.integers(0, 256, (NUM_IMAGES, 1, 28, 28), dtype=np.uint8)
     save(root / "data/prepared/test.npy", reals)
     save(root / "data/prepared/train.npy", reals)
     shape = list(reals.shape[1:])
-    dataset = {"name": study.data.name, "image_shape": shape, "num_train": 600, "num_test": 64}
+    sizes = {"num_train": 600, "num_dev": 0, "num_test": 64}
+    dataset = {"name": study.data.name, "image_shape": shape, **sizes}
     write(root / "data/prepared/dataset.json", json.dumps(dataset))
     write(root / "findings.yaml", (REPOSITORY / "findings.yaml").read_text())
-    write(root / "reports/detections.csv", _to_csv(_list_detections(study, rng)))
-    write(root / "reports/quality.csv", _to_csv(_list_quality(study, rng)))
+    write(reports / "detections.csv", _to_csv(_list_detections(study, rng)))
+    write(reports / "quality.csv", _to_csv(_list_quality(study, rng)))
+    write(reports / "judges.csv", _to_csv(_list_judged(study)))
+    write(reports / "perturbations.csv", _to_csv(_list_perturbed(study)))
+    write(reports / "controls.csv", _to_csv(list_controls(study)))
     _write_evidence(root, study, reals.shape[1:])
-    for cohort, gans in study.gans.items():
-        for instance in range(gans.instances):
-            noise = rng.normal(0, 8 + 25 * np.log10(1 + gans.phi), (NUM_IMAGES, *shape))
-            damaged = np.clip(reals + noise, 0, 255).astype(np.uint8)  # the more, the larger phi
-            save(root / f"data/samples/{cohort}/{instance}.npy", damaged)
-            curves = _to_csv(_list_curves(study, cohort, rng))
-            write(root / f"models/gans/{cohort}/{instance}/curves.csv", curves)
+    for cohort, instance in list_generators(study):
+        noise = rng.normal(0, 8 + 25 * np.log10(1 + study.gans[cohort].phi), (NUM_IMAGES, *shape))
+        damaged = np.clip(reals + noise, 0, 255).astype(np.uint8)  # the more, the larger phi
+        save(root / f"data/samples/{cohort}/{instance}.npy", damaged)
+        curves = _to_csv(_list_curves(study, cohort, rng))
+        write(root / f"models/gans/{cohort}/{instance}/curves.csv", curves)
 
 
 def save(path: Path, array: npt.NDArray[Any]) -> None:
@@ -107,9 +122,14 @@ def widen(table: str, fillers: Mapping[str, object]) -> str:
 
 
 def write_attributions(
-    root: Path, gans: str, cohort: str, classifiers: Sequence[int], shape: tuple[int, ...]
+    root: Path,
+    reports: Path,
+    gans: str,
+    cohort: str,
+    classifiers: Sequence[int],
+    shape: tuple[int, ...],
 ) -> None:
-    """Write what the stage of that name leaves: two sets of images, pairs of three classifiers."""
+    """Write what that stage leaves: two sets of images, pairs of three classifiers."""
     rng = np.random.default_rng(1)
     names, num_images, directory = [gans, "real"], 32, root / "data/attributions"
     lines = [ATTRIBUTIONS]
@@ -124,7 +144,7 @@ def write_attributions(
     index = {"gans": gans, "classifier_cohort": cohort, "classifiers": [*classifiers]}
     sets = {"images": names, "num_images": dict.fromkeys(names, num_images)}
     write(directory / "index.json", json.dumps(index | sets))
-    write(root / "reports/attributions.csv", "".join(lines))
+    write(reports / "attributions.csv", "".join(lines))
 
 
 def write_residuals(root: Path, name: str, num: int, shape: tuple[int, ...]) -> None:
@@ -138,22 +158,25 @@ def write_residuals(root: Path, name: str, num: int, shape: tuple[int, ...]) -> 
 
 def _write_evidence(root: Path, study: Study, shape: tuple[int, ...]) -> None:
     """Write what the stages beside detections and quality leave; no attributions."""
-    write(root / "reports/audit.csv", AUDIT)
-    write(root / "reports/attributions.csv", ATTRIBUTIONS)
-    write(root / "reports/agreement.csv", AGREEMENT)
+    reports = get_reports(root, study.study.name)
+    write(reports / "audit.csv", AUDIT)
+    write(reports / "attributions.csv", ATTRIBUTIONS)
+    write(reports / "agreement.csv", AGREEMENT)
     cohort = next(iter(study.gans))
-    neighbours = "generator_cohort,generator_instance,image,training_image,"
+    neighbours = "generator_cohort,generator_chain,generator_instance,image,training_image,"
     neighbours += f"distance_{study.evaluation.extractor}\n"
-    rows = f"{cohort},0,3,1,0.5\n{cohort},0,2,0,0.25\n"
-    write(root / "reports/neighbours.csv", neighbours + rows)
+    rows = f"{cohort},0,0,3,1,0.5\n{cohort},0,0,2,0,0.25\n"
+    write(reports / "neighbours.csv", neighbours + rows)
     write(root / "data/attributions/index.json", json.dumps({"gans": None}))
     rng = np.random.default_rng(0)
-    lines = ["generator_cohort,generator_instance,frequency,power\n"]
+    lines = ["generator_cohort,generator_chain,generator_instance,frequency,power\n"]
     for name in ["real", "real_train", *choose_cohorts(study)]:
-        powers = rng.uniform(0.5, 1.5, shape[-1] // 2)
-        lines += [f"{name},0,{f},{power}\n" for f, power in enumerate(powers, start=1)]
-        write_residuals(root, name, 1, shape)
-    write(root / "reports/spectra.csv", "".join(lines))
+        known = list_instances(study, study.gans[name]) if name in study.gans else [Instance(0, 0)]
+        for chain, number in known:
+            powers = enumerate(rng.uniform(0.5, 1.5, shape[-1] // 2), start=1)
+            lines += [f"{name},{chain},{number},{f},{power}\n" for f, power in powers]
+        write_residuals(root, name, len(known), shape)
+    write(reports / "spectra.csv", "".join(lines))
 
 
 def _to_csv(rows: Iterable[dict[str, object]]) -> str:
@@ -161,38 +184,101 @@ def _to_csv(rows: Iterable[dict[str, object]]) -> str:
 
 
 def _list_detections(study: Study, rng: np.random.Generator) -> Iterator[dict[str, object]]:
-    for gan_cohort, gans in study.gans.items():
+    for gan_cohort, generator in list_generators(study):
+        gans = study.gans[gan_cohort]
         fooled = list_members(study, gans.fools)
-        for classifier_cohort, classifiers in study.classifiers.items():
-            detected = list_members(study, classifiers.detects)
-            for pair in np.ndindex(gans.instances, classifiers.instances):
-                in_loss = (f"classifiers/{classifier_cohort}", pair[1]) in fooled
-                rate = max(0.0, 0.99 - 0.08 * rng.exponential(1 + gans.phi / 9))
-                rate = 0.02 if in_loss else round(rate, 6)
+        for classifier_cohort, classifier in list_classifiers(study):
+            detected = list_members(study, study.classifiers[classifier_cohort].detects)
+            in_loss = (f"classifiers/{classifier_cohort}", classifier.number) in fooled
+            rate = max(0.0, 0.99 - 0.08 * rng.exponential(1 + gans.phi / 9))
+            rate = 0.02 if in_loss else round(rate, 6)
+            if generator.chain == classifier.chain:
                 yield {
                     "generator_cohort": gan_cohort,
-                    "generator_instance": pair[0],
+                    "generator_chain": generator.chain,
+                    "generator_instance": generator.number,
                     "classifier_cohort": classifier_cohort,
-                    "classifier_instance": pair[1],
+                    "classifier_chain": classifier.chain,
+                    "classifier_instance": classifier.number,
                     "in_loss": in_loss,
-                    "in_training": (f"gans/{gan_cohort}", pair[0]) in detected,
+                    "in_training": (f"gans/{gan_cohort}", generator.number) in detected,
                     "num_images": study.evaluation.num_images,
                     "detection_rate": rate,
-                    "real_accuracy": 0.98 + 0.002 * pair[1],
+                    "real_accuracy": 0.98 + 0.002 * classifier.number,
                     "auc": 0.5 + rate / 2,
                     **DETECTION_FILLERS,
+                    "median_score": 4 - 8 * rate,
+                    "median_score_real": 4.0,
                 }
+
+
+def _list_perturbed(study: Study) -> Iterator[dict[str, object]]:
+    """List rows of every perturbation; classifiers are blind under the last one."""
+    rng, names = np.random.default_rng(2), list(choose_perturbations(study.evaluation))
+    for name in names:
+        for (gans, generator), (classifiers, classifier) in list_perturbed_pairs(study):
+            fooled = list_members(study, study.gans[gans].fools)
+            is_blind = name == names[-1]
+            yield {
+                "perturbation": name,
+                "generator_cohort": gans,
+                "generator_chain": generator.chain,
+                "generator_instance": generator.number,
+                "classifier_cohort": classifiers,
+                "classifier_chain": classifier.chain,
+                "classifier_instance": classifier.number,
+                "in_loss": (f"classifiers/{classifiers}", classifier.number) in fooled,
+                "in_training": False,
+                "num_images": study.evaluation.num_perturbed,
+                "detection_rate": rng.uniform(),
+                "real_accuracy": 0.9,
+                "auc": 0.5 if is_blind or study.gans[gans].phi > 1 else rng.uniform(0.85, 1),
+                "detection_at_5pct": rng.uniform(),
+            }
+
+
+def list_controls(study: Study) -> Iterator[dict[str, object]]:
+    """List rows of controls.csv: the more distortion, the less is detected and the further off."""
+    plan = plan_controls(study)
+    controls = {name: each.distortions for name, each in choose_controls(study.evaluation).items()}
+    for name, level, (gans, generator), (classifiers, classifier) in list_controlled(
+        study, controls
+    ):
+        assert plan is not None
+        is_fooling, in_loss = gans == plan.gans, (classifiers, classifier) in plan.in_loss
+        strength = 8 if is_fooling else level
+        yield {
+            "control": name,
+            "distortion": level or None,
+            "generator_cohort": gans,
+            "generator_chain": generator.chain,
+            "generator_instance": generator.number,
+            "gans": plan.gans,
+            "classifier_cohort": classifiers,
+            "classifier_chain": classifier.chain,
+            "classifier_instance": classifier.number,
+            "in_loss": in_loss,
+            "num_images": study.evaluation.num_perturbed,
+            "detection_rate": 0.9 - strength / (80 if in_loss else 160),
+            "real_accuracy": 0.9,
+            "auc": 0.95 - strength / (80 if in_loss else 160),
+            # reals at 4, the unchanged images at -4
+            "median_score": -4 + strength / (1 if in_loss else 2) + generator.number / 16,
+            "median_score_real": 4.0,
+            "mean_change": level / 2,
+            name_distance(study.evaluation): 10 + strength + 0.5 * is_fooling,
+        }
 
 
 def _list_quality(study: Study, rng: np.random.Generator) -> Iterator[dict[str, object]]:
     """List rows with every metric of the study's extractor; random_vgg has no classes."""
     extractor = study.evaluation.extractor
     rows = [
-        (cohort, instance, gans.phi, 6 + rng.uniform() + 4 * gans.phi**0.5)
-        for cohort, gans in study.gans.items()
-        for instance in range(gans.instances)
+        (cohort, instance, phi, 6 + rng.uniform() + 4 * phi**0.5)
+        for cohort, instance in list_generators(study)
+        for phi in [study.gans[cohort].phi]
     ]
-    for cohort, instance, phi, fid in [*rows, ("real", 0, "", 0.85)]:
+    for cohort, instance, phi, fid in [*rows, ("real", Instance(0, 0), "", 0.85)]:
         values: dict[str, object] = {"fid": fid, "kid": 0.0123, "precision": 0.71, "recall": 0.42}
         if cohort == EMPTY_COHORT:
             values = dict.fromkeys(values, "")
@@ -202,10 +288,31 @@ def _list_quality(study: Study, rng: np.random.Generator) -> Iterator[dict[str, 
         names = ["frechet" if extractor == "random_vgg" else "fid", *METRICS[1:]]
         yield {
             "generator_cohort": cohort,
-            "generator_instance": instance,
+            "generator_chain": instance.chain,
+            "generator_instance": instance.number,
             "phi": phi,
             **{f"{name}_{extractor}_4k": values[name] for name in names},
             "collapse": "intact",
+        }
+
+
+def _list_judged(study: Study) -> Iterator[dict[str, object]]:
+    rng = np.random.default_rng(2)
+    for judge, (pool, members), (cohort, instance) in product(
+        choose_judges(study.evaluation), list_detected(study).items(), list_generators(study)
+    ):
+        rate = round(rng.uniform(0.4, 1), 6)
+        yield {
+            "judge": judge,
+            "pool": pool,
+            "generator_cohort": cohort,
+            "generator_chain": instance.chain,
+            "generator_instance": instance.number,
+            "in_training": (cohort, instance.number) in members,
+            "num_images": study.evaluation.num_images,
+            "detection_rate": rate,
+            "real_accuracy": 0.9,
+            "auc": 0.5 + rate / 2,
         }
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from knowledge_gaps.core.checkpoint import read_metadata
 
-STATES = Path(".kgaps") / "resume" / "gans-baseline"
+STATES = Path(".kgaps") / "trainings" / "gans-baseline"
+LOCKS = STATES.with_name("gans-baseline.locks")
 TIMEOUT_SEC = 900
 
 

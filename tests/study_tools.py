@@ -25,6 +25,8 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
+from knowledge_gaps.core.instance import Instance
+from knowledge_gaps.core.layout import get_reports, get_samples_file
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.execution.parallel import PRELOAD
 from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
@@ -44,7 +46,10 @@ STAGES = (
     ("gans", "fool_all_1"),
     ("samples",),
     ("detections",),
+    ("perturbations",),
+    ("controls",),
     ("quality",),
+    ("judges",),
     ("spectra",),
     ("attributions",),
     ("audit",),
@@ -76,8 +81,8 @@ def make_smoke_root(root: Path) -> Path:
 
 
 def copy_root(source: Path, target: Path, *dropped: str) -> Path:
-    """Copy a study's folder without resume states, and without the dropped paths."""
-    shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("resume"))
+    """Copy a study's folder without its trainings, and without the dropped paths."""
+    shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("trainings"))
     for name in dropped:
         shutil.rmtree(target / name)
     return target
@@ -114,7 +119,12 @@ def write_idx(path: Path, values: npt.NDArray[np.uint8]) -> None:
 
 
 def read_table(root: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(root / "reports" / f"{name}.csv")
+    return pd.read_csv(get_reports(root, load_study(root / PARAMS_FILE).study.name) / f"{name}.csv")
+
+
+def get_samples(root: Path, cohort: str, chain: int, number: int) -> Path:
+    """File of a generator's images; the generator is named as in tables."""
+    return get_samples_file(root, cohort, Instance(chain, number))
 
 
 def mix_files(first: Path, second: Path) -> npt.NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
@@ -24,7 +25,7 @@ from knowledge_gaps.training.trainer import Trainer
 SHAPE = (1, 8, 8)
 BATCH = 6
 ADAM = OptimizerSettings(learning_rate=1e-2, betas=(0.5, 0.999))
-STREAM = Stream(0, "gans/test", 0)
+STREAM = Stream(0, "gans/test", Instance(0, 0))
 NO_FOOLING = Fooling([], 0.0, "sum")
 DCGAN = {"latent_dim": 3, "channels": [6]}
 
@@ -111,6 +112,7 @@ def make_classifier_trainer(
     generators: Sequence[Generator] = (),
     network: nn.Module | None = None,
     truncation: float = 1.0,
+    images_dev: Images | None = None,
     **keys: Any,
 ) -> ClassifierTrainer:
     """Make a classifier's trainer, of a small CNN against two generators unless asked for others.
@@ -127,6 +129,7 @@ def make_classifier_trainer(
         make_images(),
         recipe,
         STREAM,
+        images_dev=images_dev,
     )
 
 

@@ -1,8 +1,8 @@
 """A plain PyTorch loop that trains a DCGAN, without anything of this project.
 
-It is PyTorch's DCGAN example with the sizes of `settings/mnist_reduced.yaml` and that recipe's
-lazy R1: separate backward passes for reals and generated images, the generated batch shared by
-both updates, torch's default threads, float32.
+It is PyTorch's DCGAN example with the sizes, the output and the schedule of
+`settings/mnist_reduced.yaml`: separate backward passes for reals and generated images, the
+generated batch shared by both updates, torch's default threads, float32.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 BATCH_SIZE = 64
 LATENT_DIM = 64
-CHANNELS = (32, 16)
-LEARNING_RATE = 2e-3
+CHANNELS_G = (32, 16)
+CHANNELS_D = (8, 16)
+OVERSHOOT = 1.1
+LEARNING_RATE = 5e-4
 BETAS = (0.5, 0.999)
-R1_GAMMA = 3.0
-R1_EVERY = 16
 LABEL_REAL, LABEL_GENERATED = 1.0, 0.0
 
 
@@ -36,15 +36,15 @@ class Generator(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.project = nn.Linear(LATENT_DIM, CHANNELS[0] * 7 * 7, bias=False)
+        self.project = nn.Linear(LATENT_DIM, CHANNELS_G[0] * 7 * 7, bias=False)
         self.layers = nn.Sequential(
-            nn.Unflatten(1, (CHANNELS[0], 7, 7)),
-            nn.BatchNorm2d(CHANNELS[0]),
+            nn.Unflatten(1, (CHANNELS_G[0], 7, 7)),
+            nn.BatchNorm2d(CHANNELS_G[0]),
             nn.ReLU(True),
-            nn.ConvTranspose2d(CHANNELS[0], CHANNELS[1], 4, 2, 1, bias=False),
-            nn.BatchNorm2d(CHANNELS[1]),
+            nn.ConvTranspose2d(CHANNELS_G[0], CHANNELS_G[1], 4, 2, 1, bias=False),
+            nn.BatchNorm2d(CHANNELS_G[1]),
             nn.ReLU(True),
-            nn.ConvTranspose2d(CHANNELS[1], 1, 4, 2, 1),
+            nn.ConvTranspose2d(CHANNELS_G[1], 1, 4, 2, 1),
             nn.Tanh(),
         )
         self.apply(init_weights)
@@ -52,7 +52,7 @@ class Generator(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         """Return images in [-1, 1]."""
         images: Tensor = self.layers(self.project(latents))
-        return images
+        return (OVERSHOOT * images).clamp(-1, 1)
 
 
 class Discriminator(nn.Module):
@@ -61,14 +61,14 @@ class Discriminator(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(1, CHANNELS[1], 4, 2, 1),
+            nn.Conv2d(1, CHANNELS_D[0], 4, 2, 1),
             nn.LeakyReLU(0.2, True),
-            nn.Conv2d(CHANNELS[1], CHANNELS[0], 4, 2, 1, bias=False),
-            nn.BatchNorm2d(CHANNELS[0]),
+            nn.Conv2d(CHANNELS_D[0], CHANNELS_D[1], 4, 2, 1, bias=False),
+            nn.BatchNorm2d(CHANNELS_D[1]),
             nn.LeakyReLU(0.2, True),
             nn.Flatten(),
         )
-        self.head = nn.Linear(CHANNELS[0] * 7 * 7, 1)
+        self.head = nn.Linear(CHANNELS_D[1] * 7 * 7, 1)
         self.apply(init_weights)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -80,22 +80,21 @@ class Discriminator(nn.Module):
 class Training:
     """Both networks with their optimisers."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int) -> None:
         self.generator, self.discriminator = Generator(), Discriminator()
         self.criterion = nn.BCEWithLogitsLoss()
-        self.optimizer_g = torch.optim.Adam(
-            self.generator.parameters(), lr=LEARNING_RATE, betas=BETAS
+        networks = self.generator, self.discriminator
+        self.optimizer_g, self.optimizer_d = (
+            torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=BETAS)
+            for network in networks
         )
-        # the discriminator's is corrected for its lazy regulariser, as in StyleGAN2
-        share = R1_EVERY / (R1_EVERY + 1)
-        self.optimizer_d = torch.optim.Adam(
-            self.discriminator.parameters(),
-            lr=LEARNING_RATE * share,
-            betas=(BETAS[0] ** share, BETAS[1] ** share),
-        )
+        self.schedules = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, 2 - 2 * step / steps))
+            for optimizer in (self.optimizer_g, self.optimizer_d)
+        ]
 
-    def step(self, index: int, reals: Tensor, latents: Tensor) -> dict[str, Tensor]:
-        """Update D on reals and generated images, by R1 every 16 steps, then G; return losses."""
+    def step(self, reals: Tensor, latents: Tensor) -> dict[str, Tensor]:
+        """Update D on reals and generated images, then G; return losses."""
         netG, netD, losses = self.generator, self.discriminator, {}
         labels = torch.full((len(reals),), LABEL_REAL)
         netD.zero_grad()
@@ -106,31 +105,20 @@ class Training:
         loss_generated.backward()
         self.optimizer_d.step()
         losses["loss_discriminator"] = (loss_real + loss_generated).detach()
-        if index % R1_EVERY == 0:
-            losses["r1_penalty"] = self.regularise(reals)
         netG.zero_grad()
         loss_g = self.criterion(netD(generated), labels.fill_(LABEL_REAL))
         loss_g.backward()
         self.optimizer_g.step()
         losses["loss_generator"] = loss_g.detach()
+        for schedule in self.schedules:
+            schedule.step()
         return losses
-
-    def regularise(self, reals: Tensor) -> Tensor:
-        """Update D by R1; return the penalty."""
-        self.discriminator.zero_grad()
-        reals = reals.detach().requires_grad_(True)
-        logits = self.discriminator(reals)
-        (gradient,) = torch.autograd.grad(logits.sum(), reals, create_graph=True)
-        penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
-        (R1_GAMMA / 2 * R1_EVERY * penalty).backward()
-        self.optimizer_d.step()
-        return penalty.detach()
 
 
 def train(images: Tensor, steps: int) -> Generator:
     """Train a fresh DCGAN on images float32 [N, 1, 28, 28]."""
-    training = Training()
-    for index in range(steps):
+    training = Training(steps)
+    for _ in range(steps):
         reals = images[torch.randint(len(images), (BATCH_SIZE,))]
-        training.step(index, reals, torch.randn(BATCH_SIZE, LATENT_DIM))
+        training.step(reals, torch.randn(BATCH_SIZE, LATENT_DIM))
     return training.generator

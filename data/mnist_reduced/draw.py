@@ -3,7 +3,8 @@
     python data/mnist_reduced/draw.py --mnist DIRECTORY_OF_THE_FOUR_IDX_FILES
 
 An image is taken when the sha256 of "SPLIT:INDEX" is among the smallest of its split, so the choice
-depends on no library's random numbers. Images keep the order of the full set.
+depends on no library's random numbers; the dev split has the training images that come next. Images
+keep the order of the full set.
 """
 
 from __future__ import annotations
@@ -21,14 +22,19 @@ from knowledge_gaps.core.files import write_bytes, write_json
 from knowledge_gaps.data.idx import CHECKSUMS_FILE, IMAGE_FILES, LABEL_FILES, STORED, load_dataset
 from knowledge_gaps.study.schema import DataSettings
 
-NUM_IMAGES = {"train": 20_000, "test": 4_000}
+# by split of the sample: the official split, and which of its images by rank
+RANKS = {
+    "train": ("train", slice(0, 20_000)),
+    "dev": ("train", slice(20_000, 24_000)),
+    "test": ("test", slice(0, 4_000)),
+}
 
 
-def choose_indices(split: str, num_available: int, num_images: int) -> npt.NDArray[np.int64]:
-    """Choose which images of a split are taken; ascending indices."""
-    digests = [hashlib.sha256(f"{split}:{i}".encode()).digest() for i in range(num_available)]
+def choose_indices(official: str, num_available: int, ranks: slice) -> npt.NDArray[np.int64]:
+    """Choose the images of these ranks among an official split; ascending indices."""
+    digests = [hashlib.sha256(f"{official}:{i}".encode()).digest() for i in range(num_available)]
     ranked = sorted(range(num_available), key=digests.__getitem__)
-    return np.array(sorted(ranked[:num_images]))
+    return np.array(sorted(ranked[ranks]))
 
 
 def write_idx(path: Path, values: npt.NDArray[np.uint8]) -> str:
@@ -46,9 +52,10 @@ def main() -> None:
     dataset = load_dataset(settings, Path.cwd())
     target = Path(__file__).parent
     checksums = {}
-    for name, (images_file, labels_file) in STORED.items():
+    for name, (official, ranks) in RANKS.items():
+        images_file, labels_file = STORED[official]
         images, labels = dataset.arrays[images_file][:, 0], dataset.arrays[labels_file]
-        chosen = choose_indices(name, len(images), NUM_IMAGES[name])
+        chosen = choose_indices(official, len(images), ranks)
         images, labels = images[chosen], labels[chosen].astype(np.uint8)
         for file_name, values in ((IMAGE_FILES[name], images), (LABEL_FILES[name], labels)):
             path = target / f"{file_name}.gz"

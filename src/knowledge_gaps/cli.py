@@ -18,7 +18,8 @@ import typer
 from knowledge_gaps import __version__
 from knowledge_gaps.core.devices import check_alone, clean_environment
 from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.core.layout import REPORTS
+from knowledge_gaps.core.instance import Instance
+from knowledge_gaps.core.layout import VERDICTS_FILE, get_reports
 from knowledge_gaps.study import PARAMS_FILE, Kind, Study, load_study
 from knowledge_gaps.study.graph import find_recipe
 from knowledge_gaps.study.load import describe_keys, list_studies, use_study
@@ -40,7 +41,10 @@ _STAGES = {
     "prepare": "Verify the reals and write data/prepared.",
     "samples": "Sample every generator for evaluation.",
     "detections": "Let every classifier score every generator.",
+    "perturbations": "Ask fooled classifiers again, on perturbed images.",
+    "controls": "Change images until fooled classifiers take them for reals, training nothing.",
     "quality": "Measure the quality of every generator's images.",
+    "judges": "Train detectors that take part in no loss, and let them score every generator.",
     "spectra": "Measure spectra and residuals of reals and of every generator's images.",
     "attributions": "Ask classifiers in the loss and held-out ones which pixels they look at.",
     "audit": "Ask whether classifiers could see how images are stored instead of what they show.",
@@ -51,7 +55,7 @@ _COHORTS = {
     "gans": "Train the GANs of a cohort.",
     "classifiers": "Train the GAN-classifiers of a cohort.",
 }
-_READS_REPORT = ("check", "agreement", "attributions", "report")
+_READS_REPORT = ("check", "agreement", "attributions", "controls", "report")
 _NO_STAGES = ("plan", "track")  # DVC records no params of these
 
 
@@ -102,7 +106,12 @@ def _select(study: Study, command: str, name: str = "") -> object:
     if command not in _COHORTS:
         return study.model_dump(exclude=set() if command in _READS_REPORT else {"report"})
     cohort = getattr(study, command).get(name)
-    return study.study.seed, cohort, cohort and find_recipe(study, f"{command}/{name}")
+    return (
+        study.study.seed,
+        study.study.chains,
+        cohort,
+        cohort and find_recipe(study, f"{command}/{name}"),
+    )
 
 
 def _make_stage(stage: str) -> Callable[[], None]:
@@ -116,11 +125,14 @@ def _make_training(kind: str) -> Callable[..., None]:
             int | None, typer.Option(min=1, help="processes that train one instance together")
         ] = None,
         instance: Annotated[
-            int | None,
-            typer.Option(min=0, help="train this instance alone, for the cohort to take up"),
+            str | None,
+            typer.Option(
+                metavar="CHAIN/K", help="train this instance alone, for the cohort to take up"
+            ),
         ] = None,
     ) -> None:
-        chosen: dict[str, object] = {"num_processes": num_processes, "instance": instance}
+        one = None if instance is None else Instance.parse(instance, "--instance")
+        chosen: dict[str, object] = {"num_processes": num_processes, "instance": one}
         _run(kind, cohort, module="stages.cohort", function="run", kind=Kind(kind), **chosen)
 
     return train
@@ -158,7 +170,6 @@ def pools(pool: Annotated[str, typer.Argument(help="name of the pool in params.y
 def report() -> None:
     """Write the report."""
     _run("report", module="report.build", function="build_report")
-    print(f"report: {Path.cwd() / REPORTS / 'index.html'}")
     _run("track", module="tracking.sync", function="sync_experiment")
 
 
@@ -166,8 +177,14 @@ def report() -> None:
 def plan(
     probe: Annotated[bool, typer.Option(help="time some steps of every distinct training")] = True,
     json: Annotated[bool, typer.Option("--json", help="print JSON, in bytes and seconds")] = False,
+    pilot_chains: Annotated[
+        int | None, typer.Option(help="print how wide intervals will be, by so many chains so far")
+    ] = None,
 ) -> None:
     """Print what the study costs on this machine: trainings, time, disk, what is finished."""
+    if pilot_chains is not None:
+        _run("plan", module="findings.power", pilot_chains=pilot_chains)
+        return
     _run("check", function="check_study")  # before some of its steps are timed
     _run("plan", module="planning.plan", with_timing=probe, as_json=json)
 
@@ -188,13 +205,18 @@ def sweep(
 @app.command()
 def verdicts(
     before: Annotated[Path, typer.Argument(help="verdicts.json of a study")],
-    after: Annotated[Path, typer.Argument(help="of another one")] = Path("reports/verdicts.json"),
+    after: Annotated[
+        Path | None, typer.Argument(help="of another one; by default that of params.yaml")
+    ] = None,
 ) -> None:
     """Say which claims have another verdict in another study; exit code 1 if there are any.
 
     A claim that only one of them was asked has no other verdict.
     """
     module = import_module("knowledge_gaps.findings.changes")
+    if after is None:
+        study = load_study(Path.cwd() / PARAMS_FILE).study.name
+        after = get_reports(Path.cwd(), study) / VERDICTS_FILE
     changes = module.list_changes(module.read_verdicts(before), module.read_verdicts(after))
     print(module.render(changes))
     raise typer.Exit(int(any(change.kind is module.ChangeKind.OTHER for change in changes)))

@@ -34,7 +34,7 @@ def clones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, Clone]:
     second = clone_working_tree(next(roots), SMOKE_FILE, **others)
     processes = [clone.start("dvc", "repro") for clone in (first, second)]
     for process in processes:
-        assert len(list_stages_run(finish(process))) == 15
+        assert len(list_stages_run(finish(process))) == 18
     first.run("kgaps", "track", "sync")  # as `make repro` does
     return first, second
 
@@ -94,15 +94,33 @@ def test_new_cohort_of_a_new_architecture_runs_only_what_is_new(
     change_params(second.root, {"gans.phi_1e-1": entry})
     expected = hash_tree(first.root / "models" / "gans")
     output = second.run("dvc", "repro")
-    analyses = ["agreement", "attributions", "audit", "check", "detections"]
-    rest = ["gans@phi_1e-1", "quality", "report", "samples", "spectra"]
+    analyses = ["agreement", "attributions", "audit", "check", "controls", "detections"]
+    rest = ["gans@phi_1e-1", "judges", "perturbations", "quality", "report", "samples", "spectra"]
     assert sorted(list_stages_run(output)) == [*analyses, *rest]
     assert f"samples: computed 1 row, {GANS} cached" in output
     assert f"detections: computed {CLASSIFIERS} rows, {GANS * CLASSIFIERS} cached" in output
     found = hash_tree(second.root / "models" / "gans")
     kept = {name for name in found if not name.startswith("phi_1e-1/")}
     assert kept ^ set(expected) <= {".gitignore"}
-    assert "phi_1e-1" in (second.root / "reports" / "detections.csv").read_text()
+    assert "phi_1e-1" in (second.root / "reports" / "smoke" / "detections.csv").read_text()
+
+
+def test_one_chain_more_trains_that_chain_alone(clones: tuple[Clone, Clone]) -> None:
+    """As where the results were pulled: the clone has none of their trainings."""
+    _, clone = clones
+    shutil.rmtree(clone.root / ".kgaps" / "trainings")
+    folders = [*clone.root.glob("models/*/*/0"), *clone.root.glob("data/samples/*/0")]
+    assert len(folders) >= 5
+    expected = {folder: hash_tree(folder) for folder in folders}
+    change_params(clone.root, {"study.chains": 2})
+    stages = list_stages_run(clone.run("dvc", "repro"))
+    assert {"gans@baseline", "classifiers@iteration_0", "gans@fool_all_1", "report"} <= {*stages}
+    assert "prepare" not in stages
+    assert {folder: hash_tree(folder) for folder in folders} == expected
+    assert all(list((folder.parent / "1").iterdir()) for folder in folders)
+    trained = (clone.root / ".kgaps" / "trainings").glob("*/*/progress.jsonl")
+    assert {path.parent.name.partition("-")[0] for path in trained} == {"1"}
+    assert list_stages_run(clone.run("dvc", "repro")) == []
 
 
 def show_experiments(clone: Clone) -> dict[str, Any]:
@@ -122,7 +140,7 @@ def test_sweep_is_in_dvc_and_mlflow_and_is_done_once(first: Clone, tmp_path: Pat
         params = shown[name]["data"]["params"]["params.yaml"]["data"]
         assert params["study"]["name"] == name
         phis[name] = params["gans"]["fool_all_1"]["phi"]
-        assert shown[name]["data"]["metrics"]["reports/metrics.json"]["data"]
+        assert shown[name]["data"]["metrics"][f"reports/{name}/metrics.json"]["data"]
     assert sorted(phis.values()) == [0.5, 2]
 
     # a copy: this process still has the file open that was there before `track sync` was tested

@@ -43,6 +43,11 @@ def test_cohort_is_the_one_that_is_fooled_or_that_of_iteration_0() -> None:
     assert measure.choose_cohort(make_fooling_study()) is None
 
 
+def get_cohort(source: measure.Source) -> str:
+    assert source.path.parent.name == "0"  # the first chain
+    return source.path.parents[1].name
+
+
 def write_reals(root: Path, num_reals: int) -> Path:
     path = root / "data" / "prepared" / "test.npy"
     save_array(path, np.zeros((num_reals, 1, 2, 2), np.uint8))
@@ -54,7 +59,7 @@ def test_held_out_images_are_balanced(tmp_path: Path, num_reals: int, share: int
     reals_file = write_reals(tmp_path, num_reals)
     reals, *generated = measure.list_sets(tmp_path, MUTUAL, "c")["reals_and_held_out"]
     assert (reals.is_real, reals.path, reals.num_images) == (True, reals_file, 2 * share)
-    samples = tmp_path / "data" / "samples" / "base"
+    samples = tmp_path / "data" / "samples" / "base" / "0"
     assert [(source.path, source.num_images) for source in generated] == [
         (samples / "1.npy", share),
         (samples / "3.npy", share),
@@ -67,7 +72,7 @@ def test_fooling_cohorts_share_the_images_evenly(tmp_path: Path) -> None:
     sets = measure.list_sets(tmp_path, MUTUAL, "c")
     sources = sets["fooling"]
     assert sources == sets["fooling_others"]
-    assert [(s.path.parent.name, s.path.stem, s.num_images, s.in_loss) for s in sources] == [
+    assert [(get_cohort(s), s.path.stem, s.num_images, s.in_loss) for s in sources] == [
         *[("fool_2", str(instance), 30, (2,)) for instance in range(2)],
         *[("fool_0", str(instance), 20, (0,)) for instance in range(3)],
     ]
@@ -89,19 +94,19 @@ def test_fooling_cohorts_share_the_images_evenly(tmp_path: Path) -> None:
 def test_first_iteration_that_fools_stands_for_all(tmp_path: Path) -> None:
     write_reals(tmp_path, 50)
     sources = measure.list_sets(tmp_path, ITERATIONS, "c")["fooling"]  # idle_0 has a phi of 0
-    found = [(source.path.parent.name, source.num_images) for source in sources]
+    found = [(get_cohort(source), source.num_images) for source in sources]
     assert found == [("fool_0", 30)] * 3
 
 
 def test_numbers_by_another_way(trained_copy: Path) -> None:
     prepared, samples = (trained_copy / "data" / name for name in ("prepared", "samples"))
-    reals_file, generated_file = prepared / "test.npy", samples / "baseline" / "1.npy"
-    reals = mix_files(prepared / "train.npy", samples / "fool_all_1" / "0.npy")
+    reals_file, generated_file = prepared / "test.npy", samples / "baseline" / "0" / "1.npy"
+    reals = mix_files(prepared / "train.npy", samples / "fool_all_1" / "0" / "0.npy")
     generated = mix_files(generated_file, reals_file)
     save_array(reals_file, reals)
     save_array(generated_file, generated)
     run_stage(trained_copy, "agreement")
-    table = pd.read_csv(trained_copy / "reports" / "agreement.csv")
+    table = pd.read_csv(trained_copy / "reports" / "smoke" / "agreement.csv")
     assert list(table.columns) == list(COLUMNS)
     assert list(table[list(COLUMNS)[:5]].itertuples(index=False, name=None)) == [
         ("iteration_0", 0, 1, "reals_and_held_out", 128),
@@ -112,7 +117,7 @@ def test_numbers_by_another_way(trained_copy: Path) -> None:
     is_real = np.arange(128) < 64
     correct = []
     for instance in range(2):
-        directory = trained_copy / "models" / "classifiers" / "iteration_0" / str(instance)
+        directory = trained_copy / f"models/classifiers/iteration_0/0/{instance}"
         classifier = load_classifier(directory)
         with torch.no_grad():
             correct.append((classifier(to_float(images)).numpy() > 0) == is_real)
@@ -125,6 +130,6 @@ def test_numbers_by_another_way(trained_copy: Path) -> None:
 def test_study_without_iterations_has_no_rows(trained_copy: Path) -> None:
     change_params(trained_copy, {"report.iterations": []})
     run_stage(trained_copy, "agreement")
-    path = trained_copy / "reports" / "agreement.csv"
+    path = trained_copy / "reports" / "smoke" / "agreement.csv"
     assert path.read_text() == ",".join(COLUMNS) + "\n"
-    assert read(trained_copy, None) == {}
+    assert read(path.parent, None) == {}

@@ -18,11 +18,12 @@ from knowledge_gaps.models.frozen import load_classifier
 from study_tools import change_params, hash_tree, read_table, run_stage
 
 NUM_IMAGES = 64  # of the smoke study
+REPORTS = Path("reports") / "smoke"
 SETS = {
     "real": ["prepared/test.npy"],
     "real_train": ["prepared/train.npy"],
-    "baseline": ["samples/baseline/0.npy", "samples/baseline/1.npy"],
-    "fool_all_1": ["samples/fool_all_1/0.npy", "samples/fool_all_1/1.npy"],
+    "baseline": ["samples/baseline/0/0.npy", "samples/baseline/0/1.npy"],
+    "fool_all_1": ["samples/fool_all_1/0/0.npy", "samples/fool_all_1/0/1.npy"],
 }
 
 BOTH = {"extends": "c0", "cohort": "classifiers/iteration_0", "instances": [1]}
@@ -57,13 +58,13 @@ def test_dropped_cohort_leaves_no_spectra(trained_copy: Path) -> None:
 
 
 def test_attributions_by_a_direct_computation(trained_root: Path) -> None:
-    reading = read(trained_root)
+    reading = read(trained_root, trained_root / REPORTS)
     assert reading is not None
     assert (reading.gans, reading.classifiers) == ("fool_all_1", (0, 1))
     rows = [(name, "iteration_0", 0, 1, True, False, 64) for name in ("fool_all_1", "baseline")]
     rows.append(("real", "iteration_0", 0, 1, True, False, 128))
     assert list(reading.agreement.iloc[:, :7].itertuples(index=False, name=None)) == rows
-    directory = trained_root / "models" / "classifiers" / "iteration_0"
+    directory = trained_root / "models" / "classifiers" / "iteration_0" / "0"
     networks = [load_classifier(directory / str(instance)) for instance in (0, 1)]
     for row, (name, one) in zip(reading.agreement.itertuples(), reading.sets.items(), strict=True):
         stored = open_images(trained_root / "data" / SETS[name][0])
@@ -89,9 +90,9 @@ def test_study_without_fooling_gets_a_header(
 ) -> None:
     change_params(trained_copy, {"report.iterations": iterations})
     run_stage(trained_copy, "attributions")
-    text = (trained_copy / "reports" / "attributions.csv").read_text()
+    text = (trained_copy / REPORTS / "attributions.csv").read_text()
     assert text == ",".join(COLUMNS) + "\n"
-    assert read(trained_copy) is None
+    assert read(trained_copy, trained_copy / REPORTS) is None
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_first_classifier_of_the_pool_is_compared_with_held_out_ones(
 ) -> None:
     change_params(trained_copy, changes)
     run_stage(trained_copy, "attributions")
-    reading = read(trained_copy)
+    reading = read(trained_copy, trained_copy / REPORTS)
     assert reading is not None
     assert reading.classifiers == classifiers
     assert reading.sets["baseline"].attributions.shape == (len(classifiers), 8, 1, 28, 28)
@@ -118,6 +119,6 @@ def test_first_classifier_of_the_pool_is_compared_with_held_out_ones(
 def test_one_worker_writes_the_same_bytes(trained_root: Path, trained_copy: Path) -> None:
     for stage in ("spectra", "attributions"):
         run_stage(trained_copy, stage)
-        directory, table = Path("data") / stage, Path("reports") / f"{stage}.csv"
+        directory, table = Path("data") / stage, REPORTS / f"{stage}.csv"
         assert hash_tree(trained_copy / directory) == hash_tree(trained_root / directory)
         assert (trained_copy / table).read_bytes() == (trained_root / table).read_bytes()

@@ -53,7 +53,7 @@ def test_slurm_array_requeues_a_preempted_task(
     monkeypatch.setenv("PATH", make_slurm(play))
     monkeypatch.setenv("KGAPS_EXECUTOR", "slurm,partition=gpu,timeout_min=60,mem_gb=8")
     process = start_kgaps(root, "gans", "baseline")
-    wait_for(lambda: list((root / STATES).glob("0-*/state.safetensors")))  # it handles signals
+    wait_for(lambda: list((root / STATES).glob("0-0-*/state.safetensors")))  # it handles signals
     os.kill(int((play / "task-0").read_text()), signal.SIGUSR2)
     finish(process, 0)
     assert (play / "requeued").read_text() == "0\n"

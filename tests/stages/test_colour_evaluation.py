@@ -18,6 +18,7 @@ from torch import Tensor
 
 from knowledge_gaps.core.checkpoint import write_tensors
 from knowledge_gaps.core.files import write_json
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.layout import CLASSIFIER_FILE, GENERATOR_FILE, META_FILE
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.data.store import open_images
@@ -26,7 +27,14 @@ from knowledge_gaps.models.networks import build_classifier, build_generator
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.stages import samples
 from knowledge_gaps.study import PARAMS_FILE, load_study
-from study_tools import change_params, hash_tree, make_smoke_root, read_table, run_stage
+from study_tools import (
+    change_params,
+    get_samples,
+    hash_tree,
+    make_smoke_root,
+    read_table,
+    run_stage,
+)
 
 SHAPE = (3, 32, 32)
 CLASSIFIER: dict[str, Any] = {
@@ -34,7 +42,8 @@ CLASSIFIER: dict[str, Any] = {
     "model": {"width_divisor": 16, "input_px": 32},
     "translation_px": 0,
 }
-STAGES = ("samples", "detections", "quality", "spectra", "attributions", "audit", "agreement")
+STAGES = ("samples", "detections", "perturbations", "controls", "quality", "judges", "spectra")
+STAGES += ("attributions", "audit", "agreement")
 
 
 def draw_squares(num_images: int, seed: int) -> npt.NDArray[np.uint8]:
@@ -55,13 +64,13 @@ def write_networks(root: Path) -> None:
     meta = {"kind": "gans", "architecture": "dcgan", "settings": {"model": model}}
     for name, instance in itertools.product(("baseline", "fool_all_1"), range(2)):
         torch.manual_seed(instance + 10 * len(name))
-        directory = root / "models" / "gans" / name / str(instance)
+        directory = root / "models" / "gans" / name / f"0/{instance}"
         write_instance(directory, GENERATOR_FILE, build_generator("dcgan", model, SHAPE), **meta)
     meta = {"kind": "classifiers", "architecture": "resnet50", "settings": CLASSIFIER}
     for instance in range(2):
         torch.manual_seed(instance)
         classifier = build_classifier("resnet50", CLASSIFIER["model"], SHAPE)
-        directory = root / "models" / "classifiers" / "iteration_0" / str(instance)
+        directory = root / "models" / "classifiers" / "iteration_0" / f"0/{instance}"
         spec = classifier.spec.model_dump(mode="json")
         write_instance(directory, CLASSIFIER_FILE, classifier, input_spec=spec, **meta)
 
@@ -102,10 +111,20 @@ def test_distance_without_inception_is_not_called_fid(colour_root: Path) -> None
 
 
 def test_every_stage_has_all_of_its_rows(colour_root: Path) -> None:
-    images = open_images(colour_root / "data" / "samples" / "baseline" / "1.npy")
+    images = open_images(get_samples(colour_root, "baseline", 0, 1))
     assert images.shape == (24, *SHAPE)
     assert not np.array_equal(images[:, 0], images[:, 1])
     assert len(read_table(colour_root, "detections")) == 4 * 2
+    assert len(read_table(colour_root, "judges")) == 3 * 4  # judges, generators
+    perturbed = read_table(colour_root, "perturbations")
+    assert len(perturbed) == 3 * 2 * 9
+    assert perturbed[["detection_rate", "auc"]].notna().all(axis=None)
+    assert perturbed["detection_at_5pct"].isna().all()  # 16 of 40 test reals are left
+    controlled = read_table(colour_root, "controls")
+    assert (
+        len(controlled) == 3 * 2 + (6 + 1) * 2
+    )  # unchanged; attacked, matched ones of one generator
+    assert controlled["frechet_random_vgg_24"].notna().all()
     assert len(read_table(colour_root, "spectra")) == 6 * 16  # sets, cycles an image
     attributed = read_table(colour_root, "attributions")
     assert attributed["images"].tolist() == ["fool_all_1", "baseline", "real"]
@@ -145,11 +164,9 @@ def test_noise_of_layers_is_the_same_in_every_run_and_new_in_every_batch(
     for seed in (1, 2):
         torch.manual_seed(seed)  # whatever was drawn before
         for instance in range(2):
-            samples.save_samples(tmp_path, study, ("baseline", instance))
+            samples.save_samples(tmp_path, study, ("baseline", Instance(0, instance)))
         runs.append(hash_tree(tmp_path / "data" / "samples"))
     assert runs[0] == runs[1]
-    images = [
-        open_images(tmp_path / "data" / "samples" / "baseline" / f"{i}.npy") for i in range(2)
-    ]
+    images = [open_images(get_samples(tmp_path, "baseline", 0, i)) for i in range(2)]
     parts = [part.tobytes() for array in images for part in (array[:12], array[12:])]
     assert len(set(parts)) == 4

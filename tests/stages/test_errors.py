@@ -15,18 +15,31 @@ from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.files import read_json, write_json
 from study_tools import change_params, hash_tree, limit_file_size, run_stage, start_kgaps
 
-GENERATOR = "models/gans/baseline/0/generator.safetensors"
-CLASSIFIER = "models/classifiers/iteration_0/0/classifier.safetensors"
+GENERATOR = "models/gans/baseline/0/0/generator.safetensors"
+CLASSIFIER = "models/classifiers/iteration_0/0/0/classifier.safetensors"
 POOL = "models/pools/c0.json"
-SAMPLE = "data/samples/fool_all_1/1.npy"
+SAMPLE = "data/samples/fool_all_1/0/1.npy"
 Damage, Words = Callable[[Path], object], tuple[str, ...]
 DCGAN, CNN = "gan_recipes.dcgan", "classifier_recipes.cnn"
 EARLY = {"num_images": 8, "check_every": 4, "patience": 1}
 
 # an entry of params.yaml beyond what is told when it is read, and what the line must say beside it
 BAD_PARAMS: list[tuple[str, Any, Words]] = [
-    ("evaluation.extractor", "lenet5", ("'lenet5'", "one of inception, lenet, random_vgg")),
-    ("report", None, ("missing",)),  # DVC refuses a section that is not there
+    (
+        "evaluation.extractor",
+        "lenet5",
+        ("'lenet5'", "one of inception, lenet, lenet_on_reals, random_vgg"),
+    ),
+    ("evaluation.extractor_weights", "a.pth", ("'a.pth' found", "'lenet' takes no file")),
+    ("evaluation.judges", ["gray"], ("'gray'", "one of grey_levels, ")),
+    ("evaluation.judges", ["steps", "steps"], ("evaluation.judges: names one twice",)),
+    ("evaluation.judges", "steps", ("evaluation.judges", "'steps'")),
+    ("evaluation.perturbations", ["none", "gamma"], ("'gamma'", "one of none, blur_0.4, ")),
+    ("study.chains", 0, ("greater than or equal to 1", "found 0")),
+    ("study.chains", 2.5, ("valid integer", "found 2.5")),
+    ("evaluation.controls", ["pgd", "fgsm"], ("'fgsm'", "one of none, histogram, pgd")),
+    ("study.chains", None, ("missing",)),  # DVC refuses a parameter that is not there
+    ("report", None, ("missing",)),
     ("data.directory", "", ("no path", "found ''")),
     ("data.directory", "data/prepared/train", ("overlaps", "data/prepared")),
     ("data.directory", "./data", ("overlaps with data/",)),
@@ -82,8 +95,9 @@ RESULTS = {
     "samples": "data/samples/baseline",
     "gans fool_all_1": "models/gans/fool_all_1",
     "pools c0": POOL,
-    "detections": "reports/detections.csv",
-    "quality": "reports/quality.csv",
+    "detections": "reports/smoke/detections.csv",
+    "quality": "reports/smoke/quality.csv",
+    "judges": "reports/smoke/judges.csv",
 }
 # the command, the file that is damaged before, how, and what the line must say
 DAMAGES: list[tuple[str, str, Damage, Words]] = [
@@ -96,7 +110,7 @@ DAMAGES: list[tuple[str, str, Damage, Words]] = [
         lambda path: change_meta(path, "image_shape", "28 px"),
         ("meta.json", "unpack"),
     ),
-    ("gans fool_all_1", CLASSIFIER, alter_one_byte, ("gans/fool_all_1/0", CLASSIFIER, "altered")),
+    ("gans fool_all_1", CLASSIFIER, alter_one_byte, ("gans/fool_all_1/0/0", CLASSIFIER, "altered")),
     ("gans fool_all_1", POOL, remove, (POOL, "No such file")),
     ("gans fool_all_1", POOL, write("{"), (POOL, "not valid JSON")),
     ("gans fool_all_1", POOL, write("{}"), (POOL, "members")),
@@ -105,6 +119,7 @@ DAMAGES: list[tuple[str, str, Damage, Words]] = [
     ("pools c0", CLASSIFIER.rpartition("/")[0], remove, ("0/meta.json", "No such file")),
     ("detections", SAMPLE, truncate, (SAMPLE,)),
     ("quality", SAMPLE, remove, (SAMPLE,)),
+    ("judges", SAMPLE, truncate, (SAMPLE,)),
 ]
 
 
@@ -116,7 +131,7 @@ def test_damaged_input(
     remove(trained_copy / RESULTS[command])
     damage(trained_copy / file)
     made = RESULTS[command]
-    refuse(trained_copy, command, words, f"{made}/0.npy" if command == "samples" else made)
+    refuse(trained_copy, command, words, f"{made}/0/0.npy" if command == "samples" else made)
 
 
 @pytest.mark.parametrize("command", ["gans", "classifiers", "pools"])
@@ -129,7 +144,7 @@ def test_unknown_name(trained_copy: Path, refuse: Refuse, command: str) -> None:
     [
         ("check", "models/pools/none.json"),
         ("prepare", "data/prepared"),
-        ("detections", "reports/detections.csv"),
+        ("detections", "reports/smoke/detections.csv"),
     ],
 )
 def test_file_cannot_grow(trained_copy: Path, refuse: Refuse, command: str, result: str) -> None:
@@ -152,7 +167,7 @@ def test_disk_is_full_while_sampling(
     process = start_kgaps(trained_copy, "samples", preexec_fn=limit)
     _, err = process.communicate(timeout=120)
     assert (process.returncode, err.count("\n")) == (2, 1), err
-    assert "fool_all_1/1.npy: cannot be written" in err
+    assert "fool_all_1/0/1.npy: cannot be written" in err
     assert [entry.name for entry in path.parent.glob("*1.npy*")] == []
     run_stage(trained_copy, "samples")  # there is room again
     samples = Path("data") / "samples"

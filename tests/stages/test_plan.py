@@ -146,7 +146,10 @@ def test_plan_of_a_trained_study(trained_copy: Path, run_kgaps: RunKgaps) -> Non
     outcome = run_kgaps(trained_copy, "plan", "--no-probe")
     assert "hours left: 0.00" in outcome.out
     assert outcome.out.count("2/2") == 3
-    change_params(trained_copy, {"classifier_recipes.cnn.steps": 25})
+    change_params(trained_copy, {"study.chains": 2})
+    rows = read_cohorts(run_kgaps(trained_copy, "plan", "--no-probe", "--json").out)
+    assert [(row["finished"], row["instances"]) for row in rows.values()] == [(2, 4)] * 3
+    change_params(trained_copy, {"study.chains": 1, "classifier_recipes.cnn.steps": 25})
     rows = read_cohorts(run_kgaps(trained_copy, "plan", "--no-probe", "--json").out)
     finished = [rows[name]["finished"] for name in rows]
     assert finished == [2, 0, 0]  # what fools the classifiers trains anew with them
@@ -155,11 +158,11 @@ def test_plan_of_a_trained_study(trained_copy: Path, run_kgaps: RunKgaps) -> Non
 
 def test_half_trained_instances_count_what_is_left(trained_copy: Path, run_kgaps: RunKgaps) -> None:
     cohort = trained_copy / "models" / "gans" / "baseline"
-    meta = read_json(cohort / "1" / "meta.json")
+    meta = read_json(cohort / "0" / "1" / "meta.json")
     (cohort / "cohort.json").unlink()
-    states = trained_copy / ".kgaps" / "resume" / "gans-baseline"
-    write_tensors(states / "0-a" / "state.safetensors", {}, {"counters": json.dumps({"step": 9})})
-    write_json(states / "1-b" / "result" / "meta.json", meta)
+    states = trained_copy / ".kgaps" / "trainings" / "gans-baseline"
+    write_tensors(states / "0-0-a" / "state.safetensors", {}, {"counters": json.dumps({"step": 9})})
+    write_json(states / "0-1-b" / "result" / "meta.json", meta)
     rows = read_cohorts(run_kgaps(trained_copy, "plan", "--no-probe", "--json").out)
     assert (rows["gans/baseline"]["finished"], rows["gans/baseline"]["steps_left"]) == (1, 24 - 9)
     assert rows["gans/fool_all_1"]["steps_left"] == 48

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,8 @@ def test_settings_of_a_cohort(trained_copy: Path) -> None:
     assert (trainer._fooling.phi, trainer._fooling.form) == (2.5, "weighted")
     trainer.run_step(0)
     layers = [layer for one in trainer._fooling.classifiers for layer in one.modules()]
-    folded = torch.nn.Identity  # what is left of a normalisation
-    assert not any(each.training for each in layers if not isinstance(each, folded))
+    assert layers
+    assert not any(each.training for each in layers)
     other = build_trainer(list_tasks(trained_copy, Kind.CLASSIFIERS, "iteration_0")[0])
     assert other.truncation == 0.5
 
@@ -42,7 +41,7 @@ def test_seed_of_layers_is_the_steps() -> None:
     trainer = make_gan_trainer()
     for step in (3, 4):
         trainer.run_step(step)
-        assert torch.initial_seed() == derive_seed(0, "layers", "gans/test", 0, step)
+        assert torch.initial_seed() == derive_seed(0, "layers", "gans/test", "0/0", step)
 
 
 @pytest.mark.parametrize("keys", [{"translation_px": 2}, {"mirror": True}, {"cutout_px": 3}])
@@ -79,13 +78,4 @@ def test_pool_has_what_it_extends(trained_copy: Path) -> None:
     pool = {"extends": "c0", "cohort": "classifiers/iteration_0", "instances": [1]}
     change_params(trained_copy, {"pools.both": pool})
     run_stage(trained_copy, "pools", "both")
-    assert [member.instance for member in read_pool(trained_copy, "both")] == [0, 1]
-
-
-def test_published_instance_is_known_by_its_hash(trained_root: Path, trained_copy: Path) -> None:
-    shutil.copytree(trained_root / ".kgaps" / "resume", trained_copy / ".kgaps" / "resume")
-    first, second = list_tasks(trained_copy, Kind.GANS, "baseline")
-    found, other = first.find_result(), second.find_result()
-    assert None not in (found, other)
-    shutil.copyfile(other / "meta.json", found / "meta.json")
-    assert first.find_result() is None
+    assert [each.instance for each in read_pool(trained_copy, "both") if each.chain == 0] == [0, 1]

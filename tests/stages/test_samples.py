@@ -15,25 +15,26 @@ from PIL import Image
 
 from knowledge_gaps.core.checkpoint import read_tensors, write_tensors
 from knowledge_gaps.core.files import read_json, write_json
-from knowledge_gaps.core.layout import get_samples_file as get_samples
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.data.images import save_array, to_uint8
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.execution import parallel
 from knowledge_gaps.models.frozen import load_generator
 from knowledge_gaps.stages import samples as samples_stage
 from knowledge_gaps.training.batches import Stream, draw_latents
-from study_tools import change_params, hash_tree, run_stage
+from study_tools import change_params, get_samples, hash_tree, run_stage
 
 GANS = ("baseline", "fool_all_1")
-ALL = list(itertools.product(GANS, range(2)))
+ALL = list(itertools.product(GANS, [0], range(2)))  # cohort, chain, number
+Name = tuple[str, int, int]
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
 
-def run_and_list_new(root: Path, damage: Callable[[], Any] = lambda: None) -> list[tuple[str, int]]:
+def run_and_list_new(root: Path, damage: Callable[[], Any] = lambda: None) -> list[Name]:
     """List what is written anew: it is another file then, whatever is in it."""
 
-    def identify() -> dict[tuple[str, int], tuple[int, int]]:
+    def identify() -> dict[Name, tuple[int, int]]:
         found = {key: get_samples(root, *key).stat() for key in ALL}
         return {key: (status.st_ino, status.st_mtime_ns) for key, status in found.items()}
 
@@ -46,16 +47,16 @@ def run_and_list_new(root: Path, damage: Callable[[], Any] = lambda: None) -> li
 
 def test_samples_are_those_of_the_latents_in_order(trained_root: Path) -> None:
     """Against a direct computation, without the stage."""
-    for cohort, instance in ALL:
-        directory = trained_root / "models" / "gans" / cohort / str(instance)
+    for cohort, chain, number in ALL:
+        directory = trained_root / "models" / "gans" / cohort / f"{chain}/{number}"
         generator = load_generator(directory)
-        stream = Stream(0, f"gans/{cohort}", instance)
+        stream = Stream(0, f"gans/{cohort}", Instance(chain, number))
         with torch.no_grad():
             evaluation, grid = (
                 to_uint8(generator(draw_latents(stream, 64, generator.latent_dim, name))).numpy()
                 for name in ("evaluation", "grid")
             )
-        found = open_images(get_samples(trained_root, cohort, instance))
+        found = open_images(get_samples(trained_root, cohort, chain, number))
         assert found.shape == (64, 1, 28, 28)
         assert found.dtype == np.uint8
         assert np.array_equal(found, evaluation)
@@ -82,9 +83,9 @@ def test_more_samples_of_a_smaller_cohort(trained_copy: Path) -> None:
     changes = {"gans.fool_all_1.instances": 1, "evaluation.num_images": 300}
     change_params(trained_copy, changes)
     run_stage(trained_copy, "samples")
-    directory = get_samples(trained_copy, "fool_all_1", 0).parent
+    directory = get_samples(trained_copy, "fool_all_1", 0, 0).parent
     assert sorted(path.name for path in directory.iterdir()) == ["0.npy"]
-    sizes = {len(open_images(path)) for path in directory.parent.glob("*/*.npy")}
+    sizes = {len(open_images(path)) for path in (trained_copy / "data/samples").rglob("*.npy")}
     assert sizes == {300}  # more than one batch of latents
 
 
@@ -104,12 +105,12 @@ def test_other_code_draws_all_samples_anew(
 
 
 def test_samples_of_a_generator_that_was_trained_anew_are_drawn(trained_copy: Path) -> None:
-    directory, name = trained_copy / "models/gans/baseline/1", "generator.safetensors"
+    directory, name = trained_copy / "models/gans/baseline/0/1", "generator.safetensors"
     meta = read_json(directory / "meta.json")
     altered = {key: value.flip(0) for key, value in read_tensors(directory / name).items()}
     meta["files"][name] = write_tensors(directory / name, altered)
     write_json(directory / "meta.json", meta)
-    assert run_and_list_new(trained_copy) == [("baseline", 1)]
+    assert run_and_list_new(trained_copy) == [("baseline", 0, 1)]
 
 
 DAMAGES: dict[str, Callable[[Path], Any]] = {
@@ -123,8 +124,8 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 def test_damaged_samples_are_drawn_anew(
     trained_root: Path, trained_copy: Path, damage: str
 ) -> None:
-    path = get_samples(trained_copy, "baseline", 1)
-    assert run_and_list_new(trained_copy, lambda: DAMAGES[damage](path)) == [("baseline", 1)]
+    path = get_samples(trained_copy, "baseline", 0, 1)
+    assert run_and_list_new(trained_copy, lambda: DAMAGES[damage](path)) == [("baseline", 0, 1)]
     assert hash_tree(trained_copy / "data") == hash_tree(trained_root / "data")
 
 
@@ -133,10 +134,11 @@ def test_samples_that_left_the_study_and_temporary_files_are_removed(
 ) -> None:
     samples = trained_copy / "data" / "samples"
     shutil.copytree(samples / "baseline", samples / "earlier")
-    (samples / "baseline" / ".1.npy.9.tmp").write_bytes(b"half")
+    shutil.copytree(samples / "baseline/0", samples / "baseline/1")  # of another chain
+    (samples / "baseline/0/.1.npy.9.tmp").write_bytes(b"half")
     (samples / ".baseline.9.tmp").mkdir()
     (samples / "linked").symlink_to(trained_root / "data" / "samples" / "baseline")
-    shutil.copyfile(samples / "baseline/1.npy", samples / "baseline/2.npy")
+    shutil.copyfile(samples / "baseline/0/1.npy", samples / "baseline/0/2.npy")
     assert run_and_list_new(trained_copy) == []
     assert sorted(path.name for path in samples.iterdir()) == list(GANS)
     assert hash_tree(samples) == hash_tree(trained_root / "data" / "samples")
@@ -146,7 +148,7 @@ def test_files_that_are_links_to_a_cache_are_replaced(trained_copy: Path, tmp_pa
     """DVC may link a folder's files to its cache, where nobody may write."""
     cached = {}
     for number, link in enumerate((Path.symlink_to, Path.hardlink_to)):
-        file, target = get_samples(trained_copy, "baseline", number), tmp_path / f"{number}.npy"
+        file, target = get_samples(trained_copy, "baseline", 0, number), tmp_path / f"{number}.npy"
         shutil.move(file, target)
         target.chmod(0o444)
         link(file, target)
@@ -155,5 +157,5 @@ def test_files_that_are_links_to_a_cache_are_replaced(trained_copy: Path, tmp_pa
     change_params(trained_copy, {"evaluation.num_images": 48})
     run_stage(trained_copy, "samples")
     assert {target: target.read_bytes() for target in cached} == cached
-    assert len(open_images(get_samples(trained_copy, "baseline", 0))) == 48
-    assert not get_samples(trained_copy, "baseline", 0).is_symlink()
+    assert len(open_images(get_samples(trained_copy, "baseline", 0, 0))) == 48
+    assert not get_samples(trained_copy, "baseline", 0, 0).is_symlink()

@@ -38,8 +38,8 @@ def test_list_names_every_study(settings_root: Path, run_kgaps: RunKgaps) -> Non
     assert lines[files.index("own")] == "own"
     purpose = "The whole path in seconds: what the tests run."
     assert lines[files.index("smoke")] == f"{'smoke':{max(map(len, files))}}  {purpose}"
-    [bf16] = [line for line in lines if line.startswith("mnist_bf16 ")]
-    assert bf16.endswith("do its findings stand? reports/mnist_bf16 holds the answer of one run.")
+    [long] = [line for line in lines if line.startswith("mnist_study ")]
+    assert long.endswith("every experiment of the paper that DCGANs can speak to.")
 
 
 def test_version_and_reference_of_keys(tmp_path: Path, run_kgaps: RunKgaps) -> None:

@@ -18,12 +18,12 @@ from knowledge_gaps.data.images import save_array
 from knowledge_gaps.execution.cohort import make_tasks, train_cohort
 from knowledge_gaps.execution.fingerprint import write_fingerprints
 from knowledge_gaps.study import PARAMS_FILE, Kind, load_study
-from study_tools import hash_tree, run_stage, start_kgaps
+from study_tools import change_params, hash_tree, run_stage, start_kgaps
 
 Refuse = Callable[..., Any]
 
 BASELINE = "models/gans/baseline"
-CLASSIFIER = "models/classifiers/iteration_0/0/classifier.safetensors"
+CLASSIFIER = "models/classifiers/iteration_0/0/0/classifier.safetensors"
 
 
 @pytest.fixture
@@ -52,23 +52,30 @@ def record_other_code(root: Path) -> None:
     write_json(file, {**read_json(file), "gans": {"baseline": "torch 1.0"}})
 
 
+def ask_for_two_chains(root: Path) -> None:
+    change_params(root, {"study.chains": 2})
+
+
 @pytest.mark.parametrize(
     ("spoil", "cohort", "words"),
     [
         (
             use_odd_images,
             "baseline",
-            ("gans/baseline/0", "gans/baseline/1", "model.channels", "30x30", "multiple of 4"),
+            ("gans/baseline/0/0", "gans/baseline/0/1", "model.channels", "30x30", "multiple of 4"),
         ),
         (make_pool_stale, "fool_all_1", (CLASSIFIER, "0" * 64, "dvc repro")),
         (record_other_code, "baseline", ("gans/baseline: ", "torch 1.0", "`kgaps check`")),
+        (str, "baseline --instance 1", ("--instance: '1' found, CHAIN/K such as 0/2",)),
+        (str, "baseline --instance 2/0", ("--instance: 2/0 found, 0/1 is the last of gans/ba",)),
+        (ask_for_two_chains, "fool_all_1", ("models/pools/c0.json: chain 1 has 0 of 1 members",)),
     ],
 )
 def test_refused(
     root: Path, refuse: Refuse, spoil: Callable[[Path], None], cohort: str, words: tuple[str, ...]
 ) -> None:
     spoil(root)
-    refuse(root, f"gans {cohort}", words, f"models/gans/{cohort}")
+    refuse(root, f"gans {cohort}", words, f"models/gans/{cohort.split()[0]}")
 
 
 def test_code_is_recorded_anew_while_a_cohort_is_trained(trained_root: Path, root: Path) -> None:
@@ -96,7 +103,7 @@ def test_disk_is_full_while_training(
     _, err = process.communicate(timeout=240)
     assert process.returncode == 2, err
     assert err.count("\n") == 1, err
-    assert "gans/baseline/0: " in err
+    assert "gans/baseline/0/0: " in err
     assert ".safetensors: cannot be written" in err
     assert not (root / BASELINE).exists()
     run_stage(root, "gans", "baseline")  # there is room again

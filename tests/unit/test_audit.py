@@ -9,6 +9,7 @@ import torch
 from scipy.stats import chisquare
 
 from knowledge_gaps.analyses.audit import measure
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 
@@ -29,7 +30,8 @@ def test_every_image_can_be_asked_for() -> None:
 
 def test_any_latents_give_a_stored_image_and_all_alike() -> None:
     images = make_images(20)
-    latents = draw_latents(Stream(0, "audit/test", 0), 4000, measure.ReplayGenerator.latent_dim, 0)
+    stream = Stream(0, "audit/test", Instance(0, 0))
+    latents = draw_latents(stream, 4000, measure.ReplayGenerator.latent_dim, 0)
     returned = sample_images(measure.make_replay(images), latents).numpy()
     numbers = {image.tobytes(): number for number, image in enumerate(images)}
     drawn = [numbers[image.tobytes()] for image in returned]  # a KeyError if it is no real

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.study import ClassifierRecipe, OptimizerSettings
 from knowledge_gaps.training.batches import (
@@ -24,8 +25,12 @@ from knowledge_gaps.training.batches import (
 )
 from knowledge_gaps.training.ranks import Ranks
 
-STREAM = Stream(0, "gans/baseline", 0)
-OTHERS = [Stream(1, "gans/baseline", 0), Stream(0, "gans/other", 0), Stream(0, "gans/baseline", 1)]
+STREAM = Stream(0, "gans/baseline", Instance(0, 0))
+OTHERS = [
+    Stream(1, "gans/baseline", Instance(0, 0)),
+    Stream(0, "gans/other", Instance(0, 0)),
+    Stream(0, "gans/baseline", Instance(0, 1)),
+]
 
 
 # --- drawing

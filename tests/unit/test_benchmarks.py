@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from baselines import classifier_loop, dcgan_loop, naive_evaluation
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.layout import TEST_IMAGES
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.planning.timing import build_trainer
@@ -35,16 +36,30 @@ SAME, NEARLY = 3e-6, 1e-4  # float32 rounding of a loss, and after an update by 
 
 def test_plain_gan_loop_does_the_trainers_step() -> None:
     torch.manual_seed(3)
-    trainer, plain, stream = build_trainer(GAN, [], SHAPE), dcgan_loop.Training(), get_stream()
+    trainer, stream = build_trainer(GAN, [], SHAPE), get_stream()
     assert isinstance(trainer, GanTrainer)
+    plain = dcgan_loop.Training(GAN.steps)
     plain.generator.load_state_dict(trainer.modules["generator"].state_dict())
     plain.discriminator.load_state_dict(trainer.modules["discriminator"].state_dict())
-    for step in (0, 1):  # R1 is in the first, and its update decides the second
+    for step in (0, 1):  # the first update decides the second
         reals = to_float(draw_reals(stream, trainer.images, GAN.batch_size, step, 0))
         latents = draw_latents(stream, GAN.batch_size, dcgan_loop.LATENT_DIM, step, 0)
-        expected, found = trainer.run_step(step), plain.step(step, reals, latents)
+        expected, found = trainer.run_step(step), plain.step(reals, latents)
         assert_same(found, expected, relative=SAME if step == 0 else NEARLY)
-        assert ("r1_penalty" in found) is (step == 0)
+
+
+def test_plain_gan_loops_rate_falls_as_the_recipes() -> None:
+    steps = 8
+    for settings in (GAN.generator_optimizer, GAN.discriminator_optimizer):
+        plain = dcgan_loop.Training(steps)
+        for step in range(steps):
+            decay = compute_decay(settings.schedule, step, steps)
+            for optimizer in (plain.optimizer_g, plain.optimizer_d):
+                rate = optimizer.param_groups[0]["lr"]
+                assert rate == pytest.approx(settings.learning_rate * decay, rel=1e-9)
+                optimizer.step()
+            for schedule in plain.schedules:
+                schedule.step()
 
 
 def test_plain_classifier_loop_does_the_trainers_step() -> None:
@@ -63,19 +78,16 @@ def test_plain_classifier_loop_does_the_trainers_step() -> None:
             draw_latents(stream, count, dcgan_loop.LATENT_DIM, step, 0, index)
             for index, count in enumerate((22, 21, 21))
         ]
-        generated = classifier_loop.sample(others, torch.cat(parts))
-        drawn = stream.make_generator("shifts", step, 0)
-        shifts = torch.randint(7, (2 * CNN.batch_size, 2), generator=drawn)
-        shifted = classifier_loop.shift(torch.cat([reals, generated]), shifts[:, :1], shifts[:, 1:])
+        images = torch.cat([reals, classifier_loop.sample(others, torch.cat(parts))])
         rate = plain.optimizer.param_groups[0]["lr"]
-        decay = compute_decay(CNN.optimizer, 0 if step == 0 else 1, CNN.steps)
+        decay = compute_decay(CNN.optimizer.schedule, 0 if step == 0 else 1, CNN.steps)
         assert rate == pytest.approx(CNN.optimizer.learning_rate * decay, rel=1e-9)
-        expected, found = {"loss": trainer.run_step(step)["loss"]}, {"loss": plain.step(shifted)}
+        expected, found = {"loss": trainer.run_step(step)["loss"]}, {"loss": plain.step(images)}
         assert_same(found, expected, relative=SAME if step == 0 else NEARLY)
 
 
 def get_stream() -> Stream:
-    return Stream(0, "plan", 0)  # of planning's trainers
+    return Stream(0, "plan", Instance(0, 0))  # of planning's trainers
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], relative: float) -> None:
@@ -98,13 +110,14 @@ def test_naive_evaluation_finds_what_the_stages_find(tmp_path: Path) -> None:
     study = ShortStudy(tmp_path, 3, num_images=40)
     for command in (*COMMANDS, ("detections",), ("quality",)):
         study.run(*command)
-    reals, samples = study.get_reals_file(TEST_IMAGES), study.list_files("data/samples/*/*.npy")
-    classifiers = study.list_files("models/classifiers/*/*/*.safetensors")
-    for row in pd.read_csv(tmp_path / "reports" / "detections.csv").to_dict("records"):
+    reals, samples = study.get_reals_file(TEST_IMAGES), study.list_files("data/samples/*/*/*.npy")
+    classifiers = study.list_files("models/classifiers/*/*/*/*.safetensors")
+    tables = tmp_path / "reports" / "benchmark"
+    for row in pd.read_csv(tables / "detections.csv").to_dict("records"):
         pair = samples[row["generator_instance"]], classifiers[row["classifier_instance"]]
         found = naive_evaluation.evaluate_pair(*pair, reals)
         assert found == pytest.approx({name: row[name] for name in found}, abs=PRINTED), row
-    table = pd.read_csv(tmp_path / "reports" / "quality.csv")
+    table = pd.read_csv(tables / "quality.csv")
     rows = table[table["generator_cohort"] == GANS]
     starts = {"frechet_inception_distance": "fid_lenet", "precision": "precision"}
     starts |= {"kernel_inception_distance_mean": "kid_lenet", "recall": "recall"}

@@ -16,7 +16,7 @@ comparison = SimpleNamespace(**runpy.run_path(str(REPOSITORY / ".ci" / "compare_
 
 
 def test_every_headline_metric_has_a_tolerance() -> None:
-    names = comparison.flatten(json.loads((REPOSITORY / "reports" / "metrics.json").read_text()))
+    names = comparison.flatten(json.loads((REPOSITORY / comparison.METRICS_FILE).read_text()))
     assert names
     for name in names:
         comparison.find_tolerance(name)
@@ -33,7 +33,7 @@ def test_every_headline_metric_has_a_tolerance() -> None:
         ("phi_sweep.phi_1e4.in_loss_detection", 0.1),
         ("phi_sweep.phi_1e4.fid_lenet_4k", None),
         ("multi_instance.multi-2.held_out_detection", 0.25),
-        ("generalisation.n_1.held_out_detection", 0.03),
+        ("generalisation.n_1.held_out_detection", 0.4),
         ("truncation.psi_05.held_out_detection", 0.15),
     ],
 )

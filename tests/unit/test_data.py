@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from knowledge_gaps.study import DataSettings
 from study_tools import REPOSITORY, write_idx
 
 DIGITS = REPOSITORY / "data" / "mnist_reduced"
+# labels 0 to 9 among the official training digits of ranks 20,000 to 23,999
+DEV_COUNTS = [365, 450, 363, 414, 427, 359, 439, 415, 395, 373]
 
 
 @pytest.fixture
@@ -84,6 +87,37 @@ def test_first_images_are_taken_of_splits_apart(small: Path) -> None:
         np.testing.assert_array_equal(part.arrays[name], whole.arrays[name][:count])
 
 
+def write_dev(folder: Path, count: int) -> dict[str, Any]:
+    """Write a pair of dev files of so many images beside the others; return their arrays."""
+    images = np.random.default_rng(1).integers(0, 256, (count, 5, 6), dtype=np.uint8)
+    labels = np.arange(count, dtype=np.uint8)
+    write_idx(folder / f"{IMAGE_FILES['dev']}.gz", images)
+    write_idx(folder / LABEL_FILES["dev"], labels)
+    return {"dev.npy": images[:, None], "dev_labels.npy": labels}
+
+
+@pytest.mark.parametrize("num_train", [None, 5])
+def test_dev_is_the_end_of_the_training_file(small: Path, num_train: int | None) -> None:
+    whole, cut = load(small).arrays, load(small, num_train=num_train, num_dev=4)
+    assert (cut.num_train, cut.num_dev, cut.num_test) == (num_train or 8, 4, 8)
+    for name in ("train", "test"):
+        for file in (f"{name}.npy", f"{name}_labels.npy"):
+            np.testing.assert_array_equal(cut.arrays[file], whole[file][: len(cut.arrays[file])])
+    for file in ("dev.npy", "dev_labels.npy"):
+        np.testing.assert_array_equal(cut.arrays[file], whole[f"train{file[3:]}"][8:])
+
+
+def test_dev_files_leave_the_training_images_alone(small: Path) -> None:
+    whole, written = load(small).arrays, write_dev(small, 6)
+    assert load(small).arrays.keys() == whole.keys()  # nobody asks for a dev split
+    found = load(small, num_dev=4)
+    assert (found.num_train, found.num_dev) == (12, 4)
+    for name, array in whole.items():
+        np.testing.assert_array_equal(found.arrays[name], array)
+    for name, array in written.items():
+        np.testing.assert_array_equal(found.arrays[name], array[:4])
+
+
 def put(name: str, *shape: int) -> Callable[[Path], object]:
     return lambda folder: write_idx(folder / name, np.zeros(shape, np.uint8))
 
@@ -108,6 +142,19 @@ LISTED = {"source": "reduced"}
         (Path.exists, {"name": "mnist"}, "wrong checksum, these are not the values of .*'mnist'"),
         (Path.exists, {"source": "torchvision"}, "torchvision downloads .*mnist, not 'small'"),
         (Path.exists, LISTED, "checksums.json: missing, the reduced sample needs it"),
+        (Path.exists, {"num_dev": 12}, r"num_train \+ data.num_dev: 1 \+ 12 found, .* 12 training"),
+        (
+            Path.exists,
+            {"num_dev": 3, "num_train": 10},
+            r"data.num_dev: 10 \+ 3 found, .* has 12 tr",
+        ),
+        (lambda folder: write_dev(folder, 3), {"num_dev": 4}, "data.num_dev: 4 found, .* has 3 im"),
+        (put("dev-labels-idx1-ubyte", 9), {"num_dev": 4}, "dev-images-idx3-ubyte: missing"),
+        (
+            lambda folder: (write_dev(folder, 4), put("dev-images-idx3-ubyte", 4, 6, 6)(folder)),
+            {"num_dev": 4},
+            r"training images are \(5, 6\) px, dev images \(6, 6\) px",
+        ),
         (list_wrongly(), LISTED, "checksums.json: does not list train-images-idx3-ubyte.gz"),
         (list_wrongly("train-images-idx3-ubyte.gz"), LISTED, "gz: wrong checksum, sha256 is"),
     ],
@@ -136,6 +183,22 @@ def test_committed_sample_is_whole() -> None:
     assert reduced.image_shape == (1, 28, 28)
     expected = "f2774d69720fdfd062019196b44000ecb1f83662335d839f0c45ee9c94f49638"
     assert reduced.compute_sha256() == expected
+    with_dev = load(DIGITS, source="reduced", name="mnist", num_dev=4000)
+    assert (with_dev.num_dev, with_dev.num_train) == (4000, 20_000)
+    splits = [with_dev.arrays[f"{name}.npy"] for name in ("train", "test", "dev")]
+    assert len({image.tobytes() for split in splits for image in split}) == 28_000  # no digit twice
+    np.testing.assert_array_equal(splits[0], reduced.arrays["train.npy"])
+    labels = with_dev.arrays["dev_labels.npy"]
+    assert np.bincount(labels.astype(int)).tolist() == DEV_COUNTS
+
+
+def test_content_is_known_by_values_and_not_by_the_name(small: Path) -> None:
+    assert load(DIGITS, name="squares", num_train=100, num_dev=100).content == "mnist"
+    assert load(small, name="squares").content is None
+    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
+        shutil.copyfile(DIGITS / f"{name}.gz", small / f"{name}.gz")
+    write_idx(small / "t10k-images-idx3-ubyte.gz", np.zeros((8, 28, 28), np.uint8))
+    assert load(small, name="digits").content is None  # one file of two
 
 
 def test_values_are_scaled_and_come_back_rounded_and_clamped() -> None:

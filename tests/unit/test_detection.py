@@ -45,11 +45,11 @@ def test_rates_have_their_hand_values() -> None:
 @pytest.mark.parametrize(
     ("generated", "real", "expected"),
     [
-        ((0,), (0,), (1, 0, 0.5, 0.5, 0.5, 0, 0, 0.5, 0, 0)),
-        ((-40,), (40,), (1, 1, 1, 1, 1, 1, 1, 0, 0, norm.logsf(2000**0.5) / math.log(10))),
+        ((0,), (0,), (1, 0, 0.5, 0.5, 0.5, 0, 0, 0.5, 0, 0, 0, 0)),
+        ((-40,), (40,), (1, 1, 1, 1, 1, 1, 1, 0, 0, norm.logsf(2000**0.5) / math.log(10), -40, 40)),
         # all are generated only when all images are taken, so the precision is a half
-        ((40,), (-40,), (0, 0, 0, 0, 0.5, 0, 0, 1, 1, 0)),
-        ((1,), (3,), (0, 1, 1, 0.5, 1, 1, 1, 0, None, 0)),  # all called real: no difference
+        ((40,), (-40,), (0, 0, 0, 0, 0.5, 0, 0, 1, 1, 0, 40, -40)),
+        ((1,), (3,), (0, 1, 1, 0.5, 1, 1, 1, 0, None, 0, 1, 3)),  # all called real: no difference
     ],
     ids=["undecided", "perfect", "inverted", "calls all real"],
 )

@@ -74,6 +74,16 @@ def test_repeated_face_is_skipped(tmp_path: Path, stand_in: dict[int, int]) -> N
     assert test[:, 0, 0, 0].tolist() == [10, 11, 12, 13]
 
 
+def test_dev_faces_lie_between_training_and_test_faces(
+    tmp_path: Path, stand_in: dict[int, int]
+) -> None:
+    stand_in |= {seed: seed for seed in range(17)}
+    train, test, _ = draw_faces(tmp_path, num_dev=3)
+    splits = (train, open_images(tmp_path / "dev.npy"), test)
+    levels = [split[:, 0, 0, 0].tolist() for split in splits]
+    assert levels == [list(range(10)), [10, 11, 12], [13, 14, 15, 16]]
+
+
 def test_what_cannot_be_drawn_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: dict[int, int]
 ) -> None:

@@ -23,10 +23,14 @@ from knowledge_gaps.study.schema import WRITTEN
 from study_tools import REPOSITORY, SMOKE_FILE, change_params
 
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+DATASET = {"train": "0" * 64, "train_dev": "0" * 64}  # as without a dev split
 GANS, CLASSIFIERS = {"gans@baseline", "gans@fool_all_1"}, {"classifiers@iteration_0"}
-EVALUATION = {"samples", "detections", "quality", "spectra", "attributions", "audit", "agreement"}
-OF_REALS = {"quality", "spectra", "audit"}
-OF_CLASSIFIERS = EVALUATION - OF_REALS - {"samples"}
+EVALUATION = {"samples", "detections", "perturbations", "quality", "judges", "spectra"}
+EVALUATION |= {"attributions", "audit", "agreement", "controls"}
+# of the section evaluation, for DVC refuses keys that are left to their defaults
+TAKES_SECTION = {"controls", "perturbations", "quality"}
+OF_REALS = {"quality", "spectra", "audit", "judges", "perturbations", "controls"}
+OF_CLASSIFIERS = EVALUATION - {"quality", "spectra", "audit", "judges", "samples"}
 
 
 def make_done(root: Path, study: Path) -> Path:
@@ -44,7 +48,7 @@ def make_done(root: Path, study: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         (root / "data" / "prepared" / "test.npy").touch()
-        (root / "data" / "prepared" / "dataset.json").write_text(json.dumps({"train": "0" * 64}))
+        (root / "data" / "prepared" / "dataset.json").write_text(json.dumps(DATASET))
         repo.commit(force=True)
     return root
 
@@ -84,9 +88,13 @@ COHORT = {"recipe": "dcgan", "instances": 1, "fools": "c0", "phi": 0.5}
         ({"gans.fool_all_1.phi": 2.0}, {"gans@fool_all_1"}),
         ({"gans.phi_5": COHORT}, {"gans@phi_5"}),
         ({"pools.c0.instances": [1]}, {"pools@c0"}),
-        ({"study.seed": 1}, {*GANS, *CLASSIFIERS, "samples", "audit"}),
+        ({"study.seed": 1}, {*GANS, *CLASSIFIERS, "samples", "audit", "judges"}),
+        ({"evaluation.judges": ["steps"]}, TAKES_SECTION),
         ({"data.num_test": 100}, {"prepare"}),
+        ({"data.num_dev": 100}, {"prepare"}),
         ({"report.phi_sweep": ["fool_all_1"]}, set()),
+        # all but one have all of their rows in their caches
+        ({"evaluation.perturbations": []}, TAKES_SECTION),
     ],
 )
 def test_edit_makes_due_what_depends_on_it(
@@ -94,6 +102,30 @@ def test_edit_makes_due_what_depends_on_it(
 ) -> None:
     change_params(root, changes)
     assert list_due(root) == {"check", "report", *due}
+
+
+@pytest.mark.parametrize(
+    ("changes", "due"),
+    [
+        ({"evaluation.judges": ["steps"]}, {*TAKES_SECTION, "judges"}),
+        ({"evaluation.num_images": 40}, {"prepare", *EVALUATION - {"detections"}}),
+        ({"pools.baseline_1.instances": [1]}, {"pools@baseline_1", "judges"}),
+    ],
+)
+def test_edit_makes_due_what_a_fingerprint_says(
+    root: Path, changes: dict[str, Any], due: set[str]
+) -> None:
+    change_params(root, changes)
+    check(root)
+    assert list_due(root) == {"check", "report", *due}
+
+
+def test_other_dev_reals_make_classifiers_due(root: Path) -> None:
+    """Those that read none are found finished."""
+    described = json.dumps({**DATASET, "train_dev": "1" * 64})
+    (root / "data" / "prepared" / "dataset.json").write_text(described)
+    assert list_due(root) >= CLASSIFIERS
+    assert not list_due(root) & GANS
 
 
 @pytest.mark.parametrize(

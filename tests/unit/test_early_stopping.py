@@ -13,6 +13,7 @@ from torch import nn
 
 from knowledge_gaps.core.errors import StoppedError
 from knowledge_gaps.data.images import to_float, to_uint8
+from knowledge_gaps.data.store import Images
 from knowledge_gaps.models.registry import Generator
 from knowledge_gaps.training.batches import draw_latents, draw_reals
 from knowledge_gaps.training.classifier import ClassifierTrainer
@@ -59,8 +60,8 @@ def test_last_generators_are_held_out_of_every_batch() -> None:
 # --- a check
 
 
-def measure_by_hand(classifier: nn.Module) -> float:
-    """Measure on the same draws, image by image."""
+def measure_by_hand(classifier: nn.Module, images: Images) -> float:
+    """Measure on the same draws, of reals from these images, image by image."""
     num_right = 0
     for index, seed in enumerate((1, 2)):
         generator = make_generator(seed).eval()
@@ -68,21 +69,27 @@ def measure_by_hand(classifier: nn.Module) -> float:
             names = ("early_stopping", index, start)
             latents = draw_latents(STREAM, num_each, 3, *names)
             generated = [to_float(to_uint8(generator(latent[None]))) for latent in latents]
-            reals = draw_reals(STREAM, make_images(), num_each, *names)
+            reals = draw_reals(STREAM, images, num_each, *names)
             num_right += sum(bool(classifier(image) <= 0) for image in generated)
             num_right += sum(bool(classifier(to_float(real[None])) > 0) for real in reals)
     return num_right / (2 * 2 * 7)
 
 
-def test_a_check_is_balanced_accuracy_in_evaluation_mode() -> None:
-    trainer = make_trainer()
+@pytest.mark.parametrize("has_dev", [False, True])
+def test_a_check_is_balanced_accuracy_in_evaluation_mode(has_dev: bool) -> None:
+    dev = 255 - make_images()[:5] if has_dev else None
+    trainer = make_trainer(images_dev=dev)
     accuracies = [trainer.run_step(step).get("accuracy_held_out") for step in range(6)]
     assert [accuracy is not None for accuracy in accuracies] == [False, True] * 3
     assert accuracies[5] is not None
     classifier = trainer.modules["classifier"].eval()
     with torch.no_grad():
-        assert accuracies[5].item() == pytest.approx(measure_by_hand(classifier), abs=1e-6)
-    assert 0.5 <= accuracies[5] <= 1
+        expected, other = (
+            measure_by_hand(classifier, reals)
+            for reals in (make_images() if dev is None else dev, make_images())
+        )
+    assert accuracies[5].item() == pytest.approx(expected, abs=1e-6)
+    assert (accuracies[5].item() == pytest.approx(other, abs=1e-6)) is not has_dev
 
 
 def test_checks_do_not_disturb_the_training() -> None:

@@ -19,11 +19,14 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file
+from knowledge_gaps.data.images import save_array
 from knowledge_gaps.evaluation import registry
-from knowledge_gaps.evaluation.extractors import inception, lenet
+from knowledge_gaps.evaluation.extractors import inception, lenet, lenet_on_reals
 from knowledge_gaps.evaluation.extractors.inception import Inception
 from knowledge_gaps.evaluation.extractors.lenet import LeNet
+from knowledge_gaps.evaluation.extractors.lenet_on_reals import LeNetOnReals
 from knowledge_gaps.evaluation.extractors.random_vgg import RandomVgg
+from knowledge_gaps.evaluation.lenet import LeNetSettings
 from knowledge_gaps.evaluation.quality import compute_kid
 from knowledge_gaps.evaluation.registry import extract_features
 from knowledge_gaps.study import EvaluationSettings
@@ -58,10 +61,22 @@ def published(weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return weights_file
 
 
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the file of a LeNet that was trained for a few steps on noise with three labels."""
+    for split, seed in (("train", 0), ("test", 1)):
+        save_array(tmp_path / f"{split}.npy", draw_images(12, COLOUR, seed))
+        save_array(tmp_path / f"{split}_labels.npy", np.arange(12) % 3 + 4)
+    monkeypatch.setattr(lenet_on_reals, "SETTINGS", LeNetSettings(steps=2, batch_size=4))
+    LeNetOnReals.train_on(tmp_path)
+    return tmp_path / "lenet.safetensors"
+
+
 @pytest.mark.parametrize("name", registry.list_extractors())
-def test_extractor_is_what_its_class_says(name: str, published: Path) -> None:
+def test_extractor_is_what_its_class_says(name: str, published: Path, trained: Path) -> None:
     extractor = registry.get_extractor(name)
-    network = extractor.load(published)
+    weights = published if extractor.trained_file is None else trained
+    network = extractor.load(weights)
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not any(module.training for module in network.modules() if module is not network)
     shape = tuple(n or any_size for n, any_size in zip(extractor.image_shape, COLOUR, strict=True))
@@ -71,10 +86,11 @@ def test_extractor_is_what_its_class_says(name: str, published: Path) -> None:
     assert len(np.unique(found.features, axis=0)) == 3
     assert np.array_equal(again.features, found.features)
     num_classes = None if found.logits is None else found.logits.shape[1]
-    assert num_classes == extractor.num_classes
+    assert num_classes == network.num_classes
+    assert extractor.num_classes in (None, num_classes)
     assert extractor.is_fid == (name != "random_vgg")
     identity = network.hash_weights()
-    assert identity == extractor.load(published).hash_weights()
+    assert identity == extractor.load(weights).hash_weights()
     with torch.no_grad():
         next(network.parameters())[0] += 1
     assert identity != network.hash_weights()
@@ -195,14 +211,14 @@ def test_extractor_that_enlarges_images_is_given_few_at_a_time() -> None:
 def test_weights_are_where_the_study_says_or_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = EvaluationSettings(num_images=64, extractor="inception", inception_weights="a.pth")
+    settings = EvaluationSettings(num_images=64, extractor="inception", extractor_weights="a.pth")
     for part in ("nothing is downloaded", "6726825d", "'random_vgg' needs no file"):
-        with pytest.raises(UserError, match=rf"^evaluation\.inception_weights: .*/a\.pth .*{part}"):
+        with pytest.raises(UserError, match=rf"^evaluation\.extractor_weights: .*/a\.pth .*{part}"):
             registry.load_extractor(settings, tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     name = "weights-inception-2015-12-05-6726825d.pth"
     with pytest.raises(UserError, match=f"{tmp_path}/cache/hub/checkpoints/{name} is no file"):
-        registry.load_extractor(settings.model_copy(update={"inception_weights": None}), tmp_path)
+        registry.load_extractor(settings.model_copy(update={"extractor_weights": None}), tmp_path)
 
 
 def test_other_weights_are_refused_before_they_are_unpickled(

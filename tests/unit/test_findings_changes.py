@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from findings_tools import Story, choose_claims, make_results, make_study, make_tables
 
 from conftest import RunKgaps
+from fabrication import ASSETS
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.files import write_json
 from knowledge_gaps.findings.changes import Change, ChangeKind, list_changes, read_verdicts, render
-from knowledge_gaps.statistics.bootstrap import Interval
-from knowledge_gaps.statistics.effects import compute_change
-from study_tools import REPOSITORY
+from knowledge_gaps.findings.form import make_verdicts
+from knowledge_gaps.findings.judge import Verdict
+from knowledge_gaps.statistics.chains import Interval, compute_change
 
-REDUCED = REPOSITORY / "reports" / "verdicts.json"
 Content = dict[str, Any]
 
 
@@ -27,10 +28,13 @@ def make_claim(
     effect: float | None,
     threshold: float,
     measure: str = "fid",
-    fixed: Sequence[str] = (),
+    has_interval: bool = True,
 ) -> Content:
-    low, high = (None, None) if effect is None else (effect - 0.1, effect + 0.1)
-    study = {"verdict": verdict, "effect": effect, "low": low, "high": high, "fixed": [*fixed]}
+    low, high, degrees = None, None, None
+    if effect is not None and has_interval:
+        low, high, degrees = effect - 0.1, effect + 0.1, 5.0
+    study: Content = {"verdict": verdict, "effect": effect, "degrees": degrees}
+    study |= {"low": low, "high": high}
     study["effect_words"] = None if effect is None else f"{measure}: mean over 2 cells"
     return {"id": id, "threshold": threshold, "study": study}
 
@@ -64,15 +68,23 @@ def test_change_takes_the_sides_that_matter(
     assert (change.point, change.low, change.high) == pytest.approx(expected, nan_ok=True)
 
 
-def test_claims_of_a_study_are_the_same_as_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_of_a_study_are_the_same_as_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
-    verdicts = read_verdicts(REDUCED)
+    study, names = make_study(chains=3), ("1a", "9a-5", "9e", "11")
+    results = make_results(study, make_tables(study, Story(lambda *_: 0.3)))
+    write_json(tmp_path / "verdicts.json", make_verdicts(results, choose_claims(*names)))
+    verdicts = read_verdicts(tmp_path / "verdicts.json")
+    assert verdicts["1a"].verdict is Verdict.CONTRADICTED
+    assert 0 < verdicts["1a"].effect.low < 0.3 < verdicts["1a"].effect.high
+    assert verdicts["1a"].effect.degrees == 2
     changes = list_changes(verdicts, verdicts)
     shown = render(changes)
     assert f"{len(changes)} claims asked: {len(changes)} as before, 0 with another" in shown
     # named on a narrow terminal, too
-    assert all(any(line.startswith(f"{id} ") for line in shown.splitlines()) for id in ("1a", "11"))
+    assert all(any(line.startswith(f"{id} ") for line in shown.splitlines()) for id in names)
     assert "…" not in shown
 
 
@@ -85,6 +97,7 @@ def test_claims_of_a_study_are_the_same_as_themselves(monkeypatch: pytest.Monkey
             ChangeKind.OTHER,
             "undecided 0.55 [0.45, 0.65] -0.15 [-0.291, -0.00858] another verdict",
         ),
+        (("a", "void", 0.7, 0.5), ChangeKind.OTHER, "void 0.7 [0.6, 0.8]"),
         (("a", "not asked here", None, 0.6), ChangeKind.ONE_ASKED, "asked in one study only"),
         (("a", "supported", 0.8, 0.6), ChangeKind.OTHER, "threshold 0.5, then 0.6"),
         (("b", "supported", 0.8, 0.5), ChangeKind.ONE_ASKED, "no such claim"),
@@ -101,14 +114,11 @@ def test_kind_and_remark_of_a_change(
     assert f"{len(changes)} {kind}" in count
 
 
-def test_no_interval_where_a_cohort_is_held_fixed(tmp_path: Path) -> None:
-    """Both studies trained other instances of it, which neither interval covers."""
-    before, after = (
-        [make_claim("a", "supported", effect, 0.5, fixed=["gans/baseline"])]
-        for effect in (0.7, 0.8)
-    )
+def test_no_interval_where_a_study_has_one_chain(tmp_path: Path) -> None:
+    before = [make_claim("a", "undecided", 0.7, 0.5, has_interval=False)]
+    after = [make_claim("a", "undecided", 0.8, 0.5)]
     shown = render(compare(tmp_path, before, after))
-    assert "+0.1 (gans/baseline fixed)" in shown
+    assert "undecided 0.7  undecided 0.8 [0.7, 0.9]  +0.1\n" in shown
     assert "[-" not in shown
 
 
@@ -131,8 +141,9 @@ def test_file_that_holds_no_verdicts(tmp_path: Path, content: Content) -> None:
 def test_exit_code_says_whether_verdicts_differ(tmp_path: Path, run_kgaps: RunKgaps) -> None:
     write_verdicts(tmp_path / "1.json", make_claim("a", "supported", 0.7, 0.5))
     write_verdicts(tmp_path / "2.json", make_claim("a", "not asked here", None, 0.5))
-    (tmp_path / "reports").mkdir()
-    default = tmp_path / "reports" / "verdicts.json"
+    (tmp_path / "params.yaml").write_text((ASSETS / "fabricated.yaml").read_text())
+    default = tmp_path / "reports" / "fabricated" / "verdicts.json"
+    default.parent.mkdir(parents=True)
     write_verdicts(default, make_claim("a", "undecided", 0.55, 0.5))
     assert run_kgaps(tmp_path, "verdicts", "1.json", "1.json").code == 0
     assert run_kgaps(tmp_path, "verdicts", "1.json", "2.json").code == 0

@@ -33,7 +33,7 @@ def store(directory: Path, example: Example) -> Path:
         kind, described = "classifier", {"input_spec": network.spec.model_dump(mode="json")}
     file_name = f"{kind}.safetensors"
     meta = {
-        "format": 1,
+        "format": 2,
         "kind": kind,
         "architecture": example.architecture,
         "settings": {"model": example.settings},
@@ -103,7 +103,7 @@ def test_weights_of_other_settings_are_refused(generator: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format is 2, 1 is needed"),
+        ({"format": 1}, "format is 1, 2 is needed"),
         ({"files": None}, "key 'files' is missing"),
         ({"input_spec": None}, "input_spec: "),
         ({"files": {}}, r"lists no classifier\.safetensors; kind is 'classifier'"),

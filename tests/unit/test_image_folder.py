@@ -93,6 +93,20 @@ def test_images_are_stored_in_the_order_of_their_names(directory: Path) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_dev_images_are_those_before_the_test_images(directory: Path, tmp_path: Path) -> None:
+    train, test, _ = read_folder(directory)
+    for num_train, expected in ((None, train[:2]), (1, train[:1])):
+        target = tmp_path / f"{num_train}"
+        values = {"name": "faces", "source": "images", "directory": "faces", "num_test": 2}
+        settings = DataSettings(**values, num_train=num_train, num_dev=2)
+        folder = ImageFolder(settings, directory)
+        folder.write(target, lambda function, items, _: map(function, items))
+        found = [open_images(target / f"{name}.npy") for name in ("train", "dev", "test")]
+        for images, wanted in zip(found, (expected, train[2:], test), strict=True):
+            np.testing.assert_array_equal(images, wanted)
+        assert folder.num_dev == 2
+
+
 @pytest.mark.parametrize(("mode", "channels"), [("L", None), ("L", 1), ("RGB", None)])
 def test_rotated_photograph_is_stored_upright(
     tmp_path: Path, mode: str, channels: int | None
@@ -204,6 +218,10 @@ def test_all_bad_images_are_printed_and_a_few_are_in_the_message(
     ("settings", "words"),
     [
         ({"num_test": 6}, "1 + 6 found, {} has 6 images"),
+        (
+            {"num_test": 2, "num_dev": 4},
+            "data.num_dev + data.num_test: 1 + 4 + 2 found, {} has 6 im",
+        ),
         ({"num_train": 4, "allow_bad": ["c.webp"]}, "4 + 2 found, {} has 5 images"),
         ({"allow_bad": ["c.webp"]}, "data.allow_bad: 'c.webp' found, that image can be used"),
         ({"allow_bad": ["x.png"]}, "data.allow_bad: 'x.png' found, {} has no such image"),

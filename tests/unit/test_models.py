@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.models import architectures
-from knowledge_gaps.models.fast_layers import fold_batch_norm
-from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
 from knowledge_gaps.models.registry import (
     Generator,
@@ -176,21 +174,6 @@ def test_batch_size_changes_nothing_in_evaluation(example: Example) -> None:
         for batch_size in (1, 5):
             parts = torch.cat([network(part) for part in inputs.split(batch_size)])
             torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
-
-
-@each_classifier
-def test_folded_normalisation_keeps_the_function(example: Example) -> None:
-    classifier, images = example.build()[0].double(), example.draw_images().double()
-    fix_statistics(classifier, images)
-    before = clone_state(freeze(classifier))
-    folded = fold_batch_norm(classifier)
-    images.requires_grad_(True)
-    torch.testing.assert_close(folded(images), classifier(images), rtol=0, atol=1e-10)
-    assert folded(images).requires_grad  # the gradient still reaches the images
-    assert not any(parameter.requires_grad for parameter in folded.parameters())
-    assert are_equal(clone_state(classifier), before)
-    if example.architecture in ("cnn", "mobilenet_v2"):  # whose layers are rows
-        assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
 
 
 @each

@@ -41,21 +41,24 @@ def make_fooling(matrix: np.ndarray) -> MutualFooling:
 @pytest.fixture
 def reading(tmp_path: Path) -> dict[str, Agreement]:
     write(tmp_path / "reports" / "agreement.csv", AGREEMENT + ROWS)
-    return read(tmp_path, None)
+    return read(tmp_path / "reports", None)
 
 
 def test_mutual_fooling_by_hand() -> None:
     rows = [
-        (gans, generator, "c", classifier, rate)
+        (gans, generator, "c", 1, classifier, rate)
         for (gans, generator), rates in RATES.items()
         for classifier, rate in enumerate(rates)
     ]
-    rows.append(("fool_2", 0, "d", 0, 0.0))
+    rows += [(*row[:3], chain, row[4], 0.5) for row in rows for chain in (0, 2)]
+    rows.append(("fool_2", 0, "d", 1, 0, 0.0))
     columns = ["generator_cohort", "generator_instance", "classifier_cohort"]
-    columns += ["classifier_instance", "detection_rate"]
+    columns += ["classifier_chain", "classifier_instance", "detection_rate"]
     study = make_study({**FOOLING, "report": {"mutual_fooling": ["fool_2", "fool_0"]}})
-    detections = pd.DataFrame(rows, columns=columns)
-    fooling = Results(Path(), study, detections, pd.DataFrame(), 0).read("mutual_fooling")
+    results = Results(Path(), study, pd.DataFrame(rows, columns=columns), pd.DataFrame(), 0)
+    first, fooling, last = results.read("mutual_fooling")
+    for other in (first, last):  # chains are kept apart
+        np.testing.assert_array_equal(other.detection, np.full((3, 2), 0.5))
     assert (fooling.cohort, fooling.order, fooling.clusters) == ("c", [0, 2], None)
     assert (fooling.gans, fooling.in_loss) == (("fool_2", "fool_0"), (2, 0))
     np.testing.assert_allclose(fooling.detection, [[0.8, 0.02], [0.6, 0.3], [0.1, 0.6]])
@@ -83,7 +86,7 @@ def test_pair_that_stands_twice_is_refused(tmp_path: Path, pair: str) -> None:
     row = f"c,{pair},fooling,100,10,9,3,0.8,0.7,0.10,50,0.10\n"
     write(tmp_path / "reports" / "agreement.csv", AGREEMENT + ROWS + row)
     with pytest.raises(UserError, match=r"agreement\.csv: .* 0, .* 2: the row is there twice"):
-        read(tmp_path, None)
+        read(tmp_path / "reports", None)
 
 
 def test_comparison_by_hand() -> None:

@@ -25,17 +25,17 @@ from knowledge_gaps.analyses.spectra.reading import (
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.readings.figures import render_figure
 
-SPECTRA = """generator_cohort,generator_instance,frequency,power
-real,0,1,4
-real,0,2,1e-05
-real_train,0,1,8
-real_train,0,2,1e-05
-base,0,1,40
-base,0,2,1e-06
-base,1,1,4
-base,1,2,0
-fool,0,1,0.4
-fool,0,2,0.1
+SPECTRA = """generator_cohort,generator_chain,generator_instance,frequency,power
+real,0,0,1,4
+real,0,0,2,1e-05
+real_train,0,0,1,8
+real_train,0,0,2,1e-05
+base,0,0,1,40
+base,0,0,2,1e-06
+base,1,0,1,4
+base,1,0,2,0
+fool,0,0,1,0.4
+fool,0,0,2,0.1
 """
 AGREEMENT = f"""{ATTRIBUTIONS}fool,c,2,0,True,False,5,0.25,0.125
 fool,c,2,1,True,False,5,0.5,
@@ -50,7 +50,7 @@ SHAPE = (1, 6, 6)
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Return a folder with the files that the stages would write, of images of 6 x 6 pixels."""
-    write_attributions(tmp_path, "fool", "c", (2, 0, 1), SHAPE)
+    write_attributions(tmp_path, tmp_path / "reports", "fool", "c", (2, 0, 1), SHAPE)
     write(tmp_path / "reports" / "attributions.csv", AGREEMENT)
     write(tmp_path / "reports" / "spectra.csv", SPECTRA)
     for cohort, instances in (("real", 1), ("real_train", 1), ("base", 2), ("fool", 1)):
@@ -67,9 +67,9 @@ def test_ratio_to_nothing_is_missing() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("fool,0,2,0.1\n", "", "'fool' is missing or not whole"),
-        ("real_train,0,1,8", "real_train,0,1,", "'real_train' is missing or not whole"),
-        ("base,1,1", "base,0,1", "generator_cohort base, .*: the row is there twice"),
+        ("fool,0,0,2,0.1\n", "", "'fool' is missing or not whole"),
+        ("real_train,0,0,1,8", "real_train,0,0,1,", "'real_train' is missing or not whole"),
+        ("base,1,0", "base,0,0", "generator_cohort base, .*: the row is there twice"),
     ],
 )
 def test_spectra_that_are_not_whole_are_refused(
@@ -77,11 +77,11 @@ def test_spectra_that_are_not_whole_are_refused(
 ) -> None:
     write(root / "reports" / "spectra.csv", SPECTRA.replace(old, new))
     with pytest.raises(UserError, match=message):
-        spectra.read(root, ["base", "fool"])
+        spectra.read(root, root / "reports", ["base", "fool"])
 
 
 def test_residuals_are_means_over_instances(root: Path) -> None:
-    found = spectra.read(root, ["base"]).residuals["base"]
+    found = spectra.read(root, root / "reports", ["base"]).residuals["base"]
     files = ("residual_spectra", "fingerprints")
     for values, name in zip(found, files, strict=True):
         first, second = np.load(root / f"data/spectra/base/{name}.npy").astype(float)
@@ -95,7 +95,7 @@ def test_index_without_a_key_is_refused(root: Path, key: str) -> None:
     del index[key]
     write(path, json.dumps(index))
     with pytest.raises(UserError, match=rf"attributions/index\.json: key '{key}' is missing"):
-        attributions.read(root)
+        attributions.read(root, root / "reports")
 
 
 def list_images(figure: Figure) -> list[AxesImage]:
@@ -103,7 +103,7 @@ def list_images(figure: Figure) -> list[AxesImage]:
 
 
 def test_spectra_show_ratios_to_the_reals(root: Path) -> None:
-    found = spectra.read(root, ["base", "fool"]).spectra
+    found = spectra.read(root, root / "reports", ["base", "fool"]).spectra
     assert found["base"].tolist() == [[40, 1e-6], [4, 0]]
     axes_power, axes_ratio = draw_spectra(found).axes
     lines = {line.get_label(): line.get_ydata() for line in axes_power.lines}
@@ -117,7 +117,7 @@ def test_spectra_show_ratios_to_the_reals(root: Path) -> None:
 
 
 def test_residuals_are_on_one_scale_around_0(root: Path) -> None:
-    residuals = spectra.read(root, ["base", "fool"]).residuals
+    residuals = spectra.read(root, root / "reports", ["base", "fool"]).residuals
     images = list_images(draw_residuals(residuals))[:6]
     for row in (images[:3], images[3:]):
         assert len({image.get_clim() for image in row}) == 1
@@ -144,7 +144,7 @@ def test_residuals_of_empty_images_leave_a_blank() -> None:
 
 def test_attributions_stand_beside_their_image(root: Path) -> None:
     """Rows of one image, columns of one classifier, with a gap of one pixel."""
-    reading = attributions.read(root)
+    reading = attributions.read(root, root / "reports")
     assert reading is not None
     shown = defaultdict(list)
     for image in list_images(draw_attributions(reading)):
@@ -163,7 +163,7 @@ def test_attributions_stand_beside_their_image(root: Path) -> None:
 
 
 def test_agreement_tells_the_two_kinds_of_pairs_apart(root: Path) -> None:
-    reading = attributions.read(root)
+    reading = attributions.read(root, root / "reports")
     assert reading is not None
     [axes] = draw_agreement(reading).axes
     in_loss, held_out = axes.containers[0], axes.containers[2]

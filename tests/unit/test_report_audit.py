@@ -37,7 +37,7 @@ FAILED = (
 def read_rows(root: Path, rows: str) -> Audit:
     header = AUDIT.splitlines(keepends=True)[0]
     write(root / "reports" / "audit.csv", header + rows)
-    return read(root)
+    return read(root / "reports")
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ import pytest
 from knowledge_gaps.readings import formats
 from knowledge_gaps.readings.figures import count_columns, draw_image_rows, shrink_images
 from knowledge_gaps.readings.formats import NOTHING
-from knowledge_gaps.readings.tables import summarise
+from knowledge_gaps.readings.tables import name_bounds, summarise
 from knowledge_gaps.report.build import round_metrics
+from knowledge_gaps.statistics.chains import Interval
 
 NAN = math.nan
+SHOWN = "0.50 [0.20, 0.70]₂"
 
 
 @pytest.mark.parametrize(
@@ -33,11 +35,13 @@ NAN = math.nan
         (formats.format_p(NAN), NOTHING),
         (formats.format_number(-0.001), "0.00"),
         (formats.format_number(-0.006), "-0.01"),
-        (
-            formats.format_interval({"x": 0.5, "x_low": 0.2, "x_high": 0.7}, "x"),
-            "0.50 [0.20, 0.70]",
-        ),
-        (formats.format_interval({"x": 0.5, "x_low": NAN, "x_high": NAN}, "x"), "0.50"),
+        (formats.format_interval(name_bounds("x", Interval(0.5, 0.2, 0.7, 2.0)), "x"), SHOWN),
+        (formats.format_bounds(name_bounds("x", Interval(0.5, 0.2, 0.7, 2.0)), "x"), SHOWN[5:]),
+        (formats.format_interval(name_bounds("x", Interval(0.5)), "x"), "0.50"),
+        (formats.format_interval(name_bounds("x", Interval()), "x"), NOTHING),
+        (formats.format_bounds(name_bounds("x", Interval(0.5)), "x"), ""),
+        (formats.format_degrees(31.3), "₃₁"),
+        (formats.format_degrees(NAN), ""),
         (formats.format_summary(summarise([NAN], "x"), "x"), NOTHING),
         (formats.format_summary(summarise([0.5], "x"), "x"), "0.50"),
         (formats.format_summary(summarise([0.5, 0.5], "x"), "x"), "0.50 ± 0.00"),

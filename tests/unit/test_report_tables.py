@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
+from scipy import stats
 
 from fabrication import DETECTION_FILLERS, QUALITY_FILLERS, SMALL, make_study, widen, write
 from knowledge_gaps.core.errors import UserError
@@ -60,7 +64,8 @@ base,0,n1,0,false,true,100,1.00,0.91,1.00
 base,1,n1,0,false,false,100,0.60,0.91,0.70
 base,2,n1,0,false,false,100,0.40,0.91,0.60
 """
-DETECTIONS = widen(_PAIRS, DETECTION_FILLERS)
+_CHAINS = {"generator_chain": "0", "classifier_chain": "0"}
+DETECTIONS = widen(_PAIRS, {**_CHAINS, **DETECTION_FILLERS})
 _GENERATORS = """\
 generator_cohort,generator_instance,phi,fid_lenet_4k,kid_lenet_4k,precision_lenet_4k,recall_lenet_4k,class_entropy_lenet_4k
 real,0,,1.0,0.0,0.9,0.9,2.3
@@ -73,16 +78,29 @@ weak,0,0.01,11,0.1,0.5,0.4,2.1
 """
 NAN = math.nan
 _METRICS = {f"{name}_lenet_4k": value for name, value in QUALITY_FILLERS.items()}
-QUALITY = widen(_GENERATORS, {**_METRICS, "collapse": "intact"})
+QUALITY = widen(_GENERATORS, {"generator_chain": "0", **_METRICS, "collapse": "intact"})
 CLASSES = Classes("four classes", 4)
 TABLES = {"quality": (QUALITY, read_quality), "detections": (DETECTIONS, read_detections)}
 
 
-def make_results(root: Path, quality: str = QUALITY, **changes: float) -> Results:
-    """Read the tables; changes are of phi by GAN cohort."""
-    study = make_study(SMALL | {f"gans.{name}.phi": phi for name, phi in changes.items()})
-    detections = read_detections(write(root / "detections.csv", DETECTIONS))
-    return Results(root, study, detections, read_quality(write(root / "quality.csv", quality)), 0)
+def make_results(
+    root: Path, quality: str = QUALITY, shifts: Sequence[float] = (0.0,), **changes: float
+) -> Results:
+    """Read the tables, with all rates shifted in each chain; changes are of phi by GAN cohort."""
+    phis = {f"gans.{name}.phi": phi for name, phi in changes.items()}
+    study = make_study({**SMALL, "study.chains": len(shifts), **phis})
+    rows = pd.read_csv(StringIO(DETECTIONS))
+    chains = (
+        rows.assign(
+            generator_chain=chain,
+            classifier_chain=chain,
+            detection_rate=(rows["detection_rate"] + shift).clip(0, 1),
+        )
+        for chain, shift in enumerate(shifts)
+    )
+    path = write(root / "detections.csv", pd.concat(chains).to_csv(index=False))
+    quality_path = write(root / "quality.csv", quality)
+    return Results(root, study, read_detections(path), read_quality(quality_path), 0)
 
 
 @pytest.fixture
@@ -114,18 +132,34 @@ def test_cells_of_iterations(
     assert found == pytest.approx(expected, nan_ok=True)
 
 
-def test_frame_has_coordinates_intervals_and_signals(results: Results) -> None:
+def test_frame_has_coordinates_intervals_and_signals(tmp_path: Path) -> None:
+    results = make_results(tmp_path, shifts=(-0.08, 0.0, 0.08))
     cell = results.select("iterations", PairSet.HELD_OUT)[1]  # c on fool
     assert [cell[name] for name in ("row", "column", "lag")] == [0, 1, 1]
-    assert [cell[f"num_{name}"] for name in ("generators", "classifiers", "pairs")] == [2, 2, 4]
-    assert cell["detection_rate"] == pytest.approx(0.5)
-    assert 0 <= cell["detection_rate_low"] < 0.5 < cell["detection_rate_high"] <= 1
-    assert [cell[f"num_{word}"] for word in ("detected", "gone", "unknown")] == [2, 2, 0]
-    assert cell["auc_mean"] == pytest.approx(0.65)
+    numbers = ("chains", "generators", "classifiers", "pairs")
+    assert [cell[f"num_{name}"] for name in numbers] == [3, 2, 2, 12]
+    # means of chains 0.42, 0.5, 0.58; in logits a standard error has four times its size
+    half = stats.t.isf(0.025, 2) * 0.08 / math.sqrt(3) * 4
+    expected = [0.5, 1 / (1 + math.exp(half)), 1 / (1 + math.exp(-half)), 2]
+    ends = ("", "_low", "_high", "_degrees")
+    assert [cell[f"detection_rate{end}"] for end in ends] == pytest.approx(expected)
+    assert [cell[f"num_{word}"] for word in ("detected", "gone", "unknown")] == [6, 6, 0]
+    assert [cell["auc_mean"], cell["auc"]] == pytest.approx([0.65, 0.65])
+    missing = results.select("iterations", PairSet.HELD_OUT)[3]  # d on fool: fool/1 by d/0 alone
+    assert [missing["detection_rate_num"], missing["detection_rate_missing"]] == [3, 3]
     assert cell["c2st_log10_p_max"] == -12.5
     every = results.cells[results.cells.reading == "all"]
     assert not every.duplicated(["pairs", "classifier_cohort", "generator_cohort"]).any()
     assert results.find(PairSet.IN_LOSS, "c", "base") is None
+
+
+def test_one_chain_has_means_and_no_interval(results: Results) -> None:
+    frame = results.cells
+    assert (frame["num_chains"] <= 1).all()
+    bounds = frame[[name for name in frame if name.endswith(("_low", "_high", "_degrees"))]]
+    assert bounds.shape[1] == 30  # of ten measures
+    assert bounds.isna().all(axis=None)
+    assert frame["detection_rate"].notna().any()
 
 
 def test_numbers_of_one_cohort_count_each_instance_once(results: Results) -> None:
@@ -255,6 +289,9 @@ def test_figure_of_phi_bears_missing_numbers(
     assert entropy.get_lines()[1].get_ydata()[0] == math.log(4)
     assert render_figure(figure, "png").startswith(b"\x89PNG")
     assert len(draw_phi_sweep(rows, "frechet_random_vgg_4k", None).axes) == 2
+    of_own = draw_phi_sweep(rows, "fid_lenet_bars_4k", Classes("their classes", None)).axes[2]
+    assert of_own.get_ylim()[0] == -0.1
+    assert not of_own.get_lines()[1:]  # no line at a largest entropy
 
 
 def test_sweeps_of_several_architectures_have_panels_on_one_scale(results: Results) -> None:

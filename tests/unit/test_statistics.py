@@ -7,8 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from knowledge_gaps.statistics.hypotheses import adjust_holm, compare_scores, compute_detectable_auc
-from knowledge_gaps.statistics.measures import METRICS, find_metric_of, name_metric
+from knowledge_gaps.statistics.hypotheses import (
+    adjust_holm,
+    compare_scores,
+    compute_detectable_auc,
+)
+from knowledge_gaps.statistics.measures import METRICS, find_metric_of, name_features, name_metric
 from knowledge_gaps.statistics.rules import classify_signals
 
 NAN = math.nan
@@ -89,6 +93,9 @@ def test_every_column_is_found_again(metric: str, is_fid: bool) -> None:
 @pytest.mark.parametrize(("num_images", "count"), [(4000, "4k"), (300, "300"), (1500, "1500")])
 def test_column_states_extractor_and_number_of_images(num_images: int, count: str) -> None:
     assert name_metric("fid", num_images, "inception") == f"fid_inception_{count}"
+    features = name_features("lenet_on_reals", "fashion-mnist")
+    assert name_metric("fid", num_images, features) == f"fid_lenet_fashion_mnist_{count}"
+    assert name_features("random_vgg", "fashion-mnist") == "random_vgg"
 
 
 @pytest.mark.parametrize("column", ["phi", "fid", "fidelity_lenet_4k", "collapse", ""])

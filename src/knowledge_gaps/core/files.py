@@ -89,6 +89,16 @@ def write_json(path: Path, value: Any) -> str:
     return write_text(path, dump_json(value))
 
 
+def link_files(source: Path, target: Path) -> None:
+    """Make a directory with the files of another one, as hard links where the disk has them."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        try:
+            os.link(path, target / path.name)
+        except OSError:  # of another file system, or one without hard links
+            shutil.copyfile(path, target / path.name)
+
+
 def publish_directory(target: Path, fill: Callable[[Path], None]) -> None:
     """Fill a temporary directory and rename it to `target`; raises as `replace_atomically`."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

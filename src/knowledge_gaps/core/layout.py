@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from knowledge_gaps.core.instance import Instance
+
 _EXPERIMENT_VARIABLE = "DVC_EXP_NAME"  # both are set by DVC for the stages of an experiment
 _HOME_VARIABLE = "DVC_ROOT"
 
@@ -12,12 +14,12 @@ _HOME_VARIABLE = "DVC_ROOT"
 ATTRIBUTIONS = Path("data", "attributions")  # by classifiers, a folder for each set of images
 CODE_FINGERPRINTS = Path("models", "fingerprints.json")  # of cohorts and stages, written by `check`
 PREPARED = Path("data", "prepared")  # the reals, as `prepare` writes them
-REPORTS = Path("reports")  # tables, metrics, figures and the page
 SAMPLES = Path("data", "samples")  # of all generators, a folder for each GAN cohort
 SPECTRA = Path("data", "spectra")  # likewise, and a folder for each split of the reals
 
 COHORT_FILE = "cohort.json"
 META_FILE = "meta.json"
+RESULT = "result"  # folder of the finished files of a training
 CURVES_FILE = "curves.csv"
 GRID_FILE = "samples.png"
 GENERATOR_FILE = "generator.safetensors"
@@ -25,17 +27,22 @@ DISCRIMINATOR_FILE = "discriminator.safetensors"
 CLASSIFIER_FILE = "classifier.safetensors"
 TRAIN_IMAGES = "train.npy"
 TRAIN_LABELS_FILE = "train_labels.npy"
+DEV_IMAGES = "dev.npy"  # where the study has a dev split
+DEV_LABELS_FILE = "dev_labels.npy"
 TEST_IMAGES = "test.npy"
 TEST_LABELS_FILE = "test_labels.npy"
 DATASET_FILE = "dataset.json"
 DETECTIONS_FILE = "detections.csv"
 QUALITY_FILE = "quality.csv"
+JUDGES_FILE = "judges.csv"
 COHORTS_FILE = "cohorts.csv"
 NEIGHBOURS_FILE = "neighbours.csv"
 SPECTRA_FILE = "spectra.csv"
 ATTRIBUTIONS_FILE = "attributions.csv"
 AUDIT_FILE = "audit.csv"
 AGREEMENT_FILE = "agreement.csv"
+PERTURBATIONS_FILE = "perturbations.csv"
+CONTROLS_FILE = "controls.csv"
 VERDICTS_FILE = "verdicts.json"
 METRICS_FILE = "metrics.json"
 
@@ -47,12 +54,17 @@ EXAMPLE_IMAGES_FILE = "images.npy"
 EXAMPLE_ATTRIBUTIONS_FILE = "attributions.npy"
 
 
+def get_reports(root: Path, study: str) -> Path:
+    """Directory of a study's tables, metrics, figures and page, by the study's name."""
+    return root / "reports" / study
+
+
 def get_cohort_directory(root: Path, cohort: str) -> Path:
     """Directory of a cohort, given as "gans/COHORT" or "classifiers/COHORT"."""
     return root / "models" / cohort
 
 
-def get_instance_directory(root: Path, cohort: str, instance: int) -> Path:
+def get_instance_directory(root: Path, cohort: str, instance: Instance) -> Path:
     """Directory of one instance of a cohort, given as "gans/COHORT" or "classifiers/COHORT"."""
     return get_cohort_directory(root, cohort) / str(instance)
 
@@ -62,7 +74,7 @@ def get_pool_file(root: Path, pool: str) -> Path:
     return root / "models" / "pools" / f"{pool}.json"
 
 
-def get_samples_file(root: Path, gan_cohort: str, instance: int) -> Path:
+def get_samples_file(root: Path, gan_cohort: str, instance: Instance) -> Path:
     """Evaluation images of one generator."""
     return root / SAMPLES / gan_cohort / f"{instance}.npy"
 
@@ -76,6 +88,11 @@ def get_state_directory(root: Path) -> Path:
     if home == root:
         return root / ".kgaps"
     return get_experiment_directory(home, os.environ[_EXPERIMENT_VARIABLE])
+
+
+def get_trainings(root: Path, kind: str, cohort: str) -> Path:
+    """Directory of a cohort's trainings, finished ones and those that can be resumed."""
+    return get_state_directory(root) / "trainings" / f"{kind}-{cohort}"
 
 
 def get_experiment_directory(root: Path, experiment: str) -> Path:

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from knowledge_gaps.core.instance import Instance
+
 _UNBROKEN_WIDTH = 1000  # characters; a line in a pipe is as long as it needs to be
 _HEIGHT = 25  # lines; nothing depends on it
 _LINE_SEC = 15.0
@@ -53,8 +55,8 @@ def draw_table(table: Table) -> str:
 
 @contextmanager
 def track_instances(
-    cohort: str, instances: Iterable[int], num_steps: int
-) -> Iterator[Callable[[int, int, object], None]]:
+    cohort: str, instances: Iterable[Instance], num_steps: int
+) -> Iterator[Callable[[Instance, int, object], None]]:
     """Show the steps of a cohort's instances; yield an `execution.assignment.Callback`."""
     steps, is_terminal = dict.fromkeys(instances, 0), sys.stdout.isatty()
     started_at = said_at = time.monotonic()
@@ -64,7 +66,7 @@ def track_instances(
         elapsed_sec = time.monotonic() - started_at
         print(f"{cohort}: steps {done} of {num_steps}, {elapsed_sec:.0f} s", flush=True)
 
-    def report(instance: int, step: int, row: object) -> None:
+    def report(instance: Instance, step: int, row: object) -> None:
         nonlocal said_at
         steps[instance] = step
         bars.update(tasks[instance], completed=step)
@@ -73,7 +75,7 @@ def track_instances(
             say()
 
     with Progress(console=Console(), disable=not is_terminal) as bars:
-        tasks = {index: bars.add_task(f"{cohort}/{index}", total=num_steps) for index in steps}
+        tasks = {each: bars.add_task(f"{cohort}/{each}", total=num_steps) for each in steps}
         yield report
     if not is_terminal:
         say()

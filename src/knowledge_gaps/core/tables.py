@@ -17,13 +17,22 @@ SIX_DIGITS = "{:.6g}"  # for numbers of several orders of magnitude
 
 # columns that several tables share
 GENERATOR_COHORT = "generator_cohort"
-GENERATOR_INSTANCE = "generator_instance"
+GENERATOR_CHAIN = "generator_chain"
+GENERATOR_INSTANCE = "generator_instance"  # its index in the chain
 CLASSIFIER_COHORT = "classifier_cohort"
+CLASSIFIER_CHAIN = "classifier_chain"
 CLASSIFIER_INSTANCE = "classifier_instance"
 IN_LOSS = "in_loss"
 IN_TRAINING = "in_training"
 NUM_IMAGES = "num_images"
 PHI = "phi"
+JUDGE = "judge"
+POOL = "pool"
+PERTURBATION = "perturbation"
+CONTROL = "control"
+DISTORTION = "distortion"
+GANS = "gans"
+MEAN_CHANGE = "mean_change"
 
 
 class Cast(StrEnum):

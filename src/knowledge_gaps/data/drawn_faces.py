@@ -21,7 +21,7 @@ from PIL import Image
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.fingerprint import get_versions
-from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES
+from knowledge_gaps.core.layout import DEV_IMAGES, TEST_IMAGES, TRAIN_IMAGES
 from knowledge_gaps.data.images import MapImages, save_batches
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.study import DataSettings
@@ -38,6 +38,9 @@ _LIBRARIES = ("dicebear-core", "dicebear-styles", "resvg_py")
 class DrawnFaces:
     """Distinct faces of one style: of the seeds 0, 1, 2 ... those that differ from all before."""
 
+    content: str | None = None
+    has_labels = False
+
     def __init__(self, settings: DataSettings) -> None:
         assert settings.style is not None
         assert settings.resolution_px is not None
@@ -46,17 +49,20 @@ class DrawnFaces:
         self._style, self._source = settings.style, describe_style(settings.style)
         self.image_shape = (settings.channels or 3, settings.resolution_px, settings.resolution_px)
         self.num_train, self.num_test = settings.num_train, settings.num_test
+        self.num_dev = 0 if settings.num_dev is None else settings.num_dev
 
     def write(self, directory: Path, map_images: MapImages[int]) -> dict[str, Any]:
-        """Draw and write both splits; return maker and versions. UserError for too few faces."""
+        """Draw and write all splits; return maker and versions. UserError for too few faces."""
+        splits = {TRAIN_IMAGES: self.num_train, DEV_IMAGES: self.num_dev}
         with closing(self._draw_distinct(map_images)) as faces:
-            for name, number in ((TRAIN_IMAGES, self.num_train), (TEST_IMAGES, self.num_test)):
-                save_batches(directory / name, number, islice(faces, number))
+            for name, number in (splits | {TEST_IMAGES: self.num_test}).items():
+                if number > 0:
+                    save_batches(directory / name, number, islice(faces, number))
         return {"drawn_faces": {**self._source, "versions": get_versions(_LIBRARIES)}}
 
     def _draw_distinct(self, map_images: MapImages[int]) -> Generator[Images, None, None]:
         """Draw as many faces as are asked for, each as uint8 [1, C, H, W]."""
-        num_faces = self.num_train + self.num_test
+        num_faces = self.num_train + self.num_dev + self.num_test
         channels, resolution_px, _ = self.image_shape
         draw = partial(draw_face, self._style, resolution_px=resolution_px, channels=channels)
         known: set[bytes] = set()
@@ -67,8 +73,9 @@ class DrawnFaces:
                 if digest not in known:
                     known.add(digest)
                     yield face[np.newaxis]
+        dev = " + data.num_dev" if self.num_dev > 0 else ""
         raise UserError(
-            f"data.num_train + data.num_test: {num_faces} found, style {self._style!r} has "
+            f"data.num_train{dev} + data.num_test: {num_faces} found, style {self._style!r} has "
             f"{len(known)} distinct faces of {self.image_shape[1]} px (in {num_faces} x "
             f"{_MOST_TURNS} seeds)"
         )

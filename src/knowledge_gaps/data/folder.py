@@ -1,7 +1,8 @@
-"""A folder or a zip archive of images, such as FFHQ, as train and test split.
+"""A folder or a zip archive of images, such as FFHQ, as train, dev and test split.
 
-In the order of their names, the first `num_train` train, the last `num_test` test. Images that
-cannot be used are refused, except those that params.yaml names.
+In the order of their names, the first `num_train` train, the last `num_test` test, and the
+`num_dev` before these dev. Images that cannot be used are refused, except those that params.yaml
+names.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.layout import TEST_IMAGES, TRAIN_IMAGES
+from knowledge_gaps.core.layout import DEV_IMAGES, TEST_IMAGES, TRAIN_IMAGES
 from knowledge_gaps.data.image_files import (
     BadImageError,
     ImageForm,
@@ -38,6 +39,9 @@ _Item = tuple[Path, int, str, str | None]
 class ImageFolder:
     """Images of a folder or archive, with the last ones as test split; see `reals.open_reals`."""
 
+    content: str | None = None
+    has_labels = False
+
     def __init__(self, settings: DataSettings, path: Path) -> None:
         self._path = path
         self._allowed, names = sorted(set(settings.allow_bad)), list_images(path)
@@ -46,25 +50,33 @@ class ImageFolder:
                 raise UserError(f"data.allow_bad: {name!r} found, {path} has no such image")
         self._listing, self._checksums = read_listing(path, names)
         self._usable = [name for name in names if name not in self._allowed]
-        self.num_train, self.num_test = _count_splits(settings, path, len(self._usable))
+        counts = _count_splits(settings, path, len(self._usable))
+        self.num_train, self.num_dev, self.num_test = counts
         self._form = _choose_form(settings, path, self._usable)
         self.image_shape = self._form.shape
 
     def write(self, directory: Path, map_images: MapImages[_Item]) -> dict[str, Any]:
-        """Read all images and write both splits; return what was left out, and the listing's name.
+        """Read all images and write all splits; return what was left out, and the listing's name.
 
         Raises UserError for images that cannot be used, and for named ones that can.
         """
-        train, test = self._usable[: self.num_train], self._usable[-self.num_test :]
+        first_test = len(self._usable) - self.num_test
+        splits = {
+            TRAIN_IMAGES: self._usable[: self.num_train],
+            DEV_IMAGES: self._usable[first_test - self.num_dev : first_test],
+            TEST_IMAGES: self._usable[first_test:],
+        }
         items: list[_Item] = []
-        for file, names in ((TRAIN_IMAGES, train), (TEST_IMAGES, test)):
+        for file, names in splits.items():
+            if not names:  # no dev split
+                continue
             create_images(directory / file, (len(names), *self.image_shape))
             for index, name in enumerate(names):
                 items.append((directory / file, index, name, self._checksums[name]))
         store = partial(_store_image, self._path, self._form)
         reasons = map_images(store, items, f"images of {self._path.name}")
-        found = zip([*train, *test], reasons, strict=True)
-        self._refuse({name: reason for name, reason in found if reason is not None})
+        found = zip(items, reasons, strict=True)
+        self._refuse({name: reason for (_, _, name, _), reason in found if reason is not None})
         left_out = {name: self._find_reason(name) for name in self._allowed}
         return {"left_out": left_out, "checked_against": self._listing}
 
@@ -109,16 +121,18 @@ def _read_image(path: Path, form: ImageForm, name: str, expected: str | None) ->
     return decode_image(content, form)
 
 
-def _count_splits(settings: DataSettings, path: Path, num_usable: int) -> tuple[int, int]:
-    """Return the numbers of training and test images, which share none."""
+def _count_splits(settings: DataSettings, path: Path, num_usable: int) -> tuple[int, int, int]:
+    """Return the numbers of training, dev and test images, which share none."""
     assert settings.num_test is not None
-    num_train = settings.num_train or max(1, num_usable - settings.num_test)
-    if num_train + settings.num_test > num_usable:
-        raise UserError(
-            f"data.num_train + data.num_test: {num_train} + {settings.num_test} found, "
-            f"{path} has {num_usable} images"
-        )
-    return num_train, settings.num_test
+    asked = {"num_dev": settings.num_dev, "num_test": settings.num_test}
+    rest = {key: number for key, number in asked.items() if number is not None}
+    num_rest = sum(rest.values())
+    num_train = settings.num_train or max(1, num_usable - num_rest)
+    if num_train + num_rest > num_usable:
+        keys = " + ".join(f"data.{key}" for key in ("num_train", *rest))
+        found = " + ".join(map(str, (num_train, *rest.values())))
+        raise UserError(f"{keys}: {found} found, {path} has {num_usable} images")
+    return num_train, rest.get("num_dev", 0), settings.num_test
 
 
 def _choose_form(settings: DataSettings, path: Path, names: Sequence[str]) -> ImageForm:

@@ -9,8 +9,9 @@ from knowledge_gaps.data.folder import ImageFolder
 from knowledge_gaps.data.idx import Dataset, load_dataset
 from knowledge_gaps.study import DataSettings
 
-# each has image_shape, num_train, num_test, and write(directory, map_images), which returns what
-# dataset.json holds beside shapes and counts
+# Each has image_shape, num_train, num_dev (0 without a dev split) and num_test; content, the name
+# of the known set that the values are of, whatever the study calls it, or None; has_labels; and
+# write(directory, map_images), which returns what dataset.json holds beside shapes and counts.
 Reals = Dataset | DrawnFaces | ImageFolder
 
 

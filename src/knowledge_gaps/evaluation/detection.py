@@ -69,6 +69,7 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
             an image is real, both kinds with the same total weight.
         c2st_log10_p: log10 of the p-value of the classifier two-sample test (Lopez-Paz & Oquab
             2017) that generated images are called generated more often than reals.
+        median_score, median_score_real: medians of the logits.
 
     Raises FloatingPointError when a score is not finite.
     """
@@ -102,6 +103,8 @@ def measure_detection(scores_generated: Scores, scores_real: Scores) -> dict[str
         ),
         measures.CALIBRATION_ERROR: _compute_calibration_error(scores_generated, scores_real),
         measures.C2ST_LOG10_P: _compute_c2st_log10_p(scores_generated, scores_real),
+        measures.MEDIAN_SCORE: float(np.median(scores_generated)),
+        measures.MEDIAN_SCORE_REAL: float(np.median(scores_real)),
     }
 
 

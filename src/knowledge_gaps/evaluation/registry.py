@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.layout import PREPARED
+from knowledge_gaps.data.reals import Reals
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.evaluation import extractors
 from knowledge_gaps.evaluation.batches import count_together, split_images
@@ -36,8 +38,25 @@ class FeatureExtractor(nn.Module, ABC):
     # channels, height and width of the images that it takes; None: any
     image_shape: ClassVar[tuple[int | None, int | None, int | None]]
     input_px: ClassVar[int] = 0  # side that it enlarges smaller images to; 0: it does not
-    num_classes: ClassVar[int | None] = None  # None without, and no class entropy either
+    num_classes: int | None = None  # None without, and no class entropy either
     is_fid: ClassVar[bool] = False  # whether the Frechet distance of its features is called FID
+    takes_weights: ClassVar[bool] = False  # whether `load` takes evaluation.extractor_weights
+    trained_file: ClassVar[str | None] = None  # weights in data/prepared, which `train_on` writes
+
+    @classmethod
+    def find_misfit(cls, reals: Reals) -> str | None:
+        """Say in words why it does not fit the reals of a study; None where it does."""
+        sizes = zip(cls.image_shape, reals.image_shape, strict=True)
+        if all(size in (None, found) for size, found in sizes):
+            return None
+        wanted = " x ".join("any" if size is None else str(size) for size in cls.image_shape)
+        found = " x ".join(map(str, reals.image_shape))
+        return f"needs images of {wanted} (channels, height, width), these reals have {found}"
+
+    @classmethod
+    def train_on(cls, prepared: Path) -> str:
+        """Train it on the splits in data/prepared and write its file there; return a line on it."""
+        raise NotImplementedError
 
     @abstractmethod
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -46,7 +65,11 @@ class FeatureExtractor(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def load(cls, weights: Path | None) -> Self:
-        """Load it in eval mode, frozen; most need no file. Raises UserError for bad weights."""
+        """Load it in eval mode, frozen; raises UserError for bad weights.
+
+        Its file is that of evaluation.extractor_weights, or the one that `train_on` wrote; None
+        without both.
+        """
 
     def hash_weights(self) -> str:
         """Return the sha256 of all parameters and buffers."""
@@ -73,10 +96,25 @@ def get_extractor(name: str) -> type[FeatureExtractor]:
     return extractor
 
 
+def find_extractor(settings: EvaluationSettings) -> type[FeatureExtractor]:
+    """Return the class of a study's extractor; raises UserError for a file that it does not take,
+    and as `get_extractor`.
+    """
+    extractor = get_extractor(settings.extractor)
+    if settings.extractor_weights is not None and not extractor.takes_weights:
+        raise UserError(
+            f"params.yaml: evaluation.extractor_weights: {settings.extractor_weights!r} found, "
+            f"extractor {settings.extractor!r} takes no file: null is needed"
+        )
+    return extractor
+
+
 def load_extractor(settings: EvaluationSettings, root: Path) -> FeatureExtractor:
     """Load the extractor of a study; its weights file is relative to the repository's root."""
-    file = settings.inception_weights
-    return get_extractor(settings.extractor).load(None if file is None else root / file)
+    extractor, file = find_extractor(settings), settings.extractor_weights
+    if extractor.trained_file is not None:
+        return extractor.load(root / PREPARED / extractor.trained_file)
+    return extractor.load(None if file is None else root / file)
 
 
 @dataclass(frozen=True, eq=False)

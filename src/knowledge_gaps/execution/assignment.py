@@ -19,8 +19,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from knowledge_gaps.core.errors import StoppedError, UserError
-from knowledge_gaps.core.files import hash_file, read_json
-from knowledge_gaps.core.layout import META_FILE, get_instance_directory, get_state_directory
+from knowledge_gaps.core.instance import Instance
+from knowledge_gaps.core.layout import META_FILE, RESULT, get_trainings
 from knowledge_gaps.training.task import Row, Session, TrainingTask
 
 LOCK_SEC = 30.0  # a process that was told to stop saves its state within this time
@@ -28,11 +28,16 @@ LOCK_SEC = 30.0  # a process that was told to stop saves its state within this t
 _REPORT_SEC = 0.5
 
 # gets an instance, its steps so far, and a row of its curves if one was finished
-Callback = Callable[[int, int, Row | None], None]
+Callback = Callable[[Instance, int, Row | None], None]
 
 
 class LockedError(UserError):
     """Another process holds a lock."""
+
+
+def name_training(instance: Instance, identity: str) -> str:
+    """Name the directory of a training by the sha256 of all that its result depends on."""
+    return f"{instance.file_name}-{identity[:16]}"
 
 
 @dataclass(frozen=True)
@@ -41,38 +46,37 @@ class Assignment(TrainingTask):
 
     @property
     def cohort_state(self) -> Path:
-        """Directory of the states of the cohort, a directory for each instance."""
-        return get_state_directory(self.root) / "resume" / f"{self.kind}-{self.name}"
+        """Directory of the cohort's trainings, a directory for each."""
+        return get_trainings(self.root, self.kind, self.name)
 
     @cached_property
     def directory(self) -> Path:
         """Directory named by the instance and a hash of all that its result depends on."""
-        return self.cohort_state / f"{self.instance}-{self.compute_identity()[:16]}"
+        return self.cohort_state / name_training(self.instance, self.compute_identity())
 
     @property
     def result(self) -> Path:
         """Directory of the result files."""
-        return self.directory / "result"
+        return self.directory / RESULT
+
+    @property
+    def state_file(self) -> Path:
+        """File of the state that an unfinished training is resumed from."""
+        return self.directory / "state.safetensors"
 
     @property
     def progress_file(self) -> Path:
         """File that the progress is appended to."""
         return self.directory / "progress.jsonl"
 
-    def get_cohort_file(self, ending: str) -> Path:
-        """File beside the states of the cohort: ".lock"; ".json", the hashes of what it became."""
-        return self.cohort_state.with_name(f"{self.cohort_state.name}{ending}")
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is trained."""
+        return (self.result / META_FILE).exists()  # written last
 
-    def find_result(self) -> Path | None:
-        """Return the directory of the finished files, in the state or published; None before."""
-        if (self.result / META_FILE).exists():  # written last
-            return self.result
-        record = self.get_cohort_file(".json")
-        published = get_instance_directory(self.root, self.cohort_path, self.instance)
-        if not record.exists() or not (published / META_FILE).exists():
-            return None
-        is_this = read_json(record).get(self.directory.name) == hash_file(published / META_FILE)
-        return published if is_this else None
+    def get_lock(self, name: str) -> Path:
+        """Lock file of an instance, or of the cohort as a whole."""
+        return self.cohort_state.with_name(f"{self.cohort_state.name}.locks") / f"{name}.lock"
 
     def train(self, worker: int, session: Session) -> None:
         """Train or resume it by this process, whose index as a worker decides the GPU.
@@ -81,8 +85,7 @@ class Assignment(TrainingTask):
         """
         from knowledge_gaps.training.instance import train_instance
 
-        state_file = self.directory / "state.safetensors"
-        train_instance(self, worker, self.result, state_file, session)
+        train_instance(self, worker, self.result, self.state_file, session)
 
 
 def train_assignment(
@@ -96,14 +99,15 @@ def train_assignment(
 
     `announce` is called just before a training. Raises as `Assignment.train`, and LockedError.
     """
-    lock = entry.get_cohort_file(".locks") / f"{entry.instance}.lock"
+    lock = entry.get_lock(entry.instance.file_name)
     with hold_lock(lock, "another process trains it"):
-        if entry.find_result() is not None:
+        if entry.is_finished:
             return
         shutil.rmtree(entry.result, ignore_errors=True)  # of a process killed while writing
         if announce is not None:
             announce()
         entry.train(worker, Reporter(entry, is_stopping, callback))
+        entry.state_file.unlink(missing_ok=True)
 
 
 def try_training(entry: Assignment, worker: int, is_stopping: Callable[[], bool]) -> str | None:

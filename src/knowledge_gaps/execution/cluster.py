@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.devices import clean_environment
 from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.layout import get_state_directory
 from knowledge_gaps.core.signals import StopFlag
 from knowledge_gaps.execution.assignment import Assignment, Callback, ProgressReader, try_training
@@ -57,7 +58,7 @@ def run_cluster(
     assignments: Sequence[Assignment],
     callback: Callback,
     stop: StopFlag,
-) -> dict[int, str]:
+) -> dict[Instance, str]:
     """Train instances as the tasks of one array job, and wait for them; an `Executor`."""
     for entry in assignments:
         entry.directory.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,7 @@ def run_cluster(
     failed = {
         entry.instance: _describe_failure(job)
         for entry, job in zip(assignments, jobs, strict=True)
-        if entry.find_result() is None
+        if not entry.is_finished
     }
     if not failed:
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,12 +12,18 @@ from knowledge_gaps.core.files import make_key, read_json, write_json
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
 from knowledge_gaps.core.layout import CODE_FINGERPRINTS
 from knowledge_gaps.study import Kind, Study
-from knowledge_gaps.study.graph import find_recipe, get_cohorts, list_members
+from knowledge_gaps.study.graph import (
+    find_recipe,
+    get_cohorts,
+    list_detected,
+    list_members,
+)
 
 # what decides the bytes of a trained instance; recipes.py has the defaults of params.yaml's keys
 TRAINING_CODE = (
     "core/checkpoint.py",
     "core/determinism.py",
+    "core/instance.py",
     "core/seeding.py",
     "data/images.py",
     "data/store.py",
@@ -38,7 +44,7 @@ _EVALUATION_CODE = (
     "statistics",
     "training",
 )
-_PREPARATION_CODE = ("data", "stages/prepare.py")
+_PREPARATION_CODE = ("data", "evaluation/extractors", "evaluation/lenet.py", "stages/prepare.py")
 _VERSIONS = ("numpy", "torch")
 _NUM_DIGITS = 12  # of a hash, so that a value is one line of dvc.lock
 
@@ -62,10 +68,13 @@ def write_fingerprints(root: Path, study: Study) -> None:
         kind: {name: compute_fingerprint(study, Kind(kind), name) for name in names}
         for kind, names in cohorts.items()
     }
+    # prepare refuses reals that do not fit; judges and controls come later
+    prepared_for = study.evaluation.model_dump(exclude={"judges", "controls"})
     hashes = {
         # evaluations have a row for every cohort, so a removed one makes them due
         "evaluation": make_key(hash_code(_EVALUATION_CODE, architectures), cohorts),
-        "prepare": hash_code(_PREPARATION_CODE),
+        "judges": make_key(study.evaluation.judges, list_detected(study)),
+        "prepare": make_key(hash_code(_PREPARATION_CODE), prepared_for),
         "readings": make_key(study.report.model_dump()),
     }
     stages = {name: value[:_NUM_DIGITS] for name, value in hashes.items()}

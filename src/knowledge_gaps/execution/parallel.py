@@ -24,6 +24,7 @@ from typing import TypeVar
 from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.devices import count_gpus, count_workers
 from knowledge_gaps.core.errors import StoppedError, UserError
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.signals import StopFlag
 from knowledge_gaps.execution.assignment import Assignment, Callback, ProgressReader, try_training
 
@@ -39,7 +40,7 @@ _POLL_SEC = 0.1
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-Executor = Callable[[Sequence[Assignment], Callback, StopFlag], dict[int, str]]
+Executor = Callable[[Sequence[Assignment], Callback, StopFlag], dict[Instance, str]]
 """How the trainings of a cohort are run: on this machine, on a cluster, or by several ranks.
 
 It gets instances that are not trained yet, at least one, all of one cohort. It lets each be trained
@@ -151,10 +152,10 @@ def _stop_with_parent(reader: Connection) -> None:
 
 def run_local(
     assignments: Sequence[Assignment], callback: Callback, stop: StopFlag
-) -> dict[int, str]:
+) -> dict[Instance, str]:
     """Train instances side by side on this machine, until one worker is killed; an `Executor`."""
     progress = ProgressReader(assignments, callback)
-    futures: dict[int, Future[str | None]] = {}
+    futures: dict[Instance, Future[str | None]] = {}
     with open_pool(count_workers(len(assignments)), PRELOAD) as (pool, stop_workers):
         with suppress(BrokenProcessPool):  # a worker was killed while it started
             for entry in assignments:
@@ -174,7 +175,7 @@ def run_local(
     progress.poll()
     if stop.is_set():
         raise StoppedError
-    missing = [entry.instance for entry in assignments if entry.find_result() is None]
+    missing = [entry.instance for entry in assignments if not entry.is_finished]
     return {instance: texts.get(instance) or KILLED for instance in missing}
 
 

@@ -24,6 +24,7 @@ from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.devices import count_gpus, find_gpu, read_rank
 from knowledge_gaps.core.errors import StoppedError, UserError
 from knowledge_gaps.core.files import read_json
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.signals import StopFlag, catch_stop_signals
 from knowledge_gaps.execution.assignment import Assignment, Callback, LockedError, train_assignment
 from knowledge_gaps.execution.parallel import Executor
@@ -108,7 +109,7 @@ def join_ranks() -> Iterator[Ranks]:
 
 def _run_together(
     ranks: Ranks, assignments: Sequence[Assignment], callback: Callback, stop: StopFlag
-) -> dict[int, str]:
+) -> dict[Instance, str]:
     """Train instances one after the other by all ranks; an `Executor` of rank 0."""
     errors = {}
     for entry in assignments:

@@ -15,8 +15,7 @@ from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import read_json
 from knowledge_gaps.core.printing import count_words, draw_table, make_table
 from knowledge_gaps.findings.judge import Verdict
-from knowledge_gaps.statistics.bootstrap import Interval
-from knowledge_gaps.statistics.effects import compute_change
+from knowledge_gaps.statistics.chains import Interval, compute_change
 
 
 class ChangeKind(StrEnum):
@@ -88,7 +87,9 @@ def _read_claim(claim: dict[str, Any]) -> Reported:
     point, low, high = (math.nan if number is None else float(number) for number in numbers)
     return Reported(
         verdict=Verdict(study["verdict"]),
-        effect=Interval(point, low, high, fixed=tuple(study["fixed"])),
+        effect=Interval(
+            point, low, high, degrees=math.nan if math.isnan(low) else study["degrees"]
+        ),
         measure=(study["effect_words"] or "").partition(":")[0],
         threshold=float(claim["threshold"]),
     )
@@ -113,16 +114,10 @@ def _format(reported: Reported) -> str:
 
 
 def _format_move(change: Change) -> str:
-    """Write how far the effect moved; without an interval where a cohort is held fixed.
-
-    The two studies train other instances of that cohort, which neither interval covers.
-    """
+    """Write how far the effect moved, with its interval where both studies have one."""
     if change.before.measure != change.after.measure:
         return ""
-    move = compute_change(change.before.effect, change.after.effect)
-    if not move.fixed or math.isnan(move.point):
-        return _format_interval(move, "+")
-    return f"{move.point:+.3g} ({', '.join(move.fixed)} fixed)"
+    return _format_interval(compute_change(change.before.effect, change.after.effect), "+")
 
 
 def _format_interval(interval: Interval, sign: str) -> str:

@@ -1,4 +1,4 @@
-"""Claims and answers as the content of reports/verdicts.json, which the page shows as well."""
+"""Claims and answers as the content of verdicts.json, which the page shows as well."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from knowledge_gaps.core.layout import DETECTIONS_FILE, QUALITY_FILE
+from knowledge_gaps.core.layout import DETECTIONS_FILE, JUDGES_FILE, QUALITY_FILE
 from knowledge_gaps.core.tables import IN_LOSS, IN_TRAINING
+from knowledge_gaps.findings.anchors import Mark, mark_anchors
 from knowledge_gaps.findings.judge import Answer, ask_all
+from knowledge_gaps.findings.paper_sources import list_paper_cells
 from knowledge_gaps.findings.schema import (
     ARCHITECTURES,
     ITERATIONS,
@@ -20,18 +22,23 @@ from knowledge_gaps.findings.schema import (
     Findings,
     Selection,
 )
-from knowledge_gaps.findings.sources import list_paper_cells, list_study_cells
+from knowledge_gaps.findings.sources import list_study_cells
 from knowledge_gaps.readings.reading import Results
 from knowledge_gaps.readings.tables import PairSet
-from knowledge_gaps.statistics.bootstrap import CONFIDENCE, Statistic
-from knowledge_gaps.statistics.effects import Over
+from knowledge_gaps.readings.transfers import TRANSFER
+from knowledge_gaps.statistics.chains import ALPHA, CONFIDENCE, Over, Statistic
+from knowledge_gaps.statistics.measures import JUDGE_BEST_AUC, LOSS_DISCRIMINATOR
 
 _DIGITS = 6
-_CLUSTERS = ("members", "between", "silhouettes", "score", "p_value", "directed")
 _ROWS = {
     PairSet.HELD_OUT: f"rows with {IN_LOSS} and {IN_TRAINING} false",
     PairSet.IN_LOSS: f"rows with {IN_LOSS} true",
     PairSet.IN_TRAINING: f"rows with {IN_TRAINING} true",
+}
+_SOURCES = {  # of measures that are no column of a table of pairs
+    TRANSFER: f"{DETECTIONS_FILE}: shifts of median_score, held out over in the loss",
+    JUDGE_BEST_AUC: f"{JUDGES_FILE}: the largest auc in each chain",
+    LOSS_DISCRIMINATOR: "curves.csv of the trainings",
 }
 _OVER = {Over.MEAN: "mean", Over.MIN: "smallest", Over.MAX: "largest"}
 _TABLES = {ARCHITECTURES: "A", MUTUAL_FOOLING: "B", ITERATIONS: "C"}
@@ -41,14 +48,18 @@ def make_verdicts(results: Results, findings: Findings) -> dict[str, Any]:
     """Judge every claim by the tables of a study, and of the paper, in the order of findings.yaml.
 
     Returns:
-        Content of reports/verdicts.json: no NaN, floats rounded to 6 digits.
+        Content of verdicts.json: no NaN, floats rounded to 6 digits.
     """
-    extractor = results.study.evaluation.extractor
-    study = ask_all(findings, partial(list_study_cells, results), extractor)
+    setting = results.study.data.name, results.study.evaluation.extractor
+    source = partial(list_study_cells, results)
+    marks = mark_anchors(findings, source, setting)
+    study = ask_all(findings, source, setting, marks)
     paper = ask_all(findings, partial(list_paper_cells, findings.seed))
     return {
         "confidence": CONFIDENCE,
-        "num_resamples": findings.num_resamples,
+        "num_chains": results.study.study.chains,
+        "fooled": findings.fooled.model_dump(),
+        "anchors": [_list_mark(mark) for mark in marks],
         "seed": findings.seed,
         "margins": findings.margins,
         "pilot": findings.pilot.model_dump(exclude={"setting"}),  # the page has it
@@ -66,7 +77,7 @@ def _list_claim(findings: Findings, claim: Claim, study: Answer, paper: Answer) 
         "threshold": findings.get_threshold(claim),
         "threshold_words": _describe_threshold(claim, findings),
         "source": _describe_source(claim, study),
-        "study": _list_answer(study) | {"protocol": _describe_protocol(study, findings)},
+        "study": _list_answer(study) | {"protocol": _describe_protocol(study, claim)},
         "paper": _list_answer(paper) | {"protocol": _describe_paper(claim, findings)},
     }
     content["study"]["effect_words"] = _describe_effect(claim, study)
@@ -74,10 +85,17 @@ def _list_claim(findings: Findings, claim: Claim, study: Answer, paper: Answer) 
     return _round(content)
 
 
+def _list_mark(mark: Mark) -> dict[str, Any]:
+    """List an anchor: its bounds, and its effect in the study."""
+    copied = {"id", "text", "measure", "at_least", "at_most"}
+    effect = {"effect": mark.effect.point, **vars(mark.effect)}
+    del effect["point"]
+    return _round(mark.anchor.model_dump(include=copied) | effect | {"is_reached": mark.is_reached})
+
+
 def _list_answer(answer: Answer) -> dict[str, Any]:
     content = vars(answer) | vars(answer.effect) | {"effect": answer.effect.point}
-    if answer.clusters is not None:
-        content["clusters"] = {name: getattr(answer.clusters, name) for name in _CLUSTERS}
+    content["in_loss"] = answer.in_loss and answer.in_loss._asdict()
     del content["measure"], content["point"]  # the words of the effect have the measure
     return content
 
@@ -93,29 +111,29 @@ def _round(content: dict[str, Any]) -> dict[str, Any]:
     return rounded
 
 
-def _describe_protocol(answer: Answer, findings: Findings) -> str | None:
+def _describe_protocol(answer: Answer, claim: Claim) -> str | None:
     if math.isnan(answer.effect.low):
         return None
-    kind = f"{CONFIDENCE:.0%} interval of the two-way bootstrap over instances"
-    words = [f"{kind}, {findings.num_resamples:,} resamples, Student's t"]
-    if answer.effect.num_dropped > 0:
-        words.append(f"{answer.effect.num_dropped:,} resamples without a pair left out")
-    if fixed := answer.effect.fixed:
-        words.append(f"it does not cover other instances of {', '.join(fixed)}")
-    return "; ".join(words)
+    effect, level = answer.effect, CONFIDENCE if claim.direction != "equals" else 1 - 2 * ALPHA
+    words = f"{level:.0%} interval over {effect.num_chains} chains, Student's t"
+    missing = f"; {effect.num_missing} chains without a number" if effect.num_missing else ""
+    return f"{words} with {effect.degrees:g} degrees of freedom{missing}"
 
 
-def _describe_side(side: Selection, num_cells: int) -> str:
+def _describe_side(side: Selection, num_cells: int, is_one: bool = False) -> str:
+    """Describe a side of a claim; `is_one` where the effect is that of one of its cells."""
     of = "instances" if side.pairs is None else f"{side.pairs.replace('_', '-')} pairs"
     statistic = "standard deviation" if side.statistic is Statistic.STD else "mean"
     cells = "1 cell" if num_cells == 1 else f"{num_cells} cells"
+    if is_one and num_cells > 1:
+        return f"of {cells} the one that differs most, the {statistic} over {of}"
     return f"{_OVER[side.over]} over {cells} of the {statistic} over {of}"
 
 
 def _describe_threshold(claim: Claim, findings: Findings) -> str:
     value, threshold = findings.get_threshold(claim), claim.threshold
-    side = "differs from 0 by more than" if claim.direction == "differs" else claim.direction
-    words = f"{side} {value:.3f}"
+    side = {"differs": "differs from 0 by more than", "equals": "differs from 0 by less than"}
+    words = f"{side.get(claim.direction, claim.direction)} {value:.3f}"
     if threshold.margins == 0:
         return words
     sign = "-" if threshold.margins < 0 else "+"
@@ -126,13 +144,15 @@ def _describe_threshold(claim: Claim, findings: Findings) -> str:
 def _describe_effect(claim: Claim, answer: Answer) -> str | None:
     if not answer.left:
         return None
-    words = _describe_side(claim.left, len(answer.left))
+    words = _describe_side(claim.left, len(answer.left), claim.direction == "equals")
     if claim.right is not None:
         words += f", less the {_describe_side(claim.right, len(answer.right))}"
     return f"{answer.measure}: {words}"
 
 
 def _describe_source(claim: Claim, answer: Answer) -> str:
+    if claim.measure in _SOURCES:
+        return _SOURCES[claim.measure]
     if claim.left.pairs is None:
         measure = answer.measure or claim.measure
         return f"{QUALITY_FILE}: column {measure}_..., a row per generator instance"
@@ -145,7 +165,7 @@ def _describe_paper(claim: Claim, findings: Findings) -> str | None:
     if letter is None:
         return None
     if letter == "B":
-        return "table B: single values, rows and columns drawn as instances"
+        return "table B: single values, no interval"
     num = findings.paper_spread.instances
     spread = "the standard error" if num is None else f"the spread of {num} instances"
-    return f"table {letter}: normal draws within [0, 1], ± taken for {spread}"
+    return f"table {letter}: cells are taken for independent, ± for {spread}"

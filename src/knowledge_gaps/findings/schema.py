@@ -11,9 +11,14 @@ from knowledge_gaps.core.errors import UserError, describe_first_error
 from knowledge_gaps.readings.cells import MEASURES
 from knowledge_gaps.readings.reading import list_readings
 from knowledge_gaps.readings.tables import PairSet
-from knowledge_gaps.statistics.bootstrap import Statistic
-from knowledge_gaps.statistics.effects import Over
-from knowledge_gaps.statistics.measures import DETECTION_RATE, METRICS
+from knowledge_gaps.readings.transfers import TRANSFER
+from knowledge_gaps.statistics.chains import Over, Statistic
+from knowledge_gaps.statistics.measures import (
+    DETECTION_RATE,
+    JUDGE_BEST_AUC,
+    LOSS_DISCRIMINATOR,
+    METRICS,
+)
 from knowledge_gaps.study import ReportSettings, read_yaml
 from knowledge_gaps.study.recipes import Count, Name, Positive, Section
 
@@ -26,38 +31,16 @@ _OF_CLASSIFIERS = frozenset({"row", "lag", "n", "psi"})  # generators alone have
 ITERATIONS = "iterations"
 MUTUAL_FOOLING = "mutual_fooling"
 ARCHITECTURES = "architectures"
+OF_COHORTS = (TRANSFER, JUDGE_BEST_AUC)  # measures of held-out classifiers as a cohort
 _WITH_SAME = (MUTUAL_FOOLING, ARCHITECTURES)
 
 
-class Range(Section):
-    """Which values of a coordinate are taken: all conditions hold at once.
-
-    `pick` takes, of the cells that are left, those with the smallest or largest value.
-    """
-
-    min: FiniteFloat | None = None
-    max: FiniteFloat | None = None
-    parity: Literal["even", "odd"] | None = None
-    pick: Literal["smallest", "largest"] | None = None
-
-    @model_validator(mode="after")
-    def _check_ends(self) -> Self:
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"nothing is from {self.min} to {self.max}")
-        return self
-
-    def contains(self, value: float) -> bool:
-        """Say whether a value meets the conditions; `pick` is one on cells, not on a value."""
-        return (
-            (self.min is None or value >= self.min)
-            and (self.max is None or value <= self.max)
-            and (self.parity is None or value % 2 == (self.parity == "odd"))
-        )
-
-
 def _widen(wanted: Any) -> Any:
-    """Make a range of a single number."""
-    return {"min": wanted, "max": wanted} if isinstance(wanted, (int, float)) else wanted
+    """Make a list of a single number."""
+    return [wanted] if isinstance(wanted, (int, float)) else wanted
+
+
+Values = Annotated[list[FiniteFloat], BeforeValidator(_widen), Field(min_length=1)]
 
 
 class Selection(Section):
@@ -71,8 +54,9 @@ class Selection(Section):
     reading: str  # where the cells come from
     # which pairs of a cell count; null for a measure of generators alone
     pairs: Annotated[PairSet | None, Field(strict=False)] = None
-    # by coordinate, a value or a range
-    where: dict[str, Annotated[Range, BeforeValidator(_widen)]] = Field(default_factory=dict)
+    # by coordinate, a value or several, for each of which there must be a cell: so a cohort more in
+    # the study changes no verdict
+    where: dict[str, Values] = Field(default_factory=dict)
     # whether classifier and in-loss classifier are of one cluster (mutual_fooling) or of one
     # architecture (architectures); null for both
     same: bool | None = None
@@ -98,6 +82,13 @@ class Selection(Section):
         return self
 
 
+class Bounds(Section):
+    """What the classifiers in the loss of GANs may reach at most, for these to count as fooling."""
+
+    detection_rate: Annotated[float, Field(gt=0, lt=1)]
+    auc: Annotated[float, Field(gt=0, lt=1)]
+
+
 class Threshold(Section):
     """What an effect is compared with: a level, and a number of margins of the measure."""
 
@@ -115,22 +106,17 @@ class AskedOf(Section):
     classifier: Name | None = None
 
 
-class Claim(Section):
-    """One hypothesis: left, or left less right, lies beyond a threshold with its whole interval."""
+class Question(Section):
+    """An effect: left, or left less right."""
 
-    id: Name  # the finding's number and a letter
-    finding: Count  # its number among the paper's findings
-    text: Text  # the claim in a sentence
-    setting: Text  # where the paper found it
+    id: Name
+    text: Text  # in a sentence
     asked_of: AskedOf = AskedOf()
-    measure: Name  # a column of detections.csv, or of quality.csv by the start of its name
+    # a column of detections.csv, or of quality.csv by the start of its name; transfer and
+    # judge_best_auc are of two cohorts, loss_discriminator is of GANs, at the end of their training
+    measure: Name
     left: Selection
     right: Selection | None = None
-    direction: Literal["above", "below", "differs"]  # the last is on either side of 0
-    threshold: Threshold
-    needs: list[Name] = Field(default_factory=list)  # claims that must be supported as well
-    why: Text | None = None  # reason of selection and threshold, where it is not plain
-    paper: Text  # the paper's words and numbers
 
     @property
     def sides(self) -> list[Selection]:
@@ -138,7 +124,7 @@ class Claim(Section):
         return [self.left, *([] if self.right is None else [self.right])]
 
     @model_validator(mode="after")
-    def _check_sides(self) -> Self:
+    def _check_measure(self) -> Self:
         if self.right is not None:
             for key in ("statistic", "pairs"):
                 left, right = getattr(self.left, key), getattr(self.right, key)
@@ -146,11 +132,58 @@ class Claim(Section):
                     raise ValueError(f"left.{key} is {left}, right.{key} is {right}: not one scale")
         if self.measure != DETECTION_RATE and MUTUAL_FOOLING in {x.reading for x in self.sides}:
             raise ValueError(f"measure is {self.measure}, {MUTUAL_FOOLING} has {DETECTION_RATE}")
-        if self.direction == "differs" and (self.right is None or self.left.over != Over.MEAN):
-            raise ValueError("differs needs a right side, and means on both sides")
-        what, known = ("generators", METRICS) if self.left.pairs is None else ("pairs", MEASURES)
+        pairs = {side.pairs for side in self.sides}
+        if self.measure in OF_COHORTS and pairs != {PairSet.HELD_OUT}:
+            raise ValueError(f"measure is {self.measure}, which is of held_out pairs alone")
+        what, known = "pairs", (*MEASURES, *OF_COHORTS)
+        if self.left.pairs is None:
+            what, known = "generators", (*METRICS, LOSS_DISCRIMINATOR)
         if self.measure not in known:
             raise ValueError(f"measure is {self.measure!r}, of {what} there are {', '.join(known)}")
+        return self
+
+
+class Anchor(Question):
+    """A mark of the paper's regime: the mean over chains of an effect lies within bounds.
+
+    None is of held-out classifiers on GANs that fool one: what the claims ask must not choose the
+    setting that they are asked in.
+    """
+
+    at_least: FiniteFloat | None = None
+    at_most: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("at_least: nothing found, it or at_most is needed")
+        return self
+
+
+class Claim(Question):
+    """One hypothesis: an effect lies beyond a threshold with its whole interval.
+
+    Its id is the finding's number and a letter.
+    """
+
+    finding: Count  # its number among the paper's findings
+    setting: Text  # where the paper found it
+    # "differs" is on either side of 0; "equals" means that every left cell is within the threshold
+    # of the mean of the right ones
+    direction: Literal["above", "below", "differs", "equals"]
+    threshold: Threshold
+    # whose GANs must fool the classifiers in their own loss, else the claim is void; so it is where
+    # an anchor is not reached
+    fooled: Literal["left", "right", "both"] | None = None
+    needs: list[Name] = Field(default_factory=list)  # claims that must be supported as well
+    why: Text | None = None  # reason of selection and threshold, where it is not plain
+    paper: Text  # the paper's words and numbers
+
+    @model_validator(mode="after")
+    def _check_direction(self) -> Self:
+        is_two_sided = self.direction in ("differs", "equals")
+        if is_two_sided and (self.right is None or {x.over for x in self.sides} != {Over.MEAN}):
+            raise ValueError(f"{self.direction} needs a right side, and means on both sides")
         return self
 
 
@@ -185,11 +218,12 @@ class PaperSpread(Section):
 class Findings(Section):
     """All of findings.yaml."""
 
-    seed: Annotated[int, Field(ge=0)]  # of resamples and permutations
-    num_resamples: Annotated[int, Field(ge=100, le=1_000_000)]  # of the bootstrap
+    seed: Annotated[int, Field(ge=0)]  # of permutations
     pilot: Pilot
     margins: dict[Name, Positive]  # by measure, twice the pilot's standard deviation within a cell
     paper_spread: PaperSpread
+    fooled: Bounds  # of a claim's GANs, see there
+    anchors: list[Anchor] = Field(default_factory=list)  # in the pilot's setting
     claims: Annotated[list[Claim], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -207,8 +241,8 @@ class Findings(Section):
                     f"{words} in margins of {claim.measure!r}, which has none (known: {names})"
                 )
             threshold = self.get_threshold(claim)
-            if claim.direction == "differs" and threshold < 0:
-                raise ValueError(f"{words} {threshold:g}, at least 0 is needed for 'differs'")
+            if claim.direction in ("differs", "equals") and threshold < 0:
+                raise ValueError(f"{words} {threshold:g}, at least 0 is needed for a two-sided one")
             known.append(claim.id)
         return self
 

@@ -1,48 +1,53 @@
-"""Where claims get their cells: the tables of a study, or those of the paper, which have means with
-standard deviations, or single values.
-"""
+"""Where claims get their cells from a study: its tables, curves and judges."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from itertools import product
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
-from knowledge_gaps.core.tables import GENERATOR_COHORT, GENERATOR_INSTANCE
-from knowledge_gaps.findings.schema import ARCHITECTURES, ITERATIONS, MUTUAL_FOOLING, Selection
-from knowledge_gaps.readings import paper
-from knowledge_gaps.readings.cells import make_matrix
-from knowledge_gaps.readings.cohorts import get_classifiers, list_fooled
-from knowledge_gaps.readings.formats import format_title
-from knowledge_gaps.readings.reading import Results, list_readings
-from knowledge_gaps.readings.tables import PairSet, find_metric, select_pairs
-from knowledge_gaps.statistics.bootstrap import (
-    Component,
-    Floats,
-    Mask,
-    PairMatrix,
-    Resampled,
-    Statistic,
+from knowledge_gaps.core.tables import (
+    GENERATOR_CHAIN,
+    GENERATOR_COHORT,
+    NUM_IMAGES,
 )
-from knowledge_gaps.statistics.clusters import MIN_MEMBERS, Clusters, find_clusters
-from knowledge_gaps.statistics.measures import DETECTION_RATE, FID, find_metric_of
-from knowledge_gaps.study import Kind, Study
+from knowledge_gaps.findings.schema import (
+    ARCHITECTURES,
+    MUTUAL_FOOLING,
+    OF_COHORTS,
+    Selection,
+)
+from knowledge_gaps.readings.cells import MEASURES
+from knowledge_gaps.readings.cohorts import get_classifiers, list_fooled
+from knowledge_gaps.readings.curves import measure_ends
+from knowledge_gaps.readings.judges import JudgesContent
+from knowledge_gaps.readings.mutual_fooling import MutualFooling
+from knowledge_gaps.readings.reading import Results, list_readings
+from knowledge_gaps.readings.tables import PairSet, find_metric
+from knowledge_gaps.readings.transfers import TRANSFER
+from knowledge_gaps.statistics.chains import Floats, Statistic
+from knowledge_gaps.statistics.clusters import MIN_MEMBERS, Clusters
+from knowledge_gaps.statistics.measures import (
+    AUC,
+    COVERAGE,
+    DETECTION_RATE,
+    JUDGE_BEST_AUC,
+    LOSS_DISCRIMINATOR,
+    MEMORISED,
+    PRECISION,
+    RECALL,
+    find_metric_of,
+)
+from knowledge_gaps.study import Study
 
-TABLES = {
-    ARCHITECTURES: paper.TABLE_ARCHITECTURES,
-    MUTUAL_FOOLING: paper.TABLE_MUTUAL_FOOLING,
-    ITERATIONS: paper.TABLE_ITERATIONS,
-}
-_GAN = "stylegan2"  # of all printed tables
-_CLASSIFIERS = {MUTUAL_FOOLING: "mobilenet_v2", ITERATIONS: "resnet50"}
-_ARCHITECTURES = {format_title(name): name for name in ("resnet50", "inception_v3", "mobilenet_v2")}
-_STEP = 0.01  # two digits are printed; rounding adds a uniform error of this width
-_MANY = 1_000  # instances behind a standard error that is known: Student's t is normal
+SHARES = frozenset(
+    {*MEASURES, JUDGE_BEST_AUC, PRECISION, RECALL, COVERAGE, MEMORISED}
+)  # measures in [0, 1]
 
 
 class NotAskedError(Exception):
@@ -56,75 +61,38 @@ class Printed(NamedTuple):
     std: float = math.nan  # where none is printed
 
 
+class Measured(NamedTuple):
+    """A number of each chain."""
+
+    values: Floats  # [S], over the pairs or generators of a chain; NaN where it has none
+    num: int  # pairs or generators of all chains
+    num_images: int  # of each generator
+
+
+class InLoss(NamedTuple):
+    """How the classifiers in the loss of a GAN cohort judge it: means over chains."""
+
+    detection_rate: float
+    auc: float
+
+
 @dataclass(frozen=True)
 class Cell:
-    """Numbers with labels."""
+    """A number with labels."""
 
     name: str  # of the classifiers and GANs
     measure: str  # as the source calls it: the Frechet distance is not always FID
-    numbers: PairMatrix | Printed
+    numbers: Measured | Printed
     gan: str  # architecture of the generators
     classifiers: frozenset[str]  # those of the classifiers; of generators alone, of their loss's
     coordinates: Mapping[str, float]  # see `Selection`
     is_same: bool | None = None  # see `Selection.same`; None where it has no meaning
-    clusters: Clusters | None = None  # that a cell of mutual fooling is divided by
-
-    @property
-    def num_pairs(self) -> int:
-        """The numbers of pairs, or of generator instances; none are known of what is printed."""
-        if isinstance(self.numbers, Printed):
-            return 0
-        return int((~np.isnan(self.numbers.values)).sum())
+    in_loss: InLoss | None = None  # None for a baseline, and where it is not known
+    clusters: tuple[Clusters, ...] = ()  # that mutual fooling is divided by, one a chain
 
 
 # List the cells of a measure that a selection has; raises NotAskedError when there is none.
 Source = Callable[[str, Selection], list[Cell]]
-
-
-@dataclass(frozen=True, eq=False)
-class MutualMatrix:
-    """Who detects the GANs that fool whom."""
-
-    values: Floats  # [n, n] detection by classifier i of the GANs that fool classifier j
-    instances: Sequence[int]  # [n] numbers of the classifiers
-    cohorts: tuple[str, str]  # names of what is drawn: the columns, then the rows
-    architectures: tuple[str, frozenset[str]]  # of the GANs, and of the classifiers
-    clusters: Clusters | None  # of the classifiers, where they can be divided
-
-    def list_cells(self, selection: Selection) -> Iterator[Cell]:
-        """Divide the matrix: its diagonal, what is off it, or with `same` a cell of each cluster's
-        classifiers on the GANs that fool each cluster.
-
-        Raises:
-            NotAskedError: when clusters are asked for and there are none, since classifiers are too
-                few or an entry is missing.
-        """
-        is_own = np.eye(len(self.values), dtype=bool)
-        if selection.pairs is PairSet.IN_LOSS:
-            yield self._make_cell("classifiers in the loss", is_own)
-        elif selection.pairs is PairSet.HELD_OUT and selection.same is None:
-            yield self._make_cell("classifiers on the GANs of others", ~is_own)
-        elif selection.pairs is PairSet.HELD_OUT:
-            for row, column in product(self._get_clusters().members, repeat=2):
-                mask = np.zeros_like(is_own)
-                mask[np.ix_(row, column)] = True
-                name = f"{self._name(row)} on GANs against {self._name(column)}"
-                cell = self._make_cell(name, mask & ~is_own)
-                yield replace(cell, is_same=row == column, clusters=self.clusters)
-
-    def _get_clusters(self) -> Clusters:
-        if self.clusters is not None:
-            return self.clusters
-        if (num := len(self.values)) >= MIN_MEMBERS:
-            raise NotAskedError("a pair of the matrix has no detection rate")
-        raise NotAskedError(f"{num} classifiers are fooled one by one, clusters need {MIN_MEMBERS}")
-
-    def _make_cell(self, name: str, mask: Mask) -> Cell:
-        numbers = PairMatrix(np.where(mask, self.values, np.nan).T, *self.cohorts)
-        return Cell(name, DETECTION_RATE, numbers, *self.architectures, {})
-
-    def _name(self, members: Sequence[int]) -> str:
-        return f"{{{', '.join(str(self.instances[member]) for member in members)}}}"
 
 
 def list_study_cells(results: Results, measure: str, selection: Selection) -> list[Cell]:
@@ -135,118 +103,122 @@ def list_study_cells(results: Results, measure: str, selection: Selection) -> li
     if pairs is None:
         cells = _list_quality(results, measure, reading)
     elif reading == MUTUAL_FOOLING:
-        cells = _read_mutual(results).list_cells(selection)
+        cells = _list_mutual(results, selection)
     else:
-        cells = _list_pairs(results, measure, reading, pairs)
-    if known := [cell for cell in cells if cell.num_pairs > 0]:
+        cells = _list_pairs(results, measure, selection)
+    known = [cell for cell in cells if isinstance(cell.numbers, Measured) and cell.numbers.num > 0]
+    if known:
         return known
     of = "" if pairs is None else f" of {pairs} pairs"
     raise NotAskedError(f"{reading} has no {measure}{of}")
 
 
-def _read_mutual(results: Results) -> MutualMatrix:
-    fooling = results.read(MUTUAL_FOOLING)
-    names = f"{Kind.GANS}/{MUTUAL_FOOLING}", f"{Kind.CLASSIFIERS}/{fooling.cohort}"
-    architectures = _get_architectures(results.study, fooling.gans[0])  # it fools one of the cohort
-    square = fooling.get_square()
-    return MutualMatrix(square, fooling.fooled, names, architectures, fooling.clusters)
-
-
-def _list_pairs(results: Results, measure: str, reading: str, pairs: PairSet) -> Iterator[Cell]:
-    study = results.study
+def _list_pairs(results: Results, measure: str, selection: Selection) -> Iterator[Cell]:
+    study, reading, pairs = results.study, selection.reading, selection.pairs
+    assert pairs is not None
     for gans, classifiers, coordinates in list_readings()[reading].list_cells(study):
-        rows = select_pairs(results.detections, pairs, gans, classifiers)
-        shape = study.gans[gans].instances, study.classifiers[classifiers].instances
-        matrix = make_matrix(rows, measure, shape, gans, classifiers)
+        rows = results.list_pairs(pairs, gans, classifiers)
+        if measure in OF_COHORTS:
+            values = _get_of_cohorts(results, measure).get((gans, classifiers), np.array([]))
+            num = len(rows) if np.isfinite(values).any() else 0
+            numbers = Measured(values, num, int(results.detections[NUM_IMAGES].min()))
+        else:
+            numbers = _summarise(results, rows, measure, selection.statistic)
         gan, fooled = _get_architectures(study, gans)
         asked = get_classifiers(study, [classifiers])
-        is_same = asked == fooled if reading == ARCHITECTURES else None
-        yield Cell(f"{classifiers} on {gans}", measure, matrix, gan, asked, coordinates, is_same)
+        yield Cell(
+            name=f"{classifiers} on {gans}",
+            measure=measure,
+            numbers=numbers,
+            gan=gan,
+            classifiers=asked,
+            coordinates=coordinates,
+            is_same=asked == fooled if reading == ARCHITECTURES else None,
+            in_loss=_find_in_loss(results, gans),
+        )
+
+
+def _get_of_cohorts(results: Results, measure: str) -> Mapping[tuple[str, str], Floats]:
+    """Return a measure that two cohorts have as a whole, in each chain."""
+    if measure == TRANSFER:
+        return results.transfers
+    judged: JudgesContent | None = results.read("judges")
+    return {} if judged is None else judged.best_aucs
 
 
 def _list_quality(results: Results, metric: str, reading: str) -> Iterator[Cell]:
-    study, quality, column = results.study, results.quality, find_metric(results.quality, metric)
+    study, quality, column = results.study, results.quality, metric
+    if metric == LOSS_DISCRIMINATOR:
+        quality = measure_ends(results.read("curves"))
+    else:
+        column = find_metric(quality, metric)
     measure = find_metric_of(column) or metric
     for gans, coordinates in list_readings()[reading].list_gans(study):
-        rows = quality[quality[GENERATOR_COHORT] == gans].set_index(GENERATOR_INSTANCE)
-        # the table may have more instances than the study names by now
-        rows = rows.reindex(range(study.gans[gans].instances))
-        matrix = PairMatrix(rows[[column]].to_numpy(np.float64), f"{Kind.GANS}/{gans}")
-        yield Cell(gans, measure, matrix, *_get_architectures(study, gans), coordinates)
+        rows = quality[quality[GENERATOR_COHORT] == gans]
+        numbers = _summarise(results, rows, column, Statistic.MEAN)
+        architectures, in_loss = _get_architectures(study, gans), _find_in_loss(results, gans)
+        yield Cell(gans, measure, numbers, *architectures, coordinates, in_loss=in_loss)
+
+
+def _summarise(results: Results, rows: pd.DataFrame, column: str, statistic: Statistic) -> Measured:
+    """Compute a statistic of a column in each chain; one without a row, or of one row, is NaN."""
+    known = rows.dropna(subset=[column])
+    values = known.groupby(GENERATOR_CHAIN)[column].agg(statistic.value)
+    values = values.reindex(range(results.study.study.chains))
+    return Measured(
+        values.to_numpy(np.float64), len(known), int(results.detections[NUM_IMAGES].min())
+    )
+
+
+def _find_in_loss(results: Results, gans: str) -> InLoss | None:
+    if gans not in results.in_loss.index:
+        return None
+    found: Any = results.in_loss.loc[gans]
+    return InLoss(float(found[DETECTION_RATE]), float(found[AUC]))
+
+
+def _list_mutual(results: Results, selection: Selection) -> Iterator[Cell]:
+    chains: list[MutualFooling] = results.read(MUTUAL_FOOLING)
+    num_images = int(results.detections[NUM_IMAGES].min())
+    squares = [each.get_square() for each in chains]
+    clusters = tuple(each.clusters for each in chains if each.clusters is not None)
+    found = [_find_in_loss(results, gans) for gans in chains[0].gans]
+    known = [each for each in found if each is not None]
+    worst = InLoss(*map(max, zip(*known, strict=True))) if known else None
+    architectures = _get_architectures(results.study, chains[0].gans[0])  # it fools one of them all
+    for name, is_same, masks in list_masks(selection, squares, clusters):
+        parts = [square[mask] for square, mask in zip(squares, masks, strict=True)]
+        values = np.array([part.mean() if part.size else math.nan for part in parts])
+        measured = Measured(values, sum(map(len, parts)), num_images)
+        yield Cell(name, DETECTION_RATE, measured, *architectures, {}, is_same, worst, clusters)
+
+
+def list_masks(
+    selection: Selection, squares: Sequence[Floats], clusters: Sequence[Clusters]
+) -> Iterator[tuple[str, bool | None, list[npt.NDArray[np.bool_]]]]:
+    """List parts of matrices [n, n]: a name, whether it is of one cluster, and a mask a chain.
+
+    Raises NotAskedError when clusters are asked for and a chain has none, since classifiers are too
+    few or an entry is missing.
+    """
+    own = [np.eye(len(square), dtype=bool) for square in squares]
+    if selection.pairs is PairSet.IN_LOSS:
+        yield "classifiers in the loss", None, own
+    elif selection.pairs is PairSet.HELD_OUT and selection.same is None:
+        yield "classifiers on the GANs of others", None, [~each for each in own]
+    elif selection.pairs is PairSet.HELD_OUT:
+        if len(clusters) < len(squares):
+            if (num := len(squares[0])) >= MIN_MEMBERS:
+                raise NotAskedError("a pair of the matrix has no detection rate")
+            words = f"{num} classifiers are fooled one by one"
+            raise NotAskedError(f"{words}, clusters need {MIN_MEMBERS}")
+        same = [np.equal.outer(each.labels, each.labels) for each in clusters]
+        within = [mask & ~each for mask, each in zip(same, own, strict=True)]
+        yield "classifiers on GANs against their own cluster", True, within
+        yield "classifiers on GANs against other clusters", False, [~mask for mask in same]
 
 
 def _get_architectures(study: Study, gans: str) -> tuple[str, frozenset[str]]:
     """Return those of GANs and of the classifiers in their loss."""
     gan = study.gan_recipes[study.gans[gans].recipe].architecture
     return gan, get_classifiers(study, list_fooled(study, gans))
-
-
-def list_paper_cells(seed: int, measure: str, selection: Selection) -> list[Cell]:
-    """List the cells of a printed table, see `Source`; the seed is of permutations."""
-    reading, pairs = selection.reading, selection.pairs
-    is_printed = reading in TABLES and selection.statistic is Statistic.MEAN
-    if not is_printed or measure != (FID if pairs is None else DETECTION_RATE):
-        raise NotAskedError("the paper prints no table of it")
-    if pairs is None:
-        return list(_list_fid(reading))
-    if reading == MUTUAL_FOOLING:
-        return list(_read_table_b(seed).list_cells(selection))
-    if pairs is not PairSet.HELD_OUT:
-        raise NotAskedError(f"the paper prints no table of {pairs} pairs")
-    return list(_list_rates(reading))
-
-
-@cache
-def _read_table_b(seed: int) -> MutualMatrix:
-    values = np.array(TABLES[MUTUAL_FOOLING].means)
-    names = "gans/paper", "classifiers/paper"
-    architectures = _GAN, frozenset({_CLASSIFIERS[MUTUAL_FOOLING]})
-    clusters = find_clusters(values, seed)
-    return MutualMatrix(values, range(len(values)), names, architectures, clusters)
-
-
-def _list_rates(reading: str) -> Iterator[Cell]:
-    table = TABLES[reading]
-    assert table.stds is not None  # of all tables but B
-    for (row, title), (column, other) in product(enumerate(table.names), repeat=2):
-        numbers = Printed(table.means[row][column], table.stds[row][column])
-        classifiers = frozenset({_CLASSIFIERS.get(reading) or _ARCHITECTURES[title]})
-        place = {"row": float(row), "column": float(column), "lag": float(column - row)}
-        is_same = row == column if reading == ARCHITECTURES else None
-        name = f"{title} on {other}"
-        yield Cell(name, DETECTION_RATE, numbers, _GAN, classifiers, place, is_same)
-
-
-def _list_fid(reading: str) -> Iterator[Cell]:
-    table = TABLES[reading]
-    if table.fid is None:
-        raise NotAskedError("the paper prints no table of it")
-    fooled = frozenset({_CLASSIFIERS[reading]})
-    for column, (name, fid) in enumerate(zip(table.names, table.fid, strict=True)):
-        yield Cell(name, FID, Printed(fid), _GAN, fooled, {"column": float(column)})
-
-
-def resample_printed(
-    cells: Sequence[Printed], num_instances: int | None, seed: int, num: int
-) -> Resampled:
-    """Draw every printed mean from a normal distribution, independently of the others.
-
-    Args:
-        cells: shares; one without a standard deviation gets no draws.
-        num_instances: a standard deviation is that of so many independent numbers, so the mean's
-            standard error is its share 1/sqrt(num_instances); None takes it for that error.
-        seed: of the draws, which are clipped to [0, 1].
-        num: how many draws.
-    """
-    count, size = (1, _MANY) if num_instances is None else (num_instances, num_instances)
-    means, stds = np.transpose(cells)
-    errors = np.hypot(stds / math.sqrt(count), _STEP / math.sqrt(12))
-    noise = np.random.default_rng([seed, len(cells)]).standard_normal((len(cells), num))
-    draws = np.clip(means[:, None] + errors[:, None] * noise, 0.0, 1.0)
-    components = []
-    for cell in np.flatnonzero(~np.isnan(errors)):
-        is_used = np.zeros((size, len(cells)), dtype=np.bool_)
-        is_used[:, cell] = True
-        deviation = draws[cell].std() / math.sqrt(size)  # of each instance, so that they add up
-        components.append(Component(f"cell {cell}", is_used * deviation, is_used))
-    return Resampled(means, draws, tuple(components))

@@ -17,7 +17,7 @@ from knowledge_gaps.models.input_spec import GanClassifier, InputSpec
 from knowledge_gaps.models.networks import build_generator
 from knowledge_gaps.models.registry import Generator, classifier_architectures, parse_settings
 
-FORMAT = 1  # of meta.json and of the files that it lists
+FORMAT = 2  # of meta.json and of the files that it lists
 
 _Module = TypeVar("_Module", bound=nn.Module)
 

@@ -20,12 +20,20 @@ from knowledge_gaps.core.determinism import configure_process
 from knowledge_gaps.core.devices import count_gpus, count_workers
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import dump_json, read_json
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.printing import draw_table, make_table
 from knowledge_gaps.models.networks import build_on_meta
 from knowledge_gaps.models.registry import ImageShape
 from knowledge_gaps.planning.timing import time_training
 from knowledge_gaps.study import DataSettings, Study
-from knowledge_gaps.study.graph import find_cohort, find_recipe, list_members, sort_nodes
+from knowledge_gaps.study.graph import (
+    find_cohort,
+    find_recipe,
+    list_generators,
+    list_instances,
+    list_members,
+    sort_nodes,
+)
 
 # datasets whose image shape is part of their definition
 _KNOWN_SHAPES: dict[str, ImageShape] = dict.fromkeys(
@@ -59,7 +67,7 @@ def make_plan(root: Path, study: Study, with_timing: bool) -> dict[str, Any]:
         row |= {"seconds_per_step": seconds, "note": note}
         row["seconds_left"] = estimate_seconds(left, seconds)
     known = [row["seconds_left"] for row in rows if row["seconds_left"] is not None]
-    num_samples = sum(gans.instances for gans in study.gans.values()) * study.evaluation.num_images
+    num_samples = len(list_generators(study)) * study.evaluation.num_images
     return {
         "study": study.study.name,
         "cohorts": rows,
@@ -77,7 +85,7 @@ def count_steps_left(root: Path, study: Study) -> dict[str, list[int]]:
 
     Cohorts are named "gans/COHORT" or "classifiers/COHORT", each after those in its pool.
     """
-    found: dict[str, list[int]] = {}
+    left: dict[str, dict[Instance, int]] = {}
     for path in sort_nodes(study):
         if path.startswith("pools/"):
             continue
@@ -87,25 +95,28 @@ def count_steps_left(root: Path, study: Study) -> dict[str, list[int]]:
             "settings": recipe.model_dump(mode="json"),
             "cohort_settings": cohort.model_dump(mode="json", exclude={"instances"}),
         }
-        done = [_count_steps(root, path, k, expected) for k in range(cohort.instances)]
-        if any(found[member] for member, _ in list_members(study, cohort.pool)):
-            done = [0] * len(done)  # trained anew with the pool's cohorts
-        found[path] = [recipe.steps - steps for steps in done if steps < recipe.steps]
-    return found
+        members, left[path] = list_members(study, cohort.pool), {}
+        for instance in list_instances(study, cohort):
+            pool = [left[member][Instance(instance.chain, number)] for member, number in members]
+            # trained anew with what it is trained against
+            done = 0 if any(pool) else _count_steps(root, path, instance, expected)
+            left[path][instance] = recipe.steps - done
+    return {path: [steps for steps in left[path].values() if steps > 0] for path in left}
 
 
-def _count_steps(root: Path, cohort: str, instance: int, expected: Mapping[str, Any]) -> int:
+def _count_steps(root: Path, cohort: str, instance: Instance, expected: Mapping[str, Any]) -> int:
     """Count the steps that an instance has made, by its meta.json or its resume state."""
     steps = [0]
-    states = layout.get_state_directory(root) / "resume" / cohort.replace("/", "-")
-    results = [path / "result" for path in states.glob(f"{instance}-*")]
+    kind, _, name = cohort.partition("/")
+    states, pattern = layout.get_trainings(root, kind, name), f"{instance.file_name}-*"
+    results = [path / layout.RESULT for path in states.glob(pattern)]
     if (layout.get_cohort_directory(root, cohort) / layout.COHORT_FILE).exists():
         results.append(layout.get_instance_directory(root, cohort, instance))
     for path in (result / layout.META_FILE for result in results):
         meta = read_json(path) if path.exists() else {}
         if all(meta.get(key) == value for key, value in expected.items()):
             steps.append(expected["settings"]["steps"])
-    for path in states.glob(f"{instance}-*/state.safetensors"):
+    for path in states.glob(f"{pattern}/state.safetensors"):
         steps.append(json.loads(read_metadata(path)["counters"])["step"])
     return max(steps)
 
@@ -133,7 +144,10 @@ def find_shape(data: DataSettings) -> ImageShape | None:
 
 
 def _make_row(study: Study, path: str, left: Sequence[int], shape: ImageShape) -> dict[str, Any]:
-    recipe, instances = find_recipe(study, path), find_cohort(study, path).instances
+    recipe, instances = (
+        find_recipe(study, path),
+        len(list_instances(study, find_cohort(study, path))),
+    )
     networks = build_on_meta(path.partition("/")[0], recipe.architecture, recipe.model, shape)
     counts = {name: sum(map(torch.numel, net.parameters())) for name, net in networks.items()}
     states = [network.state_dict() for network in networks.values()]

@@ -15,6 +15,7 @@ from math import lcm
 import torch
 
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.models.networks import build_classifier, build_discriminator, build_generator
 from knowledge_gaps.models.registry import ImageShape
 from knowledge_gaps.study import ClassifierRecipe, GanRecipe
@@ -48,7 +49,7 @@ def build_trainer(recipe: Recipe, frozen: Sequence[Recipe], shape: ImageShape) -
     Raises UserError or ValueError for what this machine or the images do not allow.
     """
     pixels = torch.randint(256, (_NUM_REALS, *shape), dtype=torch.uint8)
-    images, stream = pixels.numpy(), Stream(0, "plan", 0)
+    images, stream = pixels.numpy(), Stream(0, "plan", Instance(0, 0))
     own = (recipe.architecture, recipe.model, shape)
     if isinstance(recipe, GanRecipe):
         pool = [build_classifier(member.architecture, member.model, shape) for member in frozen]

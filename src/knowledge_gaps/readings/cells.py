@@ -1,7 +1,7 @@
 """The frame of cells: one cohort of classifiers on one cohort of GANs, with every statistic.
 
 All readings, figures and tables of the report select rows of this frame. The single pairs are in
-detections.csv. Intervals are of the two-way bootstrap over generator and classifier instances.
+detections.csv. Intervals are over chains: a cell has one mean over its pairs in each chain.
 """
 
 from __future__ import annotations
@@ -16,14 +16,21 @@ import pandas as pd
 from knowledge_gaps.core.tables import (
     CLASSIFIER_COHORT,
     CLASSIFIER_INSTANCE,
+    GENERATOR_CHAIN,
     GENERATOR_COHORT,
     GENERATOR_INSTANCE,
 )
-from knowledge_gaps.readings.tables import PairSet, summarise
+from knowledge_gaps.readings.tables import (
+    CLASSIFIER,
+    PairSet,
+    bound_shares,
+    name_bounds,
+    summarise,
+)
+from knowledge_gaps.readings.transfers import TRANSFER, Transfers
 from knowledge_gaps.statistics import measures
-from knowledge_gaps.statistics.bootstrap import PairMatrix, make_interval, resample_cells
+from knowledge_gaps.statistics.chains import Floats, Interval, bound_mean
 from knowledge_gaps.statistics.rules import Signal, classify_signals
-from knowledge_gaps.study import Kind
 
 MEASURES = (  # of a pair, shares in [0, 1]
     measures.DETECTION_RATE,
@@ -40,14 +47,16 @@ READING = "reading"
 PAIRS = "pairs"
 ALL = "all"  # the reading of the cells that cohorts.csv has
 C2ST_MAX = f"{measures.C2ST_LOG10_P}_max"
+_ENDS = ("", "_low", "_high", "_degrees")  # of `tables.name_bounds`
 _COHORT_COLUMNS = (  # of cohorts.csv
     GENERATOR_COHORT,
     CLASSIFIER_COHORT,
     PAIRS,
+    "num_chains",
     "num_generators",
     "num_classifiers",
     "num_pairs",
-    *(name for measure in MEASURES for name in (measure, f"{measure}_low", f"{measure}_high")),
+    *(f"{measure}{end}" for measure in (*MEASURES, TRANSFER) for end in _ENDS),
     *(f"num_{word}" for word in Signal),
     C2ST_MAX,
 )
@@ -56,23 +65,26 @@ _COHORT_COLUMNS = (  # of cohorts.csv
 ReadingPlace = tuple[str, str, str, Mapping[str, float]]
 
 
-def make_cells(detections: pd.DataFrame, places: Sequence[ReadingPlace], seed: int) -> pd.DataFrame:
+def make_cells(
+    detections: pd.DataFrame, places: Sequence[ReadingPlace], transfers: Transfers
+) -> pd.DataFrame:
     """Make the frame of cells.
 
     Args:
         detections: as from `tables.read_detections`.
         places: which cohorts a reading reads together, and at which coordinates; a place without
             a coordinate of another one has NaN there.
-        seed: of the resamples; another one moves the bounds in their third digit.
+        transfers: of GAN cohorts that fool classifiers, for the column `transfer`.
 
     Returns:
         A row per reading, place and set of pairs, and under the reading ALL a row per cell of the
-        table. For each measure: MEASURE, MEASURE_low and MEASURE_high are the mean over pairs with
-        its 95 % interval; MEASURE_mean, _std, _min, _max, _num and _missing as of `summarise`.
+        table. For each measure: MEASURE, _low, _high and _degrees are the mean over chains with its
+        95 % interval and the degrees of freedom of that, the chains that have a number less 1;
+        MEASURE_mean, _std, _min, _max, _num and _missing are over pairs, as of `summarise`.
         num_WORD counts pairs by `Signal`; c2st_log10_p_max is of the pair whose two-sample test is
         the least certain. A place without a pair has counts of 0 and NaN.
     """
-    cells = _tabulate(detections, seed)
+    cells = tabulate(detections, transfers)
     keys = [GENERATOR_COHORT, CLASSIFIER_COHORT, PAIRS]
     rows = [
         (reading, gans, classifiers, pairs.value)
@@ -92,37 +104,24 @@ def list_cohorts(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.loc[cells[READING] == ALL, list(_COHORT_COLUMNS)]
 
 
-def _tabulate(detections: pd.DataFrame, seed: int) -> pd.DataFrame:
+def tabulate(detections: pd.DataFrame, transfers: Transfers) -> pd.DataFrame:
     """Summarise every cell of the table that has a pair, in the order of the table."""
-    cohorts = detections.groupby([GENERATOR_COHORT, CLASSIFIER_COHORT], sort=False)
-    blocks: dict[tuple[Any, ...], pd.DataFrame] = {  # by pairs, GAN cohort, classifier cohort
-        (pairs, *names): block
-        for names, rows in cohorts
-        for pairs in PairSet
-        if len(block := rows[pairs.select(rows)]) > 0
-    }
-    cells = pd.DataFrame([_make_row(key, block) for key, block in blocks.items()])
-    sides = ((GENERATOR_COHORT, GENERATOR_INSTANCE), (CLASSIFIER_COHORT, CLASSIFIER_INSTANCE))
-    sizes = [1 + detections.groupby(cohort)[instance].max() for cohort, instance in sides]
-    for measure in MEASURES:
-        matrices = [
-            make_matrix(block, measure, (sizes[0][gans], sizes[1][classifiers]), gans, classifiers)
-            for (_, gans, classifiers), block in blocks.items()
-        ]
-        resampled = resample_cells(matrices, seed)
-        intervals = [make_interval(resampled, cell).clip(0, 1) for cell in np.eye(len(matrices))]
-        bounds = [(each.point, each.low, each.high) for each in intervals]
-        cells[[measure, f"{measure}_low", f"{measure}_high"]] = bounds
-    return cells
+    rows = []
+    for (gans, classifiers), pairs in detections.groupby(
+        [GENERATOR_COHORT, CLASSIFIER_COHORT], sort=False
+    ):
+        found = transfers.get((str(gans), str(classifiers)), np.array([]))
+        for kind in PairSet:
+            if len(block := pairs[kind.select(pairs)]) > 0:
+                row = _make_row((kind, gans, classifiers), block)
+                rows.append(row | _bound_transfer(kind, found))
+    return pd.DataFrame(rows)
 
 
-def make_matrix(
-    pairs: pd.DataFrame, measure: str, shape: tuple[int, int], gans: str, classifiers: str
-) -> PairMatrix:
-    """Arrange a measure of a cell's pairs by instances; NaN where there is no pair."""
-    values = np.full(shape, np.nan)
-    values[pairs[GENERATOR_INSTANCE], pairs[CLASSIFIER_INSTANCE]] = pairs[measure]
-    return PairMatrix(values, f"{Kind.GANS}/{gans}", f"{Kind.CLASSIFIERS}/{classifiers}")
+def _bound_transfer(pairs: PairSet, transfers: Floats) -> dict[str, float]:
+    """Bound the transfer of a cell of held-out pairs; NaN for others."""
+    interval = bound_mean(transfers) if pairs is PairSet.HELD_OUT else Interval()
+    return name_bounds(TRANSFER, interval)
 
 
 def _make_row(key: tuple[Any, ...], block: pd.DataFrame) -> dict[str, Any]:
@@ -130,13 +129,15 @@ def _make_row(key: tuple[Any, ...], block: pd.DataFrame) -> dict[str, Any]:
         GENERATOR_COHORT: key[1],
         CLASSIFIER_COHORT: key[2],
         PAIRS: key[0].value,
+        "num_chains": block[GENERATOR_CHAIN].nunique(),
         "num_generators": block[GENERATOR_INSTANCE].nunique(),
         "num_classifiers": block[CLASSIFIER_INSTANCE].nunique(),
         "num_pairs": len(block),
         C2ST_MAX: float(block[measures.C2ST_LOG10_P].max(skipna=False)),
+        **bound_shares(block, MEASURES),
     }
     # accuracy on reals is a number of the classifier, not of the pair
-    of_classifier = block.drop_duplicates(CLASSIFIER_INSTANCE)
+    of_classifier = block.drop_duplicates(CLASSIFIER)
     for measure in MEASURES:
         row |= summarise(
             (of_classifier if measure == measures.REAL_ACCURACY else block)[measure], measure

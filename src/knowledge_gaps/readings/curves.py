@@ -12,16 +12,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.layout import CURVES_FILE, get_instance_directory
-from knowledge_gaps.core.tables import Cast, read_columns, read_header
+from knowledge_gaps.core.tables import (
+    GENERATOR_CHAIN,
+    GENERATOR_COHORT,
+    Cast,
+    read_columns,
+    read_header,
+)
 from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Reading, Results
+from knowledge_gaps.statistics.measures import LOSS_DISCRIMINATOR
 from knowledge_gaps.study import NO_POOL
+from knowledge_gaps.study.graph import list_instances
 
 INSTANCE, STEP = "instance", "step"
+_END = 0.1  # of a training
 LOSS_FOOLING = "loss_fooling"  # a baseline has none
-LOSSES = ("loss_discriminator", "loss_generator", LOSS_FOOLING)
+LOSSES = (LOSS_DISCRIMINATOR, "loss_generator", LOSS_FOOLING)
 
 _LABELS = ("discriminator", "generator, adversarial term", "generator, fooling term")
 _COLOURS = (figures.GREEN, figures.BLUE, figures.ORANGE)
@@ -40,7 +50,9 @@ class TrainingCurves(Reading):
     def read(self, results: Results) -> Any:
         """Return `Curves`, with NaN for an absent fooling loss; raises UserError."""
         return {
-            name: pd.concat(_read(results.root, name, number) for number in range(gans.instances))
+            name: pd.concat(
+                _read(results.root, name, each) for each in list_instances(results.study, gans)
+            )
             for name, gans in results.study.gans.items()
         }
 
@@ -60,10 +72,20 @@ class TrainingCurves(Reading):
         return {"loss_curves.csv": pd.concat(means)[["cohort", STEP, *LOSSES]]}
 
 
-def _read(root: Path, cohort: str, instance: int) -> pd.DataFrame:
+def measure_ends(curves: Curves) -> pd.DataFrame:
+    """Average the discriminator's loss over the last tenth of each training: a row an instance."""
+    rows = []
+    for cohort, frame in curves.items():
+        last = frame[frame[STEP] > (1 - _END) * frame[STEP].max()]
+        for name, loss in last.groupby(INSTANCE)[LOSS_DISCRIMINATOR].mean().items():
+            rows.append((cohort, Instance.parse(str(name), INSTANCE).chain, loss))
+    return pd.DataFrame(rows, columns=[GENERATOR_COHORT, GENERATOR_CHAIN, LOSS_DISCRIMINATOR])
+
+
+def _read(root: Path, cohort: str, instance: Instance) -> pd.DataFrame:
     path = get_instance_directory(root, f"gans/{cohort}", instance) / CURVES_FILE
     columns = dict.fromkeys([*read_header(path), *LOSSES[:2]], Cast.NUMBER) | {STEP: Cast.COUNT}
-    frame = read_columns(path, columns).assign(**{INSTANCE: instance})
+    frame = read_columns(path, columns).assign(**{INSTANCE: str(instance)})
     return frame if LOSS_FOOLING in frame else frame.assign(**{LOSS_FOOLING: math.nan})
 
 

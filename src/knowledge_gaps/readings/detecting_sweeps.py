@@ -28,6 +28,7 @@ _PLOT_COLUMNS = [  # of plots/generalisation.csv, a row per held-out pair
     "num_generators",
     "classifier_cohort",
     "classifier_instance",
+    "generator_chain",  # which is the classifier's too
     "generator_instance",
     "detection_rate",
     "auc",

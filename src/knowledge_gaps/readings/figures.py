@@ -24,6 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.layout import get_samples_file
 from knowledge_gaps.data.store import Images, open_images
 from knowledge_gaps.readings.tables import Row
@@ -176,7 +177,7 @@ def count_columns(images: Images) -> int:
     return _NUM_LARGE_COLUMNS if max(images.shape[2:]) >= _LARGE_PX else _NUM_COLUMNS
 
 
-def read_sample_row(root: Path, cohort: str, label: str, instances: Sequence[int]) -> ImageRow:
+def read_sample_row(root: Path, cohort: str, label: str, instances: Sequence[Instance]) -> ImageRow:
     """Read a row of generated images, shared evenly by some instances of a cohort."""
     stores = [open_images(get_samples_file(root, cohort, instance)) for instance in instances]
     num_each = count_columns(stores[0]) // len(stores)

@@ -23,6 +23,7 @@ from knowledge_gaps.readings.reading import Metrics, Place, Reading, Results
 from knowledge_gaps.readings.tables import PairSet, Row, select_pairs
 from knowledge_gaps.statistics.measures import find_metric_of
 from knowledge_gaps.study import Study
+from knowledge_gaps.study.graph import list_instances
 
 _LOG_FROM_RATIO = 20.0  # an axis whose values span more than this factor is logarithmic
 _ENTROPY_ROOM = 0.3  # nats above the largest class entropy, for its line to be seen
@@ -133,7 +134,7 @@ class PhiSweep(FoolingSweep):
         cells = results.select(self.name, PairSet.HELD_OUT)
         for cohort, phi in dict.fromkeys((cell["generator_cohort"], cell["phi"]) for cell in cells):
             label = "baseline" if phi == 0 else f"phi {format_phi(phi)}"
-            instances = range(min(results.study.gans[cohort].instances, _NUM_SAMPLED))
+            instances = list_instances(results.study, results.study.gans[cohort])[:_NUM_SAMPLED]
             rows.append(figures.read_sample_row(results.root, cohort, label, instances))
         return rows
 
@@ -267,12 +268,17 @@ def _draw_metric(axes: Axes, rows: Sequence[Row], metric: str) -> None:
 
 
 def _frame_entropy(axes: Axes, classes: Classes) -> None:
-    """Mark the largest class entropy, and show the whole range up to it."""
-    largest = math.log(classes.num)
-    axes.axhline(largest, color=figures.GREY, linewidth=0.8, linestyle=(0, (1, 2)))
-    axes.set_ylim(-0.1, round(largest + _ENTROPY_ROOM, 1))
+    """Mark the largest class entropy where it is known, and show the whole range up to it."""
+    title = f"Diversity: entropy of {classes.words}"
+    if classes.num is None:
+        axes.set_ylim(bottom=-0.1)
+    else:
+        largest = math.log(classes.num)
+        axes.axhline(largest, color=figures.GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.set_ylim(-0.1, round(largest + _ENTROPY_ROOM, 1))
+        title += f" (dotted: ln {classes.num:,}, all equal)"
     axes.set_ylabel("class entropy\n(nats)")
-    axes.set_title(f"Diversity: entropy of {classes.words} (dotted: ln {classes.num:,}, all equal)")
+    axes.set_title(title)
 
 
 def _draw_reference(axes: Axes, value: float, label: str) -> None:

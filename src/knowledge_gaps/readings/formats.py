@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from knowledge_gaps.readings.tables import Row
+from knowledge_gaps.statistics.chains import Interval
 from knowledge_gaps.statistics.measures import FID, find_metric_of
 from knowledge_gaps.study import Study
 from knowledge_gaps.study.graph import list_members, split_detected
@@ -25,6 +26,7 @@ _TITLES = {  # of names in a study
 _SMALLEST_P = 0.001
 _SPACE = "\u00a0"  # no line break within mean ± std
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def format_number(value: float, digits: int = 2) -> str:
@@ -52,11 +54,31 @@ def format_summary(row: Row, name: str, digits: int = 2) -> str:
 
 
 def format_interval(row: Row, name: str, digits: int = 2) -> str:
-    """Write a mean with its interval as 0.58 [0.44, 0.71]; the mean alone where there is none."""
-    text, low, high = format_number(row[name], digits), row[f"{name}_low"], row[f"{name}_high"]
-    if math.isfinite(low) and math.isfinite(high):
-        text += f"{_SPACE}[{format_number(low, digits)},{_SPACE}{format_number(high, digits)}]"
-    return text
+    """Write a mean with its interval and the degrees of freedom as 0.58 [0.44, 0.71]₅; the mean
+    alone where there is none. `row` is of `tables.name_bounds`.
+    """
+    return f"{format_number(row[name], digits)}{_SPACE}{format_bounds(row, name, digits)}".rstrip()
+
+
+def format_bounds(row: Row, name: str, digits: int = 2) -> str:
+    """Write the interval of `format_interval` alone; nothing where there is none."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    bounds = f"{format_number(low, digits)},{_SPACE}{format_number(high, digits)}"
+    return f"[{bounds}]{format_degrees(row[f'{name}_degrees'])}"
+
+
+def format_estimate(interval: Interval, digits: int = 2) -> str:
+    """Write an interval as `format_interval` does."""
+    ends = {"": "point", "_low": "low", "_high": "high", "_degrees": "degrees"}
+    row = {f"x{end}": getattr(interval, name) for end, name in ends.items()}
+    return format_interval(row, "x", digits)
+
+
+def format_degrees(degrees: float) -> str:
+    """Write degrees of freedom as a whole subscript; nothing where they are not finite."""
+    return f"{degrees:.0f}".translate(_SUBSCRIPTS) if math.isfinite(degrees) else ""
 
 
 def format_counts(counts: Iterable[int]) -> str:
@@ -81,7 +103,7 @@ def format_distance(metric_name: str) -> str:
 
 
 def format_pool(study: Study, pool: str) -> str:
-    """Write the instances of a pool as COHORT/INSTANCE, separated by commas."""
+    """Write the instances of a pool as COHORT/INDEX, separated by commas."""
     return _join_members(list_members(study, pool))
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,8 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from knowledge_gaps.core.tables import (
+    CLASSIFIER_CHAIN,
+    CLASSIFIER_COHORT,
+    CLASSIFIER_INSTANCE,
+    GENERATOR_COHORT,
+)
 from knowledge_gaps.readings.reading import Metrics, Reading, Results
 from knowledge_gaps.statistics.clusters import Clusters, find_clusters
+from knowledge_gaps.statistics.measures import DETECTION_RATE
 from knowledge_gaps.study.graph import list_members
 
 FloatArray = npt.NDArray[np.float64]
@@ -22,11 +28,11 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class MutualFooling:
-    """Detection rates of the R classifiers of a cohort on G GAN cohorts that each fool one."""
+    """Detection in one chain: R classifiers of a cohort on G GAN cohorts that each fool one."""
 
     cohort: str  # name of the classifier cohort
     gans: tuple[str, ...]  # names of the columns
-    in_loss: tuple[int, ...]  # the instance that each column's GANs were trained to fool
+    in_loss: tuple[int, ...]  # index of the classifier that each column's GANs fool
     detection: FloatArray  # [R, G], means over the GAN instances; NaN where there is no rate
     clusters: Clusters | None = None  # of the fooled classifiers; None where none are looked for
 
@@ -52,22 +58,30 @@ class MutualFooling:
 
 
 class Mutual(Reading):
-    """Every classifier of a cohort on GANs that each fool one of them, and clusters of these."""
+    """Every classifier of a cohort on GANs that each fool one of them, and clusters of these.
+
+    Classifiers of different chains have nothing in common, so a chain has a matrix of its own.
+    """
 
     name, title, position = "mutual_fooling", "Mutual fooling", 70
 
-    def read(self, results: Results) -> MutualFooling | None:
-        """Return the matrix; None when the study names no GAN cohort for it."""
+    def read(self, results: Results) -> list[MutualFooling]:
+        """Return the matrix of each chain; none when the study names no GAN cohort for it."""
+        if not results.study.report.mutual_fooling:
+            return []
+        return [self._read_chain(results, chain) for chain in range(results.study.study.chains)]
+
+    def _read_chain(self, results: Results, chain: int) -> MutualFooling:
         study, detections = results.study, results.detections
-        if not (gans := study.report.mutual_fooling):
-            return None
+        gans = study.report.mutual_fooling
         members = [list_members(study, study.gans[name].fools)[0] for name in gans]
         cohort = members[0][0].partition("/")[2]  # all fool one of the same cohort
-        rows = detections[detections["classifier_cohort"] == cohort]
-        rates = rows.groupby(["classifier_instance", "generator_cohort"])["detection_rate"].mean()
-        instances = range(study.classifiers[cohort].instances)
-        detection = rates.unstack().reindex(instances, columns=gans).to_numpy(np.float64)
-        in_loss = tuple(instance for _, instance in members)
+        is_chosen = detections[CLASSIFIER_COHORT] == cohort
+        rows = detections[is_chosen & (detections[CLASSIFIER_CHAIN] == chain)]
+        rates = rows.groupby([CLASSIFIER_INSTANCE, GENERATOR_COHORT])[DETECTION_RATE].mean()
+        indices = range(study.classifiers[cohort].instances)
+        detection = rates.unstack().reindex(indices, columns=gans).to_numpy(np.float64)
+        in_loss = tuple(index for _, index in members)
         fooling = MutualFooling(cohort, tuple(gans), in_loss, detection)
         square = fooling.get_square()
         is_whole = np.isfinite(square[~np.eye(len(square), dtype=bool)]).all()
@@ -77,9 +91,9 @@ class Mutual(Reading):
 
     def make_metrics(self, results: Results, content: Any) -> Metrics:
         """Average the rates of the classifier in the loss, and of the others that are fooled."""
-        square = content.get_square()
-        is_own = np.eye(len(square), dtype=bool)
-        others = square[~is_own].mean() if len(square) > 1 else math.nan
+        squares = np.array([fooling.get_square() for fooling in content])  # [chains, N, N]
+        is_own = np.eye(squares.shape[1], dtype=bool)
+        means = squares[:, is_own].mean(), squares[:, ~is_own].mean()
         return {
-            self.name: {"in_loss_detection": square[is_own].mean(), "held_out_detection": others}
+            self.name: dict(zip(("in_loss_detection", "held_out_detection"), means, strict=True))
         }

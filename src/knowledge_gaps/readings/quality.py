@@ -11,6 +11,7 @@ import pandas as pd
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.tables import Cast, read_columns
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.readings import figures
@@ -18,8 +19,8 @@ from knowledge_gaps.readings.cohorts import find_baseline
 from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Metrics, Reading, Results
 from knowledge_gaps.readings.tables import summarise_quality
-from knowledge_gaps.statistics.measures import METRICS
-from knowledge_gaps.study import REALS
+from knowledge_gaps.statistics.measures import METRICS, name_features
+from knowledge_gaps.study import REALS, Study
 
 
 class Quality(Reading):
@@ -41,16 +42,17 @@ class Quality(Reading):
 
     def draw(self, results: Results, content: Any) -> Iterator[PageFigure]:
         root = results.root
-        path = root / layout.REPORTS / layout.NEIGHBOURS_FILE
-        pairs = _read_neighbours(path, results.study.evaluation.extractor)
+        path = layout.get_reports(root, results.study.study.name) / layout.NEIGHBOURS_FILE
+        pairs = _read_neighbours(path, results.study)
         if pairs.empty:
             return
         training = root / layout.PREPARED / layout.TRAIN_IMAGES
         num_columns = figures.count_columns(open_images(training))
         pairs = pairs.sort_values("distance", kind="stable")[:num_columns]
         generated, reals = [], []
-        for cohort, instance, image, real, _ in pairs.itertuples(index=False):
-            generated.append(_read_image(layout.get_samples_file(root, cohort, instance), image))
+        for cohort, *instance, image, real, _ in pairs.itertuples(index=False):
+            file = layout.get_samples_file(root, cohort, Instance(*instance))
+            generated.append(_read_image(file, image))
             reals.append(_read_image(training, real))
         figure = figures.draw_image_rows([("generated", generated), ("nearest real", reals)])
         yield PageFigure("neighbours", figure, is_picture=True, facts={"num_pairs": len(pairs)})
@@ -73,11 +75,12 @@ def _read_image(path: Path, index: int) -> figures.ImageArray:
     return images[index : index + 1]
 
 
-def _read_neighbours(path: Path, extractor: str) -> pd.DataFrame:
+def _read_neighbours(path: Path, study: Study) -> pd.DataFrame:
     """Read neighbours.csv: positions in the files of images, and the distance of their features."""
-    distance = f"distance_{extractor}"
+    distance = f"distance_{name_features(study.evaluation.extractor, study.data.name)}"
     columns = {
         "generator_cohort": Cast.NAME,
+        "generator_chain": Cast.COUNT,
         "generator_instance": Cast.COUNT,
         "image": Cast.COUNT,
         "training_image": Cast.COUNT,

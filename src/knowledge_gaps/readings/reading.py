@@ -12,12 +12,25 @@ from typing import Any, ClassVar, cast
 
 import pandas as pd
 
-from knowledge_gaps.core.tables import CLASSIFIER_COHORT, CLASSIFIER_INSTANCE, GENERATOR_COHORT
+from knowledge_gaps.core.tables import (
+    CLASSIFIER_COHORT,
+    GENERATOR_CHAIN,
+    GENERATOR_COHORT,
+    IN_LOSS,
+)
 from knowledge_gaps.readings.cells import ALL, PAIRS, READING, make_cells
 from knowledge_gaps.readings.cohorts import list_fooled
 from knowledge_gaps.readings.figures import PageFigure
-from knowledge_gaps.readings.tables import PairSet, Row, find_metric, summarise, summarise_quality
-from knowledge_gaps.statistics.measures import METRICS, REAL_ACCURACY
+from knowledge_gaps.readings.tables import (
+    CLASSIFIER,
+    PairSet,
+    Row,
+    find_metric,
+    summarise,
+    summarise_quality,
+)
+from knowledge_gaps.readings.transfers import Transfers, compute_transfers
+from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, METRICS, REAL_ACCURACY
 from knowledge_gaps.study import Study
 
 Place = tuple[str, str, dict[str, float]]  # GAN cohort, classifier cohort, coordinates
@@ -32,7 +45,7 @@ class Results:
     study: Study  # names the readings and their cohorts
     detections: pd.DataFrame  # as from `tables.read_detections`
     quality: pd.DataFrame  # as from `tables.read_quality`
-    seed: int  # of resamples and permutations
+    seed: int  # of permutations
     _contents: dict[str, Any] = field(default_factory=dict, init=False)
 
     @cached_property
@@ -40,7 +53,28 @@ class Results:
         """The frame of `cells.make_cells`, with the places of every reading that is asked for."""
         asked = [each for each in list_readings().values() if each.is_asked(self.study)]
         places = [(each.name, *place) for each in asked for place in each.list_shown(self.study)]
-        return make_cells(self.detections, places, self.seed)
+        return make_cells(self.detections, places, self.transfers)
+
+    @cached_property
+    def transfers(self) -> Transfers:
+        """How far fooling reaches held-out classifiers, see `readings.transfers`."""
+        return compute_transfers(self.study, self.detections)
+
+    @cached_property
+    def _blocks(self) -> dict[tuple[Any, ...], pd.DataFrame]:
+        return dict(iter(self.detections.groupby([GENERATOR_COHORT, CLASSIFIER_COHORT])))
+
+    def list_pairs(self, pairs: PairSet, gans: str, classifiers: str) -> pd.DataFrame:
+        """List the pairs of two cohorts, as `tables.select_pairs` does for a single time."""
+        block = self._blocks.get((gans, classifiers), self.detections[:0])
+        return block[pairs.select(block)]
+
+    @cached_property
+    def in_loss(self) -> pd.DataFrame:
+        """Rate and area by the classifiers in the loss of each GAN cohort, means over chains."""
+        rows = self.detections[self.detections[IN_LOSS]]
+        means = rows.groupby([GENERATOR_COHORT, GENERATOR_CHAIN])[[DETECTION_RATE, AUC]].mean()
+        return means.groupby(GENERATOR_COHORT).mean()
 
     def select(self, reading: str, pairs: str) -> list[Row]:
         """Select a reading's cells of a `PairSet`, in the order of its places."""
@@ -67,7 +101,7 @@ class Results:
     @cached_property
     def accuracy_rows(self) -> dict[str, Row]:
         """Accuracy on reals over the instances of each classifier cohort, as of `summarise`."""
-        by_instance = self.detections.drop_duplicates([CLASSIFIER_COHORT, CLASSIFIER_INSTANCE])
+        by_instance = self.detections.drop_duplicates(CLASSIFIER)
         accuracy = by_instance.set_index(CLASSIFIER_COHORT)[REAL_ACCURACY]
         return {name: summarise(accuracy[[name]], REAL_ACCURACY) for name in self.study.classifiers}
 

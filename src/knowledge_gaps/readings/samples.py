@@ -11,6 +11,9 @@ from knowledge_gaps.readings import figures
 from knowledge_gaps.readings.cohorts import list_table_cohorts
 from knowledge_gaps.readings.figures import PageFigure
 from knowledge_gaps.readings.reading import Reading, Results
+from knowledge_gaps.study.graph import list_instances
+
+_MAX_ROWS = 12  # instances of a cohort that are shown
 
 
 class Samples(Reading):
@@ -28,9 +31,10 @@ class Samples(Reading):
         for cohort, gans in results.study.gans.items():
             rows = [
                 figures.read_sample_row(results.root, cohort, f"instance {instance}", [instance])
-                for instance in range(gans.instances)
+                for instance in list_instances(results.study, gans)[:_MAX_ROWS]
             ]
-            figure, facts = figures.draw_image_rows(rows), {"num_columns": num_columns}
+            figure = figures.draw_image_rows(rows)
+            facts = {"num_columns": num_columns, "num_instances": len(rows)}
             yield PageFigure(f"samples_{cohort}", figure, is_picture=True, facts=facts)
         halves = reals[:num_columns], reals[num_columns : 2 * num_columns]
         rows = [("real", [half]) for half in halves if len(half) > 0]

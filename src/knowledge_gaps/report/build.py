@@ -1,4 +1,4 @@
-"""The report: reads the tables, images and curves below a root, writes reports/.
+"""The report: reads the tables, images and curves below a root, writes reports/STUDY/.
 
 Everything is read and drawn before the first file is written. The bytes depend on the input alone,
 so that building twice changes nothing.
@@ -40,7 +40,7 @@ _SETTINGS = (PHI, "truncation")  # written in full: 1e-7 is not 0
 
 
 def build_report(root: Path, study: Study) -> None:
-    """Write reports/index.html, cohorts.csv, verdicts.json, metrics.json, figures/ and plots/*.csv.
+    """Write index.html, cohorts.csv, verdicts.json, metrics.json, figures/, plots/*.csv.
 
     The plots are for `dvc plots`, a header alone for a reading that the study does not name. Files
     and columns have fixed names, because dvc.yaml names them for every study; so metrics go by
@@ -65,13 +65,14 @@ def build_report(root: Path, study: Study) -> None:
     }
     metrics = make_headline_metrics(results, readings)
     metrics |= _make_trust_metrics(content["audit"], content["verdicts"]["claims"])
-    reports = root / layout.REPORTS
+    reports = layout.get_reports(root, study.study.name)
     _publish(reports / "figures", images)
     _publish(reports / "plots", plots)
     write_table(reports / layout.COHORTS_FILE, list_cohorts(results.cells))
     files.write_json(reports / layout.VERDICTS_FILE, content["verdicts"])
     files.write_json(reports / layout.METRICS_FILE, metrics)
     files.write_text(reports / "index.html", page)
+    print(f"report: {reports / 'index.html'}")
 
 
 def read_content(root: Path, study: Study) -> dict[str, Any]:
@@ -82,16 +83,17 @@ def read_content(root: Path, study: Study) -> dict[str, Any]:
         UserError: when a file is missing or malformed, or has no row of a cohort of the study.
     """
     findings = load_findings(root / FINDINGS_FILE)
+    reports = layout.get_reports(root, study.study.name)
     results = Results(root, study, *read_tables(root, study), findings.seed)
     readings = {name: results.read(name) for name in list_readings()}
     return {
         "dataset": files.read_json(root / layout.PREPARED / layout.DATASET_FILE),
         "results": results,
         "readings": readings,
-        "audit": audit.read(root),
-        "spectra": spectra.read(root, choose_cohorts(study)),
-        "attributions": attributions.read(root),
-        "compared": agreement.read(root, readings["mutual_fooling"]),
+        "audit": audit.read(reports),
+        "spectra": spectra.read(root, reports, choose_cohorts(study)),
+        "attributions": attributions.read(root, reports),
+        "compared": agreement.read(reports, next(iter(readings["mutual_fooling"]), None)),
         "findings": findings,
         "verdicts": make_verdicts(results, findings),
     }
@@ -104,7 +106,7 @@ def draw_figures(
     for name, reading in list_readings().items():
         if reading.is_asked(results.study):
             yield from reading.draw(results, readings[name])
-    if (mutual := readings["mutual_fooling"]) is not None:
+    for mutual in readings["mutual_fooling"][:1]:
         yield from agreement.draw(content["compared"], mutual, mutual.order)
     yield from spectra.draw(content["spectra"])
     if content["attributions"] is not None:

@@ -11,16 +11,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from scipy.special import stdtrit
 
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, GENERATOR_COHORT
 from knowledge_gaps.findings.judge import Verdict
 from knowledge_gaps.readings import cohorts, formats, paper
 from knowledge_gaps.readings.reading import Results, list_readings
 from knowledge_gaps.readings.tables import PairSet, Row
+from knowledge_gaps.statistics.chains import CONFIDENCE
 from knowledge_gaps.statistics.clusters import SIGNIFICANCE
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA
 from knowledge_gaps.statistics.measures import FID
-from knowledge_gaps.statistics.rules import Signal, describe_rule
+from knowledge_gaps.statistics.rules import Signal, describe_gap_rule, describe_rule
+from knowledge_gaps.statistics.transfer import MIN_SHIFT
 from knowledge_gaps.study import Study, TrainingSettings
 
 _OTHERS = (  # readings in the table of detection statistics, after the iterations
@@ -55,7 +58,7 @@ def render_page(results: Results, verdicts: Mapping[str, Any], **content: Any) -
     asked = [each for each in list_readings().values() if each.is_asked(results.study)]
     sections = [*_OWN_SECTIONS, *((each.position, each.name, each.title) for each in asked)]
     templates = environment.list_templates()
-    claims = verdicts["claims"]
+    claims, anchors = verdicts["claims"], verdicts["anchors"]
     found = [claim["study"]["verdict"] for claim in claims]
     page = environment.get_template("page.html.j2").render(
         **make_context(results.study, formats.format_distance(results.metric_names[FID])),
@@ -65,6 +68,7 @@ def render_page(results: Results, verdicts: Mapping[str, Any], **content: Any) -
         accuracy=results.accuracy_rows,
         metric_names=results.metric_names,
         statistics=_list_statistics(results),
+        anchors=anchors,
         claims=sorted(claims, key=lambda claim: claim["study"]["verdict"] == Verdict.NOT_ASKED),
         verdict_counts={verdict.value: found.count(verdict) for verdict in Verdict},
     )
@@ -83,6 +87,8 @@ def make_environment() -> Environment:
     environment.filters.update(
         summary=formats.format_summary,
         interval=formats.format_interval,
+        bounds=formats.format_bounds,
+        estimate=formats.format_estimate,
         number=formats.format_number,
         p=formats.format_p,
         phi=formats.format_phi,
@@ -96,7 +102,10 @@ def make_environment() -> Environment:
         formats=formats,
         list_settings=list_settings,
         describe_rule=describe_rule,
+        describe_gap_rule=describe_gap_rule,
         log=math.log,
+        t_quantile=lambda degrees: float(stdtrit(degrees, (1 + CONFIDENCE) / 2)),
+        min_shift=MIN_SHIFT,
         fooling_words=list(Signal),
         audit_alpha=AUDIT_ALPHA,
         significance=SIGNIFICANCE,
@@ -119,6 +128,7 @@ def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
         dataset = f"drawn faces (DiceBear, style {study.data.style})"
     return {
         "study": study,
+        "with_interval": _describe_interval(study.study.chains),
         "classes": cohorts.find_classes(study),
         "setting": {
             "dataset": dataset,
@@ -132,6 +142,14 @@ def make_context(study: Study, distance: str = "FID") -> dict[str, Any]:
             "is_stylegan2": cohorts.has_styles(study),
         },
     }
+
+
+def _describe_interval(num_chains: int) -> str:
+    """Say behind the word "mean" which interval it has."""
+    if num_chains == 1:
+        return "without an interval, which one chain does not have"
+    protocol = f"Student's t over {num_chains} chains; the subscript is its degrees of freedom"
+    return f"with its 95 % interval ({protocol})"
 
 
 def list_settings(recipes: Mapping[str, TrainingSettings]) -> dict[str, list[str]]:
@@ -186,5 +204,6 @@ def _list_statistics(results: Results) -> dict[str, list[Row]]:
 
 def _format_effect(answer: Mapping[str, Any]) -> str:
     names = {"effect": "effect", "effect_low": "low", "effect_high": "high"}
+    names |= {"effect_degrees": "degrees"}
     known = {key: answer[name] for key, name in names.items() if answer[name] is not None}
     return formats.format_interval(dict.fromkeys(names, math.nan) | known, "effect", digits=3)

@@ -1,4 +1,4 @@
-"""agreement: how alike the classifiers of one cohort are, in their errors and in their features."""
+"""agreement: how alike a cohort's classifiers of the first chain are, in errors and in features."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 from knowledge_gaps.analyses.agreement import measure
 from knowledge_gaps.analyses.agreement.reading import COLUMNS
 from knowledge_gaps.core import layout
+from knowledge_gaps.core.instance import FIRST_CHAIN, Instance
 from knowledge_gaps.core.printing import count_words
 from knowledge_gaps.core.tables import CLASSIFIER_COHORT, write_table
 from knowledge_gaps.execution.parallel import map_parallel
@@ -17,7 +18,7 @@ from knowledge_gaps.study import Study
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/agreement.csv, without rows when the study has no cohort to compare.
+    """Write agreement.csv, without rows when the study has no cohort to compare.
 
     Raises UserError when a checkpoint or a file of images is missing or altered.
     """
@@ -25,8 +26,8 @@ def run(root: Path, study: Study) -> None:
     sets = {} if cohort is None else measure.list_sets(root, study, cohort)
     num_classifiers = 0 if cohort is None else study.classifiers[cohort].instances
     directories = [
-        layout.get_instance_directory(root, f"classifiers/{cohort}", instance)
-        for instance in range(num_classifiers)
+        layout.get_instance_directory(root, f"classifiers/{cohort}", Instance(FIRST_CHAIN, index))
+        for index in range(num_classifiers)
     ]
     # every classifier scores each set of images once
     answer = partial(measure.answer_sets, sets=tuple(dict.fromkeys(sets.values())))
@@ -37,5 +38,5 @@ def run(root: Path, study: Study) -> None:
         for row in measure.compare_pairs(kind, sources, [each[sources] for each in answered])
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    write_table(root / layout.REPORTS / layout.AGREEMENT_FILE, table)
+    write_table(layout.get_reports(root, study.study.name) / layout.AGREEMENT_FILE, table)
     print(f"agreement: compared {count_words(len(rows), 'pair')} of classifiers")

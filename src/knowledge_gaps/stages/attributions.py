@@ -21,7 +21,7 @@ from knowledge_gaps.study import Study
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/attributions.csv, and examples and mean maps below data/attributions.
+    """Write attributions.csv, and examples and mean maps below data/attributions.
 
     The table has no rows when no GAN cohort of the iterations fools classifiers. Raises UserError
     when a checkpoint or a file of images is missing or altered.
@@ -57,5 +57,5 @@ def run(root: Path, study: Study) -> None:
             measured = len(known), known.mean(), known.std()
             rows.append((name, plan.cohort, *instances, *roles, *measured))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    write_table(root / layout.REPORTS / layout.ATTRIBUTIONS_FILE, table)
+    write_table(layout.get_reports(root, study.study.name) / layout.ATTRIBUTIONS_FILE, table)
     print(f"attributed {count_words(len(found), 'set of images', 'sets of images')}")

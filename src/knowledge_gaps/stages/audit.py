@@ -21,12 +21,12 @@ _COUNTS = ("instance", "steps", "num_images", "num_defects")  # columns of whole
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/audit.csv; raises UserError for a bad file or a training that diverges."""
+    """Write audit.csv; raises UserError for a bad file or a training that diverges."""
     rows = measure.judge_classifiers(_train(root, study))
     configure_process()
     rows += measure.check_exactly(root, study)
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(_COUNTS, "Int64"))
-    write_table(root / layout.REPORTS / layout.AUDIT_FILE, table)
+    write_table(layout.get_reports(root, study.study.name) / layout.AUDIT_FILE, table)
     num_passed, num_failed, num_found, num_missed = (
         sum(row["verdict"] == verdict for row in rows) for verdict in Verdict
     )

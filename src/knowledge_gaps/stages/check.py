@@ -9,14 +9,18 @@ from pathlib import Path
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.printing import count_words
-from knowledge_gaps.evaluation.registry import get_extractor
+from knowledge_gaps.evaluation.controlling import choose_controls
+from knowledge_gaps.evaluation.judging import choose_judges
+from knowledge_gaps.evaluation.perturbing import choose_perturbations
+from knowledge_gaps.evaluation.registry import find_extractor
+from knowledge_gaps.execution.cohort import keep_published
 from knowledge_gaps.execution.fingerprint import write_fingerprints
 from knowledge_gaps.models import registry
 from knowledge_gaps.models.networks import check_networks
 from knowledge_gaps.models.pool import write_pool
 from knowledge_gaps.planning.plan import find_shape
 from knowledge_gaps.study import NO_POOL, ClassifierRecipe, GanRecipe, Kind, Study
-from knowledge_gaps.study.graph import get_cohorts, list_members
+from knowledge_gaps.study.graph import get_cohorts, list_instances, list_members
 from knowledge_gaps.training.initial_weights import find_initial_weights
 
 
@@ -25,9 +29,10 @@ def run(root: Path, study: Study) -> None:
     check_study(root, study)
     write_pool(root, NO_POOL, ())
     write_fingerprints(root, study)
+    keep_published(root, study)
     counts = []
     for word, cohorts in (("GAN", study.gans), ("classifier", study.classifiers)):
-        num_instances = sum(cohort.instances for cohort in cohorts.values())
+        num_instances = sum(len(list_instances(study, cohort)) for cohort in cohorts.values())
         instances = count_words(num_instances, "instance")
         counts.append(f"{count_words(len(cohorts), f'{word} cohort')} ({instances})")
     print(f"params.yaml: study {study.study.name}: {', '.join(counts)}")
@@ -38,7 +43,10 @@ def check_study(root: Path, study: Study) -> None:
 
     Names, types and ranges were checked on reading. Raises UserError, which names the key.
     """
-    get_extractor(study.evaluation.extractor)
+    find_extractor(study.evaluation)
+    choose_judges(study.evaluation)
+    choose_perturbations(study.evaluation)
+    choose_controls(study.evaluation)
     shape = find_shape(study.data)
     for kind in Kind:
         section = f"{kind.removesuffix('s')}_recipes"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from knowledge_gaps.core.devices import count_processes, read_rank
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.printing import track_instances
 from knowledge_gaps.execution.assignment import Callback
 from knowledge_gaps.execution.cluster import EXECUTOR_VARIABLE, find_executor
@@ -27,7 +28,7 @@ def run(
     name: str,
     kind: Kind,
     num_processes: int | None = None,
-    instance: int | None = None,
+    instance: Instance | None = None,
 ) -> None:
     """Train the cohort of a kind and name, or one instance of it (for the cohort to take up).
 
@@ -64,7 +65,7 @@ def _watch(study: Study, tasks: Sequence[TrainingTask]) -> Iterator[Callback]:
     first, live = tasks[0], {task.instance: task.describe() for task in tasks}
     tracker = CohortTracker(first.root, study.study.name, first.kind.value, first.name, live)
 
-    def show(instance: int, step: int, row: Row | None) -> None:
+    def show(instance: Instance, step: int, row: Row | None) -> None:
         report(instance, step, row)
         if row is not None:
             tracker.log(instance, step, {key: row[key] for key in row if key != "step"})

@@ -13,6 +13,7 @@ from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, make_key
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.tables import write_table
 from knowledge_gaps.data.store import open_images
 from knowledge_gaps.evaluation import quality, registry
@@ -26,19 +27,21 @@ from knowledge_gaps.study.graph import list_generators
 _CODE = (
     "data/images.py",
     "evaluation/batches.py",
+    "evaluation/lenet.py",
     "evaluation/quality.py",
     "evaluation/registry.py",
     "statistics/rules.py",
 )
 _NUM_CLOSEST = 10  # pairs of a cohort in neighbours.csv
 
-_Name = tuple[str, int]  # generator cohort, instance; the floor has the cohort of the reals
-_FLOOR = (REALS, 0)
+_Name = tuple[str, Instance]  # generator cohort, instance; the floor has the cohort of the reals
+_FLOOR = (REALS, Instance(0, 0))
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/quality.csv and neighbours.csv; raises UserError when a file is missing."""
-    settings = study.evaluation
+    """Write quality.csv and neighbours.csv; raises UserError when a file is missing."""
+    # nothing here depends on judges and perturbations, and `cache` takes no lists
+    settings = study.evaluation.model_copy(update={"judges": None, "perturbations": None})
     files = {_FLOOR: root / layout.PREPARED / layout.TRAIN_IMAGES}
     files |= {name: layout.get_samples_file(root, *name) for name in list_generators(study)}
 
@@ -50,8 +53,8 @@ def run(root: Path, study: Study) -> None:
             yield {name: row}
 
     rows = compute_rows(root, "quality", _make_keys(root, settings, files), compute)
-    reports = root / layout.REPORTS
-    write_table(reports / layout.QUALITY_FILE, _make_quality_table(study, rows))
+    reports = layout.get_reports(root, study.study.name)
+    write_table(reports / layout.QUALITY_FILE, _make_quality_table(root, study, rows))
     write_table(reports / layout.NEIGHBOURS_FILE, _make_neighbours_table(study, rows))
 
 
@@ -102,14 +105,15 @@ def _load(
     return extractor, quality.Reals(features, registry.extract_features(training, extractor))
 
 
-def _make_quality_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame:
+def _make_quality_table(root: Path, study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame:
     settings, floor = study.evaluation, rows[_FLOOR]
-    extractor = registry.get_extractor(settings.extractor)
-    about = settings.num_images, settings.extractor, extractor.is_fid
+    extractor = registry.load_extractor(settings, root)
+    about = settings.num_images, _name_features(study), extractor.is_fid
     return pd.DataFrame(
         {
             "generator_cohort": cohort,
-            "generator_instance": instance,
+            "generator_chain": instance.chain,
+            "generator_instance": instance.number,
             "phi": None if cohort == REALS else study.gans[cohort].phi,
             **{
                 measures.name_metric(name, *about): row["metrics"][name]
@@ -123,7 +127,11 @@ def _make_quality_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame
     )
 
 
-def _describe_diversity(row: Row, extractor: type[registry.FeatureExtractor]) -> Diversity:
+def _name_features(study: Study) -> str:
+    return measures.name_features(study.evaluation.extractor, study.data.name)
+
+
+def _describe_diversity(row: Row, extractor: registry.FeatureExtractor) -> Diversity:
     metrics, num_classes = row["metrics"], extractor.num_classes
     return Diversity(
         contrast=row["contrast"],
@@ -135,10 +143,15 @@ def _describe_diversity(row: Row, extractor: type[registry.FeatureExtractor]) ->
 
 def _make_neighbours_table(study: Study, rows: Mapping[_Name, Row]) -> pd.DataFrame:
     """List the closest pairs of each GAN cohort, over its instances."""
-    distance = f"distance_{study.evaluation.extractor}"
-    columns = ["generator_cohort", "generator_instance", "image", "training_image", distance]
-    pairs = [(*name, *pair) for name, row in rows.items() for pair in row["closest"]]
+    distance = f"distance_{_name_features(study)}"
+    keys = ["generator_cohort", "generator_chain", "generator_instance"]
+    columns = [*keys, "image", "training_image", distance]
+    pairs = [
+        (cohort, *instance, *pair)
+        for (cohort, instance), row in rows.items()
+        for pair in row["closest"]
+    ]
     table = pd.DataFrame(pairs, columns=columns)
-    table = table.sort_values([distance, "generator_instance", "image"])
+    table = table.sort_values([distance, "generator_chain", "generator_instance", "image"])
     cohorts = dict(iter(table.groupby("generator_cohort")))
     return pd.concat([cohorts[cohort].head(_NUM_CLOSEST) for cohort in study.gans])

@@ -11,6 +11,7 @@ from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, make_key
 from knowledge_gaps.core.fingerprint import get_versions, hash_code
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.data.images import save_batches
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.evaluation.batches import count_sampled
@@ -22,6 +23,7 @@ from knowledge_gaps.study.graph import list_generators
 from knowledge_gaps.training.batches import Stream, draw_latents, sample_images
 
 _CODE = (
+    "core/instance.py",
     "core/seeding.py",
     "data/images.py",
     "evaluation/batches.py",
@@ -30,7 +32,7 @@ _CODE = (
     "training/batches.py",
 )
 
-_Name = tuple[str, int]  # GAN cohort, instance
+_Name = tuple[str, Instance]  # GAN cohort, instance
 
 
 def run(root: Path, study: Study) -> None:
@@ -59,11 +61,16 @@ def run(root: Path, study: Study) -> None:
     compute_rows(root, "samples", keys, compute, is_valid)
 
 
-def _make_key(root: Path, study: Study, cohort: str, instance: int) -> str:
+def _make_key(root: Path, study: Study, cohort: str, instance: Instance) -> str:
     """Hash all that decides an instance's images; raises UserError for a missing checkpoint."""
     directory = layout.get_instance_directory(root, f"gans/{cohort}", instance)
     return make_key(
-        [cohort, instance, study.study.seed, study.evaluation.num_images],  # decide the latents
+        [
+            cohort,
+            str(instance),
+            study.study.seed,
+            study.evaluation.num_images,
+        ],  # decide the latents
         [hash_file(directory / file) for file in (layout.GENERATOR_FILE, layout.META_FILE)],
         hash_code(_CODE, (read_meta(directory)["architecture"],)),
         get_versions(("torch",)),
@@ -71,7 +78,7 @@ def _make_key(root: Path, study: Study, cohort: str, instance: int) -> str:
 
 
 def save_samples(root: Path, study: Study, name: _Name) -> str:
-    """Write data/samples/COHORT/INSTANCE.npy, uint8 [evaluation.num_images, C, H, W].
+    """Write data/samples/COHORT/CHAIN/K.npy, uint8 [evaluation.num_images, C, H, W].
 
     Returns the file's sha256; raises UserError for a bad checkpoint or a full disk.
     """

@@ -13,6 +13,7 @@ from knowledge_gaps.analyses.spectra.measure import measure_spectra
 from knowledge_gaps.analyses.spectra.reading import COLUMNS
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.files import publish_directory
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.tables import SIX_DIGITS, write_table
 from knowledge_gaps.data.images import save_array
 from knowledge_gaps.data.store import open_images
@@ -22,12 +23,12 @@ from knowledge_gaps.study.graph import list_generators
 
 
 def run(root: Path, study: Study) -> None:
-    """Write reports/spectra.csv and, of residuals, data/spectra; raises UserError for bad files."""
+    """Write spectra.csv and, of residuals, data/spectra; raises UserError for bad files."""
     prepared = root / layout.PREPARED
     # the train split is measured like a generator: its distance from the test split is the floor
     files = {
-        (REALS, 0): prepared / layout.TEST_IMAGES,
-        (REALS_TRAIN, 0): prepared / layout.TRAIN_IMAGES,
+        (REALS, Instance(0, 0)): prepared / layout.TEST_IMAGES,
+        (REALS_TRAIN, Instance(0, 0)): prepared / layout.TRAIN_IMAGES,
         **{one: layout.get_samples_file(root, *one) for one in list_generators(study)},
     }
     measure = partial(measure_spectra, num_images=study.evaluation.num_images)
@@ -44,11 +45,11 @@ def run(root: Path, study: Study) -> None:
 
     publish_directory(root / layout.SPECTRA, fill)
     rows = [
-        (*name, frequency, power)
-        for name, spectra in measured.items()
+        (cohort, *instance, frequency, power)
+        for (cohort, instance), spectra in measured.items()
         for frequency, power in enumerate(spectra.power, start=1)  # cycles per image
     ]
     # power spans orders of magnitude: significant digits, where the other tables have fixed ones
-    path = root / layout.REPORTS / layout.SPECTRA_FILE
+    path = layout.get_reports(root, study.study.name) / layout.SPECTRA_FILE
     write_table(path, pd.DataFrame(rows, columns=list(COLUMNS)), SIX_DIGITS)
     print(f"measured the spectra of {len(measured)} sets of images")

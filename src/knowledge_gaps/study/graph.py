@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
+from itertools import product
 
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.study.recipes import (
     NO_POOL,
     REALS,
@@ -46,13 +48,24 @@ def find_recipe(study: Study, path: str) -> GanRecipe | ClassifierRecipe:
     return recipes[cohort.recipe]
 
 
-def list_generators(study: Study) -> list[tuple[str, int]]:
+def list_instances(study: Study, cohort: GanCohort | ClassifierCohort) -> list[Instance]:
+    """List the instances of a cohort, chain by chain."""
+    return [Instance(*each) for each in product(range(study.study.chains), range(cohort.instances))]
+
+
+def list_generators(study: Study) -> list[tuple[str, Instance]]:
     """List all trained generators of a study as (cohort, instance)."""
-    return [(name, i) for name, cohort in study.gans.items() for i in range(cohort.instances)]
+    return [(name, i) for name, cohort in study.gans.items() for i in list_instances(study, cohort)]
+
+
+def list_classifiers(study: Study) -> list[tuple[str, Instance]]:
+    """List all trained classifiers of a study as (cohort, instance)."""
+    cohorts = study.classifiers.items()
+    return [(name, i) for name, cohort in cohorts for i in list_instances(study, cohort)]
 
 
 def list_members(study: Study, pool_name: str) -> list[tuple[str, int]]:
-    """List the instances of a pool in order, as (kind/COHORT, instance)."""
+    """List the instances of a pool in order, as (kind/COHORT, index in every chain)."""
     if pool_name == NO_POOL:
         return []
     pool = study.pools[pool_name]
@@ -71,6 +84,15 @@ def split_detected(
     stopping = study.classifier_recipes[cohort.recipe].early_stopping
     num_left = len(members) - (0 if stopping is None else stopping.held_out_generators)
     return members[:num_left], members[num_left:]
+
+
+def list_detected(study: Study) -> dict[str, list[tuple[str, int]]]:
+    """List the generators, as (cohort, index in a chain), of each pool that classifiers detect."""
+    pools = dict.fromkeys(cohort.detects for cohort in study.classifiers.values())
+    return {
+        pool: [(path.partition("/")[2], number) for path, number in list_members(study, pool)]
+        for pool in pools
+    }
 
 
 def sort_nodes(study: Study) -> list[str]:

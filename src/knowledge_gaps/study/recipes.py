@@ -57,8 +57,9 @@ class OptimizerSettings(Section):
     """Decay rates of the moment estimates."""
     weight_decay: NonNegative = 0.0
     """Decoupled weight decay (AdamW when above 0)."""
-    schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
-    """"constant", a fall to 0 along a line or half a cosine, or "step", which divides the rate by
+    schedule: Literal["constant", "linear", "late_linear", "cosine", "step"] = "constant"
+    """"constant", a fall to 0 along a line, along a line over the second half, or along half a
+    cosine, or "step", which divides the rate by
     ten after each third of the fall (He et al. 2016, section 3.4, but for where the plateaus
     lie)."""
 
@@ -123,7 +124,8 @@ class EarlyStopping(Section):
     """How many of the pool's last generators are kept for it, out of the training; at least one
     generator must be left."""
     num_images: Count
-    """Generated images of each of them, and as many reals, that are scored."""
+    """Generated images of each of them, and as many reals, that are scored; the reals are drawn
+    from the dev split where data.num_dev asks for one, else from the training images."""
     check_every: Count
     """Steps between two measurements."""
     patience: Count
@@ -152,6 +154,9 @@ class ClassifierRecipe(TrainingSettings):
     generated images alike; 0 for none."""
     early_stopping: EarlyStopping | None = None
     """Null trains all steps."""
+    shuffled_labels: bool = False
+    """Every batch's labels are shuffled, so the classifier learns nothing of the images: a placebo
+    for generators to be trained against."""
 
     @model_validator(mode="after")
     def _check_initial_weights(self) -> Self:
@@ -166,7 +171,7 @@ class GanCohort(Section):
     recipe: Name
     """A key of gan_recipes."""
     instances: NumInstances
-    """How many GANs."""
+    """How many GANs in each chain."""
     fools: Name
     """The pool of frozen classifiers in the loss, or "none" for a baseline."""
     phi: NonNegative
@@ -193,7 +198,7 @@ class ClassifierCohort(Section):
     recipe: Name
     """A key of classifier_recipes."""
     instances: NumInstances
-    """How many classifiers."""
+    """How many classifiers in each chain."""
     detects: Name
     """The pool of frozen generators whose samples are the generated half of a batch."""
     truncation: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -37,7 +37,12 @@ class StudySettings(Section):
     name: Name
     """What the report and MLflow call the study."""
     seed: Annotated[int, Field(ge=0)]
-    """The random numbers of every instance follow from it, the cohort's name and the instance."""
+    """The random numbers of every instance follow from it, the cohort's name, the chain and the
+    index."""
+    chains: Annotated[int, Field(ge=1, le=1_000)]
+    """Independent repetitions of the whole sequence of trainings. Every cohort has its `instances`
+    in each chain; they are trained against instances of their own chain alone. Intervals are over
+    chains, so one chain has none."""
 
 
 class DataSettings(Section):
@@ -55,6 +60,12 @@ class DataSettings(Section):
     Drawn faces read nothing from it, but DVC wants it to be there."""
     num_train: Count | None = None
     """Number of training images, from the start; null for all. Drawn faces need a number."""
+    num_dev: Count | None = None
+    """Number of images of the dev split, which early stopping, thresholds and the choice of recipes
+    read, so that tables alone read the test split; null for no dev split. IDX: from the start of
+    the pair of files dev-images-idx3-ubyte and dev-labels-idx1-ubyte where `directory` has it, else
+    the last images of the training file, which are then no training images. Images and drawn
+    faces: those before the test split."""
     num_test: Count | None = None
     """Number of test images, from the start; null for all. Images and drawn faces have no
     split of their own: there the last `num_test` images, in the order of their names, are the
@@ -106,7 +117,7 @@ class Pool(Section):
     cohort: str
     """"gans/COHORT" or "classifiers/COHORT"."""
     instances: InstanceList
-    """Which instances of that cohort."""
+    """Which instances of that cohort, by their index; they are meant in every chain."""
 
     @property
     def kind(self) -> Kind:
@@ -140,12 +151,44 @@ class EvaluationSettings(Section):
     num_images: Annotated[int, Field(ge=16)]
     """Images sampled once of each generator, and as many reals for quality."""
     extractor: Name = "lenet"
-    """Features for quality; "lenet" is the package's own for 28 px grey digits, "inception" the
-    Inception of FID for colour images, "random_vgg" an untrained network with fixed weights for
-    images of any kind."""
-    inception_weights: str | None = None
-    """File of the Inception of FID, relative to the repository's root or absolute; null for the
-    usual cache of torch-fidelity."""
+    """Features for quality; "lenet" is the package's own for MNIST's digits and no other images,
+    "lenet_on_reals" one that `prepare` trains on the labelled training reals of IDX files,
+    "inception" the Inception of FID for colour images, "random_vgg" an untrained network with fixed
+    weights for images of any kind."""
+    extractor_weights: str | None = None
+    """File of the extractor's weights, relative to the repository's root or absolute, for an
+    extractor that takes one; null for its own place. Of those here "inception" does, whose own
+    place is the usual cache of torch-fidelity."""
+    judges: list[Name] | None = None
+    """Detectors that take part in no loss, trained on reals against every pool that classifiers
+    detect; null for all in `knowledge_gaps.evaluation.judges`, [] for none."""
+    perturbations: list[str] | None = None
+    """Changes of reals and generated images alike, such as "jpeg_95", under which classifiers are
+    asked again; null for all in `knowledge_gaps.evaluation.perturbations`, [] to leave this out.
+    Unchanged images, "none", are always asked too."""
+    perturbed_images: Annotated[int, Field(ge=16)] = 1000
+    """Images of each generator that are perturbed or changed by a control, the first ones, and as
+    many test reals; `num_images` where that is less."""
+    controls: list[Name] | None = None
+    """What else is done to generated images until classifiers in a loss take them for reals, such
+    as "pgd"; null for all in `knowledge_gaps.evaluation.controls`, [] to leave this out. Unchanged
+    images, "none", are always asked too."""
+
+    @field_validator("judges", "perturbations", "controls")
+    @classmethod
+    def _check_names(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and len(set(value)) != len(value):
+            raise ValueError("names one twice")
+        return value
+
+    @property
+    def num_perturbed(self) -> int:
+        """Images of each set that are perturbed, or changed by a control."""
+        return min(self.perturbed_images, self.num_images)
+
+    def __hash__(self) -> int:
+        """Hash the content; that of a frozen model would fail for lists."""
+        return hash(self.model_dump_json())
 
 
 class Iteration(Section):

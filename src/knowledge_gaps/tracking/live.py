@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from knowledge_gaps.core.errors import StoppedError
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.tracking.server import describe_failure, open_experiment, tracking_uri
 
 if TYPE_CHECKING:
@@ -31,10 +32,15 @@ class CohortTracker:
     """
 
     def __init__(
-        self, root: Path, study: str, kind: str, cohort: str, live: Mapping[int, Mapping[str, Any]]
+        self,
+        root: Path,
+        study: str,
+        kind: str,
+        cohort: str,
+        live: Mapping[Instance, Mapping[str, Any]],
     ) -> None:
         self._uri = tracking_uri(root)
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[Instance, Run] = {}
         self._thread = ThreadPoolExecutor(1)
         self._submit(self._open, root, study, f"{kind}/{cohort}", live)
 
@@ -50,7 +56,7 @@ class CohortTracker:
             self._submit(self._close, status).result(_CLOSE_SEC)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def log(self, instance: int, step: int, values: Mapping[str, float]) -> None:
+    def log(self, instance: Instance, step: int, values: Mapping[str, float]) -> None:
         """Hand over the metrics of one step, named as the columns of curves.csv; never blocks."""
         self._submit(self._write, instance, [(name, values[name], step) for name in values])
 
@@ -66,7 +72,7 @@ class CohortTracker:
                 print(f"{line}`kgaps track sync` fills the gap later", file=sys.stderr, flush=True)
                 self._uri = None
 
-    def _open(self, root: Path, study: str, path: str, live: Mapping[int, Any]) -> None:
+    def _open(self, root: Path, study: str, path: str, live: Mapping[Instance, Any]) -> None:
         from knowledge_gaps.tracking.sync import StudyRuns  # with pandas, which takes a moment
 
         with open_experiment(root, str(self._uri)) as (client, experiment):
@@ -74,7 +80,7 @@ class CohortTracker:
             for instance, meta in live.items():
                 self._runs[instance] = self._study.begin(f"{path}/{instance}", meta)
 
-    def _write(self, instance: int, points: list[tuple[str, float, int]]) -> None:
+    def _write(self, instance: Instance, points: list[tuple[str, float, int]]) -> None:
         if instance in self._runs:
             self._study.write(self._runs[instance], points, {})
 

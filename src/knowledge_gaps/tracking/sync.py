@@ -1,7 +1,7 @@
 """Bring MLflow to what the files say; what it says already is not written again.
 
 A study is a parent run, a trained instance a child of it, and a classifier a version of the model
-kgaps.STUDY.COHORT, known by its weights' sha256; the alias instance-K is the current instance K.
+kgaps.STUDY.COHORT, known by its weights' sha256; the alias instance-CHAIN-K is the current one.
 A child is whole once it has the tag kgaps.meta_sha256; others are of a training that goes on or was
 interrupted, and are deleted when the cohort's files are synced.
 """
@@ -22,6 +22,7 @@ import pandas as pd
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import hash_file, read_json
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.study import PARAMS_FILE, Kind, Study
 from knowledge_gaps.study.graph import get_cohorts
 from knowledge_gaps.tracking.server import describe_failure, open_experiment, tracking_uri
@@ -31,12 +32,11 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 Point = tuple[str, float, int]  # metric, value, step
-Measurements = Mapping[str, Mapping[str, float]]  # metrics by "KIND/COHORT/INSTANCE"
+Measurements = Mapping[str, Mapping[str, float]]  # metrics by "KIND/COHORT/CHAIN/K"
 
 _META = "kgaps.meta_sha256"
 _CURRENT = "kgaps.current"  # "false" once the files hold another training
 _MODEL = "model"  # the artifacts of a classifier's run that are its version
-_STUDY_FILES = (PARAMS_FILE, "reports/index.html")
 _META_PARAMS = ("architecture", "seed", "steps", "images_seen", "settings")
 _SIDES = {"gans": ("generator", "classifier"), "classifiers": ("classifier", "generator")}
 
@@ -69,7 +69,7 @@ def sync_study(root: Path, study: str, cohorts: Collection[tuple[str, str]]) -> 
     if uri is None:
         raise UserError("KGAPS_TRACKING is 'off': unset it to sync, or set 'on'")
     try:
-        measured = _read_measurements(root)
+        measured = _read_measurements(layout.get_reports(root, study))
         with open_experiment(root, uri) as (client, experiment):
             runs = StudyRuns(root, client, experiment, study)
             for kind, cohort in cohorts:
@@ -99,17 +99,19 @@ class StudyRuns:
         return self.client.create_run(self._experiment, tags=tags, run_name=name)
 
     def begin(self, name: str, meta: Mapping[str, Any]) -> Run:
-        """Create the run "KIND/COHORT/INSTANCE" of a training that meta.json tells of, or will."""
+        """Create the run "KIND/COHORT/CHAIN/K" of a training that meta.json tells of, or will."""
         from mlflow.entities import Param
         from mlflow.utils.git_utils import get_git_commit
 
-        kind, cohort, instance = name.split("/")
-        tags = {"kgaps.kind": kind, "kgaps.cohort": cohort, "kgaps.instance": instance}
+        keys = ("kgaps.kind", "kgaps.cohort", "kgaps.chain", "kgaps.instance")
+        tags = dict(zip(keys, name.split("/"), strict=True))
         tags |= {"mlflow.parentRunId": self._parent.info.run_id, "kgaps.role": "instance"}
         tags |= {"kgaps.git_commit": get_git_commit(str(self._root)) or "none"}
         tags["kgaps.data_sha256"] = str(meta["lineage"]["data"]["sha256"])
         for index, member in enumerate(meta["lineage"]["pool"]):
-            tags[f"kgaps.pool.{index}"] = "{cohort}/{instance} sha256={sha256}".format(**member)
+            tags[f"kgaps.pool.{index}"] = "{cohort}/{chain}/{instance} sha256={sha256}".format(
+                **member
+            )
         run = self._create(name, tags)
         chosen = {name: meta[name] for name in _META_PARAMS if name in meta}
         values = _flatten(meta.get("cohort_settings", {}) | chosen, ".")
@@ -130,16 +132,16 @@ class StudyRuns:
     def sync_cohort(self, kind: str, cohort: str, measured: Measurements) -> None:
         """Bring the runs and versions of a trained cohort to what its files and `measured` say."""
         used = set[str]()
-        for directory, sha256 in _read_cohort(self._root, f"{kind}/{cohort}"):
+        for instance, directory, sha256 in _read_cohort(self._root, f"{kind}/{cohort}"):
             meta = read_json(directory / layout.META_FILE)
-            name = f"{kind}/{cohort}/{directory.name}"
+            name = f"{kind}/{cohort}/{instance}"
             known = [run for run in self._children if run.data.tags.get(_META) == sha256]
             run = known[0] if known else self._add(name, directory, meta, sha256)
             tags, step = {_CURRENT: "true"}, int(meta["steps"])
             self._count("runs", not known, self._update(run, measured.get(name, {}), step, tags))
             used.add(run.info.run_id)
             if kind == "classifiers":
-                self._sync_version(run, directory.name, meta)
+                self._sync_version(run, instance, meta)
         for run in self._children if used else ():
             if run.info.run_name.startswith(f"{kind}/{cohort}/") and run.info.run_id not in used:
                 if _META in run.data.tags:
@@ -172,9 +174,11 @@ class StudyRuns:
 
     def sync_parent(self) -> None:
         """Bring the headline metrics and the study's files to the parent run."""
-        path = self._root / layout.REPORTS / layout.METRICS_FILE
+        reports = layout.get_reports(self._root, self._study)
+        path = reports / layout.METRICS_FILE
         values = _flatten(read_json(path), "/") if path.is_file() else {}
-        files = [path for path in map(self._root.joinpath, _STUDY_FILES) if path.is_file()]
+        files = [self._root / PARAMS_FILE, reports / "index.html"]
+        files = [path for path in files if path.is_file()]
         sha256 = {"kgaps.files_sha256": " ".join(map(hash_file, files))}
         if not sha256.items() <= self._parent.data.tags.items():
             for file in files:
@@ -184,11 +188,11 @@ class StudyRuns:
         if self._parent.info.status != "FINISHED":
             self.client.set_terminated(self._parent.info.run_id)
 
-    def _sync_version(self, run: Run, instance: str, meta: Mapping[str, Any]) -> None:
+    def _sync_version(self, run: Run, instance: Instance, meta: Mapping[str, Any]) -> None:
         """Make a classifier the current version of its instance."""
-        model, alias = f"kgaps.{self._study}.{meta['cohort']}", f"instance-{instance}"
+        model, alias = f"kgaps.{self._study}.{meta['cohort']}", f"instance-{instance.file_name}"
         sha256 = meta["files"][meta["weights"]]
-        tags = {"sha256": sha256, "cohort": meta["cohort"], "instance": instance}
+        tags = {"sha256": sha256, "cohort": meta["cohort"], "instance": str(instance)}
         models = self.client.search_registered_models(f"name='{model}'")
         registered = models[0] if models else self.client.create_registered_model(model)
         versions = self.client.search_model_versions(f"name='{model}'")
@@ -206,16 +210,17 @@ class StudyRuns:
         self.counts[f"{what} {outcome}"] += 1
 
 
-def _read_cohort(root: Path, cohort: str) -> Iterator[tuple[Path, str]]:
-    """List the directories of a trained cohort's instances, and the sha256 of each meta.json."""
+def _read_cohort(root: Path, cohort: str) -> Iterator[tuple[Instance, Path, str]]:
+    """List a trained cohort's instances: directory of each, and the sha256 of its meta.json."""
     directory = layout.get_cohort_directory(root, cohort)
     if (directory / layout.COHORT_FILE).is_file():
         for entry in read_json(directory / layout.COHORT_FILE)["instances"]:
-            path = directory / str(entry["instance"])
+            instance = Instance(entry["chain"], entry["instance"])
+            path = directory / str(instance)
             if (found := hash_file(path / layout.META_FILE)) != entry["sha256"]:
                 recorded = f"{layout.COHORT_FILE} recorded {entry['sha256']}"
                 raise UserError(f"{path / layout.META_FILE}: sha256 is {found}, {recorded}")
-            yield path, found
+            yield instance, path, found
 
 
 def _flatten(values: Mapping[str, Any], separator: str) -> dict[str, Any]:
@@ -224,7 +229,7 @@ def _flatten(values: Mapping[str, Any], separator: str) -> dict[str, Any]:
     return {str(name): value for name, value in flat.items()}
 
 
-def _read_measurements(root: Path) -> Measurements:
+def _read_measurements(reports: Path) -> Measurements:
     """Read what evaluation measured, from its two tables.
 
     Of generators the metrics of quality.csv, of classifiers the real_accuracy; of both
@@ -235,16 +240,18 @@ def _read_measurements(root: Path) -> Measurements:
 
     def average(rows: pd.DataFrame, kind: str, metrics: list[str], *by: str) -> None:
         side = _SIDES[kind][0]
-        means: Any = rows.groupby([f"{side}_cohort", f"{side}_instance", *by])[metrics].mean()
+        keys = [f"{side}_{name}" for name in ("cohort", "chain", "instance")]
+        means: Any = rows.groupby([*keys, *by])[metrics].mean()
         cells = means.stack(future_stack=True).dropna()
-        for (cohort, instance, *parts, name), value in cells.items():
+        for (cohort, chain, index, *parts, name), value in cells.items():
             metric = "/".join(map(str, (name, *parts)))
-            measured[f"{kind}/{cohort}/{instance}"][metric] = float(value)
+            measured[f"{kind}/{cohort}/{chain}/{index}"][metric] = float(value)
 
-    reports = root / layout.REPORTS
     if (reports / layout.QUALITY_FILE).is_file():
         quality = pd.read_csv(reports / layout.QUALITY_FILE)
-        numbers = quality.select_dtypes("number").columns.drop(["generator_instance", "phi"])
+        numbers = quality.select_dtypes("number").columns.drop(
+            ["generator_chain", "generator_instance", "phi"]
+        )
         average(quality, "gans", list(numbers))
     if (reports / layout.DETECTIONS_FILE).is_file():
         pairs = pd.read_csv(reports / layout.DETECTIONS_FILE)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.core.seeding import derive_seed, make_generator
 from knowledge_gaps.data.images import to_uint8
 from knowledge_gaps.data.store import Images
@@ -28,16 +29,16 @@ class Stream:
 
     seed: int
     cohort: str
-    instance: int
+    instance: Instance
 
     def make_generator(self, purpose: str, *names: str | int) -> torch.Generator:
         """Make the generator of one draw of this instance."""
-        return make_generator(self.seed, purpose, self.cohort, self.instance, *names)
+        return make_generator(self.seed, purpose, self.cohort, str(self.instance), *names)
 
     def seed_layers(self, step: int | str, device: torch.device, rank: int = 0) -> None:
         """Seed a device's generator for layers that draw by themselves, at a step (or "grid")."""
         names = (step,) if rank == 0 else (step, "rank", rank)
-        seed = derive_seed(self.seed, "layers", self.cohort, self.instance, *names)
+        seed = derive_seed(self.seed, "layers", self.cohort, str(self.instance), *names)
         # torch.manual_seed would format a stack trace at every step where there is no GPU
         if device.type == "cuda":
             torch.cuda.manual_seed(seed)

@@ -1,6 +1,7 @@
 """The classifier loop: reals against samples of frozen generators, balanced both ways.
 
-Early stopping ends it by the accuracy on held-out generators, and on reals of the training.
+Early stopping ends it by the accuracy on held-out generators, and on reals of the dev split, or of
+the training without one.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ class ClassifierTrainer(Trainer):
         recipe: ClassifierRecipe,
         stream: Stream,
         worker: int = 0,
+        images_dev: Images | None = None,
     ) -> None:
         networks = {_CLASSIFIER: (classifier, recipe.optimizer, 1)}
         super().__init__(networks, images, recipe, stream, worker)
         self.classifier, self.truncation = classifier, truncation
+        self._images_checked = images if images_dev is None else images_dev
         pool = [freeze(generator).to(self.accelerator.device) for generator in generators]
         stopping = recipe.early_stopping
         num_trained = len(pool) - (0 if stopping is None else stopping.held_out_generators)
@@ -120,8 +123,11 @@ class ClassifierTrainer(Trainer):
             start, stop = start - count, stop - count
             if len(latents) > 0:
                 batch.append(sample_images(generator, latents.to(device), self.truncation))
-        images = torch.cat(batch)
-        return to_float(augment(images, self.recipe, self.stream, self.ranks, *names))
+        images = augment(torch.cat(batch), self.recipe, self.stream, self.ranks, *names)
+        if self.recipe.shuffled_labels:  # the first half of a batch is labelled real
+            drawn = self.stream.make_generator("labels", *names)
+            images = images[torch.randperm(len(images), generator=drawn).to(device)]
+        return to_float(images)
 
     def _check(self) -> Tensor:
         """Measure the held-out accuracy; keep the weights when it is a new best."""
@@ -147,7 +153,7 @@ class ClassifierTrainer(Trainer):
                 num_each, names = min(batch_size, num_images - start), (_PURPOSE, index, start)
                 latents = draw_latents(self.stream, num_each, generator.latent_dim, *names)
                 generated = sample_images(generator, latents.to(device), self.truncation)
-                reals = draw_reals(self.stream, self.images, num_each, *names).to(device)
+                reals = draw_reals(self.stream, self._images_checked, num_each, *names).to(device)
                 with self.accelerator.autocast():
                     is_real = classifier(to_float(torch.cat([reals, generated]))) > 0
                 num_right += int(is_real[:num_each].sum()) + int((~is_real[num_each:]).sum())

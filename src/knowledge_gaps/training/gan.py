@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from knowledge_gaps import losses
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import Images
-from knowledge_gaps.models.fast_layers import fold_batch_norm
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.input_spec import GanClassifier
 from knowledge_gaps.models.registry import Generator, StyleGenerator
@@ -136,7 +135,7 @@ class GanTrainer(Trainer):
         super().__init__(networks, images, recipe, stream, worker)
         self.generator, self._discriminator = generator, discriminator
         device = self.accelerator.device
-        classifiers = [fold_batch_norm(freeze(one)).to(device) for one in fooling.classifiers]
+        classifiers = [freeze(one).to(device) for one in fooling.classifiers]
         self._fooling = replace(fooling, classifiers=classifiers)
         if recipe.path_length_weight > 0:
             self.scalars[_PATH_LENGTH_MEAN] = torch.zeros((), device=device)

@@ -67,8 +67,9 @@ def explain_shortage(batch_size: int) -> Iterator[None]:
 
 def build_trainer(task: TrainingTask, worker: int = 0) -> GanTrainer | ClassifierTrainer:
     """Build the trainer of a task, with fresh weights, which are drawn after those of its pool."""
-    torch.manual_seed(derive_seed(task.seed, "weights", task.cohort_path, task.instance))
-    images = open_images(task.root / layout.PREPARED / layout.TRAIN_IMAGES)
+    torch.manual_seed(derive_seed(task.seed, "weights", task.cohort_path, str(task.instance)))
+    prepared = task.root / layout.PREPARED
+    images = open_images(prepared / layout.TRAIN_IMAGES)
     own = (task.recipe.architecture, task.recipe.model, images.shape[1:])
     pool = [(member.get_directory(task.root), member.sha256) for member in task.members]
     stream = Stream(task.seed, task.cohort_path, task.instance)
@@ -84,8 +85,9 @@ def build_trainer(task: TrainingTask, worker: int = 0) -> GanTrainer | Classifie
     sha256 = load_initial_weights(classifier.network, task.recipe, task.root)
     if sha256 != task.initial_weights_sha256:
         raise UserError("initial_weights: the file changed since this command was started")
+    dev = None if task.dev_sha256 is None else open_images(prepared / layout.DEV_IMAGES)
     return ClassifierTrainer(
-        classifier, generators, truncation, images, task.recipe, stream, worker
+        classifier, generators, truncation, images, task.recipe, stream, worker, dev
     )
 
 
@@ -113,7 +115,9 @@ def write_result(
         "format": FORMAT,
         "kind": task.kind.value,
         "cohort": task.name,
-        "instance": task.instance,
+        "chain": task.instance.chain,
+        "instance": task.instance.number,
+        "identity": task.compute_identity(),
         **task.describe(),
         "steps_done": steps,
         "images_seen": steps * recipe.batch_size * recipe.gradient_accumulation_steps,

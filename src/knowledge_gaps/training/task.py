@@ -10,6 +10,7 @@ from typing import Any
 
 from knowledge_gaps.core.errors import UserError
 from knowledge_gaps.core.files import dump_json
+from knowledge_gaps.core.instance import Instance
 from knowledge_gaps.models.pool import Member
 from knowledge_gaps.study import ClassifierCohort, ClassifierRecipe, GanCohort, GanRecipe, Kind
 
@@ -33,15 +34,16 @@ class TrainingTask:
     root: Path
     kind: Kind
     name: str
-    instance: int
+    instance: Instance
     seed: int
     recipe: GanRecipe | ClassifierRecipe
     cohort: GanCohort | ClassifierCohort
-    members: tuple[Member, ...]  # the pool that it is trained against
+    members: tuple[Member, ...]  # of its chain, of the pool that it is trained against
     data_name: str
     data_sha256: str  # of the prepared training images
     code: str  # fingerprint of the code and versions
     initial_weights_sha256: str | None = None  # of their file; None for a random start
+    dev_sha256: str | None = None  # of the dev reals of early stopping; None where it reads none
 
     @property
     def cohort_path(self) -> str:
@@ -54,6 +56,8 @@ class TrainingTask:
             "data": {"name": self.data_name, "sha256": self.data_sha256},
             "pool": [asdict(member) for member in self.members],
         }
+        if self.dev_sha256 is not None:
+            lineage["data_dev"] = {"sha256": self.dev_sha256}
         if self.initial_weights_sha256 is not None:
             lineage["initial_weights"] = {"sha256": self.initial_weights_sha256}
         return {
@@ -68,7 +72,7 @@ class TrainingTask:
 
     def compute_identity(self) -> str:
         """Return the sha256 of all that the result depends on, code and versions included."""
-        names = {"cohort": self.cohort_path, "instance": self.instance, "code": self.code}
+        names = {"cohort": self.cohort_path, "instance": str(self.instance), "code": self.code}
         content = {**names, **self.describe()}
         return hashlib.sha256(dump_json(content).encode()).hexdigest()
 

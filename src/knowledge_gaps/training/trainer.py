@@ -48,6 +48,8 @@ def compute_decay(schedule: str, step: int, steps: int) -> float:
     if schedule == "step":  # plateaus of a third each
         return 10.0 ** -math.floor(3 * step / steps)
     remaining = (steps - step) / steps
+    if schedule == "late_linear":
+        return min(1.0, 2 * remaining)
     return remaining if schedule == "linear" else (1 - math.cos(math.pi * remaining)) / 2
 
 

@@ -1,4 +1,4 @@
-"""How alike the classifiers of one cohort are, in their errors and in their features.
+"""How alike a cohort's classifiers of the first chain are, in their errors and their features.
 
 Pairs are compared on reals and generators that none of the cohort was trained on, and on generators
 that fool classifiers of the cohort.
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from knowledge_gaps.core.devices import find_device
 from knowledge_gaps.core.errors import UserError
+from knowledge_gaps.core.instance import FIRST_CHAIN, Instance
 from knowledge_gaps.core.layout import PREPARED, TEST_IMAGES, get_samples_file
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import Images, open_images
@@ -80,10 +81,10 @@ def _list_held_out(root: Path, study: Study, cohort: str) -> ImageSet:
     """
     detected = list_members(study, study.classifiers[cohort].detects)
     files = [
-        get_samples_file(root, name, instance)
+        get_samples_file(root, name, Instance(FIRST_CHAIN, index))
         for name in dict.fromkeys(gans.partition("/")[2] for gans, _ in detected)
-        for instance in range(study.gans[name].instances)
-        if (f"{Kind.GANS}/{name}", instance) not in detected
+        for index in range(study.gans[name].instances)
+        if (f"{Kind.GANS}/{name}", index) not in detected
     ]
     if not files:
         return ()
@@ -105,7 +106,7 @@ def _list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
     fooled: dict[str, tuple[int, ...]] = {}
     for name in report.mutual_fooling or [iteration.gans for iteration in report.iterations]:
         members = list_members(study, study.gans[name].fools)
-        in_loss = tuple(instance for path, instance in members if path == f"classifiers/{cohort}")
+        in_loss = tuple(index for path, index in members if path == f"classifiers/{cohort}")
         if in_loss and study.gans[name].phi > 0 and (report.mutual_fooling or not fooled):
             fooled[name] = in_loss
     num_instances = {name: study.gans[name].instances for name in fooled}
@@ -114,7 +115,7 @@ def _list_fooling(root: Path, study: Study, cohort: str) -> ImageSet:
     return tuple(
         Source(get_samples_file(root, name, instance), shares[name], False, fooled[name])
         for name in fooled
-        for instance in range(num_instances[name])
+        for instance in (Instance(FIRST_CHAIN, index) for index in range(num_instances[name]))
     )
 
 

@@ -84,9 +84,9 @@ class Agreement:
         return self.kappa[np.ix_(index, index)], self.cka[np.ix_(index, index)]
 
 
-def read(root: Path, fooling: MutualFooling | None) -> dict[str, Agreement]:
+def read(reports: Path, fooling: MutualFooling | None) -> dict[str, Agreement]:
     """Read agreement.csv, perhaps without rows, by kind of images; raises UserError."""
-    path = root / layout.REPORTS / layout.AGREEMENT_FILE
+    path = reports / layout.AGREEMENT_FILE
     table = tables.read_columns(path, COLUMNS)
     table[_ENDS] = np.sort(table[_ENDS], axis=1)  # a pair has no direction
     tables.check_unique(path, table, ["on_images", *_ENDS])

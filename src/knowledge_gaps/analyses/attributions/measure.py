@@ -1,7 +1,7 @@
 """Integrated gradients of GAN-classifiers, and how far two classifiers agree.
 
 A study's attributions are those of its first GAN cohort of the iterations that fools classifiers:
-of the classifier in its loss, and of held-out ones of the same cohort.
+of the classifier in its loss, and of held-out ones of the same cohort, all of the first chain.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from torch import Tensor
 
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
+from knowledge_gaps.core.instance import FIRST_CHAIN, Instance
 from knowledge_gaps.data.images import to_float
 from knowledge_gaps.data.store import Images, open_images
 from knowledge_gaps.evaluation.batches import count_scored, split_images
 from knowledge_gaps.models.frozen import load_classifier
 from knowledge_gaps.models.input_spec import GanClassifier
-from knowledge_gaps.readings.cohorts import find_baseline
+from knowledge_gaps.readings.cohorts import find_baseline, find_fooling
 from knowledge_gaps.study import REALS, Study
 from knowledge_gaps.study.graph import list_members
 
@@ -44,7 +45,7 @@ class Plan(NamedTuple):
 
     gans: str | None  # the first cohort that fools classifiers
     cohort: str | None  # of the first classifier in its loss
-    classifiers: tuple[int, ...]  # instances: that one, then held-out ones
+    classifiers: tuple[int, ...]  # indices in the first chain: that one, then held-out ones
     directories: tuple[Path, ...]  # of these classifiers
     num_images: int  # of each set, at most
     files: Mapping[str, Path]  # images by GAN cohort, generator 0 of each, and of the reals
@@ -61,19 +62,21 @@ class Attributions(NamedTuple):
 
 def make_plan(root: Path, study: Study) -> Plan:
     """Choose the GAN cohort, the classifiers and the sets of images."""
-    cohorts = [iteration.gans for iteration in study.report.iterations]
-    gans = next((name for name in cohorts if study.gans[name].phi > 0), None)
+    gans = find_fooling(study)
     if gans is None:
         return Plan(None, None, (), (), 0, {})
     members = list_members(study, study.gans[gans].fools)
     path, in_loss = members[0]
     cohort = path.partition("/")[2]
-    instances = range(study.classifiers[cohort].instances)
-    held_out = [one for one in instances if (path, one) not in members]
+    indices = range(study.classifiers[cohort].instances)
+    held_out = [index for index in indices if (path, index) not in members]
     classifiers = (in_loss, *held_out[:_MAX_HELD_OUT])
-    directories = tuple(layout.get_instance_directory(root, path, one) for one in classifiers)
+    directories = tuple(
+        layout.get_instance_directory(root, path, Instance(FIRST_CHAIN, index))
+        for index in classifiers
+    )
     shown = [name for name in (gans, find_baseline(study)) if name is not None]
-    files = {name: layout.get_samples_file(root, name, 0) for name in shown}
+    files = {name: layout.get_samples_file(root, name, Instance(FIRST_CHAIN, 0)) for name in shown}
     files[REALS] = root / layout.PREPARED / layout.TEST_IMAGES
     num_images = min(_MOST_IMAGES, max(_LEAST_IMAGES, study.evaluation.num_images // _SHARE))
     return Plan(gans, cohort, classifiers, directories, num_images, files)

@@ -64,10 +64,10 @@ class AttributionReading(NamedTuple):
     agreement: pd.DataFrame  # attributions.csv
 
 
-def read(root: Path) -> AttributionReading | None:
+def read(root: Path, reports: Path) -> AttributionReading | None:
     """Read attributions and agreement, None when no GAN cohort fools; raises UserError."""
     path = root / layout.ATTRIBUTIONS / layout.ATTRIBUTION_INDEX_FILE
-    index, table = read_json(path), root / layout.REPORTS / layout.ATTRIBUTIONS_FILE
+    index, table = read_json(path), reports / layout.ATTRIBUTIONS_FILE
     try:
         if index["gans"] is None:
             return None

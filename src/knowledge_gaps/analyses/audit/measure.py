@@ -8,7 +8,6 @@ known fault show what the audit would have found.
 
 from __future__ import annotations
 
-import io
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,17 +17,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from knowledge_gaps.analyses.audit.reading import NO_FAULT, Check, Verdict
 from knowledge_gaps.core import layout
 from knowledge_gaps.core.devices import find_device
+from knowledge_gaps.core.instance import FIRST_CHAIN, Instance
 from knowledge_gaps.core.seeding import derive_seed, make_generator
 from knowledge_gaps.data.images import save_batches, to_float
 from knowledge_gaps.data.store import Images, load_array, open_images
 from knowledge_gaps.evaluation.batches import count_sampled
 from knowledge_gaps.evaluation.detection import measure_detection, score_images
+from knowledge_gaps.evaluation.perturbations.jpeg import compress
 from knowledge_gaps.execution.parallel import WORKER
 from knowledge_gaps.models.frozen import freeze
 from knowledge_gaps.models.networks import build_classifier
@@ -96,13 +96,7 @@ def shift_levels(images: Images) -> Images:
 
 def compress_images(images: Images) -> Images:
     """Store every image [C, H, W], of 1 or 3 channels, as a JPEG of high quality and read it."""
-    returned = []
-    for image in images:
-        buffer = io.BytesIO()
-        pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-        Image.fromarray(pixels).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
-        returned.append(np.atleast_3d(np.asarray(Image.open(buffer))).transpose(2, 0, 1))
-    return np.stack(returned)
+    return compress(images, quality=_JPEG_QUALITY)
 
 
 # known shortcuts, put into the replay to show that the audit finds them
@@ -147,7 +141,8 @@ def list_jobs(study: Study) -> list[Job]:
     """List the classifiers of an audit, recipe by recipe."""
     kinds = [(Check.REPLAY, NO_FAULT, instance) for instance in range(AUDIT_INSTANCES)]
     kinds += [(Check.CONTROL, fault, 0) for fault in FAULTS]
-    names = study.classifier_recipes
+    recipes = study.classifier_recipes
+    names = [name for name in recipes if not recipes[name].shuffled_labels]  # would find no fault
     return [Job(check, name, fault, number) for name in names for check, fault, number in kinds]
 
 
@@ -171,7 +166,8 @@ def measure_job(job: Job, root: Path, study: Study) -> Row:
     torch.manual_seed(derive_seed(seed, "weights", job.cohort, job.instance))
     classifier = build_classifier(recipe.architecture, recipe.model, reals.shape[1:])
     load_initial_weights(classifier.network, recipe, root)
-    replay, stream = make_replay(reals, job.fault), Stream(seed, job.cohort, job.instance)
+    replay = make_replay(reals, job.fault)
+    stream = Stream(seed, job.cohort, Instance(FIRST_CHAIN, job.instance))
     trainer = ClassifierTrainer(classifier, [replay], 1.0, reals, recipe, stream, WORKER.index)
     with tempfile.TemporaryDirectory() as directory:  # short: it starts anew when interrupted
         run_training(trainer, Path(directory) / "state.safetensors", Session())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.core.layout import AUDIT_FILE, REPORTS
+from knowledge_gaps.core.layout import AUDIT_FILE
 from knowledge_gaps.core.tables import NUM_IMAGES, Cast, read_columns
 from knowledge_gaps.statistics.hypotheses import AUDIT_ALPHA, compute_detectable_auc
 from knowledge_gaps.statistics.measures import AUC, DETECTION_RATE, REAL_ACCURACY
@@ -88,9 +88,9 @@ class Audit:
         return [row for row in self.rows if row.check == check]
 
 
-def read(root: Path) -> Audit:
+def read(reports: Path) -> Audit:
     """Read audit.csv; raises UserError when it is malformed or has no replay."""
-    path = root / REPORTS / AUDIT_FILE
+    path = reports / AUDIT_FILE
     table = read_columns(path, COLUMNS)
     for column, known in (("check", Check), ("verdict", Verdict)):
         for line, found in enumerate(table[column], start=2):

@@ -6,13 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import fft2, fftfreq, fftshift
+from scipy.fft import fftshift
 from scipy.ndimage import median_filter
 
 from knowledge_gaps.data.store import Images
 from knowledge_gaps.evaluation.batches import count_together, split_images
-
-FloatArray = npt.NDArray[np.float64]
+from knowledge_gaps.statistics.spectra import (
+    FloatArray,
+    average_rings,
+    compute_amplitude,
+    compute_power,
+)
 
 _LEVELS_PER_UNIT = 127.5  # stored levels in one unit of [-1, 1]
 _MEDIAN_PX = 3  # side of the denoiser's window
@@ -42,7 +46,7 @@ def measure_spectra(images: Images, num_images: int | None = None) -> Spectra:
         num_measured += len(batch)
         power += compute_power(batch / _LEVELS_PER_UNIT).sum(axis=0)
         residuals = compute_residuals(batch)
-        amplitude += _compute_amplitude(residuals).sum(axis=0)
+        amplitude += compute_amplitude(residuals).sum(axis=0)
         residual_sum += residuals.sum(axis=0)
     return Spectra(
         power=average_rings((power / num_measured).mean(axis=0)),
@@ -51,37 +55,8 @@ def measure_spectra(images: Images, num_images: int | None = None) -> Spectra:
     )
 
 
-def compute_power(images: FloatArray) -> FloatArray:
-    """Compute |FFT|^2 / (H W) of every image [..., H, W] less its mean, frequency 0 first.
-
-    By Parseval's theorem its mean over an image's frequencies is the image's variance.
-    """
-    centred = images - images.mean(axis=(-2, -1), keepdims=True)
-    return _compute_amplitude(centred) ** 2
-
-
-def average_rings(power: FloatArray) -> FloatArray:
-    """Average a spectrum [H, W], frequency 0 first, over rings one cycle per image wide.
-
-    Returns means float64 [min(H, W) // 2] over the frequencies whose distance from 0 rounds to
-    1, 2, ... cycles per shorter side. The corners are in no ring.
-    """
-    height, width = power.shape
-    cycles = min(height, width) * np.hypot(fftfreq(height)[:, None], fftfreq(width)[None])
-    radii, num_rings = np.rint(cycles).astype(np.int64).ravel(), min(height, width) // 2
-    sums = np.bincount(radii, weights=power.ravel(), minlength=num_rings + 1)
-    counts = np.bincount(radii, minlength=num_rings + 1)
-    return sums[1 : num_rings + 1] / counts[1 : num_rings + 1]
-
-
 def compute_residuals(images: npt.NDArray[np.uint8]) -> FloatArray:
     """Subtract the median of 3 x 3 pixels from each image [N, C, H, W], in units of [-1, 1]."""
     denoised = median_filter(images, size=(1, 1, _MEDIAN_PX, _MEDIAN_PX))
     residuals: FloatArray = (images.astype(np.float64) - denoised) / _LEVELS_PER_UNIT
     return residuals
-
-
-def _compute_amplitude(images: FloatArray) -> FloatArray:
-    """Return |FFT| / sqrt(H W) of the shape of images, frequency 0 first."""
-    amplitude: FloatArray = np.abs(fft2(images, axes=(-2, -1), norm="ortho"))
-    return amplitude

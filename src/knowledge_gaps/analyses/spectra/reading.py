@@ -25,11 +25,12 @@ FloatArray = npt.NDArray[np.float64]
 
 COLUMNS = {
     tables.GENERATOR_COHORT: tables.Cast.NAME,
+    tables.GENERATOR_CHAIN: tables.Cast.COUNT,
     tables.GENERATOR_INSTANCE: tables.Cast.COUNT,
     "frequency": tables.Cast.COUNT,
     "power": tables.Cast.NUMBER,
 }
-_KEYS = list(COLUMNS)[:3]
+_KEYS = list(COLUMNS)[:4]
 
 _LINEAR_DB = 3  # a ratio's axis is linear up to here: cohorts near the reals lie within it
 _LETTER_WIDTH = 0.74  # of a font's size, with the gaps between panels
@@ -62,12 +63,12 @@ class SpectraReading(NamedTuple):
         return len(self.residuals[REALS].fingerprint) > 1
 
 
-def read(root: Path, cohorts: Sequence[str]) -> SpectraReading:
+def read(root: Path, reports: Path, cohorts: Sequence[str]) -> SpectraReading:
     """Read spectra of the reals and of GAN cohorts; raises UserError when one is not whole."""
-    path = root / layout.REPORTS / layout.SPECTRA_FILE
+    path = reports / layout.SPECTRA_FILE
     table = tables.read_columns(path, COLUMNS)
     tables.check_unique(path, table, _KEYS)
-    powers = table.pivot(index=_KEYS[:2], columns="frequency", values="power")
+    powers = table.pivot(index=_KEYS[:3], columns="frequency", values="power")
     reading = SpectraReading({}, {})
     for name in (REALS, REALS_TRAIN, *cohorts):
         if name not in powers.index or not np.isfinite(powers.loc[name].to_numpy()).all():

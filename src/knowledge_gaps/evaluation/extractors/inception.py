@@ -19,7 +19,7 @@ from knowledge_gaps.evaluation.registry import FeatureExtractor
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
 WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
-_KEY = "evaluation.inception_weights"
+_KEY = "evaluation.extractor_weights"
 _NEEDED = (
     f"extractor 'inception' needs torch-fidelity's {WEIGHTS_FILE} with sha256 {WEIGHTS_SHA256} "
     "there, nothing is downloaded; extractor 'random_vgg' needs no file"
@@ -38,6 +38,7 @@ class Inception(FeatureExtractor):
     input_px = 299
     num_classes = 1008
     is_fid = True
+    takes_weights = True
 
     def __init__(self, weights: Path) -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3

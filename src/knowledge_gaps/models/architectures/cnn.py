@@ -10,7 +10,6 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from knowledge_gaps.models.fast_layers import BatchNorm2d, HalvingConv2d
 from knowledge_gaps.models.input_spec import InputSpec
 from knowledge_gaps.models.registry import (
     ClassifierArchitecture,
@@ -45,8 +44,8 @@ class Cnn(nn.Module):
         for channels_out in settings.channels:
             padding = settings.kernel_px // 2
             layers += [
-                HalvingConv2d(channels_in, channels_out, settings.kernel_px, padding, bias=False),
-                BatchNorm2d(channels_out),
+                nn.Conv2d(channels_in, channels_out, settings.kernel_px, 2, padding, bias=False),
+                nn.BatchNorm2d(channels_out),
                 nn.ReLU(inplace=True),
             ]
             height, width, channels_in = -(-height // 2), -(-width // 2), channels_out

@@ -7,13 +7,12 @@ DEVIATION: the paper's DCGAN layers are not published; the sizes are a choice of
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from knowledge_gaps.core.errors import UserError
-from knowledge_gaps.models.fast_layers import BatchNorm2d, DoublingConv2d, HalvingConv2d
 from knowledge_gaps.models.registry import (
     GanArchitecture,
     Generator,
@@ -24,6 +23,7 @@ from knowledge_gaps.models.registry import (
 
 _INIT_STD = 0.02
 _LEAK = 0.2
+_OVERSHOOT = 1.1  # of a clamped tanh
 
 
 class DcganSettings(ModelSettings):
@@ -32,9 +32,24 @@ class DcganSettings(ModelSettings):
     latent_dim: Annotated[int, Field(ge=1)]
     """Length of a latent vector."""
     channels: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
-    """Of the generator, each at twice the resolution of the last; the discriminator mirrors it."""
+    """Of the generator, each at twice the resolution of the last."""
+    discriminator_channels: list[Annotated[int, Field(ge=1)]] | None = None
+    """Of the discriminator, each at half the resolution of the last, as many as the generator's;
+    null mirrors these."""
     kernel_px: Annotated[int, Field(ge=2, multiple_of=2)] = 4
     """Side of all convolution kernels; even, so that strides of 2 tile evenly."""
+    output: Literal["tanh", "clamped_tanh"] = "tanh"
+    """"tanh" never reaches the ends of [-1, 1], where reals of digits have most of their pixels;
+    "clamped_tanh" is 1.1 tanh, clamped to the ends."""
+
+    @model_validator(mode="after")
+    def _check_depth(self) -> Self:
+        others = self.discriminator_channels
+        if others is not None and len(others) != len(self.channels):
+            raise ValueError(
+                f"discriminator_channels has {len(others)} entries, {len(self.channels)} are needed"
+            )
+        return self
 
 
 class DcganGenerator(Generator):
@@ -48,20 +63,22 @@ class DcganGenerator(Generator):
         self.project = nn.Linear(settings.latent_dim, widest * base_px[0] * base_px[1], bias=False)
         layers: list[nn.Module] = [nn.Unflatten(1, (widest, *base_px))]
         outputs = [*settings.channels[1:], image_shape[0]]
+        padding = settings.kernel_px // 2 - 1
         for depth, sizes in enumerate(zip(settings.channels, outputs, strict=True), start=1):
             is_last = depth == len(outputs)  # batch normalisation brings the others' bias
             layers += [
-                BatchNorm2d(sizes[0]),
+                nn.BatchNorm2d(sizes[0]),
                 nn.ReLU(inplace=True),
-                DoublingConv2d(*sizes, settings.kernel_px, bias=is_last),
+                nn.ConvTranspose2d(*sizes, settings.kernel_px, 2, padding, bias=is_last),
             ]
         self.layers = nn.Sequential(*layers, nn.Tanh())
+        self._is_clamped = settings.output == "clamped_tanh"
         self.apply(_init_weights)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return images float32 [N, C, H, W] in [-1, 1] of latents float32 [N, latent_dim]."""
         images: Tensor = self.layers(self.project(latents))
-        return images
+        return (_OVERSHOOT * images).clamp(-1.0, 1.0) if self._is_clamped else images
 
 
 class DcganDiscriminator(nn.Module):
@@ -70,13 +87,13 @@ class DcganDiscriminator(nn.Module):
     def __init__(self, settings: DcganSettings, image_shape: ImageShape) -> None:
         super().__init__()
         base_px = _compute_base_px(settings, image_shape)
-        outputs = list(reversed(settings.channels))
+        outputs = settings.discriminator_channels or list(reversed(settings.channels))
         inputs = [image_shape[0], *outputs[:-1]]
         padding = settings.kernel_px // 2 - 1
         layers: list[nn.Module] = []
         for depth, sizes in enumerate(zip(inputs, outputs, strict=True)):
-            layers.append(HalvingConv2d(*sizes, settings.kernel_px, padding, bias=depth == 0))
-            layers += [] if depth == 0 else [BatchNorm2d(sizes[1])]
+            layers.append(nn.Conv2d(*sizes, settings.kernel_px, 2, padding, bias=depth == 0))
+            layers += [] if depth == 0 else [nn.BatchNorm2d(sizes[1])]
             layers.append(nn.LeakyReLU(_LEAK, inplace=True))
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Linear(outputs[-1] * base_px[0] * base_px[1], 1)

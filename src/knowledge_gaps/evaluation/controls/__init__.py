@@ -1,0 +1,1 @@
+"""Controls that train nothing, a file each; see `knowledge_gaps.evaluation.controlling`."""

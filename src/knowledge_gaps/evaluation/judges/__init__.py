@@ -1,0 +1,1 @@
+"""Judges, a file each; see `knowledge_gaps.evaluation.judging`."""
